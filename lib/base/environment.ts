@@ -1,0 +1,27 @@
+/**
+ * The only door through which time of day and randomness reach the core. Everything else that varies
+ * is an argument, so a run replays from its seed.
+ */
+
+/** Milliseconds. As an instant: on the monotonic clock of whoever drives the core. */
+export type Millis = number
+
+export interface Environment {
+  /** Milliseconds since the Unix epoch. For certificates and logs only, never for timers. */
+  wallClock(): Millis
+  /** Fills `bytes` with random octets fit for keys. */
+  randomFill(bytes: Uint8Array): void
+}
+
+/** `length` fresh random octets. */
+export const randomBytes = (environment: Environment, length: number): Uint8Array => {
+  const bytes = new Uint8Array(length)
+  environment.randomFill(bytes)
+  return bytes
+}
+
+/** A random number in [0, 1) with 32 bits of resolution, for jitter. */
+export const randomFraction = (environment: Environment): number => {
+  const bytes = randomBytes(environment, 4)
+  return ((bytes[0]! << 24) | (bytes[1]! << 16) | (bytes[2]! << 8) | bytes[3]!) / 2 ** 32 + 0.5
+}

@@ -1,0 +1,91 @@
+/**
+ * Every error a program can get from this package. Errors of the socket itself keep the codes of
+ * `net` (ECONNREFUSED, ECONNRESET, ETIMEDOUT, EPIPE); everything about IKE is one of these classes.
+ */
+
+const BRAND: unique symbol = Symbol.for('ike-socket.error') as never
+
+export interface IpsecErrorFacts {
+  cause?: unknown
+  /** What a program or a person needs beyond the sentence; enumerable on the error. */
+  details?: Readonly<Record<string, unknown>>
+}
+
+export class IpsecError extends Error {
+  readonly code: string
+  readonly details: Readonly<Record<string, unknown>> | undefined
+  readonly [BRAND] = true
+
+  constructor(code: string, message: string, facts: IpsecErrorFacts = {}) {
+    super(message, facts.cause === undefined ? undefined : { cause: facts.cause })
+    this.code = code
+    this.details = facts.details
+    this.name = new.target.name
+  }
+
+  /** Works across copies of the package, where `instanceof` does not. */
+  static is(value: unknown): value is IpsecError {
+    return typeof value === 'object' && value !== null && BRAND in value
+  }
+}
+
+/** An option that cannot be used: which, what was given, what is accepted. Thrown synchronously. */
+export class OptionError extends IpsecError {
+  readonly option: string
+
+  constructor(option: string, given: unknown, accepted: string, code = 'ERR_INVALID_ARG_VALUE') {
+    super(code, `The option "${option}" must be ${accepted}. Received ${describe(given)}`)
+    this.option = option
+  }
+}
+
+/** The peer refused with a Notify; `code` is its registry name, for example NO_PROPOSAL_CHOSEN. */
+export class PeerRefusedError extends IpsecError {}
+
+/** The peer broke the protocol; `code` names the rule. */
+export class PeerMisbehavedError extends IpsecError {}
+
+/** Somebody could not prove who they are. Says less to the peer than to our own log. */
+export class AuthenticationError extends IpsecError {
+  constructor(message: string, facts: IpsecErrorFacts = {}) {
+    super('AUTHENTICATION_FAILED', message, facts)
+  }
+}
+
+/** Nobody answers, or no longer: `ETIMEDOUT`. */
+export class UnreachablePeerError extends IpsecError {
+  constructor(message: string, facts: IpsecErrorFacts = {}) {
+    super('ETIMEDOUT', message, facts)
+  }
+}
+
+/** Our own mistake; please report it. */
+export class InternalError extends IpsecError {
+  constructor(message: string, facts: IpsecErrorFacts = {}) {
+    super('ERR_INTERNAL', `${message}. This is a bug in ike-socket, please report it`, facts)
+  }
+}
+
+/** Prints a given value for an error message: its kind and a bounded, escaped form, never key octets. */
+export const describe = (value: unknown): string => {
+  if (typeof value === 'string') return `type string (${printable(value, 60)})`
+  if (typeof value === 'function') return 'a function'
+  if (value === null || value === undefined) return String(value)
+  if (typeof value === 'object') return `an instance of ${value.constructor?.name ?? 'Object'}`
+  return `type ${typeof value} (${String(value)})`
+}
+
+/**
+ * Quotes text that a peer chose, so that it can neither break a log line nor steer a terminal:
+ * everything outside printable ASCII is escaped and the length is bounded.
+ */
+export const printable = (text: string, limit = 120): string => {
+  let quoted = ''
+  for (const character of text.slice(0, limit)) {
+    const code = character.codePointAt(0)!
+    if (character === "'" || character === '\\') quoted += `\\${character}`
+    else if (code >= 0x20 && code < 0x7f) quoted += character
+    else quoted += code > 0xffff ? `\\u{${code.toString(16)}}` : `\\u${code.toString(16).padStart(4, '0')}`
+  }
+  return `'${quoted}'${text.length > limit ? '…' : ''}`
+}

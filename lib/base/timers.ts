@@ -1,0 +1,56 @@
+/**
+ * Deadlines without callbacks: an owner names its slots once, asks which are due, and switches over
+ * them. `Infinity` means not set.
+ */
+import type { Millis } from './environment.ts'
+
+export class TimerTable {
+  private readonly deadlines: Float64Array
+
+  constructor(slots: number) {
+    this.deadlines = new Float64Array(slots).fill(Infinity)
+  }
+
+  set(slot: number, deadline: Millis): void {
+    this.deadlines[slot] = deadline
+  }
+
+  clear(slot: number): void {
+    this.deadlines[slot] = Infinity
+  }
+
+  clearAll(): void {
+    this.deadlines.fill(Infinity)
+  }
+
+  isSet(slot: number): boolean {
+    return this.deadlines[slot]! < Infinity
+  }
+
+  deadline(slot: number): Millis {
+    return this.deadlines[slot]!
+  }
+
+  /** The earliest deadline of all slots. */
+  next(): Millis {
+    let next = Infinity
+    for (let i = 0; i < this.deadlines.length; i++) {
+      if (this.deadlines[i]! < next) next = this.deadlines[i]!
+    }
+    return next
+  }
+
+  /** Takes one slot that is due, clearing it; -1 when none is. The earliest comes first. */
+  takeDue(now: Millis): number {
+    let due = -1
+    let earliest = Infinity
+    for (let i = 0; i < this.deadlines.length; i++) {
+      if (this.deadlines[i]! <= now && this.deadlines[i]! < earliest) {
+        due = i
+        earliest = this.deadlines[i]!
+      }
+    }
+    if (due >= 0) this.deadlines[due] = Infinity
+    return due
+  }
+}
