@@ -1,0 +1,20 @@
+/** The way a datagram takes: which of our UDP sockets, and the two ends as seen from here. */
+import { equal } from './bytes.ts'
+import { formatAddress } from './address.ts'
+
+export interface Path {
+  /** Which of the endpoint's UDP sockets. */
+  readonly socket: number
+  /** 4 or 16 octets; none when the socket is bound to all addresses and the system does not tell. */
+  readonly localAddress: Uint8Array
+  readonly localPort: number
+  readonly remoteAddress: Uint8Array
+  readonly remotePort: number
+}
+
+export const samePath = (a: Path, b: Path): boolean =>
+  a === b ||
+  (a.socket === b.socket && a.remotePort === b.remotePort && equal(a.remoteAddress, b.remoteAddress))
+
+export const formatEndpoint = (address: Uint8Array, port: number): string =>
+  address.length === 16 ? `[${formatAddress(address)}]:${port}` : `${formatAddress(address)}:${port}`
