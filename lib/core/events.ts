@@ -1,0 +1,124 @@
+/**
+ * Every type that crosses the sans-IO line: what the layers above ask of the core, what the core tells
+ * them, and the questions it may put to the application. Commands mutate and return; what follows from
+ * them comes out of `pollTransmit` and `pollEvent`.
+ */
+import type { Millis } from '../base/environment.ts'
+import type { Path } from '../base/path.ts'
+import type { PeerFacts, Question } from '../ike/exchange.ts'
+
+/** One TCP connection as its owner sees it; `TcpConnection` is one. */
+export interface Connection {
+  /** 4 or 16 octets, as are all addresses: those inside the tunnel. */
+  readonly localAddress: Uint8Array
+  readonly localPort: number
+  readonly remoteAddress: Uint8Array
+  readonly remotePort: number
+  /** Takes octets to send, by copy; returns how many. After fewer than given, 'writable' follows. */
+  send(bytes: Uint8Array, now: Millis): number
+  /** The next octets in order, at most `max`, and the window opens by as many. */
+  receive(max?: number): Uint8Array | undefined
+  readonly readableLength: number
+  /** FIN after what was accepted by `send`. */
+  shutdown(now: Millis): void
+  /** RST. */
+  abort(now: Millis): void
+  setNoDelay(on: boolean, now: Millis): void
+  setKeepAlive(settings: KeepAlive, now: Millis): void
+  readonly octetsSent: number
+  readonly octetsReceived: number
+  tcpInfo(): Record<string, number | string>
+  /** The owner's. */
+  context: unknown
+}
+
+export interface KeepAlive {
+  enable: boolean
+  /** Milliseconds of silence before the first probe; undefined keeps what was set. */
+  initialDelay?: Millis | undefined
+  interval?: Millis | undefined
+  count?: number | undefined
+}
+
+/** What a socket asks for. The peer is the core's own: a client endpoint speaks to one gateway. */
+export interface ConnectRequest {
+  /** The service inside the tunnel. */
+  readonly remoteAddress: Uint8Array
+  readonly remotePort: number
+  /** Inside the tunnel; undefined: whichever address the Child SA gives us. */
+  readonly localAddress?: Uint8Array | undefined
+  /** 0: any. */
+  readonly localPort: number
+  readonly noDelay: boolean
+  readonly keepAlive: KeepAlive | undefined
+}
+
+/** A connection that is being made: first the SA, when there is none, then TCP. */
+export interface Attempt {
+  readonly request: ConnectRequest
+  /** The owner's, and later the connection's `context`. */
+  readonly context: unknown
+}
+
+/** An IKE SA with its Child SAs, rekeyed or not, as the layers above see it. */
+export interface SessionHandle {
+  readonly peer: PeerFacts
+  readonly path: Path
+  info(): SessionInfo
+  rekeyIke(now: Millis): void
+  rekeyChild(now: Millis): void
+  reauthenticate(now: Millis): void
+  /** Deletes the SA; its connections end with ECONNRESET. */
+  close(now: Millis): void
+}
+
+export interface SessionInfo {
+  readonly state: string
+  readonly spiI: string
+  readonly spiR: string
+  readonly ikeSuite: string
+  readonly localIdentity: string
+  readonly remoteIdentity: string
+  readonly localBehindNat: boolean
+  readonly remoteBehindNat: boolean
+  readonly ikeRekeys: number
+  readonly childRekeys: number
+  readonly children: readonly ChildInfo[]
+}
+
+export interface ChildInfo {
+  readonly spiIn: number
+  readonly spiOut: number
+  readonly mode: 'transport' | 'tunnel'
+  readonly suite: string
+  readonly localSelectors: readonly string[]
+  readonly remoteSelectors: readonly string[]
+  readonly octetsIn: number
+  readonly octetsOut: number
+  readonly packetsIn: number
+  readonly packetsOut: number
+}
+
+export type CoreEvent =
+  /** The SAs that an attempt waited for are up; TCP follows. */
+  | { kind: 'session'; attempt: Attempt; session: SessionHandle }
+  | { kind: 'connected'; attempt: Attempt; connection: Connection; session: SessionHandle }
+  /** The attempt ended without a connection; nothing else follows for it. */
+  | { kind: 'failed'; attempt: Attempt; error: Error }
+  | { kind: 'accepted'; connection: Connection; port: number; session: SessionHandle }
+  | { kind: 'readable' | 'writable' | 'ended'; connection: Connection }
+  /** The last event of a connection, once. */
+  | { kind: 'closed'; connection: Connection; error?: Error | undefined }
+  | { kind: 'question'; id: number; question: Question }
+  /** An IKE SA came up or went; `error` when it ended badly. */
+  | { kind: 'sessionUp'; session: SessionHandle }
+  | { kind: 'sessionDown'; session: SessionHandle; error?: Error | undefined }
+  /** A stranger, or a peer before its authentication, failed: who it said it was and from where. */
+  | { kind: 'refused'; error: Error; identity: string | undefined; path: Path }
+
+/** Counters since the core was made; a drop is counted under its reason. */
+export interface CoreCounters {
+  datagramsIn: number
+  datagramsOut: number
+  drops: Record<string, number>
+}
