@@ -1,0 +1,420 @@
+/**
+ * The whole protocol of one endpoint without IO: datagrams and time go in, datagrams, events and
+ * questions come out. Input only changes state; whoever drives the core then pulls `pollTransmit` and
+ * `pollEvent` until both are empty and sleeps until `nextTimeout`.
+ */
+import { getU32, putU32, toHex } from '../base/bytes.ts'
+import type { Environment, Millis } from '../base/environment.ts'
+import { IpsecError, InternalError } from '../base/errors.ts'
+import type { Packet } from '../base/packet.ts'
+import type { Path } from '../base/path.ts'
+import { samePath } from '../base/path.ts'
+import type { Tracer } from '../base/trace.ts'
+import { Sad } from '../esp/sad.ts'
+import { CookieJar } from '../ike/cookie.ts'
+import type { PeerFacts, Question } from '../ike/exchange.ts'
+import { IkeSa, type IkeSaConfig } from '../ike/ike-sa.ts'
+import type { PeerPolicy } from '../policy/options.ts'
+import type { TcpConnection } from '../tcp/connection.ts'
+import { TcpListeners } from '../tcp/listener.ts'
+import { TcpStack, type TcpConfig } from '../tcp/stack.ts'
+import { classify } from '../wire/encapsulation.ts'
+import { readIkeHeader } from '../wire/ike-header.ts'
+import { ExchangeType } from '../wire/registry.ts'
+import { Admission } from './admission.ts'
+import type { Attempt, ConnectRequest, Connection, CoreCounters, CoreEvent } from './events.ts'
+import { Peer, type Child, type PeerHost } from './peer.ts'
+import { Schedule } from './schedule.ts'
+
+export interface CoreConfig {
+  readonly environment: Environment
+  readonly tracer: Tracer
+  readonly tcp: TcpConfig
+  /** How strangers are received; undefined: they are not (a client). Replaced for a hot reload. */
+  responder?: Responder | undefined
+  readonly assignAddress?: IkeSaConfig['assignAddress']
+  readonly releaseAddress?: IkeSaConfig['releaseAddress']
+}
+
+export interface Responder {
+  readonly policy: PeerPolicy
+  readonly credentials: IkeSaConfig['credentials']
+}
+
+/** Where a client's SAs lead. */
+export interface Gateway extends Responder {
+  readonly path: Path
+}
+
+/** Answers kept for strangers; more are not worth the memory, they ask again. */
+const MAX_REPLIES = 64
+/** INVALID_SPI hints per second (RFC 7296 §1.5 allows them, §2.21.4 wants them limited). */
+const HINTS_PER_SECOND = 10
+const INVALID_SPI_REPLY = 44
+
+export class Core {
+  readonly counters: CoreCounters = { datagramsIn: 0, datagramsOut: 0, drops: Object.create(null) }
+  readonly listeners: TcpListeners
+  private readonly config: CoreConfig
+  private readonly sad = new Sad()
+  private readonly children = new Map<number, Child>()
+  private readonly sas = new Map<string, { sa: IkeSa; peer: Peer }>()
+  /** Half-open SAs of strangers by (SPIi, source), so that a repeated first request finds its SA. */
+  private readonly halfOpen = new Map<string, { sa: IkeSa; peer: Peer; path: Path; firstSeen: Millis }>()
+  private readonly peers = new Set<Peer>()
+  private readonly stacks = new Map<TcpStack, Peer>()
+  /** Peers with something to send or tell, in the order they got it: each gets its turn. */
+  private readonly active = new Set<Peer>()
+  private readonly schedule = new Schedule<Peer>()
+  private readonly events: CoreEvent[] = []
+  private readonly replies: { bytes: Uint8Array; path: Path }[] = []
+  private readonly questions = new Map<number, { sa: IkeSa; peer: Peer; id: number }>()
+  private nextQuestion = 1
+  private readonly admission: Admission | undefined
+  private readonly cookies: CookieJar | undefined
+  private hintsLeft = HINTS_PER_SECOND
+  private hintsRenewedAt: Millis = -Infinity
+  private clientPeer: Peer | undefined
+  private readonly peerHost: PeerHost
+
+  constructor(config: CoreConfig) {
+    this.config = config
+    this.listeners = new TcpListeners()
+    const policy = config.responder?.policy
+    if (policy !== undefined) {
+      this.admission = new Admission(policy.admission)
+      this.cookies = new CookieJar(config.environment)
+    }
+    this.peerHost = this.makePeerHost()
+  }
+
+  /** Hot reload: SAs from now on are negotiated with these; live ones stay as they are. */
+  setResponder(responder: Responder): void {
+    this.config.responder = responder
+  }
+
+  get isIdle(): boolean {
+    return this.peers.size === 0
+  }
+
+  get connectionCount(): number {
+    let count = 0
+    for (const peer of this.peers) count += peer.connectionCount
+    return count
+  }
+
+  get saCount(): number {
+    return this.sas.size
+  }
+
+  // --- commands ---
+
+  /** A client's socket: over the peer's SA when it is up, else it waits for the one it starts. */
+  connect(gateway: Gateway, request: ConnectRequest, context: unknown, now: Millis): Attempt {
+    const attempt: Attempt = { request, context }
+    let peer = this.clientPeer
+    if (peer === undefined || peer.isEmpty || peer.suspect) {
+      peer = new Peer(this.peerHost, gateway.policy, gateway.credentials, gateway.path)
+      this.clientPeer = peer
+      this.peers.add(peer)
+    }
+    peer.connect(attempt, now)
+    this.touch(peer, now)
+    return attempt
+  }
+
+  cancel(attempt: Attempt, now: Millis): void {
+    for (const peer of this.peers) {
+      peer.cancel(attempt, now)
+      this.touch(peer, now)
+    }
+  }
+
+  /** After a command on a connection: its peer has something to send, or may have. */
+  wake(connection: Connection, now: Millis): void {
+    const peer = this.stacks.get((connection as TcpConnection).stack)
+    if (peer !== undefined) this.touch(peer, now)
+  }
+
+  /** Deletes every SA in an orderly way. */
+  close(now: Millis): void {
+    for (const peer of this.peers) {
+      peer.close(now)
+      this.touch(peer, now)
+    }
+  }
+
+  /** The application's answer to a question; a late one is passed over. */
+  answer(id: number, value: unknown, now: Millis): void {
+    const question = this.questions.get(id)
+    if (question === undefined) return
+    this.questions.delete(id)
+    question.sa.answer(question.id, value, now)
+    this.touch(question.peer, now)
+  }
+
+  // --- input ---
+
+  /** One datagram; its octets are decrypted in place and not kept. */
+  handleDatagram(bytes: Uint8Array, path: Path, now: Millis): void {
+    this.counters.datagramsIn++
+    switch (classify(bytes)) {
+      case 'esp':
+        return this.handleEsp(bytes, path, now)
+      case 'ike':
+        return this.handleIke(bytes.subarray(4), path, now)
+      case 'keepalive':
+        return this.drop('keepalive')
+      case 'invalid':
+        return this.drop('datagram.invalid')
+    }
+  }
+
+  private handleEsp(bytes: Uint8Array, path: Path, now: Millis): void {
+    const child = this.children.get(getU32(bytes, 0))
+    if (child === undefined) {
+      this.drop('esp.unknownSpi')
+      return this.hintInvalidSpi(bytes, path, now)
+    }
+    child.peer.handleEsp(child, bytes, 0, bytes.length, path, now)
+    this.touch(child.peer, now)
+  }
+
+  private handleIke(message: Uint8Array, path: Path, now: Millis): void {
+    const header = readIkeHeader(message)
+    if (header === undefined) return this.drop('ike.malformed')
+    const ownSpi = header.originalInitiator ? header.spiR : header.spiI
+    const known = this.sas.get(toHex(ownSpi))
+    if (known !== undefined) {
+      known.peer.handleIke(known.sa, message, path, now)
+      this.settleHalfOpen(known.sa)
+      return this.touch(known.peer, now)
+    }
+    const isFirst =
+      header.exchange === ExchangeType.IkeSaInit && !header.response && header.originalInitiator
+    if (isFirst && isZero(header.spiR)) return this.handleStranger(message, header.spiI, path, now)
+    this.handleHint(message, header.exchange, path, now)
+  }
+
+  /** RFC 7296 §2.1, §2.6: a first request makes state only when admission lets it. */
+  private handleStranger(message: Uint8Array, spiI: Uint8Array, path: Path, now: Millis): void {
+    const { responder } = this.config
+    if (responder === undefined || this.admission === undefined) return this.drop('ike.stranger')
+    const key = strangerKey(spiI, path)
+    const repeated = this.halfOpen.get(key)
+    if (repeated !== undefined) {
+      repeated.peer.handleIke(repeated.sa, message, path, now)
+      return this.touch(repeated.peer, now)
+    }
+    const verdict = this.admission.decide(path)
+    if (verdict === 'drop') return this.drop('ike.halfOpenPerSource')
+    const peer = new Peer(this.peerHost, responder.policy, responder.credentials, path)
+    const cookies = verdict === 'demandCookie' ? this.cookies : undefined
+    const answer = IkeSa.respond(peer.saConfig(), message, path, cookies, now)
+    if ('drop' in answer) return this.drop(answer.drop)
+    if ('reply' in answer) return this.reply(answer.reply, path)
+    if (this.admission.full) this.displaceOldest(now)
+    this.admission.opened(path)
+    this.halfOpen.set(key, { sa: answer.sa, peer, path, firstSeen: now })
+    this.peers.add(peer)
+    peer.accept(answer.sa)
+    this.touch(peer, now)
+  }
+
+  /** Under a flood the oldest half-open SA is the least likely to be honest: honest ones are quick. */
+  private displaceOldest(now: Millis): void {
+    for (const [, entry] of this.halfOpen) {
+      entry.peer.abandon(new IpsecError('ERR_IKE_HALF_OPEN', 'Displaced by a newer handshake'), now)
+      this.touch(entry.peer, now)
+      return
+    }
+  }
+
+  private settleHalfOpen(sa: IkeSa): void {
+    if (sa.state === 'init' || sa.state === 'auth' || sa.originalInitiator) return
+    const key = strangerKey(sa.spiI, sa.path)
+    const entry = this.halfOpen.get(key)
+    if (entry?.sa === sa) this.forgetHalfOpen(key, entry.path)
+    else {
+      for (const [other, { sa: candidate, path }] of this.halfOpen) {
+        if (candidate === sa) return this.forgetHalfOpen(other, path)
+      }
+    }
+  }
+
+  private forgetHalfOpen(key: string, path: Path): void {
+    this.halfOpen.delete(key)
+    this.admission!.settled(path)
+  }
+
+  /**
+   * RFC 7296 §1.5, §2.4: a message outside any SA proves nothing. A peer that says it does not know our
+   * SPI is asked, under the SA, whether it is still there.
+   */
+  private handleHint(message: Uint8Array, exchange: number, path: Path, now: Millis): void {
+    const peer = this.clientPeer
+    if (exchange !== ExchangeType.Informational || peer === undefined || !samePath(path, peer.path)) {
+      return this.drop('ike.unknownSpi')
+    }
+    const spi = readInvalidSpi(message)
+    if (spi === undefined || !peer.hasOutboundSpi(spi)) return this.drop('ike.unknownSpi')
+    this.drop('ike.hint')
+    peer.hint(now)
+    this.touch(peer, now)
+  }
+
+  private hintInvalidSpi(bytes: Uint8Array, path: Path, now: Millis): void {
+    if (this.config.responder === undefined || bytes.length < INVALID_SPI_REPLY) return
+    if (now - this.hintsRenewedAt >= 1000) {
+      this.hintsRenewedAt = now
+      this.hintsLeft = HINTS_PER_SECOND
+    }
+    if (this.hintsLeft === 0) return
+    this.hintsLeft--
+    this.reply(writeInvalidSpi(getU32(bytes, 0)), path)
+  }
+
+  private reply(bytes: Uint8Array, path: Path): void {
+    if (this.replies.length < MAX_REPLIES) this.replies.push({ bytes, path })
+    else this.drop('ike.replyQueueFull')
+  }
+
+  private drop(reason: string): void {
+    this.counters.drops[reason] = (this.counters.drops[reason] ?? 0) + 1
+  }
+
+  // --- time ---
+
+  nextTimeout(): Millis {
+    return this.schedule.next()
+  }
+
+  handleTimeout(now: Millis): void {
+    for (;;) {
+      const peer = this.schedule.first()
+      if (peer === undefined || peer.dueAt > now) return
+      peer.handleTimeout(now)
+      this.touch(peer, now)
+      // A deadline that did not move is asked again a moment later instead of spinning here.
+      if (peer.heapIndex >= 0 && peer.dueAt <= now) this.schedule.update(peer, now + 1)
+    }
+  }
+
+  /** What input or a command changed in a peer is carried on, and its deadline and turn are noted. */
+  private touch(peer: Peer, now: Millis): void {
+    peer.settle(now)
+    if (peer.isEmpty) this.forget(peer)
+    else this.schedule.update(peer, peer.nextTimeout())
+    this.active.add(peer)
+  }
+
+  private forget(peer: Peer): void {
+    this.schedule.remove(peer)
+    this.peers.delete(peer)
+    if (peer.stack !== undefined) this.stacks.delete(peer.stack)
+    if (this.clientPeer === peer) this.clientPeer = undefined
+    for (const [id, question] of this.questions) {
+      if (question.peer === peer) this.questions.delete(id)
+    }
+  }
+
+  // --- output ---
+
+  /** Writes the next datagram into `packet`; undefined when there is nothing to send now. */
+  pollTransmit(packet: Packet, now: Millis): Path | undefined {
+    const reply = this.replies.shift()
+    if (reply !== undefined) {
+      packet.reset()
+      putU32(packet.bytes, packet.append(4), 0)
+      packet.bytes.set(reply.bytes, packet.append(reply.bytes.length))
+      this.counters.datagramsOut++
+      return reply.path
+    }
+    for (const peer of this.active) {
+      const path = peer.pollTransmit(packet, now)
+      this.active.delete(peer)
+      if (path !== undefined) {
+        // To the end of the line: a peer with much to send does not keep others waiting.
+        this.active.add(peer)
+        this.counters.datagramsOut++
+        return path
+      }
+      if (peer.isEmpty) this.forget(peer)
+      else this.schedule.update(peer, peer.nextTimeout())
+    }
+    return undefined
+  }
+
+  pollEvent(): CoreEvent | undefined {
+    return this.events.shift()
+  }
+
+  // --- what peers need ---
+
+  private makePeerHost(): PeerHost {
+    const { config } = this
+    return {
+      environment: config.environment,
+      tracer: config.tracer,
+      sad: this.sad,
+      assignAddress: config.assignAddress,
+      releaseAddress: config.releaseAddress,
+      newStack: () => new TcpStack(config.environment, config.tcp, this.listeners),
+      bindStack: (stack, peer) => void this.stacks.set(stack, peer),
+      bindSpi: (spi, child) => void this.children.set(spi, child),
+      unbindSpi: spi => {
+        this.children.delete(spi)
+        this.sad.release(spi)
+      },
+      bindIkeSa: (sa, peer) => void this.sas.set(sa.ownSpi, { sa, peer }),
+      unbindIkeSa: sa => {
+        this.sas.delete(sa.ownSpi)
+        this.settleHalfOpen(sa)
+      },
+      joinable: (peer, sa) => this.joinable(peer, sa),
+      initialContact: (identity, survivor, now) => this.initialContact(identity, survivor, now),
+      isFirstContact: peer => ![...this.peers].some(other => other !== peer && other.isEstablished),
+      ask: (sa, id, question) => this.ask(sa, id, question),
+      emit: event => void this.events.push(event),
+      drop: reason => this.drop(reason),
+    }
+  }
+
+  private ask(sa: IkeSa, id: number, question: Question): void {
+    const peer = this.sas.get(sa.ownSpi)?.peer
+    if (peer === undefined) throw new InternalError('A question of an unknown IKE SA')
+    const global = this.nextQuestion++
+    this.questions.set(global, { sa, peer, id })
+    this.events.push({ kind: 'question', id: global, question })
+  }
+
+  /** The same identity from the same address and port is the same host, authenticating once more. */
+  private joinable(peer: Peer, sa: IkeSa): Peer {
+    const facts = sa.peer
+    for (const other of this.peers) {
+      if (other === peer || facts === undefined || !other.isEstablished) continue
+      if (samePath(other.path, sa.path) && sameIdentity(other.facts, facts)) return other
+    }
+    return peer
+  }
+
+  private initialContact(identity: PeerFacts['identity'], survivor: Peer, now: Millis): void {
+    for (const other of [...this.peers]) {
+      if (other === survivor || !other.isEstablished) continue
+      if (!sameIdentity(other.facts, { identity })) continue
+      other.abandon(new IpsecError('ECONNRESET', 'The peer has started anew'), now)
+      this.touch(other, now)
+    }
+  }
+}
+
+const isZero = (octets: Uint8Array): boolean => octets.every(octet => octet === 0)
+
+const strangerKey = (spiI: Uint8Array, path: Path): string =>
+  `${toHex(spiI)}${toHex(path.remoteAddress)}${path.remotePort}`
+
+const sameIdentity = (
+  a: Pick<PeerFacts, 'identity'> | undefined,
+  b: Pick<PeerFacts, 'identity'>,
+): boolean =>
+  a !== undefined && a.identity.type === b.identity.type && equal(a.identity.data, b.identity.data)

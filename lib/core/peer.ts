@@ -1,0 +1,808 @@
+/**
+ * One peer: its IKE SAs (the current one, those being replaced and their successors), the ESP SA pairs
+ * they negotiated, and the TCP stack that runs over them. It joins a `ChildSa` of IKE with the
+ * `EspSaPair` that carries its packets, and routes each segment to the SA whose selectors cover it.
+ */
+import { formatAddress } from '../base/address.ts'
+import { equal, getU32, putU32, toHex } from '../base/bytes.ts'
+import { randomBytes, type Environment, type Millis } from '../base/environment.ts'
+import { IpsecError, UnreachablePeerError } from '../base/errors.ts'
+import type { Packet } from '../base/packet.ts'
+import { samePath, type Path } from '../base/path.ts'
+import type { Tracer } from '../base/trace.ts'
+import { EspSaPair } from '../esp/esp-sa.ts'
+import type { Sad } from '../esp/sad.ts'
+import type { ChildSa } from '../ike/child-sa.ts'
+import { IkeSa, type IkeSaConfig } from '../ike/ike-sa.ts'
+import type { ChildRequest, IkeOutput, PeerFacts, Question } from '../ike/exchange.ts'
+import type { PeerPolicy } from '../policy/options.ts'
+import type { Flow, TcpStack } from '../tcp/stack.ts'
+import type { TcpConnection } from '../tcp/connection.ts'
+import type { Attempt, ChildInfo, CoreEvent, SessionHandle, SessionInfo } from './events.ts'
+import type { Scheduled } from './schedule.ts'
+
+/** A segment no larger than this fits every path (RFC 8200 §5 minimum less a margin for the outer UDP). */
+const DEFAULT_MTU = 1400
+/** The loopback interface takes any UDP datagram there is. */
+const LOOPBACK_MTU = 65535
+const NAT_KEEPALIVE = Uint8Array.of(0xff)
+const IP_TCP = 6
+const IP_IPV4 = 4
+const IP_IPV6 = 41
+
+/** What a peer needs from the core it lives in. */
+export interface PeerHost {
+  readonly environment: Environment
+  readonly tracer: Tracer
+  readonly sad: Sad
+  newStack(): TcpStack
+  /** Routes an ESP SPI to a child of this peer. */
+  bindSpi(spi: number, child: Child): void
+  unbindSpi(spi: number): void
+  bindIkeSa(sa: IkeSa, peer: Peer): void
+  unbindIkeSa(sa: IkeSa): void
+  /** A responder's SA was authenticated: the peer it belongs to, which may be one that exists. */
+  joinable(peer: Peer, sa: IkeSa): Peer
+  /** Other SAs of that identity are leftovers of a restarted peer (RFC 7296 §2.4). */
+  initialContact(identity: PeerFacts['identity'], survivor: Peer): void
+  isFirstContact(peer: Peer): boolean
+  ask(sa: IkeSa, id: number, question: Question): void
+  emit(event: CoreEvent): void
+  drop(reason: string): void
+  readonly assignAddress: IkeSaConfig['assignAddress']
+  readonly releaseAddress: IkeSaConfig['releaseAddress']
+}
+
+/** An installed Child SA: what IKE negotiated and what carries its packets. */
+export interface Child {
+  readonly peer: Peer
+  readonly sa: ChildSa
+  readonly pair: EspSaPair
+  /** Transport mode: the two hosts, which do not stand in the packets. */
+  readonly localHost: Uint8Array
+  readonly remoteHost: Uint8Array
+  /** `Infinity` while in use; the end of the linger time once replaced (rule E7). */
+  removeAt: Millis
+}
+
+interface Pending extends Attempt {
+  /** Ticket of the CREATE_CHILD_SA that will carry it; 0: none is under way. */
+  ticket: number
+  localPort: number
+}
+
+export class Peer implements SessionHandle, Scheduled {
+  dueAt: Millis = Infinity
+  heapIndex = -1
+  readonly policy: PeerPolicy
+  readonly credentials: IkeSaConfig['credentials']
+  facts: PeerFacts | undefined
+  /** An unauthenticated hint says the peer lost its SAs: new sockets shall not wait for this one. */
+  suspect = false
+
+  private readonly host: PeerHost
+  private readonly sas: IkeSa[] = []
+  private readonly children: Child[] = []
+  private readonly attempts: Pending[] = []
+  /** Connections whose SYN is under way. */
+  private readonly opening = new Map<TcpConnection, Pending>()
+  private tcp: TcpStack | undefined
+  private idleAt: Millis = Infinity
+  private keepaliveAt: Millis = Infinity
+  private ikeRekeys = 0
+  private childRekeys = 0
+  private initialPath: Path
+  private announced = false
+
+  constructor(
+    host: PeerHost,
+    policy: PeerPolicy,
+    credentials: IkeSaConfig['credentials'],
+    path: Path,
+  ) {
+    this.host = host
+    this.policy = policy
+    this.credentials = credentials
+    this.initialPath = path
+  }
+
+  // --- what others see ---
+
+  get peer(): PeerFacts {
+    return this.facts!
+  }
+
+  get path(): Path {
+    return this.current?.path ?? this.initialPath
+  }
+
+  /** The IKE SA that carries new exchanges: the newest one that is established. */
+  private get current(): IkeSa | undefined {
+    for (let i = this.sas.length - 1; i >= 0; i--) {
+      if (this.sas[i]!.state === 'established') return this.sas[i]
+    }
+    return this.sas.at(-1)
+  }
+
+  get isEmpty(): boolean {
+    return this.sas.length === 0
+  }
+
+  get isEstablished(): boolean {
+    return this.facts !== undefined && this.sas.some(sa => sa.state === 'established')
+  }
+
+  get connectionCount(): number {
+    return this.tcp?.connectionCount ?? 0
+  }
+
+  get stack(): TcpStack | undefined {
+    return this.tcp
+  }
+
+  info(): SessionInfo {
+    const sa = this.current
+    const facts = this.facts
+    return {
+      state: sa?.state ?? 'closed',
+      spiI: sa === undefined ? '' : toHex(sa.spiI),
+      spiR: sa === undefined ? '' : toHex(sa.spiR),
+      ikeSuite: facts?.ikeSuite ?? '',
+      localIdentity: facts?.localIdentityText ?? '',
+      remoteIdentity: facts?.identityText ?? '',
+      localBehindNat: facts?.localBehindNat ?? false,
+      remoteBehindNat: facts?.remoteBehindNat ?? false,
+      ikeRekeys: this.ikeRekeys,
+      childRekeys: this.childRekeys,
+      children: this.children.filter(child => child.removeAt === Infinity).map(childInfo),
+    }
+  }
+
+  // --- commands ---
+
+  rekeyIke(now: Millis): void {
+    this.current?.rekeyIke(now)
+  }
+
+  rekeyChild(now: Millis): void {
+    for (const child of this.children) {
+      if (child.removeAt === Infinity) this.current?.rekeyChild(child.sa.inboundSpi, now)
+    }
+  }
+
+  reauthenticate(now: Millis): void {
+    this.initiate(now)
+  }
+
+  close(now: Millis): void {
+    for (const sa of [...this.sas]) sa.close(now)
+  }
+
+  /** Drops everything without a word to the peer, which is gone or replaced. */
+  abandon(error: Error, now: Millis): void {
+    for (const sa of [...this.sas]) sa.abandon(error as IpsecError, now)
+  }
+
+  /** Starts a responder's SA, which `IkeSa.respond` made. */
+  accept(sa: IkeSa): void {
+    this.addSa(sa)
+  }
+
+  /** Takes over the SA of a peer that turned out to be this one, reauthenticating. */
+  adopt(sa: IkeSa, facts: PeerFacts): void {
+    this.addSa(sa)
+    this.facts = facts
+  }
+
+  disown(sa: IkeSa): void {
+    remove(this.sas, sa)
+  }
+
+  connect(attempt: Attempt, now: Millis): void {
+    this.attempts.push({ ...attempt, ticket: 0, localPort: attempt.request.localPort })
+    if (this.sas.length === 0) this.initiate(now)
+    else this.advance(now)
+  }
+
+  /** Gives up an attempt, or the connection it became; nothing is reported for it. */
+  cancel(attempt: Attempt, now: Millis): void {
+    const waiting = this.attempts.findIndex(pending => pending.context === attempt.context)
+    if (waiting >= 0) this.attempts.splice(waiting, 1)
+    for (const [connection, pending] of this.opening) {
+      if (pending.context !== attempt.context) continue
+      this.opening.delete(connection)
+      connection.abort(now)
+    }
+  }
+
+  get isIdle(): boolean {
+    return this.attempts.length === 0 && this.connectionCount === 0
+  }
+
+  // --- input ---
+
+  handleIke(sa: IkeSa, message: Uint8Array, path: Path, now: Millis): void {
+    sa.handleMessage(message, path, now)
+  }
+
+  /** One ESP packet for a child of ours, at `bytes[from, to)`. */
+  handleEsp(child: Child, bytes: Uint8Array, from: number, to: number, path: Path, now: Millis): void {
+    const inbound = child.pair.inbound
+    const drop = inbound.open(bytes, from, to)
+    const sa = this.current
+    if (drop !== 0) return this.host.drop(child.pair.inbound.dropName(drop))
+    if (sa !== undefined) {
+      this.suspect = false
+      sa.noteInbound(child.sa.inboundSpi, now)
+      // RFC 7296 §2.23: the newest authenticated packet, and no replay, tells where the peer is now.
+      if (inbound.newest && !samePath(path, sa.path)) sa.movePath(path, now)
+    }
+    if (child.pair.lifetimeState() !== 'ok') this.expire(child, now)
+    if (child.sa.mode === 'transport') {
+      if (inbound.nextHeader !== IP_TCP) return this.host.drop('esp.nextHeader')
+      this.handleTcp(child, bytes, inbound.payloadFrom, inbound.payloadTo, child.remoteHost, child.localHost, false, now)
+    } else this.handleInnerIp(child, bytes, inbound.payloadFrom, inbound.payloadTo, inbound.nextHeader, now)
+  }
+
+  /** RFC 4301 §5.2 step 4: what came out of an SA must be what the SA was negotiated for. */
+  private handleTcp(
+    child: Child,
+    bytes: Uint8Array,
+    from: number,
+    to: number,
+    source: Uint8Array,
+    destination: Uint8Array,
+    verifyChecksum: boolean,
+    now: Millis,
+  ): void {
+    if (to - from < 20) return this.host.drop('tcp.truncated')
+    const remotePort = (bytes[from]! << 8) | bytes[from + 1]!
+    const localPort = (bytes[from + 2]! << 8) | bytes[from + 3]!
+    if (
+      !covers(child.sa.remoteSelectors, source, IP_TCP, remotePort) ||
+      !covers(child.sa.localSelectors, destination, IP_TCP, localPort)
+    ) {
+      return this.host.drop('esp.selectors')
+    }
+    this.tcp?.handleSegment(bytes, from, to, source, destination, now, verifyChecksum)
+  }
+
+  private handleInnerIp(
+    child: Child,
+    bytes: Uint8Array,
+    from: number,
+    to: number,
+    nextHeader: number,
+    now: Millis,
+  ): void {
+    if (nextHeader !== IP_IPV4 && nextHeader !== IP_IPV6) return this.host.drop('esp.nextHeader')
+    const ip = readIpHeader(bytes, from, to)
+    if (ip === undefined || (ip.version === 4) !== (nextHeader === IP_IPV4)) {
+      return this.host.drop('ip.malformed')
+    }
+    if (ip.fragment) return this.host.drop('ip.fragment')
+    if (ip.protocol === IP_TCP) {
+      this.handleTcp(child, bytes, ip.payloadFrom, ip.payloadTo, ip.source, ip.destination, true, now)
+    } else if (ip.protocol === IP_ICMP || ip.protocol === IP_ICMPV6) {
+      this.handleIcmp(child, bytes, ip, now)
+    } else this.host.drop('ip.protocol')
+  }
+
+  /** Errors of the inner path, authenticated by ESP: a gateway says that a packet went no further. */
+  private handleIcmp(child: Child, bytes: Uint8Array, ip: IpHeader, now: Millis): void {
+    if (!covers(child.sa.localSelectors, ip.destination, 0, 0)) return this.host.drop('esp.selectors')
+    const error = readIcmpError(bytes, ip.payloadFrom, ip.payloadTo, ip.version)
+    if (error === undefined) return this.host.drop('icmp.ignored')
+    if (error.kind === 'unreachable') this.tcp?.handleUnreachable(error.flow, error.hard, now)
+    else this.tcp?.handlePacketTooBig(error.flow, error.mtu, now)
+  }
+
+  // --- time ---
+
+  nextTimeout(): Millis {
+    let next = Math.min(this.tcp?.nextTimeout() ?? Infinity, this.idleAt, this.keepaliveAt)
+    for (const sa of this.sas) next = Math.min(next, sa.nextTimeout())
+    for (const child of this.children) next = Math.min(next, child.removeAt)
+    return next
+  }
+
+  handleTimeout(now: Millis): void {
+    for (const sa of [...this.sas]) {
+      if (sa.nextTimeout() <= now) sa.handleTimeout(now)
+    }
+    if (this.tcp !== undefined && this.tcp.nextTimeout() <= now) this.tcp.handleTimeout(now)
+    for (const child of [...this.children]) {
+      if (child.removeAt <= now) this.removeChild(child)
+    }
+    if (this.idleAt <= now) {
+      this.idleAt = Infinity
+      if (this.isIdle) this.close(now)
+    }
+  }
+
+  // --- output ---
+
+  /** The next datagram, built in `packet`; undefined when there is none. */
+  pollTransmit(packet: Packet, now: Millis): Path | undefined {
+    for (const sa of this.sas) {
+      const message = sa.pollTransmit()
+      if (message === undefined) continue
+      writeIkeDatagram(packet, message.bytes)
+      this.sent(now)
+      return message.path
+    }
+    const path = this.pollSegment(packet, now)
+    if (path !== undefined) {
+      this.sent(now)
+      return path
+    }
+    if (this.keepaliveAt > now) return undefined
+    packet.reset()
+    packet.bytes.set(NAT_KEEPALIVE, packet.append(1))
+    this.sent(now)
+    return this.path
+  }
+
+  private pollSegment(packet: Packet, now: Millis): Path | undefined {
+    const stack = this.tcp
+    if (stack === undefined) return undefined
+    for (;;) {
+      packet.reset()
+      const flow = stack.pollTransmit(packet, now)
+      if (flow === undefined) return undefined
+      const child = this.route(flow)
+      if (child === undefined) {
+        // TCP sends the segment again; by then the Child SA that this asks for is there.
+        this.host.drop('tcp.noSa')
+        this.requestChildFor(flow, now)
+        continue
+      }
+      let nextHeader = IP_TCP
+      if (child.sa.mode === 'tunnel') nextHeader = prependIpHeader(packet, flow, IP_TCP)
+      if (!child.pair.outbound.seal(packet, nextHeader)) {
+        this.host.drop('esp.exhausted')
+        this.expire(child, now)
+        continue
+      }
+      if (child.pair.lifetimeState() !== 'ok') this.expire(child, now)
+      const sa = this.current
+      if (sa === undefined) return undefined
+      sa.noteOutbound(now)
+      return sa.path
+    }
+  }
+
+  /** RFC 3948 §4: a keepalive only when nothing else kept the NAT's mapping alive. */
+  private sent(now: Millis): void {
+    const needed = this.facts?.localBehindNat === true && this.policy.natKeepalive > 0
+    this.keepaliveAt = needed ? now + this.policy.natKeepalive : Infinity
+  }
+
+  /** Carries everything that happened to where it belongs. Called after every input and command. */
+  settle(now: Millis): void {
+    for (let i = 0; i < this.sas.length; i++) {
+      const sa = this.sas[i]!
+      for (let output = sa.pollOutput(); output !== undefined; output = sa.pollOutput()) {
+        this.handleOutput(sa, output, now)
+      }
+      if (this.sas[i] !== sa) i = -1
+    }
+    this.settleTcp(now)
+    this.watchIdle(now)
+  }
+
+  private settleTcp(now: Millis): void {
+    const stack = this.tcp
+    if (stack === undefined) return
+    for (let event = stack.pollEvent(); event !== undefined; event = stack.pollEvent()) {
+      const connection = event.connection
+      const pending = this.opening.get(connection)
+      switch (event.kind) {
+        case 'connected':
+          if (pending === undefined) break
+          this.opening.delete(connection)
+          connection.context = pending.context
+          this.host.emit({ kind: 'connected', attempt: pending, connection, session: this })
+          break
+        case 'accepted':
+          this.host.emit({ kind: 'accepted', connection, port: connection.localPort, session: this })
+          break
+        case 'closed': {
+          const error =
+            event.error === undefined ? undefined : socketError(event.error, event.syscall, connection)
+          if (pending === undefined) {
+            this.host.emit({ kind: 'closed', connection, error })
+            break
+          }
+          this.opening.delete(connection)
+          this.host.emit({
+            kind: 'failed',
+            attempt: pending,
+            error: error ?? socketError('ECONNRESET', 'connect', connection),
+          })
+          break
+        }
+        default:
+          this.host.emit({ kind: event.kind, connection })
+      }
+    }
+    void now
+  }
+
+  private watchIdle(now: Millis): void {
+    if (!this.isIdle || !this.current?.originalInitiator) this.idleAt = Infinity
+    else if (this.idleAt === Infinity && this.policy.idleTimeout > 0) {
+      this.idleAt = now + this.policy.idleTimeout
+    }
+  }
+
+  // --- IKE's outputs ---
+
+  private handleOutput(sa: IkeSa, output: IkeOutput, now: Millis): void {
+    switch (output.kind) {
+      case 'established':
+        return this.handleEstablished(sa, output.peer, now)
+      case 'childInstalled':
+        return this.install(output, now)
+      case 'childOutbound': {
+        const child = this.childOf(output.inboundSpi)
+        if (child !== undefined) child.pair.outboundReady = true
+        return
+      }
+      case 'childRemoved':
+        return this.retire(output.inboundSpi, output.linger, now)
+      case 'childFailed':
+        return this.failAttempts(output.error, pending => pending.ticket === (output.ticket ?? 0))
+      case 'successor':
+        this.ikeRekeys++
+        return this.addSa(output.sa)
+      case 'reauthenticate':
+        return this.initiate(now)
+      case 'initialContact':
+        return this.host.initialContact(output.identity, this)
+      case 'question':
+        return this.host.ask(sa, output.id, output.question)
+      case 'pathMoved':
+        return
+      case 'authenticationFailed':
+        return this.host.emit({
+          kind: 'refused',
+          error: output.error,
+          identity: output.identity,
+          path: output.path,
+        })
+      case 'closed':
+        return this.handleClosed(sa, output.error, now)
+      default:
+        return output satisfies never
+    }
+  }
+
+  private handleEstablished(sa: IkeSa, facts: PeerFacts, now: Millis): void {
+    if (!sa.originalInitiator) {
+      const owner = this.host.joinable(this, sa)
+      if (owner !== this) {
+        this.disown(sa)
+        owner.adopt(sa, facts)
+        return owner.settle(now)
+      }
+    }
+    this.facts = facts
+    this.suspect = false
+    this.tcp ??= this.host.newStack()
+    if (!this.announced) {
+      this.announced = true
+      this.host.emit({ kind: 'sessionUp', session: this })
+    }
+    this.advance(now)
+  }
+
+  private install(output: IkeOutput & { kind: 'childInstalled' }, now: Millis): void {
+    const { child: sa, keys } = output
+    const pair = new EspSaPair({
+      spiIn: sa.inboundSpi,
+      spiOut: sa.outboundSpi,
+      mode: sa.mode,
+      localSelectors: sa.localSelectors,
+      remoteSelectors: sa.remoteSelectors,
+      esn: sa.esn,
+      replayWindow: this.policy.replayWindow,
+      cipher: sa.cipher,
+      inboundKeys: keys.inbound,
+      outboundKeys: keys.outbound,
+      backend: this.policy.backend,
+      environment: this.host.environment,
+      lifetime: drawLifetime(this.policy.lifetimes.child, this.host.environment),
+    })
+    pair.outboundReady = output.outbound
+    const path = this.path
+    const child: Child = {
+      peer: this,
+      sa,
+      pair,
+      localHost: singleHost(sa.localSelectors) ?? path.localAddress,
+      remoteHost: singleHost(sa.remoteSelectors) ?? path.remoteAddress,
+      removeAt: Infinity,
+    }
+    if (output.replaces !== undefined) this.childRekeys++
+    this.children.unshift(child)
+    this.host.bindSpi(sa.inboundSpi, child)
+    this.tcp ??= this.host.newStack()
+    this.tcp.segmentLimit = this.segmentLimit()
+    for (const pending of this.attempts) {
+      if (pending.ticket === (output.ticket ?? 0)) pending.ticket = 0
+    }
+    this.advance(now)
+  }
+
+  private retire(inboundSpi: number, linger: Millis, now: Millis): void {
+    const child = this.childOf(inboundSpi)
+    if (child === undefined) return
+    child.pair.outboundReady = false
+    if (linger > 0) child.removeAt = now + linger
+    else this.removeChild(child)
+  }
+
+  private removeChild(child: Child): void {
+    remove(this.children, child)
+    this.host.unbindSpi(child.sa.inboundSpi)
+    child.pair.wipe()
+  }
+
+  private handleClosed(sa: IkeSa, error: Error | undefined, now: Millis): void {
+    this.host.unbindIkeSa(sa)
+    remove(this.sas, sa)
+    if (this.sas.length > 0) return
+    const cause = error ?? new PeerRefusedError('ECONNRESET', 'The peer closed the IKE SA')
+    this.failAttempts(cause, () => true)
+    this.tcp?.abortAll(cause instanceof UnreachablePeerError ? 'ETIMEDOUT' : 'ECONNRESET', now)
+    this.settleTcp(now)
+    for (const child of [...this.children]) this.removeChild(child)
+    this.keepaliveAt = Infinity
+    this.idleAt = Infinity
+    if (this.announced) this.host.emit({ kind: 'sessionDown', session: this, error })
+  }
+
+  private failAttempts(error: Error, which: (pending: Pending) => boolean): void {
+    for (const pending of this.attempts.filter(which)) {
+      remove(this.attempts, pending)
+      this.host.emit({ kind: 'failed', attempt: pending, error })
+    }
+  }
+
+  private expire(child: Child, now: Millis): void {
+    const state = child.pair.lifetimeState()
+    if (state === 'ok' || child.removeAt !== Infinity) return
+    this.current?.expire(child.sa.inboundSpi, state, now)
+  }
+
+  // --- opening ---
+
+  private initiate(now: Millis): void {
+    const first = this.attempts[0]
+    const sa = IkeSa.initiate(
+      this.saConfig(),
+      this.path,
+      first === undefined ? undefined : facts => this.childRequest(first, facts),
+      now,
+    )
+    this.addSa(sa)
+  }
+
+  saConfig(): IkeSaConfig {
+    const { host } = this
+    return {
+      environment: host.environment,
+      tracer: host.tracer,
+      policy: this.policy,
+      credentials: this.credentials,
+      allocateSpi: () => host.sad.allocate(host.environment),
+      releaseSpi: spi => host.sad.release(spi),
+      assignAddress: host.assignAddress,
+      releaseAddress: host.releaseAddress,
+      isFirstContact: () => host.isFirstContact(this),
+    }
+  }
+
+  private addSa(sa: IkeSa): void {
+    this.sas.push(sa)
+    this.host.bindIkeSa(sa, this)
+  }
+
+  /** Opens what can be opened: attempts that an installed SA covers go on to TCP, others ask for one. */
+  private advance(now: Millis): void {
+    if (!this.isEstablished || this.tcp === undefined) return
+    for (const pending of [...this.attempts]) {
+      const flow = this.flowOf(pending)
+      if (flow !== undefined) this.open(pending, flow, now)
+      else if (pending.ticket === 0) {
+        pending.ticket = this.current!.createChild(this.childRequest(pending, this.facts!), now)
+      }
+    }
+  }
+
+  private open(pending: Pending, flow: Flow, now: Millis): void {
+    remove(this.attempts, pending)
+    this.host.emit({ kind: 'session', attempt: pending, session: this })
+    const { noDelay, keepAlive } = pending.request
+    const connection = this.tcp!.connect(flow, { noDelay, keepAlive }, now)
+    if (connection === undefined) {
+      const error = socketError('EADDRINUSE', 'connect', flow)
+      this.host.emit({ kind: 'failed', attempt: pending, error })
+      return
+    }
+    this.opening.set(connection, pending)
+  }
+
+  /** The 4-tuple an attempt gets over an SA that is up; undefined when none covers it. */
+  private flowOf(pending: Pending): Flow | undefined {
+    const { remoteAddress, remotePort } = pending.request
+    for (const child of this.children) {
+      if (child.removeAt !== Infinity) continue
+      const localAddress = pending.request.localAddress ?? this.localAddressIn(child, remoteAddress)
+      const localPort = pending.localPort || singlePort(child.sa.localSelectors) || 0
+      const flow = { localAddress, localPort, remoteAddress, remotePort }
+      if (
+        localAddress.length === remoteAddress.length &&
+        covers(child.sa.remoteSelectors, remoteAddress, IP_TCP, remotePort) &&
+        covers(child.sa.localSelectors, localAddress, IP_TCP, localPort)
+      ) {
+        return flow
+      }
+    }
+    return undefined
+  }
+
+  /** Which of our addresses a Child SA lets us use towards a host of that family. */
+  private localAddressIn(child: Child, remote: Uint8Array): Uint8Array {
+    if (child.sa.mode === 'transport') return child.localHost
+    const own = [...(this.facts?.virtualAddresses ?? []), this.path.localAddress]
+    const usable = own.find(
+      address => address.length === remote.length && covers(child.sa.localSelectors, address, IP_TCP, 0),
+    )
+    if (usable !== undefined) return usable
+    const selector = child.sa.localSelectors.find(({ start }) => start.length === remote.length)
+    if (selector === undefined) return child.localHost
+    // The first address of a subnet names the subnet itself; a single host is its own first.
+    const address = selector.start.slice()
+    if (!equal(selector.start, selector.end)) address[address.length - 1]! |= 1
+    return address
+  }
+
+  /** What to negotiate so that an attempt can go through. */
+  private childRequest(pending: Pending, peerIsOurs: boolean | PeerFacts): ChildRequest {
+    const isOurs = typeof peerIsOurs === 'boolean' ? peerIsOurs : peerIsOurs.isOurs
+    const { remoteAddress, remotePort } = pending.request
+    const { policy, path } = this
+    const local = pending.request.localAddress ?? path.localAddress
+    if (policy.virtualAddress !== false) {
+      return {
+        mode: 'tunnel',
+        localSelectors: policy.localTs ?? EVERYTHING,
+        remoteSelectors: policy.remoteTs ?? EVERYTHING,
+      }
+    }
+    const behindGateway = !equal(remoteAddress, path.remoteAddress)
+    const explicit = policy.localTs !== undefined || policy.remoteTs !== undefined
+    if (policy.mode === 'tunnel' || behindGateway || explicit) {
+      return {
+        mode: policy.mode === 'auto' ? 'tunnel' : policy.mode,
+        localSelectors: policy.localTs ?? [hostSelector(local)],
+        remoteSelectors: policy.remoteTs ?? [hostSelector(remoteAddress)],
+      }
+    }
+    if (isOurs) {
+      return {
+        mode: policy.mode,
+        localSelectors: [hostSelector(local, IP_TCP)],
+        remoteSelectors: [hostSelector(remoteAddress, IP_TCP)],
+      }
+    }
+    // Other makes look SAs up by selectors, so host-wide ones of two clients behind one address would
+    // collide there: one TCP port pair for each Child SA.
+    pending.localPort ||= ephemeralPort(this.host.environment)
+    return {
+      mode: policy.mode,
+      localSelectors: [hostSelector(local, IP_TCP, pending.localPort)],
+      remoteSelectors: [hostSelector(remoteAddress, IP_TCP, remotePort)],
+    }
+  }
+
+  private requestChildFor(flow: Flow, now: Millis): void {
+    const sa = this.current
+    if (sa === undefined || sa.state !== 'established' || sa.children.size > 0) return
+    if (!sa.originalInitiator) return
+    sa.createChild(
+      {
+        mode: this.policy.mode,
+        localSelectors: [hostSelector(flow.localAddress, IP_TCP)],
+        remoteSelectors: [hostSelector(flow.remoteAddress, IP_TCP)],
+      },
+      now,
+    )
+  }
+
+  // --- routing ---
+
+  /** The newest SA we may send on whose selectors cover the flow. */
+  private route(flow: Flow): Child | undefined {
+    for (const child of this.children) {
+      if (
+        child.pair.outboundReady &&
+        covers(child.sa.remoteSelectors, flow.remoteAddress, IP_TCP, flow.remotePort) &&
+        covers(child.sa.localSelectors, flow.localAddress, IP_TCP, flow.localPort)
+      ) {
+        return child
+      }
+    }
+    return undefined
+  }
+
+  private childOf(inboundSpi: number): Child | undefined {
+    return this.children.find(child => child.sa.inboundSpi === inboundSpi)
+  }
+
+  hasOutboundSpi(spi: number): boolean {
+    return this.children.some(child => child.sa.outboundSpi === spi)
+  }
+
+  /** RFC 7296 §1.5: a notify outside any SA proves nothing, so it only makes us ask. */
+  hint(now: Millis): void {
+    this.suspect = true
+    this.current?.probe(now)
+  }
+
+  /** The greatest TCP segment that fits the path through the largest overhead of our SAs. */
+  private segmentLimit(): number {
+    const { path } = this
+    const ipHeader = path.remoteAddress.length === 16 ? 40 : 20
+    const mtu = this.policy.mtu ?? (this.facts?.isOurs === true ? pathMtu(path) : DEFAULT_MTU)
+    const datagram = Math.min(mtu - ipHeader - UDP_HEADER, MAX_DATAGRAM)
+    let limit = Infinity
+    for (const child of this.children) limit = Math.min(limit, child.pair.payloadLimit(datagram))
+    return limit
+  }
+}
+
+const UDP_HEADER = 8
+const IP_ICMP = 1
+const IP_ICMPV6 = 58
+
+const pathMtu = (path: Path): number =>
+  isLoopback(path.remoteAddress) || equal(path.localAddress, path.remoteAddress)
+    ? LOOPBACK_MTU
+    : DEFAULT_MTU
+
+const isLoopback = (address: Uint8Array): boolean =>
+  address.length === 4 ? address[0] === 127 : formatAddress(address) === '::1'
+
+/** RFC 6056 §3.3.1: a port nobody can guess, from the dynamic range. */
+const ephemeralPort = (environment: Environment): number => {
+  const bytes = randomBytes(environment, 2)
+  return 0xc000 | (((bytes[0]! << 8) | bytes[1]!) & 0x3fff)
+}
+
+const remove = <T>(list: T[], item: T): void => {
+  const at = list.indexOf(item)
+  if (at >= 0) list.splice(at, 1)
+}
+
+/** RFC 3948 §2.2: four zero octets tell IKE from ESP on the same port. */
+const writeIkeDatagram = (packet: Packet, message: Uint8Array): void => {
+  packet.reset()
+  putU32(packet.bytes, packet.append(4), 0)
+  packet.bytes.set(message, packet.append(message.length))
+}
+
+const childInfo = (child: Child): ChildInfo => ({
+  spiIn: child.sa.inboundSpi,
+  spiOut: child.sa.outboundSpi,
+  mode: child.sa.mode,
+  suite: child.sa.suite,
+  localSelectors: child.sa.localSelectors.map(formatSelector),
+  remoteSelectors: child.sa.remoteSelectors.map(formatSelector),
+  octetsIn: child.pair.inbound.octets,
+  octetsOut: child.pair.outbound.octets,
+  packetsIn: child.pair.inbound.packets,
+  packetsOut: child.pair.outbound.packets,
+})

@@ -1,0 +1,144 @@
+/**
+ * Authenticated encryption of ESP and IKE behind one interface, in place: AES-GCM (RFC 4106, RFC 5282),
+ * ChaCha20-Poly1305 (RFC 7634), each on node:crypto and on noble.
+ */
+import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject } from 'node:crypto'
+import { gcm } from '@noble/ciphers/aes.js'
+import { chacha20poly1305 } from '@noble/ciphers/chacha.js'
+import { EMPTY } from '../base/bytes.ts'
+
+/** One direction under one key. */
+export interface Aead {
+  /** Octets of the IV as it travels. */
+  readonly ivLength: number
+  readonly icvLength: number
+  /** Plaintext must fill whole blocks of this many octets. */
+  readonly blockSize: number
+  /** What the caller writes as IV: a number that never repeats, or random octets. */
+  readonly iv: 'counter' | 'random'
+  /** The high half of an extended sequence number is authenticated behind the ciphertext (RFC 4303 §2.2.1). */
+  readonly separateIntegrity: boolean
+  /**
+   * Encrypts `bytes[from, to)` in place and writes the ICV at `to`. The IV stands just before `from`.
+   */
+  seal(bytes: Uint8Array, from: number, to: number, aad: Uint8Array, esnHigh?: Uint8Array): void
+  /**
+   * Verifies the ICV at `to` and decrypts `bytes[from, to)` in place; false when it does not verify,
+   * and then the octets mean nothing. Never throws.
+   */
+  open(bytes: Uint8Array, from: number, to: number, aad: Uint8Array, esnHigh?: Uint8Array): boolean
+  wipe(): void
+}
+
+const SALT_LENGTH = 4
+const IV_LENGTH = 8
+const ICV_LENGTH = 16
+const NONCE_LENGTH = SALT_LENGTH + IV_LENGTH
+
+type NodeCipher = 'aes-128-gcm' | 'aes-192-gcm' | 'aes-256-gcm' | 'chacha20-poly1305'
+
+/** What both backends share: the nonce is salt and IV (RFC 4106 §4, RFC 7634 §2). */
+abstract class SaltedAead implements Aead {
+  readonly ivLength = IV_LENGTH
+  readonly icvLength = ICV_LENGTH
+  readonly blockSize = 1
+  readonly iv = 'counter'
+  readonly separateIntegrity = false
+  protected readonly nonce = new Uint8Array(NONCE_LENGTH)
+
+  /** `key`: the cipher's key and four octets of salt. */
+  constructor(key: Uint8Array) {
+    this.nonce.set(key.subarray(key.length - SALT_LENGTH), 0)
+  }
+
+  protected loadNonce(bytes: Uint8Array, from: number): void {
+    for (let i = 0; i < IV_LENGTH; i++) this.nonce[SALT_LENGTH + i] = bytes[from - IV_LENGTH + i]!
+  }
+
+  abstract seal(bytes: Uint8Array, from: number, to: number, aad: Uint8Array): void
+  abstract open(bytes: Uint8Array, from: number, to: number, aad: Uint8Array): boolean
+
+  wipe(): void {
+    this.nonce.fill(0)
+  }
+}
+
+export class NodeAead extends SaltedAead {
+  private readonly cipher: NodeCipher
+  private key: KeyObject | undefined
+
+  constructor(cipher: NodeCipher, key: Uint8Array) {
+    super(key)
+    this.cipher = cipher
+    // A KeyObject once per SA: raw keys cost several times as much per packet on some versions.
+    this.key = createSecretKey(key.subarray(0, key.length - SALT_LENGTH))
+  }
+
+  seal(bytes: Uint8Array, from: number, to: number, aad: Uint8Array): void {
+    this.loadNonce(bytes, from)
+    const cipher = createCipheriv(this.cipher as 'aes-128-gcm', this.key!, this.nonce, {
+      authTagLength: ICV_LENGTH,
+    })
+    cipher.setAAD(aad, { plaintextLength: to - from })
+    bytes.set(cipher.update(bytes.subarray(from, to)), from)
+    cipher.final()
+    bytes.set(cipher.getAuthTag(), to)
+  }
+
+  open(bytes: Uint8Array, from: number, to: number, aad: Uint8Array): boolean {
+    this.loadNonce(bytes, from)
+    const decipher = createDecipheriv(this.cipher as 'aes-128-gcm', this.key!, this.nonce, {
+      authTagLength: ICV_LENGTH,
+    })
+    decipher.setAAD(aad, { plaintextLength: to - from })
+    decipher.setAuthTag(bytes.subarray(to, to + ICV_LENGTH))
+    const plaintext = decipher.update(bytes.subarray(from, to))
+    try {
+      decipher.final()
+    } catch {
+      return false
+    }
+    bytes.set(plaintext, from)
+    return true
+  }
+
+  override wipe(): void {
+    super.wipe()
+    this.key = undefined
+  }
+}
+
+export class NobleAead extends SaltedAead {
+  private readonly create: typeof gcm | typeof chacha20poly1305
+  private key: Uint8Array
+
+  constructor(create: typeof gcm | typeof chacha20poly1305, key: Uint8Array) {
+    super(key)
+    this.create = create
+    this.key = key.slice(0, key.length - SALT_LENGTH)
+  }
+
+  seal(bytes: Uint8Array, from: number, to: number, aad: Uint8Array): void {
+    this.loadNonce(bytes, from)
+    bytes.set(this.create(this.key, this.nonce, aad).encrypt(bytes.subarray(from, to)), from)
+  }
+
+  open(bytes: Uint8Array, from: number, to: number, aad: Uint8Array): boolean {
+    this.loadNonce(bytes, from)
+    try {
+      const plaintext = this.create(this.key, this.nonce, aad).decrypt(
+        bytes.subarray(from, to + ICV_LENGTH),
+      )
+      bytes.set(plaintext, from)
+      return true
+    } catch {
+      return false
+    }
+  }
+
+  override wipe(): void {
+    super.wipe()
+    this.key.fill(0)
+    this.key = EMPTY
+  }
+}

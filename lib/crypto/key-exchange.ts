@@ -1,0 +1,284 @@
+/**
+ * Key exchange methods: X25519, X448 (RFC 8031), NIST curves (RFC 5903), MODP (RFC 3526). A peer's value
+ * that is not exactly what the RFC describes gives no secret, and never an exception.
+ */
+import {
+  createDiffieHellmanGroup,
+  createECDH,
+  createPrivateKey,
+  createPublicKey,
+  createDiffieHellman,
+  diffieHellman,
+  type KeyObject,
+} from 'node:crypto'
+import { x25519 } from '@noble/curves/ed25519.js'
+import { x448 } from '@noble/curves/ed448.js'
+import { p256, p384, p521 } from '@noble/curves/nist.js'
+import { compare, concat, fromHex } from '../base/bytes.ts'
+import { randomBytes, type Environment } from '../base/environment.ts'
+import { KeGroup } from '../wire/registry.ts'
+import type { Backend } from './prf.ts'
+
+export interface KeyExchange {
+  readonly group: number
+  /** The Key Exchange Data of our KE payload. */
+  readonly publicValue: Uint8Array
+  /** Undefined when the peer's value is no valid one of this group. */
+  sharedSecret(peerValue: Uint8Array): Uint8Array | undefined
+  wipe(): void
+}
+
+type Maker = (backend: Backend, environment: Environment) => KeyExchange
+
+/** Undefined for a group we do not have. */
+export const createKeyExchange = (
+  backend: Backend,
+  group: number,
+  environment: Environment,
+): KeyExchange | undefined => MAKERS[group]?.(backend, environment)
+
+export const supportsGroup = (group: number): boolean => group in MAKERS
+
+/** Octets of the group's public value, so that a wrong one is refused before any work. */
+export const publicValueLength = (group: number): number => LENGTHS[group] ?? 0
+
+// --- Montgomery curves ---
+
+interface Montgomery {
+  readonly group: number
+  readonly length: number
+  readonly noble: typeof x25519 | typeof x448
+  readonly pkcs8: Uint8Array
+  readonly spki: Uint8Array
+}
+
+const X25519: Montgomery = {
+  group: KeGroup.X25519,
+  length: 32,
+  noble: x25519,
+  // RFC 8410 §7: the DER around a raw private or public key.
+  pkcs8: fromHex('302e020100300506032b656e04220420'),
+  spki: fromHex('302a300506032b656e032100'),
+}
+
+const X448: Montgomery = {
+  group: KeGroup.X448,
+  length: 56,
+  noble: x448,
+  pkcs8: fromHex('3046020100300506032b656f043a0438'),
+  spki: fromHex('3042300506032b656f033900'),
+}
+
+const montgomery =
+  (curve: Montgomery): Maker =>
+  (backend, environment) => {
+    const privateKey = randomBytes(environment, curve.length)
+    return backend === 'noble'
+      ? nobleMontgomery(curve, privateKey)
+      : nodeMontgomery(curve, privateKey)
+  }
+
+const nobleMontgomery = (curve: Montgomery, privateKey: Uint8Array): KeyExchange => ({
+  group: curve.group,
+  publicValue: curve.noble.getPublicKey(privateKey),
+  sharedSecret: peerValue => {
+    if (peerValue.length !== curve.length) return undefined
+    try {
+      return nonZero(curve.noble.getSharedSecret(privateKey, peerValue))
+    } catch {
+      return undefined
+    }
+  },
+  wipe: () => void privateKey.fill(0),
+})
+
+const nodeMontgomery = (curve: Montgomery, privateKey: Uint8Array): KeyExchange => {
+  const der = concat(curve.pkcs8, privateKey)
+  let key: KeyObject | undefined = createPrivateKey({ key: Buffer.from(der), format: 'der', type: 'pkcs8' })
+  const spki = createPublicKey(key).export({ format: 'der', type: 'spki' })
+  der.fill(0)
+  privateKey.fill(0)
+  return {
+    group: curve.group,
+    publicValue: new Uint8Array(spki.subarray(curve.spki.length)),
+    sharedSecret: peerValue => {
+      if (key === undefined || peerValue.length !== curve.length) return undefined
+      try {
+        const publicKey = createPublicKey({
+          key: Buffer.from(concat(curve.spki, peerValue)),
+          format: 'der',
+          type: 'spki',
+        })
+        return nonZero(new Uint8Array(diffieHellman({ privateKey: key, publicKey })))
+      } catch {
+        return undefined
+      }
+    },
+    wipe: () => void (key = undefined),
+  }
+}
+
+/** RFC 8031 §2 (RFC 7748 §6): an all-zero result comes from a point of small order. */
+const nonZero = (shared: Uint8Array): Uint8Array | undefined =>
+  shared.some(octet => octet !== 0) ? shared : undefined
+
+// --- NIST curves ---
+
+interface Nist {
+  readonly group: number
+  readonly name: 'prime256v1' | 'secp384r1' | 'secp521r1'
+  /** Octets of a coordinate, of a scalar and of the secret, which is x alone (RFC 5903 §7). */
+  readonly length: number
+  readonly noble: typeof p256
+  readonly order: Uint8Array
+}
+
+const nistCurve = (
+  group: number,
+  name: Nist['name'],
+  length: number,
+  noble: typeof p256,
+): Nist => ({
+  group,
+  name,
+  length,
+  noble,
+  order: fromHex(noble.Point.Fn.ORDER.toString(16).padStart(2 * length, '0')),
+})
+
+const nist =
+  (curve: Nist): Maker =>
+  (backend, environment) => {
+    const privateKey = drawScalar(curve, environment)
+    const wipe = (): void => void privateKey.fill(0)
+    if (backend === 'noble') {
+      return {
+        group: curve.group,
+        publicValue: curve.noble.getPublicKey(privateKey, false).slice(1),
+        sharedSecret: peerValue =>
+          nistSecret(curve, peerValue, point =>
+            curve.noble.getSharedSecret(privateKey, point, false).slice(1, 1 + curve.length),
+          ),
+        wipe,
+      }
+    }
+    const ecdh = createECDH(curve.name)
+    ecdh.setPrivateKey(privateKey)
+    return {
+      group: curve.group,
+      publicValue: new Uint8Array(ecdh.getPublicKey().subarray(1)),
+      sharedSecret: peerValue =>
+        nistSecret(curve, peerValue, point => new Uint8Array(ecdh.computeSecret(point))),
+      wipe: () => {
+        wipe()
+        // OpenSSL keeps a copy of its own: overwrite it by a scalar that is no secret.
+        ecdh.setPrivateKey(ONE.subarray(ONE.length - curve.length))
+      },
+    }
+  }
+
+const ONE = Uint8Array.from({ length: 66 }, (_, i) => (i === 65 ? 1 : 0))
+
+/** RFC 5903 §7: x and y, nothing else; other encodings of a point are refused by their length. */
+const nistSecret = (
+  curve: Nist,
+  peerValue: Uint8Array,
+  derive: (point: Uint8Array) => Uint8Array,
+): Uint8Array | undefined => {
+  if (peerValue.length !== 2 * curve.length) return undefined
+  try {
+    return derive(concat(Uint8Array.of(4), peerValue))
+  } catch {
+    return undefined
+  }
+}
+
+/** Uniform in [1, n-1], by drawing again. */
+const drawScalar = (curve: Nist, environment: Environment): Uint8Array => {
+  for (;;) {
+    const scalar = randomBytes(environment, curve.length)
+    // P-521's order has 521 bits: the top octet holds one of them.
+    if (curve.length === 66) scalar[0]! &= 1
+    if (compare(scalar, curve.order) < 0 && scalar.some(octet => octet !== 0)) return scalar
+  }
+}
+
+// --- MODP ---
+
+/** Exponents of twice the group's strength and more, as RFC 3526 §8 estimates it. */
+const MODP: Readonly<Record<number, { name: string; length: number; exponentOctets: number }>> = {
+  [KeGroup.Modp1024]: { name: 'modp2', length: 128, exponentOctets: 40 },
+  [KeGroup.Modp2048]: { name: 'modp14', length: 256, exponentOctets: 40 },
+  [KeGroup.Modp3072]: { name: 'modp15', length: 384, exponentOctets: 48 },
+  [KeGroup.Modp4096]: { name: 'modp16', length: 512, exponentOctets: 56 },
+}
+
+const modp =
+  (group: number): Maker =>
+  (_backend, environment) => {
+    const { name, length, exponentOctets } = MODP[group]!
+    const parameters = createDiffieHellmanGroup(name)
+    const prime = parameters.getPrime()
+    const exchange = createDiffieHellman(prime, parameters.getGenerator())
+    const exponent = randomBytes(environment, exponentOctets)
+    exponent[0]! |= 0x80
+    exchange.setPrivateKey(exponent)
+    return {
+      group,
+      publicValue: leftPad(exchange.generateKeys(), length),
+      sharedSecret: peerValue => {
+        // RFC 6989 §2.1: 1 < value < p-1.
+        if (peerValue.length !== length || !isInside(peerValue, prime)) return undefined
+        try {
+          return leftPad(exchange.computeSecret(peerValue), length)
+        } catch {
+          return undefined
+        }
+      },
+      wipe: () => {
+        exponent.fill(0)
+        exchange.setPrivateKey(Uint8Array.of(1))
+      },
+    }
+  }
+
+const isInside = (value: Uint8Array, prime: Uint8Array): boolean => {
+  const last = value.length - 1
+  if (value.subarray(0, last).every(octet => octet === 0) && value[last]! <= 1) return false
+  const largest = new Uint8Array(prime)
+  largest[last]! -= 1
+  return compare(value, largest) < 0
+}
+
+/** RFC 7296 §2.14, §3.4: as long as the modulus, with zeros in front. */
+const leftPad = (value: Uint8Array, length: number): Uint8Array => {
+  const padded = new Uint8Array(length)
+  padded.set(value, length - value.length)
+  return padded
+}
+
+// --- the table ---
+
+const MAKERS: Readonly<Record<number, Maker>> = {
+  [KeGroup.X25519]: montgomery(X25519),
+  [KeGroup.X448]: montgomery(X448),
+  [KeGroup.P256]: nist(nistCurve(KeGroup.P256, 'prime256v1', 32, p256)),
+  [KeGroup.P384]: nist(nistCurve(KeGroup.P384, 'secp384r1', 48, p384)),
+  [KeGroup.P521]: nist(nistCurve(KeGroup.P521, 'secp521r1', 66, p521)),
+  [KeGroup.Modp1024]: modp(KeGroup.Modp1024),
+  [KeGroup.Modp2048]: modp(KeGroup.Modp2048),
+  [KeGroup.Modp3072]: modp(KeGroup.Modp3072),
+  [KeGroup.Modp4096]: modp(KeGroup.Modp4096),
+}
+
+const LENGTHS: Readonly<Record<number, number>> = {
+  [KeGroup.X25519]: 32,
+  [KeGroup.X448]: 56,
+  [KeGroup.P256]: 64,
+  [KeGroup.P384]: 96,
+  [KeGroup.P521]: 132,
+  [KeGroup.Modp1024]: 128,
+  [KeGroup.Modp2048]: 256,
+  [KeGroup.Modp3072]: 384,
+  [KeGroup.Modp4096]: 512,
+}

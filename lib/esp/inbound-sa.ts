@@ -1,0 +1,97 @@
+/**
+ * Receiving half of an SA: sequence number inference, replay check before and after authentication,
+ * decryption, trailer (RFC 4303 §3.4). Nothing changes until the ICV has verified.
+ */
+import { getU32, putU32 } from '../base/bytes.ts'
+import type { Aead } from '../crypto/aead.ts'
+import { ESP_HEADER_LENGTH, ESP_TRAILER_LENGTH } from '../wire/esp.ts'
+import { IpProtocol } from '../wire/registry.ts'
+import { ReplayWindow } from './replay-window.ts'
+
+/** Why a packet was dropped; 0: it was not. */
+export const Drop = { None: 0, Truncated: 1, Replay: 2, Icv: 3, Padding: 4, Dummy: 5 } as const
+export type Drop = (typeof Drop)[keyof typeof Drop]
+
+const NAMES: Readonly<Record<Drop, string>> = {
+  [Drop.None]: '',
+  [Drop.Truncated]: 'esp.truncated',
+  [Drop.Replay]: 'esp.replay',
+  [Drop.Icv]: 'esp.icv',
+  [Drop.Padding]: 'esp.padding',
+  [Drop.Dummy]: 'esp.dummy',
+}
+
+export const dropName = (drop: Drop): string => NAMES[drop]
+
+export class InboundSa {
+  readonly spi: number
+  octets = 0
+  packets = 0
+  /** Of the packet that `open` accepted last: where its payload lies, and what it is. */
+  payloadFrom = 0
+  payloadTo = 0
+  nextHeader = 0
+  /** It had the highest sequence number so far. */
+  newest = false
+  private readonly aead: Aead
+  private readonly extended: boolean
+  private readonly window: ReplayWindow
+  private readonly aad: Uint8Array
+  private readonly esnHigh = new Uint8Array(4)
+
+  constructor(spi: number, aead: Aead, extended: boolean, replayWindow: number) {
+    this.spi = spi
+    this.aead = aead
+    this.extended = extended
+    this.window = new ReplayWindow(replayWindow, extended)
+    this.aad = new Uint8Array(extended && !aead.separateIntegrity ? 12 : 8)
+    putU32(this.aad, 0, spi)
+  }
+
+  /** Opens the ESP packet `bytes[from, to)` in place and tells where its payload is. */
+  open(bytes: Uint8Array, from: number, to: number): Drop {
+    const { aead } = this
+    const textFrom = from + ESP_HEADER_LENGTH + aead.ivLength
+    const textTo = to - aead.icvLength
+    const textLength = textTo - textFrom
+    if (textLength < ESP_TRAILER_LENGTH || textLength % aead.blockSize !== 0) return Drop.Truncated
+
+    const low = getU32(bytes, from + 4)
+    const high = this.window.inferHigh(low)
+    if (!this.window.accepts(high, low)) return Drop.Replay
+    this.writeAad(high, low)
+    if (!aead.open(bytes, textFrom, textTo, this.aad, this.extended ? this.esnHigh : undefined)) {
+      return Drop.Icv
+    }
+    this.newest = this.window.note(high, low)
+    this.packets++
+    this.octets += textLength
+
+    this.nextHeader = bytes[textTo - 1]!
+    const padding = bytes[textTo - 2]!
+    const payloadTo = textTo - ESP_TRAILER_LENGTH - padding
+    if (payloadTo < textFrom) return Drop.Padding
+    // RFC 4303 §2.4: the padding must be 1, 2, 3, …
+    for (let i = 0; i < padding; i++) {
+      if (bytes[payloadTo + i] !== i + 1) return Drop.Padding
+    }
+    if (this.nextHeader === IpProtocol.NoNext) return Drop.Dummy
+    this.payloadFrom = textFrom
+    this.payloadTo = payloadTo
+    return Drop.None
+  }
+
+  private writeAad(high: number, low: number): void {
+    if (this.aad.length === 12) {
+      putU32(this.aad, 4, high)
+      putU32(this.aad, 8, low)
+      return
+    }
+    putU32(this.aad, 4, low)
+    if (this.extended) putU32(this.esnHigh, 0, high)
+  }
+
+  wipe(): void {
+    this.aead.wipe()
+  }
+}

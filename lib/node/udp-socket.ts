@@ -1,0 +1,151 @@
+/**
+ * One UDP socket. It hides what `node:dgram` makes hard: a buffer handed to an unconnected `send` is
+ * still read after the call unless the look-up is synchronous, a full kernel queue is shown only by a
+ * counter, and an ICMP refusal is an 'error' event that must not end a server.
+ */
+import { createSocket, type RemoteInfo, type Socket } from 'node:dgram'
+import { formatAddress, parseAddress } from '../base/address.ts'
+import { EMPTY } from '../base/bytes.ts'
+import type { Path } from '../base/path.ts'
+
+/** Holds some hundred large datagrams; the kernel's default holds three of 60,000 octets. */
+const BUFFER_OCTETS = 4 << 20
+
+export interface UdpEvents {
+  onDatagram(bytes: Uint8Array, path: Path): void
+  /** An ICMP error that the system reported, or the socket failed. */
+  onError(error: NodeJS.ErrnoException): void
+}
+
+export class UdpSocket {
+  private readonly socket: Socket
+  private readonly events: UdpEvents
+  private readonly index: number
+  private connected = false
+  private closed = false
+  private localAddress: Uint8Array = EMPTY
+  private localPort = 0
+  /** Paths by remote address text, so that a steady peer costs no parsing and no allocation. */
+  private readonly paths = new Map<string, Path>()
+
+  constructor(index: number, family: 4 | 6, ipv6Only: boolean, events: UdpEvents) {
+    this.index = index
+    this.events = events
+    this.socket = createSocket({
+      type: family === 4 ? 'udp4' : 'udp6',
+      ipv6Only,
+      recvBufferSize: BUFFER_OCTETS,
+      sendBufferSize: BUFFER_OCTETS,
+      // Addresses are literal here; answering at once makes `send` copy before it returns.
+      lookup: (address, _options, callback) => callback(null, address, family),
+    })
+    this.socket.on('message', (bytes, remote) => {
+      if (bytes.length > 0) this.events.onDatagram(bytes, this.pathOf(remote))
+    })
+    this.socket.on('error', error => this.events.onError(error as NodeJS.ErrnoException))
+  }
+
+  bind(port: number, address: string | undefined, done: (error?: NodeJS.ErrnoException) => void): void {
+    const failed = (error: Error): void => done(error as NodeJS.ErrnoException)
+    this.socket.once('error', failed)
+    this.socket.bind({ port, ...(address === undefined ? {} : { address }), exclusive: true }, () => {
+      this.socket.removeListener('error', failed)
+      this.noteLocal()
+      done()
+    })
+  }
+
+  /** Fixes the remote end: cheaper sends, and the system reports when nobody listens there. */
+  connect(port: number, address: string, done: (error?: NodeJS.ErrnoException) => void): void {
+    this.socket.connect(port, address, (error?: Error) => {
+      if (error === undefined || error === null) {
+        this.connected = true
+        this.noteLocal()
+      }
+      done((error ?? undefined) as NodeJS.ErrnoException | undefined)
+    })
+  }
+
+  private noteLocal(): void {
+    const local = this.socket.address()
+    const address = parseAddress(local.address.split('%')[0]!)
+    this.localPort = local.port
+    this.localAddress = address === undefined || address.every(octet => octet === 0) ? EMPTY : address
+    this.paths.clear()
+  }
+
+  address(): { address: string; port: number; family: 'IPv4' | 'IPv6' } {
+    const { address, port, family } = this.socket.address()
+    return { address, port, family: family as 'IPv4' | 'IPv6' }
+  }
+
+  /** The path to a remote end as this socket sees it. */
+  path(remoteAddress: Uint8Array, remotePort: number): Path {
+    return {
+      socket: this.index,
+      localAddress: this.localAddress,
+      localPort: this.localPort,
+      remoteAddress,
+      remotePort,
+    }
+  }
+
+  private pathOf(remote: RemoteInfo): Path {
+    const key = `${remote.address}|${remote.port}`
+    const known = this.paths.get(key)
+    if (known !== undefined) return known
+    // A table of strangers' addresses must not grow with them.
+    if (this.paths.size >= 4096) this.paths.clear()
+    const path = this.path(octetsOf(remote.address), remote.port)
+    this.paths.set(key, path)
+    return path
+  }
+
+  /** The kernel took no copy of some earlier datagram yet: nothing more should be handed over. */
+  get isCongested(): boolean {
+    return this.socket.getSendQueueCount() > 0
+  }
+
+  /** `bytes` may be reused as soon as `isCongested` is false, which it nearly always is at once. */
+  send(bytes: Uint8Array, path: Path, sent?: () => void): void {
+    if (this.closed) return
+    if (this.connected) this.socket.send(bytes, sent)
+    else this.socket.send(bytes, path.remotePort, textOf(path), sent)
+  }
+
+  ref(): void {
+    this.socket.ref()
+  }
+
+  unref(): void {
+    this.socket.unref()
+  }
+
+  close(done?: () => void): void {
+    if (this.closed) return void done?.()
+    this.closed = true
+    this.socket.close(done)
+  }
+}
+
+/** IPv4 peers of a socket for both families appear as IPv4 everywhere above it. */
+const octetsOf = (address: string): Uint8Array => {
+  const octets = parseAddress(address.split('%')[0]!) ?? EMPTY
+  return isMapped(octets) ? octets.slice(12) : octets
+}
+
+const isMapped = (octets: Uint8Array): boolean =>
+  octets.length === 16 &&
+  octets[10] === 0xff &&
+  octets[11] === 0xff &&
+  octets.subarray(0, 10).every(octet => octet === 0)
+
+const texts = new WeakMap<Path, string>()
+const textOf = (path: Path): string => {
+  let text = texts.get(path)
+  if (text === undefined) {
+    text = formatAddress(path.remoteAddress)
+    texts.set(path, text)
+  }
+  return text
+}
