@@ -26,9 +26,6 @@ const HMACS: Readonly<Record<number, HmacFacts>> = {
   [Integ.HmacSha2_512_256]: { hash: HashAlgorithm.Sha2_512, keyLength: 64, icvLength: 32 },
 }
 
-export const isAead = (encr: number): boolean =>
-  encr === Encr.AesGcm16 || encr === Encr.Chacha20Poly1305
-
 /** RFC 7296 §3.3.2: an AEAD comes without integrity algorithm, any other cipher with one. */
 export const supportsCipher = ({ encr, keyLength, integ }: CipherChoice): boolean => {
   if (encr === Encr.Chacha20Poly1305) return keyLength === 0 && integ === Integ.None

@@ -16,13 +16,16 @@ export type Payload =
   | { readonly kind: 'sa'; readonly proposals: readonly Proposal[] }
   | { readonly kind: 'ke'; readonly group: number; readonly data: Uint8Array }
   | { readonly kind: 'nonce'; readonly data: Uint8Array }
-  | { readonly kind: 'idi' | 'idr'; readonly idType: number; readonly data: Uint8Array }
-  | { readonly kind: 'cert' | 'certreq'; readonly encoding: number; readonly data: Uint8Array }
+  | { readonly kind: 'idi'; readonly idType: number; readonly data: Uint8Array }
+  | { readonly kind: 'idr'; readonly idType: number; readonly data: Uint8Array }
+  | { readonly kind: 'cert'; readonly encoding: number; readonly data: Uint8Array }
+  | { readonly kind: 'certreq'; readonly encoding: number; readonly data: Uint8Array }
   | { readonly kind: 'auth'; readonly method: number; readonly data: Uint8Array }
   | NotifyPayload
   | { readonly kind: 'delete'; readonly protocol: number; readonly spis: readonly Uint8Array[] }
   | { readonly kind: 'vendor'; readonly data: Uint8Array }
-  | { readonly kind: 'tsi' | 'tsr'; readonly selectors: readonly TrafficSelector[] }
+  | { readonly kind: 'tsi'; readonly selectors: readonly TrafficSelector[] }
+  | { readonly kind: 'tsr'; readonly selectors: readonly TrafficSelector[] }
   | {
       readonly kind: 'cp'
       readonly type: number

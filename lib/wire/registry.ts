@@ -50,6 +50,10 @@ export const Encr = {
   Chacha20Poly1305: 28,
 } as const
 
+/** A cipher that brings its own integrity (RFC 7296 §3.3.2). */
+export const isAead = (encr: number): boolean =>
+  encr === Encr.AesGcm16 || encr === Encr.Chacha20Poly1305
+
 export const Prf = { HmacSha1: 2, HmacSha2_256: 5, HmacSha2_384: 6, HmacSha2_512: 7 } as const
 
 export const Integ = {

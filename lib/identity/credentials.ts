@@ -1,0 +1,65 @@
+/** Who we are, how we prove it, and whom we believe: parsed once from a program's options. */
+import { describe, OptionError } from '../base/errors.ts'
+import { utf8 } from '../base/bytes.ts'
+import { Secret } from '../base/secret.ts'
+import { identityKey, identityMatches, parseIdentity, type Identity } from './identity.ts'
+
+export interface Credentials {
+  /** Undefined: our own address. */
+  readonly localIdentity: Identity | undefined
+  /** What the peer must say it is; undefined: any identity that proves itself. */
+  readonly remoteIdentity: Identity | undefined
+  /** The key for a peer; 'ask' when the program's function knows; undefined when there is none. */
+  secretFor(local: Identity, remote: Identity): Secret | 'ask' | undefined
+  /** The program wants to see each peer before it is let in. */
+  readonly asksAuthorization: boolean
+}
+
+export const CREDENTIAL_OPTIONS = ['psk', 'localId', 'remoteId', 'authorize'] as const
+
+/** A shorter key can be found by trying: whoever answers in our peer's place sees a MAC under it (RFC 7296 §2.15). */
+export const SHORT_PSK = 16
+
+export const parseCredentials = (options: Readonly<Record<string, unknown>>): Credentials => {
+  const own = (name: string): unknown => (Object.hasOwn(options, name) ? options[name] : undefined)
+  const id = (name: string): Identity | undefined =>
+    own(name) === undefined ? undefined : parseIdentity(name, own(name))
+  return {
+    localIdentity: id('localId'),
+    remoteIdentity: id('remoteId'),
+    secretFor: parsePsk(own('psk')),
+    asksAuthorization: own('authorize') !== undefined,
+  }
+}
+
+const ACCEPTED =
+  'a non-empty string or Uint8Array, an object from identity to key, or a function (identity, localIdentity)'
+
+const parsePsk = (given: unknown): Credentials['secretFor'] => {
+  if (typeof given === 'function') return () => 'ask'
+  if (typeof given === 'string' || given instanceof Uint8Array) {
+    const secret = parseKey('psk', given)
+    return () => secret
+  }
+  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
+    throw new OptionError('psk', given, ACCEPTED)
+  }
+  const keys = Object.keys(given).map(name => ({
+    pattern: parseIdentity('psk', name),
+    secret: parseKey(`psk[${describe(name)}]`, (given as Record<string, unknown>)[name]),
+  }))
+  if (keys.length === 0) throw new OptionError('psk', given, ACCEPTED)
+  const exact = new Map(keys.map(({ pattern, secret }) => [identityKey(pattern), secret]))
+  return (_local, remote) =>
+    exact.get(identityKey(remote)) ??
+    keys.find(({ pattern }) => identityMatches(pattern, remote))?.secret
+}
+
+/** Also for what a program's function returns. */
+export const parseKey = (name: string, given: unknown): Secret => {
+  if (typeof given === 'string' && given !== '') return new Secret(utf8(given))
+  if (given instanceof Uint8Array && given.length > 0) return new Secret(given)
+  // The error must not print a key.
+  const kind = given instanceof Uint8Array ? new Uint8Array(0) : typeof given === 'string' ? '' : given
+  throw new OptionError(name, kind, 'a non-empty string or Uint8Array')
+}

@@ -1,0 +1,471 @@
+/**
+ * Negotiation of a Child SA: proposals, mode, selectors, keys (RFC 7296 §1.3.1, §2.7, §2.9). IKE_AUTH, a
+ * new Child SA and a rekey share it. The exchange CREATE_CHILD_SA for a new Child SA is here too.
+ */
+import { getU32, putU32 } from '../base/bytes.ts'
+import { randomBytes, type Millis } from '../base/environment.ts'
+import { PeerMisbehavedError, PeerRefusedError, type IpsecError } from '../base/errors.ts'
+import { createKeyExchange, type KeyExchange } from '../crypto/key-exchange.ts'
+import { deriveChildKeys } from '../crypto/key-material.ts'
+import { formatCipher, keyLengths, supportsCipher } from '../crypto/suite.ts'
+import {
+  checkChosen,
+  chooseProposal,
+  chosen,
+  formatProposal,
+  groupsOf,
+  withKe,
+  withoutKe,
+  withSpi,
+} from '../policy/proposal.ts'
+import {
+  formatSelector,
+  isNarrowing,
+  narrow,
+  singleHost,
+} from '../policy/traffic-selectors.ts'
+import { find } from '../wire/message.ts'
+import { findErrorNotify, findNotify, notify, readU16List, u16Data } from '../wire/notify.ts'
+import type { NotifyPayload, Payload } from '../wire/payloads.ts'
+import { Esn, ExchangeType, notifyName, NotifyType, TransformType } from '../wire/registry.ts'
+import type { Proposal } from '../wire/sa.ts'
+import type { TrafficSelector } from '../wire/traffic-selector.ts'
+import type { ChildFacts } from './child-sa.ts'
+import type { ChildKeys, ChildRequest, Exchange, ExchangeContext } from './exchange.ts'
+
+export const NONCE_LENGTH = 32
+
+/** Our half of a negotiation under way. */
+export interface ChildOffer {
+  readonly request: ChildRequest
+  readonly inboundSpi: number
+  readonly proposals: readonly Proposal[]
+  readonly nonce: Uint8Array
+  readonly exchange: KeyExchange | undefined
+}
+
+const spiOctets = (spi: number): Uint8Array => {
+  const octets = new Uint8Array(4)
+  putU32(octets, 0, spi)
+  return octets
+}
+
+/** `group` undefined: no key exchange of its own, as in IKE_AUTH or without PFS. */
+export const makeOffer = (
+  sa: ExchangeContext,
+  request: ChildRequest,
+  group: number | undefined,
+): ChildOffer => {
+  const { policy, environment } = sa.config
+  const inboundSpi = sa.config.allocateSpi()
+  const base = group === undefined ? withoutKe(policy.esp) : withKe(policy.esp, group)
+  return {
+    request,
+    inboundSpi,
+    proposals: withSpi(base, spiOctets(inboundSpi)),
+    nonce: randomBytes(environment, NONCE_LENGTH),
+    exchange:
+      group === undefined ? undefined : createKeyExchange(policy.backend, group, environment),
+  }
+}
+
+export const discardOffer = (sa: ExchangeContext, offer: ChildOffer): void => {
+  sa.config.releaseSpi(offer.inboundSpi)
+  offer.exchange?.wipe()
+}
+
+/** The payloads that describe the Child SA itself; nonce and key exchange are the caller's. */
+export const offerPayloads = ({ request, proposals }: ChildOffer): Payload[] => [
+  ...(request.mode === 'tunnel' ? [] : [notify(NotifyType.UseTransportMode)]),
+  notify(NotifyType.EspTfcPaddingNotSupported),
+  notify(NotifyType.NonFirstFragmentsAlso),
+  { kind: 'sa', proposals },
+  { kind: 'tsi', selectors: request.localSelectors },
+  { kind: 'tsr', selectors: request.remoteSelectors },
+]
+
+export const keyPayloads = ({ nonce, exchange }: ChildOffer): Payload[] => [
+  { kind: 'nonce', data: nonce },
+  ...(exchange === undefined
+    ? []
+    : [{ kind: 'ke', group: exchange.group, data: exchange.publicValue } as const]),
+]
+
+const describeFacts = (
+  chosenProposal: Proposal,
+  inboundSpi: number,
+  outboundSpi: number,
+  mode: 'transport' | 'tunnel',
+  local: readonly TrafficSelector[],
+  remote: readonly TrafficSelector[],
+): ChildFacts => {
+  const encr = chosen(chosenProposal, TransformType.Encr)
+  const cipher = {
+    encr: encr.id,
+    keyLength: encr.keyLength ?? 0,
+    integ: chosen(chosenProposal, TransformType.Integ).id,
+  }
+  const esn = chosen(chosenProposal, TransformType.Esn).id === Esn.Yes
+  return {
+    inboundSpi,
+    outboundSpi,
+    mode,
+    localSelectors: local,
+    remoteSelectors: remote,
+    esn,
+    cipher,
+    suite: `${formatCipher(cipher)}${esn ? ' with ESN' : ''}`,
+  }
+}
+
+/** Keys by direction: the initiator of the exchange sends with the first half (§2.17). */
+export const directChildKeys = (
+  sa: ExchangeContext,
+  facts: ChildFacts,
+  nonceI: Uint8Array,
+  nonceR: Uint8Array,
+  shared: Uint8Array | undefined,
+  exchangeInitiator: boolean,
+): ChildKeys => {
+  const material = deriveChildKeys(
+    sa.suite.prf,
+    sa.skD as Parameters<typeof deriveChildKeys>[1],
+    nonceI,
+    nonceR,
+    shared,
+    keyLengths(facts.cipher),
+  )
+  shared?.fill(0)
+  return exchangeInitiator
+    ? { outbound: material.initiator, inbound: material.responder }
+    : { outbound: material.responder, inbound: material.initiator }
+}
+
+// --- initiator ---
+
+export type Settled =
+  | { readonly kind: 'agreed'; readonly facts: ChildFacts }
+  | { readonly kind: 'refused'; readonly error: IpsecError; readonly notify: number }
+
+/** What the peer's answer makes of our offer. */
+export const settleOffer = (offer: ChildOffer, payloads: readonly Payload[]): Settled => {
+  const refusal = findErrorNotify(payloads)
+  const misbehaved = (what: string): Settled => ({
+    kind: 'refused',
+    notify: 0,
+    error: new PeerMisbehavedError('ERR_IKE_CHILD_ANSWER', `The peer's answer for a Child SA ${what}`),
+  })
+  const sa = find(payloads, 'sa')
+  if (sa === undefined) {
+    if (refusal === undefined) return misbehaved('has no SA payload')
+    return { kind: 'refused', notify: refusal.type, error: childRefused(offer, refusal) }
+  }
+  const proposal = checkChosen(offer.proposals, sa.proposals)
+  const tsi = find(payloads, 'tsi')
+  const tsr = find(payloads, 'tsr')
+  if (proposal === undefined || proposal.spi.length !== 4) return misbehaved('was not offered')
+  if (tsi === undefined || tsr === undefined) return misbehaved('has no traffic selectors')
+  const { request } = offer
+  if (
+    !isNarrowing(tsi.selectors, request.localSelectors) ||
+    !isNarrowing(tsr.selectors, request.remoteSelectors)
+  ) {
+    return misbehaved('widens the traffic selectors')
+  }
+  const transport = findNotify(payloads, NotifyType.UseTransportMode) !== undefined
+  if (transport && request.mode === 'tunnel') return misbehaved('is for transport mode unasked')
+  if (!transport && request.mode === 'transport') {
+    return {
+      kind: 'refused',
+      notify: 0,
+      error: new PeerRefusedError('USE_TRANSPORT_MODE', 'The peer does not do transport mode'),
+    }
+  }
+  const facts = describeFacts(
+    proposal,
+    offer.inboundSpi,
+    getU32(proposal.spi, 0),
+    transport ? 'transport' : 'tunnel',
+    tsi.selectors,
+    tsr.selectors,
+  )
+  return supportsCipher(facts.cipher) ? { kind: 'agreed', facts } : misbehaved('names no cipher of ours')
+}
+
+const childRefused = (offer: ChildOffer, { type }: NotifyPayload): IpsecError =>
+  new PeerRefusedError(notifyName(type), `The peer refused a Child SA: ${notifyName(type)}`, {
+    details: {
+      offered: offer.proposals.map(formatProposal),
+      localSelectors: offer.request.localSelectors.map(formatSelector),
+      remoteSelectors: offer.request.remoteSelectors.map(formatSelector),
+    },
+  })
+
+// --- responder ---
+
+export type Acceptance =
+  | {
+      readonly kind: 'accepted'
+      readonly facts: ChildFacts
+      readonly payloads: readonly Payload[]
+      readonly group: number
+    }
+  | { readonly kind: 'refused'; readonly notify: NotifyPayload; readonly why: string }
+
+const refuse = (type: number, why: string, data?: Uint8Array): Acceptance => ({
+  kind: 'refused',
+  notify: notify(type, data),
+  why,
+})
+
+export interface AcceptOptions {
+  /** CREATE_CHILD_SA can carry a key exchange, IKE_AUTH cannot. */
+  readonly withKeyExchange: boolean
+  /** A rekey keeps what its Child SA had. */
+  readonly keep?: ChildFacts | undefined
+  /** Where the peer may be: itself, or the address it was given. */
+  readonly remoteAllowed: readonly TrafficSelector[]
+  readonly localAllowed: readonly TrafficSelector[]
+  /** The address the peer's packets come from, for transport mode behind a NAT (§2.23.1). */
+  readonly observedRemote: Uint8Array
+}
+
+export const acceptOffer = (
+  sa: ExchangeContext,
+  payloads: readonly Payload[],
+  options: AcceptOptions,
+): Acceptance => {
+  const { policy } = sa.config
+  const offered = find(payloads, 'sa')
+  const tsi = find(payloads, 'tsi')
+  const tsr = find(payloads, 'tsr')
+  if (offered === undefined || tsi === undefined || tsr === undefined) {
+    return refuse(NotifyType.InvalidSyntax, 'SA or traffic selectors are missing')
+  }
+  const accepted = options.withKeyExchange ? acceptableWithKe(sa) : withoutKe(policy.esp)
+  const theirs = options.withKeyExchange ? offered.proposals : withoutKe(offered.proposals)
+  const choice = chooseProposal(theirs, accepted)
+  if (choice.kind === 'none') {
+    return refuse(
+      NotifyType.NoProposalChosen,
+      `offered ${offered.proposals.map(formatProposal).join(', ')}; accepted ${policy.esp.map(formatProposal).join(', ')}`,
+    )
+  }
+  const { proposal } = choice
+  if (proposal.spi.length !== 4) return refuse(NotifyType.InvalidSyntax, 'the SPI has not four octets')
+
+  const asksTransport = findNotify(payloads, NotifyType.UseTransportMode) !== undefined
+  const transport =
+    options.keep === undefined
+      ? asksTransport && policy.mode !== 'tunnel'
+      : options.keep.mode === 'transport'
+  if (policy.mode === 'transport' && !transport) {
+    return refuse(NotifyType.NoProposalChosen, 'only transport mode is accepted')
+  }
+  const theirTs =
+    transport && options.keep === undefined
+      ? substituteHost(tsi.selectors, options.observedRemote)
+      : tsi.selectors
+  const remote = narrow(theirTs, options.keep?.remoteSelectors ?? options.remoteAllowed)
+  const local = narrow(tsr.selectors, options.keep?.localSelectors ?? options.localAllowed)
+  if (remote.length === 0 || local.length === 0) {
+    return refuse(
+      NotifyType.TsUnacceptable,
+      `asked ${tsi.selectors.map(formatSelector).join(' ')} to ${tsr.selectors.map(formatSelector).join(' ')}`,
+    )
+  }
+  const inboundSpi = sa.config.allocateSpi()
+  const mode = transport ? 'transport' : 'tunnel'
+  const facts = describeFacts(proposal, inboundSpi, getU32(proposal.spi, 0), mode, local, remote)
+  const answered = transport && options.keep === undefined ? tsi.selectors : remote
+  return {
+    kind: 'accepted',
+    facts,
+    group: chosen(proposal, TransformType.Ke).id,
+    payloads: [
+      ...(transport ? [notify(NotifyType.UseTransportMode)] : []),
+      notify(NotifyType.EspTfcPaddingNotSupported),
+      { kind: 'sa', proposals: [{ ...proposal, spi: spiOctets(inboundSpi) }] },
+      // The initiator knows itself by its own address, before any NAT (§2.23.1).
+      { kind: 'tsi', selectors: answered },
+      { kind: 'tsr', selectors: local },
+    ],
+  }
+}
+
+/** With PFS off a peer may still ask for it; with PFS on it must not be argued away (§1.3.1). */
+const acceptableWithKe = (sa: ExchangeContext): readonly Proposal[] => {
+  const { policy } = sa.config
+  const named = groupsOf(policy.esp).length > 0
+  if (named) return policy.esp
+  const groups = groupsOf(policy.ike)
+  return policy.esp.map(proposal => ({
+    ...proposal,
+    transforms: [
+      ...proposal.transforms,
+      ...groups.map(id => ({ type: TransformType.Ke, id })),
+      ...(policy.pfs ? [] : [{ type: TransformType.Ke, id: 0 }]),
+    ],
+  }))
+}
+
+/** §2.23.1: the one host the peer names for itself is seen here under its NAT's address. */
+const substituteHost = (
+  selectors: readonly TrafficSelector[],
+  observed: Uint8Array,
+): readonly TrafficSelector[] => {
+  const host = singleHost(selectors)
+  if (host === undefined || host.length !== observed.length) return selectors
+  return selectors.map(ts => ({ ...ts, start: observed, end: observed }))
+}
+
+// --- the exchange ---
+
+/** The half of a CREATE_CHILD_SA that answers, for new Child SAs and rekeys: `undefined` KE when none was chosen. */
+export const answerKeyExchange = (
+  sa: ExchangeContext,
+  payloads: readonly Payload[],
+  group: number,
+): { kind: 'ok'; exchange: KeyExchange | undefined; shared: Uint8Array | undefined } | { kind: 'refused'; notify: NotifyPayload } => {
+  if (group === 0) return { kind: 'ok', exchange: undefined, shared: undefined }
+  const theirs = find(payloads, 'ke')
+  if (theirs === undefined || theirs.group !== group) {
+    return { kind: 'refused', notify: notify(NotifyType.InvalidKePayload, u16Data(group)) }
+  }
+  const { policy, environment } = sa.config
+  const exchange = createKeyExchange(policy.backend, group, environment)
+  const shared = exchange?.sharedSecret(theirs.data)
+  if (exchange === undefined || shared === undefined) {
+    return { kind: 'refused', notify: notify(NotifyType.InvalidSyntax) }
+  }
+  return { kind: 'ok', exchange, shared }
+}
+
+/** A wrong first guess of the group may be mended once for each group we offered (§1.3). */
+export const regroup = (offer: ChildOffer, payloads: readonly Payload[]): number | undefined => {
+  const invalid = findNotify(payloads, NotifyType.InvalidKePayload)
+  if (invalid === undefined || offer.exchange === undefined) return undefined
+  const [group] = readU16List(invalid)
+  return group !== undefined && group !== offer.exchange.group ? group : undefined
+}
+
+export class CreateChild implements Exchange {
+  readonly type = ExchangeType.CreateChildSa
+  readonly subject = 'childSa'
+  private offer: ChildOffer | undefined
+  private readonly request: ChildRequest
+  private readonly ticket: number
+  private readonly groups: number[]
+
+  constructor(request: ChildRequest, ticket: number, groups: number[] = []) {
+    this.request = request
+    this.ticket = ticket
+    this.groups = groups
+  }
+
+  build(sa: ExchangeContext): Payload[] | undefined {
+    if (sa.state !== 'established') return undefined
+    const { pfs } = sa.config.policy
+    this.offer = makeOffer(sa, this.request, pfs ? (this.groups.at(-1) ?? sa.suite.group) : undefined)
+    return [...offerPayloads(this.offer), ...keyPayloads(this.offer)]
+  }
+
+  onResponse(sa: ExchangeContext, payloads: readonly Payload[], now: Millis): void {
+    const offer = this.offer!
+    const group = regroup(offer, payloads)
+    if (group !== undefined && !this.groups.includes(group)) {
+      discardOffer(sa, offer)
+      return sa.enqueue(new CreateChild(this.request, this.ticket, [...this.groups, group]), now)
+    }
+    const settled = settleOffer(offer, payloads)
+    const shared = sharedOf(offer, payloads)
+    if (settled.kind === 'refused' || shared === 'missing') {
+      discardOffer(sa, offer)
+      const error =
+        settled.kind === 'refused'
+          ? settled.error
+          : new PeerMisbehavedError('ERR_IKE_CHILD_ANSWER', "The peer's key exchange cannot be used")
+      if (settled.kind === 'refused' && settled.notify === NotifyType.TemporaryFailure) {
+        return sa.enqueueLater(new CreateChild(this.request, this.ticket), now)
+      }
+      return sa.output({ kind: 'childFailed', ticket: this.ticket, error })
+    }
+    const nonceR = find(payloads, 'nonce')!.data
+    const keys = directChildKeys(sa, settled.facts, offer.nonce, nonceR, shared, true)
+    offer.exchange?.wipe()
+    sa.install(settled.facts, keys, { outboundReady: true, ticket: this.ticket }, now)
+  }
+
+  static respond(
+    sa: ExchangeContext,
+    payloads: readonly Payload[],
+    options: AcceptOptions,
+    now: Millis,
+  ): readonly Payload[] {
+    const made = answerChild(sa, payloads, options)
+    if (made.kind === 'refused') return [made.notify]
+    sa.install(made.facts, made.keys, { outboundReady: true }, now)
+    return made.payloads
+  }
+}
+
+/** The shared secret of an answer; 'missing' when the peer left out what it had to send. */
+export const sharedOf = (
+  offer: ChildOffer,
+  payloads: readonly Payload[],
+): Uint8Array | undefined | 'missing' => {
+  if (find(payloads, 'nonce') === undefined) return 'missing'
+  const proposal = find(payloads, 'sa')?.proposals[0]
+  const group = proposal === undefined ? 0 : chosen(proposal, TransformType.Ke).id
+  if (group === 0) return undefined
+  const theirs = find(payloads, 'ke')
+  if (theirs?.group !== group || offer.exchange?.group !== group) return 'missing'
+  return offer.exchange.sharedSecret(theirs.data) ?? 'missing'
+}
+
+/** All of the responder's half but the installing. */
+export const answerChild = (
+  sa: ExchangeContext,
+  payloads: readonly Payload[],
+  options: AcceptOptions,
+):
+  | {
+      kind: 'made'
+      facts: ChildFacts
+      keys: ChildKeys
+      payloads: readonly Payload[]
+      nonceI: Uint8Array
+      nonceR: Uint8Array
+    }
+  | { kind: 'refused'; notify: NotifyPayload } => {
+  const nonceI = find(payloads, 'nonce')?.data
+  if (nonceI === undefined) return { kind: 'refused', notify: notify(NotifyType.InvalidSyntax) }
+  const acceptance = acceptOffer(sa, payloads, options)
+  if (acceptance.kind === 'refused') {
+    sa.trace('child.refused', { notify: notifyName(acceptance.notify.type), why: acceptance.why })
+    return acceptance
+  }
+  const { facts, group } = acceptance
+  const answer = answerKeyExchange(sa, payloads, group)
+  if (answer.kind === 'refused') {
+    sa.config.releaseSpi(facts.inboundSpi)
+    return answer
+  }
+  const nonceR = randomBytes(sa.config.environment, NONCE_LENGTH)
+  const keys = directChildKeys(sa, facts, nonceI, nonceR, answer.shared, false)
+  answer.exchange?.wipe()
+  return {
+    kind: 'made',
+    facts,
+    keys,
+    nonceI,
+    nonceR,
+    payloads: [
+      ...acceptance.payloads,
+      { kind: 'nonce', data: nonceR },
+      ...(answer.exchange === undefined
+        ? []
+        : [{ kind: 'ke', group, data: answer.exchange.publicValue } as const]),
+    ],
+  }
+}

@@ -1,0 +1,188 @@
+/**
+ * What an exchange is, and all it may see and do of its IKE SA. Exchanges know this file and never
+ * `ike-sa.ts`; message IDs, retransmission and fragments stay below them in the window.
+ */
+import type { Environment, Millis } from '../base/environment.ts'
+import type { IpsecError } from '../base/errors.ts'
+import type { Path } from '../base/path.ts'
+import type { Tracer } from '../base/trace.ts'
+import type { DirectionKeys } from '../crypto/key-material.ts'
+import type { Prf } from '../crypto/prf.ts'
+import type { Credentials } from '../identity/credentials.ts'
+import type { Identity } from '../identity/identity.ts'
+import type { PeerPolicy } from '../policy/options.ts'
+import type { Payload } from '../wire/payloads.ts'
+import type { TrafficSelector } from '../wire/traffic-selector.ts'
+import type { ChildFacts, ChildSa } from './child-sa.ts'
+import type { Rekeying } from './collision.ts'
+
+export interface IkeSaConfig {
+  readonly environment: Environment
+  readonly tracer: Tracer
+  readonly policy: PeerPolicy
+  readonly credentials: Credentials
+  /** A fresh inbound ESP SPI, and its return. */
+  allocateSpi(): number
+  releaseSpi(spi: number): void
+  /** An address for a peer that asks for one; undefined: there is none. */
+  readonly assignAddress?: ((identity: Identity, family: 4 | 6) => Uint8Array | undefined) | undefined
+  readonly releaseAddress?: ((address: Uint8Array) => void) | undefined
+  /** This is the first SA with that peer (INITIAL_CONTACT). */
+  isFirstContact(): boolean
+}
+
+export interface ChildRequest {
+  readonly mode: 'auto' | 'transport' | 'tunnel'
+  readonly localSelectors: readonly TrafficSelector[]
+  readonly remoteSelectors: readonly TrafficSelector[]
+}
+
+/** What is known of the other end once it has proved itself. */
+export interface PeerFacts {
+  readonly identity: Identity
+  readonly localIdentity: Identity
+  /** Both escaped for people. */
+  readonly identityText: string
+  readonly localIdentityText: string
+  /** The other end is this package too (by its Vendor ID). */
+  readonly isOurs: boolean
+  readonly authentication: 'psk'
+  readonly ikeSuite: string
+  readonly localBehindNat: boolean
+  readonly remoteBehindNat: boolean
+  /** Given to us by the peer's configuration payload. */
+  readonly virtualAddresses: readonly Uint8Array[]
+  readonly dns: readonly Uint8Array[]
+  readonly netmask: Uint8Array | undefined
+  /** Given by us. */
+  readonly assignedAddresses: readonly Uint8Array[]
+}
+
+export type Question =
+  /** Answer: octets of the key, or undefined. */
+  | { readonly kind: 'findSecret'; readonly local: Identity; readonly remote: Identity }
+  /** Answer: true to let the peer in. */
+  | { readonly kind: 'authorize'; readonly peer: PeerFacts }
+
+export interface ChildKeys {
+  readonly inbound: DirectionKeys
+  readonly outbound: DirectionKeys
+}
+
+export type IkeOutput<Sa = unknown> =
+  | { kind: 'established'; peer: PeerFacts }
+  | {
+      kind: 'childInstalled'
+      child: ChildSa
+      /** The taker wipes them. */
+      keys: ChildKeys
+      /** Inbound SPI of the Child SA it takes the place of. */
+      replaces: number | undefined
+      ticket: number | undefined
+    }
+  /** From now on send on it. */
+  | { kind: 'childOutbound'; inboundSpi: number }
+  | { kind: 'childRemoved'; inboundSpi: number; linger: Millis }
+  | { kind: 'childFailed'; ticket: number | undefined; error: IpsecError }
+  /** The IKE SA was rekeyed, or may turn out to be: a new SA to route messages to. */
+  | { kind: 'successor'; sa: Sa }
+  | { kind: 'reauthenticate' }
+  | { kind: 'initialContact'; identity: Identity }
+  | { kind: 'question'; id: number; question: Question }
+  | { kind: 'authenticationFailed'; identity: string | undefined; path: Path; error: IpsecError }
+  /** It ended; it may still answer repeated requests. */
+  | { kind: 'closed'; error: IpsecError | undefined }
+  /** Nothing more will come of it; always last. */
+  | { kind: 'forgotten' }
+
+/** `parked`: the exchange waits for an answer from the application and comes back by itself. */
+export type Built = readonly Payload[] | 'parked' | undefined
+
+/** One exchange that we start. Its other half is a static `respond` in the same file. */
+export interface Exchange {
+  readonly type: number
+  /** What it changes, which decides what the peer may do meanwhile (RFC 7296 §2.25). */
+  readonly subject: 'ikeSa' | 'childSa' | 'nothing'
+  /** The request's payloads; undefined when it became pointless while it waited its turn. */
+  build(sa: ExchangeContext, now: Millis): Built
+  onResponse(sa: ExchangeContext, payloads: readonly Payload[], now: Millis): void
+  /** No answer came, whatever we did; the SA is lost. */
+  onTimeout?(sa: ExchangeContext, now: Millis): void
+}
+
+export type IkeSaState =
+  | 'init'
+  | 'auth'
+  | 'established'
+  /** Made by the peer's half of a simultaneous rekey; whether it stays is not known yet. */
+  | 'provisional'
+  /** Another took its place; a Delete is due. */
+  | 'rekeyed'
+  | 'deleting'
+  | 'closed'
+
+/** Facts of a new IKE SA that a rekey makes. */
+export interface SuccessorFacts {
+  readonly originalInitiator: boolean
+  readonly spiI: Uint8Array
+  readonly spiR: Uint8Array
+  readonly suite: IkeSuite
+  readonly skeyseed: Uint8Array
+  readonly nonceI: Uint8Array
+  readonly nonceR: Uint8Array
+}
+
+/** Algorithms of an IKE SA. */
+export interface IkeSuite {
+  readonly cipher: ChildFacts['cipher']
+  readonly prf: Prf
+  readonly group: number
+  /** For people. */
+  readonly text: string
+}
+
+export interface ExchangeContext {
+  readonly config: IkeSaConfig
+  readonly state: IkeSaState
+  readonly suite: IkeSuite
+  readonly skD: { readonly bytes: Uint8Array }
+  readonly peer: PeerFacts | undefined
+  readonly children: ReadonlyMap<number, ChildSa>
+  readonly rekeying: Rekeying<Successor>
+  /** The exchange of ours that waits for its answer. */
+  readonly busyWith: Exchange | undefined
+  /** The peer's attempt survived a simultaneous rekey of this SA. */
+  readonly settled: boolean
+
+  enqueue(exchange: Exchange, now: Millis): void
+  /** After TEMPORARY_FAILURE: once more, after a wait that is random and grows (RFC 7296 §2.25). */
+  enqueueLater(exchange: Exchange, now: Millis): void
+  output(output: IkeOutput): void
+  trace(name: string, facts: Readonly<Record<string, string | number | boolean | undefined>>): void
+  childByOutboundSpi(spi: number): ChildSa | undefined
+  install(
+    facts: ChildFacts,
+    keys: ChildKeys,
+    options: { outboundReady: boolean; replaces?: ChildSa | undefined; ticket?: number | undefined },
+    now: Millis,
+  ): ChildSa
+  remove(child: ChildSa, now: Millis): void
+  makeOutbound(child: ChildSa): void
+  retryChildLater(child: ChildSa, now: Millis): void
+  retryIkeLater(now: Millis): void
+  createSuccessor(facts: SuccessorFacts, now: Millis): Successor
+  handOver(winner: Successor, now: Millis): void
+  settleOnPeer(now: Millis): void
+  startDeleting(): void
+  /** Ends the SA. `linger`: it goes on answering repeated requests for a while. */
+  finish(error: IpsecError | undefined, linger: boolean, now: Millis): void
+}
+
+/** A replacement IKE SA as a rekey handles it. */
+export interface Successor {
+  /** It lost a simultaneous rekey: we delete it. */
+  markRekeyed(): void
+  markProvisional(predecessor: ExchangeContext): void
+  enqueue(exchange: Exchange, now: Millis): void
+  expectPeerDelete(now: Millis): void
+}

@@ -1,0 +1,62 @@
+/**
+ * Reassembly of fragmented messages (RFC 7383 §2.6). Only fragments that have been authenticated come
+ * here, so what is kept is the peer's own doing, and it is bounded all the same.
+ */
+import { concat } from '../base/bytes.ts'
+
+export interface Fragment {
+  readonly messageId: number
+  readonly response: boolean
+  readonly number: number
+  readonly total: number
+  /** Type of the first payload; meaningful in the first fragment. */
+  readonly firstInner: number
+  readonly plaintext: Uint8Array
+}
+
+export interface Reassembled {
+  readonly firstInner: number
+  readonly plaintext: Uint8Array
+}
+
+const MAX_FRAGMENTS = 255
+const MAX_OCTETS = 1 << 17
+
+/** At most one message in each direction is under reassembly: the window is one. */
+export class Reassembly {
+  private messageId = -1
+  private total = 0
+  private octets = 0
+  private parts = new Map<number, Fragment>()
+
+  /** The whole message once the last missing fragment came. */
+  add(fragment: Fragment): Reassembled | undefined {
+    if (fragment.total > MAX_FRAGMENTS) return undefined
+    // §2.6: a greater total is a sender that had to make its fragments smaller; it starts anew.
+    if (fragment.messageId !== this.messageId || fragment.total > this.total) this.restart(fragment)
+    if (fragment.total !== this.total || this.parts.has(fragment.number)) return undefined
+    this.octets += fragment.plaintext.length
+    if (this.octets > MAX_OCTETS) return void this.restart(fragment)
+    this.parts.set(fragment.number, fragment)
+    if (this.parts.size < this.total) return undefined
+    const ordered = Array.from({ length: this.total }, (_, i) => this.parts.get(i + 1)!)
+    this.clear()
+    return {
+      firstInner: ordered[0]!.firstInner,
+      plaintext: concat(...ordered.map(({ plaintext }) => plaintext)),
+    }
+  }
+
+  private restart(fragment: Fragment): void {
+    this.clear()
+    this.messageId = fragment.messageId
+    this.total = fragment.total
+  }
+
+  clear(): void {
+    this.messageId = -1
+    this.total = 0
+    this.octets = 0
+    this.parts = new Map()
+  }
+}

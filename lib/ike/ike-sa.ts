@@ -1,0 +1,799 @@
+/**
+ * One IKE SA: its SPIs, keys and message window, the queue of exchanges it starts, the Child SAs it owns
+ * and its timers. What each exchange means stands in the file of that exchange.
+ */
+import { toHex } from '../base/bytes.ts'
+import { randomBytes, randomFraction, type Millis } from '../base/environment.ts'
+import { InternalError, UnreachablePeerError, type IpsecError } from '../base/errors.ts'
+import { formatEndpoint, samePath, type Path } from '../base/path.ts'
+import type { Secret } from '../base/secret.ts'
+import { TimerTable } from '../base/timers.ts'
+import { computeSkeyseed, deriveIkeKeys } from '../crypto/key-material.ts'
+import { keyLengths } from '../crypto/suite.ts'
+import { drawLifetime } from '../policy/lifetime.ts'
+import { EVERYTHING, hostSelector } from '../policy/traffic-selectors.ts'
+import { findEncrypted } from '../wire/encrypted.ts'
+import { readIkeHeader, type HeaderFacts, type IkeHeader } from '../wire/ike-header.ts'
+import { find, hasExcess, lacksRequired } from '../wire/message.ts'
+import { findNotify, notify } from '../wire/notify.ts'
+import { isChainError, readChain, writeChain, type ChainError } from '../wire/payload-chain.ts'
+import type { Payload } from '../wire/payloads.ts'
+import { ExchangeType, nameOf, NotifyType } from '../wire/registry.ts'
+import { Authenticate, respondAuth, type AuthContext } from './auth-exchange.ts'
+import { ChildSa, type ChildFacts } from './child-sa.ts'
+import type { Rekeying } from './collision.ts'
+import type { CookieJar } from './cookie.ts'
+import { CreateChild, type AcceptOptions } from './create-child.ts'
+import type { ChildKeys, ChildRequest, Exchange, ExchangeContext, IkeOutput, IkeSaConfig, IkeSaState, IkeSuite, PeerFacts, Question, Successor, SuccessorFacts } from './exchange.ts'
+import { Reassembly } from './fragmentation.ts'
+import { DeleteChild, DeleteIke, Liveness, respondInformational } from './informational.ts'
+import { MessageWindow } from './message-window.ts'
+import { Protection } from './protection.ts'
+import { RekeyChild } from './rekey-child.ts'
+import { RekeyIke } from './rekey-ike.ts'
+import { respondSaInit, SaInit, type Handshake } from './sa-init.ts'
+
+const Timer = { HalfOpen: 0, Soft: 1, Hard: 2, Liveness: 3, Orphan: 4, Forget: 5, Reauth: 6 } as const
+
+/** Ours: how long a replaced inbound SA still receives what was under way (rule E7). */
+const LINGER: Millis = 5_000
+/** Ours: whoever waits for the other's Delete does it itself after this time (rule E6). */
+const ORPHAN: Millis = 60_000
+/** Ours: how long a closed SA answers repeated requests. */
+const FORGET: Millis = 30_000
+/** Ours: first wait after TEMPORARY_FAILURE; it doubles and has a random part (rule E8). */
+const RETRY: Millis = 1_000
+const MAX_RETRY: Millis = 60_000
+/** Ours: an SA on which nobody sends is asked after so many liveness intervals. */
+const QUIET_FACTOR = 3
+/** RFC 7383 §2.5.1: what the IP packet adds to an IKE message: IPv6 and UDP headers, non-ESP marker. */
+const UDP_AND_IP = 40 + 8 + 4
+
+export type IkeSaOutput = IkeOutput<IkeSa>
+
+/** How a request of ours that waits was started. */
+interface Current {
+  readonly exchange: Exchange
+}
+
+type Child = (peerIsOurs: boolean) => ChildRequest
+
+export class IkeSa implements AuthContext, Successor {
+  readonly config: IkeSaConfig
+  readonly originalInitiator: boolean
+  readonly spiI: Uint8Array
+  readonly rekeying: Rekeying<Successor> = { own: undefined, peer: undefined }
+  peer: PeerFacts | undefined
+  state: IkeSaState = 'init'
+  settled = false
+  private responderSpi: Uint8Array
+  private currentPath: Path
+  private readonly owned = new Map<number, ChildSa>()
+  private readonly window: MessageWindow
+  private readonly timers = new TimerTable(Object.keys(Timer).length)
+  private readonly reassembly = { request: new Reassembly(), response: new Reassembly() }
+  private readonly outputs: IkeSaOutput[] = []
+  private readonly questions = new Map<number, (value: unknown, now: Millis) => void>()
+  private nextQuestion = 1
+  private nextTicket = 1
+  private protection: Protection | undefined
+  private algorithms: IkeSuite | undefined
+  private init: SaInit | undefined
+  private firstChild: Child | undefined
+  private facts: Handshake | undefined
+  private fragmentation = false
+  private queue: Exchange[] = []
+  private waiting: { exchange: Exchange; at: Millis }[] = []
+  private current: Current | undefined
+  /** The answer to a request of the peer's waits for the application. */
+  private parkedRequest: IkeHeader | undefined
+  private refusal: IpsecError | undefined
+  private refusals = 0
+  private predecessor: ExchangeContext | undefined
+  private heardAt: Millis
+  private sentAt: Millis = -Infinity
+
+  private constructor(
+    config: IkeSaConfig,
+    originalInitiator: boolean,
+    spiI: Uint8Array,
+    spiR: Uint8Array,
+    path: Path,
+    now: Millis,
+  ) {
+    this.config = config
+    this.originalInitiator = originalInitiator
+    this.spiI = spiI
+    this.responderSpi = spiR
+    this.currentPath = path
+    this.window = new MessageWindow(config.policy.retransmit, config.environment)
+    this.heardAt = now
+  }
+
+  // --- how an SA comes to be ---
+
+  /** `child` is asked once the peer's make is known; undefined: an SA without Child SA. */
+  static initiate(config: IkeSaConfig, path: Path, child: Child | undefined, now: Millis): IkeSa {
+    const spiI = randomBytes(config.environment, 8)
+    const sa = new IkeSa(config, true, spiI, new Uint8Array(8), path, now)
+    sa.firstChild = child
+    sa.init = new SaInit(config.policy, config.environment, spiI)
+    sa.window.request([sa.init.build(path)], now)
+    sa.trace('ike.initiate', { to: formatEndpoint(path.remoteAddress, path.remotePort) })
+    return sa
+  }
+
+  /** Answers a first request: with a new SA, with octets that leave nothing behind, or not at all. */
+  static respond(
+    config: IkeSaConfig,
+    request: Uint8Array,
+    path: Path,
+    cookies: CookieJar | undefined,
+    now: Millis,
+  ): { sa: IkeSa } | { reply: Uint8Array; why: string } | { drop: string } {
+    const header = readIkeHeader(request)
+    if (header === undefined) return { drop: 'ike.malformed' }
+    const answer = respondSaInit(config.policy, config.environment, request, header, path, cookies, now)
+    if (answer.kind === 'drop') return { drop: answer.why }
+    if (answer.kind === 'reply') return { reply: answer.message, why: answer.why }
+    const { handshake } = answer
+    const sa = new IkeSa(config, false, header.spiI, handshake.spiR, path, now)
+    sa.window.accept()
+    sa.window.answer([handshake.response])
+    sa.begin(handshake)
+    sa.timers.set(Timer.HalfOpen, now + config.policy.admission.halfOpenTimeout)
+    return { sa }
+  }
+
+  private begin(handshake: Handshake): void {
+    const { suite, nonceI, nonceR, shared, spiR } = handshake
+    this.facts = handshake
+    this.algorithms = suite
+    this.responderSpi = spiR
+    this.fragmentation = handshake.fragmentation
+    const skeyseed = computeSkeyseed(suite.prf, nonceI, nonceR, shared)
+    shared.fill(0)
+    this.protect(suite, skeyseed, nonceI, nonceR)
+    this.state = 'auth'
+  }
+
+  private protect(suite: IkeSuite, skeyseed: Uint8Array, nonceI: Uint8Array, nonceR: Uint8Array): void {
+    const { environment, policy, tracer } = this.config
+    const keys = deriveIkeKeys(suite.prf, skeyseed, nonceI, nonceR, this.spiI, this.spiR, keyLengths(suite.cipher))
+    this.protection = new Protection(environment, policy.backend, suite.cipher, keys, this.originalInitiator)
+    tracer.keyLog?.({
+      kind: 'ike',
+      spiI: this.spiI,
+      spiR: this.spiR,
+      ...suite.cipher,
+      skEi: keys.skEi.bytes,
+      skEr: keys.skEr.bytes,
+      skAi: keys.skAi.bytes,
+      skAr: keys.skAr.bytes,
+    })
+  }
+
+  // --- what others see ---
+
+  get spiR(): Uint8Array {
+    return this.responderSpi
+  }
+
+  /** Key of the SA in a table: the SPI that we chose. */
+  get ownSpi(): string {
+    return toHex(this.originalInitiator ? this.spiI : this.responderSpi)
+  }
+
+  get path(): Path {
+    return this.currentPath
+  }
+
+  get children(): ReadonlyMap<number, ChildSa> {
+    return this.owned
+  }
+
+  get suite(): IkeSuite {
+    return this.algorithms!
+  }
+
+  get skD(): Secret {
+    return this.protection!.skD
+  }
+
+  get skPi(): Secret {
+    return this.protection!.skPi
+  }
+
+  get skPr(): Secret {
+    return this.protection!.skPr
+  }
+
+  get handshake(): Handshake {
+    return this.facts!
+  }
+
+  get busyWith(): Exchange | undefined {
+    return this.current?.exchange
+  }
+
+  pollOutput(): IkeSaOutput | undefined {
+    return this.outputs.shift()
+  }
+
+  pollTransmit(): { bytes: Uint8Array; path: Path } | undefined {
+    const bytes = this.window.poll()
+    return bytes && { bytes, path: this.currentPath }
+  }
+
+  output(output: IkeOutput): void {
+    this.outputs.push(output as IkeSaOutput)
+  }
+
+  trace(name: string, facts: Readonly<Record<string, string | number | boolean | undefined>>): void {
+    const { tracer } = this.config
+    if (tracer.enabled) tracer.emit({ name, at: this.heardAt, facts: { spi: this.ownSpi, ...facts } })
+  }
+
+  // --- commands ---
+
+  /** Returns a ticket that the outputs about this Child SA carry. */
+  createChild(request: ChildRequest, now: Millis): number {
+    const ticket = this.nextTicket++
+    this.enqueue(new CreateChild(request, ticket), now)
+    return ticket
+  }
+
+  rekeyIke(now: Millis): void {
+    this.enqueue(new RekeyIke(), now)
+  }
+
+  rekeyChild(inboundSpi: number, now: Millis): void {
+    const child = this.owned.get(inboundSpi)
+    if (child !== undefined) this.enqueue(new RekeyChild(child), now)
+  }
+
+  deleteChild(inboundSpi: number, now: Millis): void {
+    const child = this.owned.get(inboundSpi)
+    if (child !== undefined) this.enqueue(new DeleteChild(child), now)
+  }
+
+  /** The data path has reached a limit of that Child SA. */
+  expire(inboundSpi: number, limit: 'soft' | 'hard', now: Millis): void {
+    const child = this.owned.get(inboundSpi)
+    if (child?.state !== 'installed') return
+    if (limit === 'hard' && child.refusals > 0) this.enqueue(new DeleteChild(child), now)
+    else if (this.queue.length === 0 && this.current === undefined && child.softAt > now) {
+      child.softAt = now
+    }
+  }
+
+  close(now: Millis): void {
+    if (this.state === 'init' || this.state === 'auth') return this.finish(undefined, false, now)
+    if (this.state === 'established' || this.state === 'provisional') this.enqueue(new DeleteIke(), now)
+  }
+
+  /** Ends it without a word to the peer. */
+  abandon(error: IpsecError, now: Millis): void {
+    this.finish(error, false, now)
+  }
+
+  probe(now: Millis): void {
+    if (this.state !== 'established') return
+    if (this.window.isBusy) this.window.hasten(now)
+    else this.enqueue(new Liveness(), now)
+  }
+
+  /** An authenticated ESP packet came in: the peer lives, and holds the keys of that SA (rule E3). */
+  noteInbound(inboundSpi: number, now: Millis): void {
+    this.heardAt = now
+    const child = this.owned.get(inboundSpi)
+    if (child !== undefined && !child.outboundReady) this.makeOutbound(child)
+  }
+
+  noteOutbound(now: Millis): void {
+    this.sentAt = now
+    if (!this.timers.isSet(Timer.Liveness)) this.armLiveness(now)
+  }
+
+  movePath(path: Path, now: Millis): void {
+    this.currentPath = path
+    this.trace('ike.moved', { to: formatEndpoint(path.remoteAddress, path.remotePort), at: now })
+  }
+
+  answer(id: number, value: unknown, now: Millis): void {
+    const then = this.questions.get(id)
+    this.questions.delete(id)
+    if (this.state !== 'closed') then?.(value, now)
+  }
+
+  ask(question: Question, then: (value: unknown, now: Millis) => void): void {
+    const id = this.nextQuestion++
+    this.questions.set(id, then)
+    this.output({ kind: 'question', id, question })
+  }
+
+  // --- exchanges that we start ---
+
+  enqueue(exchange: Exchange, now: Millis): void {
+    if (this.state === 'closed') return
+    this.queue.push(exchange)
+    this.startNext(now)
+  }
+
+  enqueueLater(exchange: Exchange, now: Millis): void {
+    this.waiting.push({ exchange, at: now + this.backoff(++this.refusals) })
+  }
+
+  private backoff(refusals: number): Millis {
+    const wait = Math.min(RETRY * 2 ** (refusals - 1), MAX_RETRY)
+    return wait * (0.5 + randomFraction(this.config.environment))
+  }
+
+  private startNext(now: Millis): void {
+    while (this.current === undefined && this.state !== 'closed' && !this.window.isBusy) {
+      const exchange = this.queue.shift()
+      if (exchange === undefined) return
+      this.current = { exchange }
+      this.buildCurrent(now)
+    }
+  }
+
+  private buildCurrent(now: Millis): void {
+    const exchange = this.current?.exchange
+    if (exchange === undefined) return
+    const payloads = exchange.build(this, now)
+    if (payloads === 'parked') return
+    if (payloads === undefined) {
+      this.current = undefined
+      return
+    }
+    this.trace('ike.request.sent', { exchange: nameOf(ExchangeType, exchange.type), id: this.window.ownId })
+    this.window.request(this.sealed(exchange.type, this.window.ownId, false, payloads), now)
+  }
+
+  resume(now: Millis): void {
+    this.buildCurrent(now)
+    this.startNext(now)
+  }
+
+  private sealed(exchange: number, messageId: number, response: boolean, payloads: readonly Payload[]): Uint8Array[] {
+    const facts: HeaderFacts = {
+      spiI: this.spiI,
+      spiR: this.responderSpi,
+      exchange,
+      originalInitiator: this.originalInitiator,
+      response,
+      messageId,
+    }
+    const limit = this.fragmentation ? this.config.policy.fragmentSize - UDP_AND_IP : Infinity
+    return this.protection!.seal(facts, writeChain(payloads), limit)
+  }
+
+  // --- messages ---
+
+  handleMessage(message: Uint8Array, path: Path, now: Millis): void {
+    const header = readIkeHeader(message)
+    if (header === undefined || header.majorVersion !== 2) return
+    if (header.originalInitiator === this.originalInitiator) return
+    if (header.exchange === ExchangeType.IkeSaInit) return this.handleInit(message, header, path, now)
+    // Before the keys exist nothing else can be genuine.
+    if (this.protection === undefined || toHex(header.spiR) !== toHex(this.responderSpi)) return
+    const layout = findEncrypted(message, header)
+    if (layout === undefined || isChainError(layout)) return
+    const plaintext = this.protection.open(message, layout)
+    if (plaintext === undefined) return this.trace('ike.drop', { why: 'icv' })
+    let whole: { plaintext: Uint8Array; firstInner: number } | undefined = {
+      plaintext,
+      firstInner: layout.firstInner,
+    }
+    if (layout.isFragment) {
+      if (!this.isExpected(header)) {
+        // RFC 7383 §2.6.1: one answer for a repeated request, not one for each of its fragments.
+        if (layout.fragment === 1) this.repeatAnswer(header)
+        return
+      }
+      const reassembly = header.response ? this.reassembly.response : this.reassembly.request
+      whole = reassembly.add({
+        messageId: header.messageId,
+        response: header.response,
+        number: layout.fragment,
+        total: layout.totalFragments,
+        firstInner: layout.firstInner,
+        plaintext,
+      })
+    }
+    if (whole === undefined) return
+    this.handleAuthentic(header, readChain(whole.plaintext, 0, whole.plaintext.length, whole.firstInner), path, now)
+  }
+
+  private isExpected(header: IkeHeader): boolean {
+    return header.response ? this.window.isAwaited(header.messageId) : this.window.isNext(header.messageId)
+  }
+
+  private repeatAnswer(header: IkeHeader): void {
+    if (!header.response && this.window.isRepeated(header.messageId)) this.window.repeatAnswer()
+  }
+
+  /** Its ICV has verified: from here on the message may change things. */
+  private handleAuthentic(header: IkeHeader, payloads: Payload[] | ChainError, path: Path, now: Millis): void {
+    if (!this.isExpected(header)) return this.repeatAnswer(header)
+    this.heardAt = now
+    if (!samePath(path, this.currentPath) && this.state !== 'closed') this.movePath(path, now)
+    if (header.response) this.handleResponse(header, payloads, now)
+    else this.handleRequest(header, payloads, now)
+  }
+
+  private handleResponse(header: IkeHeader, payloads: Payload[] | ChainError, now: Millis): void {
+    const exchange = this.current?.exchange
+    if (exchange === undefined || header.exchange !== exchange.type) return
+    this.window.settle()
+    this.current = undefined
+    this.trace('ike.response', { exchange: nameOf(ExchangeType, exchange.type), id: header.messageId })
+    exchange.onResponse(this, isChainError(payloads) ? [] : payloads, now)
+    this.startNext(now)
+    this.armLiveness(now)
+  }
+
+  private handleRequest(header: IkeHeader, payloads: Payload[] | ChainError, now: Millis): void {
+    // Once closed it only repeats what it said last.
+    if (this.state === 'closed' || this.parkedRequest !== undefined) return
+    const { exchange } = header
+    if (!this.admits(exchange)) return this.trace('ike.drop', { why: 'state', exchange })
+    this.window.accept()
+    this.trace('ike.request', { exchange: nameOf(ExchangeType, exchange), id: header.messageId })
+    // Rule E4: only the survivor of a simultaneous rekey is used for anything but its own Delete.
+    if (this.state === 'provisional' && !isDeleteOfIke(payloads)) this.predecessor!.settleOnPeer(now)
+    const answer = isChainError(payloads) ? chainRefusal(payloads) : this.respond(exchange, payloads, now)
+    if (answer === 'parked') this.parkedRequest = header
+    else this.reply(exchange, answer)
+  }
+
+  /** Which requests each state takes at all (CVE-2014-2338 was one too many). */
+  private admits(exchange: number): boolean {
+    if (this.state === 'auth') return !this.originalInitiator && exchange === ExchangeType.IkeAuth
+    return exchange === ExchangeType.CreateChildSa || exchange === ExchangeType.Informational
+  }
+
+  private respond(exchange: number, payloads: readonly Payload[], now: Millis): readonly Payload[] | 'parked' {
+    if (hasExcess(payloads) || lacksRequired(exchange, payloads)) return [notify(NotifyType.InvalidSyntax)]
+    switch (exchange) {
+      case ExchangeType.IkeAuth:
+        this.timers.clear(Timer.HalfOpen)
+        return respondAuth(this, payloads, now)
+      case ExchangeType.CreateChildSa:
+        return this.respondCreateChild(payloads, now)
+      default:
+        return respondInformational(this, payloads, now)
+    }
+  }
+
+  private respondCreateChild(payloads: readonly Payload[], now: Millis): readonly Payload[] {
+    // §2.25: while this SA goes, nothing new begins on it.
+    if (this.state !== 'established') return [notify(NotifyType.TemporaryFailure)]
+    if (find(payloads, 'tsi') === undefined) return RekeyIke.respond(this, payloads, now)
+    const options = this.acceptOptions()
+    if (findNotify(payloads, NotifyType.RekeySa) !== undefined) {
+      return RekeyChild.respond(this, payloads, options, now)
+    }
+    if (this.rekeying.own !== undefined || this.rekeying.peer !== undefined) {
+      return [notify(NotifyType.TemporaryFailure)]
+    }
+    if (this.owned.size >= MAX_CHILDREN) return [notify(NotifyType.NoAdditionalSas)]
+    return CreateChild.respond(this, payloads, options, now)
+  }
+
+  private acceptOptions(): AcceptOptions {
+    const { policy } = this.config
+    const assigned = this.peer?.assignedAddresses ?? []
+    return {
+      withKeyExchange: true,
+      remoteAllowed:
+        policy.remoteTs ?? (assigned.length > 0 ? assigned.map(address => hostSelector(address)) : EVERYTHING),
+      localAllowed: policy.localTs ?? EVERYTHING,
+      observedRemote: this.currentPath.remoteAddress,
+    }
+  }
+
+  private reply(exchange: number, payloads: readonly Payload[]): void {
+    if (this.protection === undefined) return
+    this.window.answer(this.sealed(exchange, this.window.peerId - 1, true, payloads))
+  }
+
+  respondLater(payloads: readonly Payload[], now: Millis): void {
+    const header = this.parkedRequest
+    if (header === undefined) throw new InternalError('No request waits for an answer')
+    this.parkedRequest = undefined
+    this.reply(header.exchange, payloads)
+    this.startNext(now)
+  }
+
+  // --- IKE_SA_INIT ---
+
+  private handleInit(message: Uint8Array, header: IkeHeader, path: Path, now: Millis): void {
+    if (!this.originalInitiator) {
+      const repeated = !header.response && this.state === 'auth' && sameOctets(message, this.facts!.request)
+      return repeated ? this.window.repeatAnswer() : this.trace('ike.drop', { why: 'init' })
+    }
+    if (this.state !== 'init' || !header.response || header.messageId !== 0 || this.init === undefined) return
+    const outcome = this.init.onResponse(message, header, path)
+    switch (outcome.kind) {
+      case 'ignored':
+        return this.trace('ike.drop', { why: outcome.why })
+      case 'again':
+        this.window.repeatId()
+        return this.window.request([this.init.build(this.currentPath)], now)
+      case 'refused':
+        // Anyone may have sent it (§2.21.1): a genuine answer has until the next retransmission.
+        this.refusal = outcome.error
+        return
+      case 'done': {
+        const { handshake } = outcome
+        this.init = undefined
+        this.window.settle()
+        this.begin(handshake)
+        this.heardAt = now
+        this.enqueue(new Authenticate(this.firstChild?.(handshake.peerIsOurs)), now)
+        return
+      }
+      default:
+        return outcome satisfies never
+    }
+  }
+
+  // --- transitions that exchanges use ---
+
+  establish(peer: PeerFacts, now: Millis): void {
+    this.peer = peer
+    this.state = 'established'
+    this.timers.clear(Timer.HalfOpen)
+    this.armLifetime(now)
+    const { reauthInterval } = this.config.policy
+    if (reauthInterval > 0 && this.originalInitiator) this.timers.set(Timer.Reauth, now + reauthInterval)
+    this.trace('ike.established', { peer: peer.identityText, suite: peer.ikeSuite })
+    this.output({ kind: 'established', peer })
+    this.armLiveness(now)
+  }
+
+  private armLifetime(now: Millis): void {
+    const lifetime = drawLifetime(this.config.policy.ikeLifetime, this.config.environment)
+    this.timers.set(Timer.Soft, now + lifetime.softTime)
+    this.timers.set(Timer.Hard, now + lifetime.hardTime)
+  }
+
+  install(
+    facts: ChildFacts,
+    keys: ChildKeys,
+    options: { outboundReady: boolean; replaces?: ChildSa | undefined; ticket?: number | undefined },
+    now: Millis,
+  ): ChildSa {
+    const lifetime = drawLifetime(this.config.policy.childLifetime, this.config.environment)
+    const child = new ChildSa(facts, options.outboundReady, now + lifetime.softTime, now + lifetime.hardTime)
+    this.owned.set(child.inboundSpi, child)
+    this.output({
+      kind: 'childInstalled',
+      child,
+      keys,
+      replaces: options.replaces?.inboundSpi,
+      ticket: options.ticket,
+    })
+    return child
+  }
+
+  remove(child: ChildSa, now: Millis): void {
+    if (child.state === 'gone') return
+    child.state = 'gone'
+    this.owned.delete(child.inboundSpi)
+    this.trace('child.removed', { spi: child.inboundSpi, at: now })
+    this.output({ kind: 'childRemoved', inboundSpi: child.inboundSpi, linger: LINGER })
+    const next = child.rekeying.peer?.replacement
+    if (next !== undefined && next.state !== 'gone') this.makeOutbound(next)
+  }
+
+  makeOutbound(child: ChildSa): void {
+    if (child.outboundReady) return
+    child.outboundReady = true
+    this.output({ kind: 'childOutbound', inboundSpi: child.inboundSpi })
+  }
+
+  childByOutboundSpi(spi: number): ChildSa | undefined {
+    for (const child of this.owned.values()) {
+      if (child.outboundSpi === spi) return child
+    }
+    return undefined
+  }
+
+  retryChildLater(child: ChildSa, now: Millis): void {
+    child.softAt = now + this.backoff(++child.refusals)
+  }
+
+  retryIkeLater(now: Millis): void {
+    this.timers.set(Timer.Soft, now + this.backoff(++this.refusals))
+  }
+
+  createSuccessor(facts: SuccessorFacts, now: Millis): IkeSa {
+    const { spiI, spiR, suite, skeyseed, nonceI, nonceR } = facts
+    const sa = new IkeSa(this.config, facts.originalInitiator, spiI, spiR, this.currentPath, now)
+    sa.peer = this.peer
+    sa.facts = this.facts
+    sa.fragmentation = this.fragmentation
+    sa.algorithms = suite
+    sa.protect(suite, skeyseed, nonceI, nonceR)
+    sa.state = 'established'
+    sa.armLifetime(now)
+    if (this.timers.isSet(Timer.Reauth)) sa.timers.set(Timer.Reauth, this.timers.deadline(Timer.Reauth))
+    this.output({ kind: 'successor', sa })
+    return sa
+  }
+
+  handOver(winner: Successor, now: Millis): void {
+    const next = winner as IkeSa
+    for (const [spi, child] of this.owned) next.owned.set(spi, child)
+    this.owned.clear()
+    this.state = 'rekeyed'
+    this.timers.clear(Timer.Soft)
+    this.timers.clear(Timer.Reauth)
+    this.timers.clear(Timer.Liveness)
+    next.state = 'established'
+    next.nextTicket = this.nextTicket
+    next.queue.push(...this.queue.filter(exchange => !(exchange instanceof RekeyIke)))
+    next.waiting.push(...this.waiting)
+    this.queue = []
+    this.waiting = []
+    next.startNext(now)
+    next.armLiveness(now)
+  }
+
+  markRekeyed(): void {
+    this.state = 'rekeyed'
+  }
+
+  markProvisional(predecessor: ExchangeContext): void {
+    this.state = 'provisional'
+    this.predecessor = predecessor
+  }
+
+  /** The peer ought to delete this SA (rule E6). */
+  expectPeerDelete(now: Millis): void {
+    this.timers.set(Timer.Orphan, now + ORPHAN)
+  }
+
+  settleOnPeer(now: Millis): void {
+    const { peer } = this.rekeying
+    if (peer?.replacement === undefined || this.settled) return
+    this.settled = true
+    this.handOver(peer.replacement, now)
+    this.expectPeerDelete(now)
+  }
+
+  startDeleting(): void {
+    this.state = 'deleting'
+  }
+
+  finish(error: IpsecError | undefined, linger: boolean, now: Millis): void {
+    if (this.state === 'closed') return
+    this.state = 'closed'
+    this.window.settle()
+    this.current = undefined
+    this.parkedRequest = undefined
+    this.queue = []
+    this.waiting = []
+    this.questions.clear()
+    this.init?.wipe()
+    this.timers.clearAll()
+    for (const child of [...this.owned.values()]) {
+      child.state = 'gone'
+      this.output({ kind: 'childRemoved', inboundSpi: child.inboundSpi, linger: 0 })
+    }
+    this.owned.clear()
+    for (const address of this.peer?.assignedAddresses ?? []) {
+      if (this.rekeying.own === undefined && this.rekeying.peer === undefined) this.config.releaseAddress?.(address)
+    }
+    this.trace('ike.closed', { error: error?.code })
+    this.output({ kind: 'closed', error })
+    if (linger && this.protection !== undefined) this.timers.set(Timer.Forget, now + FORGET)
+    else this.forget()
+  }
+
+  private forget(): void {
+    this.protection?.wipe()
+    this.protection = undefined
+    this.output({ kind: 'forgotten' })
+  }
+
+  // --- time ---
+
+  nextTimeout(): Millis {
+    let next = Math.min(this.timers.next(), this.window.deadline)
+    for (const { at } of this.waiting) next = Math.min(next, at)
+    if (this.state === 'established') {
+      for (const child of this.owned.values()) {
+        if (child.state === 'installed') next = Math.min(next, child.softAt, child.hardAt)
+      }
+    }
+    return next
+  }
+
+  handleTimeout(now: Millis): void {
+    for (let slot = this.timers.takeDue(now); slot >= 0; slot = this.timers.takeDue(now)) {
+      this.handleTimer(slot as (typeof Timer)[keyof typeof Timer], now)
+    }
+    if (this.window.deadline <= now) this.handleRetransmission(now)
+    for (const entry of this.waiting.filter(({ at }) => at <= now)) {
+      this.waiting = this.waiting.filter(other => other !== entry)
+      this.enqueue(entry.exchange, now)
+    }
+    if (this.state === 'established') this.handleChildLifetimes(now)
+  }
+
+  private handleTimer(slot: (typeof Timer)[keyof typeof Timer], now: Millis): void {
+    switch (slot) {
+      case Timer.HalfOpen:
+        return this.finish(new UnreachablePeerError('The peer did not finish its handshake'), false, now)
+      case Timer.Soft:
+        return this.rekeyIke(now)
+      case Timer.Hard:
+        return this.close(now)
+      case Timer.Liveness:
+        return this.checkLiveness(now)
+      case Timer.Orphan:
+        return this.enqueue(new DeleteIke(), now)
+      case Timer.Forget:
+        return this.forget()
+      case Timer.Reauth:
+        return this.output({ kind: 'reauthenticate' })
+      default:
+        return slot satisfies never
+    }
+  }
+
+  private handleRetransmission(now: Millis): void {
+    if (this.refusal !== undefined) return this.finish(this.refusal, false, now)
+    if (this.window.retransmit(now)) return
+    const exchange = this.current?.exchange
+    const where = formatEndpoint(this.currentPath.remoteAddress, this.currentPath.remotePort)
+    if (exchange?.onTimeout !== undefined) return exchange.onTimeout(this, now)
+    this.finish(new UnreachablePeerError(`The peer at ${where} does not answer`), false, now)
+  }
+
+  private handleChildLifetimes(now: Millis): void {
+    for (const child of [...this.owned.values()]) {
+      if (child.state !== 'installed') continue
+      if (child.hardAt <= now) this.enqueue(new DeleteChild(child), now)
+      else if (child.softAt <= now) {
+        child.softAt = Math.min(now + MAX_RETRY, child.hardAt)
+        this.enqueue(new RekeyChild(child), now)
+      }
+    }
+  }
+
+  /** RFC 7296 §2.4: a probe only when we have sent and heard nothing. */
+  private armLiveness(now: Millis): void {
+    const { livenessInterval } = this.config.policy
+    if (livenessInterval === 0 || this.state !== 'established') return
+    this.timers.set(Timer.Liveness, now + livenessInterval)
+  }
+
+  private checkLiveness(now: Millis): void {
+    const { livenessInterval } = this.config.policy
+    const quiet = now - this.heardAt
+    // When we were the last to hear, the peer has reason to ask; if it never does, we ask late.
+    const patience = livenessInterval * (this.sentAt > this.heardAt ? 1 : QUIET_FACTOR)
+    if (quiet >= patience && this.owned.size > 0) this.probe(now)
+    this.timers.set(Timer.Liveness, quiet < patience ? this.heardAt + patience : now + livenessInterval)
+  }
+}
+
+const MAX_CHILDREN = 1024
+
+const isDeleteOfIke = (payloads: Payload[] | ChainError): boolean =>
+  !isChainError(payloads) && payloads.some(payload => payload.kind === 'delete' && payload.spis.length === 0)
+
+/** §2.5, §2.21.3: what a peer is told whose authenticated message cannot be read. */
+const chainRefusal = ({ error, payloadType }: ChainError): readonly Payload[] =>
+  error === 'INVALID_SYNTAX'
+    ? [notify(NotifyType.InvalidSyntax)]
+    : [notify(NotifyType.UnsupportedCriticalPayload, Uint8Array.of(payloadType))]
+
+const sameOctets = (a: Uint8Array, b: Uint8Array): boolean =>
+  a.length === b.length && a.every((octet, i) => octet === b[i])
+

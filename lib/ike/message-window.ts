@@ -1,0 +1,142 @@
+/**
+ * Message IDs, the one request under way, the answer to the peer's last one, and when to send again
+ * (RFC 7296 §2.1-2.3). Exchanges see none of it.
+ */
+import type { Millis } from '../base/environment.ts'
+import { randomFraction, type Environment } from '../base/environment.ts'
+import type { RetransmitPolicy } from '../policy/options.ts'
+
+interface Outstanding {
+  readonly id: number
+  readonly datagrams: readonly Uint8Array[]
+  sentTimes: number
+  deadline: Millis
+  wait: Millis
+}
+
+/** Ours: a random part in each wait, so that many clients of a server that fails do not come in step. */
+const JITTER = 0.1
+
+export class MessageWindow {
+  private readonly policy: RetransmitPolicy
+  private readonly environment: Environment
+  private outstanding: Outstanding | undefined
+  private nextOwnId = 0
+  /** ID of the peer's next request. */
+  private nextPeerId = 0
+  private answered: readonly Uint8Array[] | undefined
+  private readonly outbox: Uint8Array[] = []
+
+  constructor(policy: RetransmitPolicy, environment: Environment) {
+    this.policy = policy
+    this.environment = environment
+  }
+
+  get isBusy(): boolean {
+    return this.outstanding !== undefined
+  }
+
+  get ownId(): number {
+    return this.nextOwnId
+  }
+
+  get peerId(): number {
+    return this.nextPeerId
+  }
+
+  get wasRetransmitted(): boolean {
+    return (this.outstanding?.sentTimes ?? 0) > 1
+  }
+
+  // --- our requests ---
+
+  /** Sends a request whose message ID is `ownId`, until it is answered or given up. */
+  request(datagrams: readonly Uint8Array[], now: Millis): void {
+    const wait = this.policy.initial
+    this.outstanding = {
+      id: this.nextOwnId++,
+      datagrams,
+      sentTimes: 1,
+      wait,
+      deadline: now + this.jittered(wait),
+    }
+    this.outbox.push(...datagrams)
+  }
+
+  /** IKE_SA_INIT asked once more with a cookie or another group keeps its ID (§2.6, §3.10.1). */
+  repeatId(): void {
+    this.outstanding = undefined
+    this.nextOwnId--
+  }
+
+  isAwaited(id: number): boolean {
+    return this.outstanding?.id === id
+  }
+
+  settle(): void {
+    this.outstanding = undefined
+  }
+
+  // --- the peer's requests ---
+
+  isNext(id: number): boolean {
+    return id === this.nextPeerId
+  }
+
+  isRepeated(id: number): boolean {
+    return id === this.nextPeerId - 1 && this.answered !== undefined
+  }
+
+  /** The peer's request is taken up; its answer follows, now or when a question has been answered. */
+  accept(): void {
+    this.nextPeerId++
+    this.answered = undefined
+  }
+
+  answer(datagrams: readonly Uint8Array[]): void {
+    this.answered = datagrams
+    this.outbox.push(...datagrams)
+  }
+
+  repeatAnswer(): void {
+    if (this.answered !== undefined && this.outbox.length === 0) this.outbox.push(...this.answered)
+  }
+
+  // --- time and output ---
+
+  get deadline(): Millis {
+    return this.outstanding?.deadline ?? Infinity
+  }
+
+  /** The request is sent again; false when it was sent often enough. */
+  retransmit(now: Millis): boolean {
+    const outstanding = this.outstanding
+    if (outstanding === undefined) return true
+    if (outstanding.sentTimes > this.policy.tries) return false
+    outstanding.sentTimes++
+    outstanding.wait = Math.min(outstanding.wait * this.policy.factor, this.policy.max)
+    outstanding.deadline = now + this.jittered(outstanding.wait)
+    this.outbox.push(...outstanding.datagrams)
+    return true
+  }
+
+  /** Sends again soon, because something hints at an answer being lost. */
+  hasten(deadline: Millis): void {
+    if (this.outstanding !== undefined && deadline < this.outstanding.deadline) {
+      this.outstanding.deadline = deadline
+    }
+  }
+
+  private jittered(wait: Millis): Millis {
+    return wait * (1 + JITTER * randomFraction(this.environment))
+  }
+
+  poll(): Uint8Array | undefined {
+    return this.outbox.shift()
+  }
+
+  clear(): void {
+    this.outstanding = undefined
+    this.outbox.length = 0
+  }
+}

@@ -1,0 +1,66 @@
+/** NAT_DETECTION notifications (RFC 7296 §2.23). */
+import { equal } from '../base/bytes.ts'
+import { randomBytes, type Environment } from '../base/environment.ts'
+import type { Path } from '../base/path.ts'
+import { computeHash, type Backend } from '../crypto/prf.ts'
+import { notify } from '../wire/notify.ts'
+import type { NotifyPayload, Payload } from '../wire/payloads.ts'
+import { HashAlgorithm, NotifyType } from '../wire/registry.ts'
+
+export interface NatVerdict {
+  readonly localBehindNat: boolean
+  readonly remoteBehindNat: boolean
+}
+
+const HASH_LENGTH = 20
+
+const detectionHash = (
+  backend: Backend,
+  spiI: Uint8Array,
+  spiR: Uint8Array,
+  address: Uint8Array,
+  port: number,
+): Uint8Array =>
+  computeHash(backend, HashAlgorithm.Sha1, spiI, spiR, address, Uint8Array.of(port >>> 8, port))
+
+/**
+ * We have UDP alone and no raw ESP, so the peer must encapsulate whether there is a NAT or not: a source
+ * hash that matches nothing makes it (RFC 7296 §2.23 allows a host to force encapsulation so).
+ */
+export const natDetectionPayloads = (
+  environment: Environment,
+  backend: Backend,
+  spiI: Uint8Array,
+  spiR: Uint8Array,
+  path: Path,
+): NotifyPayload[] => [
+  notify(NotifyType.NatDetectionSourceIp, randomBytes(environment, HASH_LENGTH)),
+  notify(
+    NotifyType.NatDetectionDestinationIp,
+    detectionHash(backend, spiI, spiR, path.remoteAddress, path.remotePort),
+  ),
+]
+
+/** What the peer's hashes say. Our own address may be unknown, and then we cannot tell about ourselves. */
+export const natVerdict = (
+  backend: Backend,
+  payloads: readonly Payload[],
+  spiI: Uint8Array,
+  spiR: Uint8Array,
+  path: Path,
+): NatVerdict => {
+  const matches = (type: number, address: Uint8Array, port: number): boolean | undefined => {
+    const hashes = payloads.filter(
+      (payload): payload is NotifyPayload => payload.kind === 'notify' && payload.type === type,
+    )
+    if (hashes.length === 0) return undefined
+    const own = detectionHash(backend, spiI, spiR, address, port)
+    return hashes.some(({ data }) => equal(data, own))
+  }
+  const source = matches(NotifyType.NatDetectionSourceIp, path.remoteAddress, path.remotePort)
+  const destination =
+    path.localAddress.length === 0
+      ? undefined
+      : matches(NotifyType.NatDetectionDestinationIp, path.localAddress, path.localPort)
+  return { localBehindNat: destination === false, remoteBehindNat: source === false }
+}

@@ -1,0 +1,152 @@
+/** CREATE_CHILD_SA that rekeys the IKE SA (RFC 7296 §1.3.2, §2.8.2, §2.18, §2.25.2). */
+import { randomBytes, type Millis } from '../base/environment.ts'
+import { createKeyExchange, type KeyExchange } from '../crypto/key-exchange.ts'
+import { computeRekeySkeyseed } from '../crypto/key-material.ts'
+import { checkChosen, chooseProposal, chosen, withSpi } from '../policy/proposal.ts'
+import { find } from '../wire/message.ts'
+import { findNotify, notify, readU16List, u16Data } from '../wire/notify.ts'
+import type { Payload } from '../wire/payloads.ts'
+import { ExchangeType, NotifyType, TransformType } from '../wire/registry.ts'
+import type { Proposal } from '../wire/sa.ts'
+import { ownAttemptLoses } from './collision.ts'
+import { NONCE_LENGTH } from './create-child.ts'
+import type { Exchange, ExchangeContext } from './exchange.ts'
+import { DeleteIke } from './informational.ts'
+import { suiteOf } from './suite.ts'
+
+const SPI_LENGTH = 8
+
+export class RekeyIke implements Exchange {
+  readonly type = ExchangeType.CreateChildSa
+  readonly subject = 'ikeSa'
+  private readonly groups: number[]
+  private nonce: Uint8Array = new Uint8Array(0)
+  private spi: Uint8Array = new Uint8Array(0)
+  private proposals: readonly Proposal[] = []
+  private exchange: KeyExchange | undefined
+
+  constructor(groups: number[] = []) {
+    this.groups = groups
+  }
+
+  build(sa: ExchangeContext): Payload[] | undefined {
+    if (sa.state !== 'established') return undefined
+    if (sa.rekeying.own !== undefined || sa.rekeying.peer !== undefined) return undefined
+    const { environment, policy } = sa.config
+    this.nonce = randomBytes(environment, NONCE_LENGTH)
+    this.spi = randomBytes(environment, SPI_LENGTH)
+    this.proposals = withSpi(policy.ike, this.spi)
+    const group = this.groups.at(-1) ?? sa.suite.group
+    this.exchange = createKeyExchange(policy.backend, group, environment)!
+    sa.rekeying.own = { initiatorNonce: this.nonce, responderNonce: undefined, replacement: undefined }
+    return [
+      { kind: 'sa', proposals: this.proposals },
+      { kind: 'nonce', data: this.nonce },
+      { kind: 'ke', group, data: this.exchange.publicValue },
+    ]
+  }
+
+  onResponse(sa: ExchangeContext, payloads: readonly Payload[], now: Millis): void {
+    const own = sa.rekeying.own!
+    const { peer } = sa.rekeying
+    const facts = this.read(sa, payloads)
+    if (facts === undefined) return this.onRefused(sa, payloads, now)
+    own.responderNonce = facts.nonceR
+    own.replacement = sa.createSuccessor(facts, now)
+    sa.trace('ike.rekeyed', { simultaneous: peer !== undefined })
+    if (peer === undefined) {
+      sa.handOver(own.replacement, now)
+      sa.enqueue(new DeleteIke(), now)
+    } else if (sa.settled || ownAttemptLoses(own, peer)) {
+      own.replacement.markRekeyed()
+      own.replacement.enqueue(new DeleteIke(), now)
+      sa.settleOnPeer(now)
+    } else {
+      peer.replacement!.markRekeyed()
+      peer.replacement!.expectPeerDelete(now)
+      sa.handOver(own.replacement, now)
+      sa.enqueue(new DeleteIke(), now)
+    }
+  }
+
+  private read(
+    sa: ExchangeContext,
+    payloads: readonly Payload[],
+  ): Parameters<ExchangeContext['createSuccessor']>[0] | undefined {
+    const answer = find(payloads, 'sa')
+    const nonceR = find(payloads, 'nonce')?.data
+    const ke = find(payloads, 'ke')
+    const proposal = answer && checkChosen(this.proposals, answer.proposals)
+    if (proposal === undefined || nonceR === undefined || proposal.spi.length !== SPI_LENGTH) return undefined
+    const suite = suiteOf(sa.config.policy.backend, proposal)
+    if (suite === undefined || ke === undefined || ke.group !== suite.group) return undefined
+    if (this.exchange?.group !== ke.group) return undefined
+    const shared = this.exchange.sharedSecret(ke.data)
+    this.exchange.wipe()
+    if (shared === undefined) return undefined
+    const skeyseed = computeRekeySkeyseed(sa.suite.prf, sa.skD as never, shared, this.nonce, nonceR)
+    shared.fill(0)
+    return {
+      originalInitiator: true,
+      spiI: this.spi,
+      spiR: proposal.spi,
+      suite,
+      skeyseed,
+      nonceI: this.nonce,
+      nonceR,
+    }
+  }
+
+  private onRefused(sa: ExchangeContext, payloads: readonly Payload[], now: Millis): void {
+    this.exchange?.wipe()
+    sa.rekeying.own = undefined
+    if (sa.rekeying.peer !== undefined) return sa.settleOnPeer(now)
+    if (sa.state !== 'established') return
+    const invalid = findNotify(payloads, NotifyType.InvalidKePayload)
+    const group = invalid && readU16List(invalid)[0]
+    if (group !== undefined && group !== sa.suite.group && !this.groups.includes(group)) {
+      return sa.enqueue(new RekeyIke([...this.groups, group]), now)
+    }
+    sa.retryIkeLater(now)
+  }
+
+  static respond(sa: ExchangeContext, payloads: readonly Payload[], now: Millis): readonly Payload[] {
+    if (sa.rekeying.peer !== undefined || sa.busyWith?.subject === 'childSa') {
+      return [notify(NotifyType.TemporaryFailure)]
+    }
+    const { environment, policy } = sa.config
+    const nonceI = find(payloads, 'nonce')?.data
+    const offered = find(payloads, 'sa')!
+    const ke = find(payloads, 'ke')
+    if (nonceI === undefined || ke === undefined) return [notify(NotifyType.InvalidSyntax)]
+    const choice = chooseProposal(offered.proposals, policy.ike)
+    if (choice.kind === 'none') return [notify(NotifyType.NoProposalChosen)]
+    const suite = suiteOf(policy.backend, choice.proposal)
+    if (suite === undefined || choice.proposal.spi.length !== SPI_LENGTH) {
+      return [notify(NotifyType.NoProposalChosen)]
+    }
+    const group = chosen(choice.proposal, TransformType.Ke).id
+    if (ke.group !== group) return [notify(NotifyType.InvalidKePayload, u16Data(group))]
+    const exchange = createKeyExchange(policy.backend, group, environment)
+    const shared = exchange?.sharedSecret(ke.data)
+    if (exchange === undefined || shared === undefined) return [notify(NotifyType.InvalidSyntax)]
+    const nonceR = randomBytes(environment, NONCE_LENGTH)
+    const spiR = randomBytes(environment, SPI_LENGTH)
+    const skeyseed = computeRekeySkeyseed(sa.suite.prf, sa.skD as never, shared, nonceI, nonceR)
+    shared.fill(0)
+    const replacement = sa.createSuccessor(
+      { originalInitiator: false, spiI: choice.proposal.spi, spiR, suite, skeyseed, nonceI, nonceR },
+      now,
+    )
+    sa.rekeying.peer = { initiatorNonce: nonceI, responderNonce: nonceR, replacement }
+    if (sa.rekeying.own !== undefined) replacement.markProvisional(sa)
+    else sa.settleOnPeer(now)
+    const publicValue = exchange.publicValue
+    exchange.wipe()
+    return [
+      { kind: 'sa', proposals: [{ ...choice.proposal, spi: spiR }] },
+      { kind: 'nonce', data: nonceR },
+      { kind: 'ke', group, data: publicValue },
+    ]
+  }
+}

@@ -1,0 +1,311 @@
+/**
+ * IKE_SA_INIT, both halves (RFC 7296 §1.2, §2.6, §2.7, §2.23). Nothing in it is authenticated yet, so
+ * errors in it are believed only for want of anything better.
+ */
+import { equal, utf8 } from '../base/bytes.ts'
+import { randomBytes, type Environment, type Millis } from '../base/environment.ts'
+import { PeerRefusedError, type IpsecError } from '../base/errors.ts'
+import type { Path } from '../base/path.ts'
+import { createKeyExchange, publicValueLength, supportsGroup, type KeyExchange } from '../crypto/key-exchange.ts'
+import type { PeerPolicy } from '../policy/options.ts'
+import { checkChosen, chooseProposal, chosen, formatProposal, groupsOf } from '../policy/proposal.ts'
+import { IKE_HEADER_LENGTH, type HeaderFacts, type IkeHeader } from '../wire/ike-header.ts'
+import { find, hasExcess, lacksRequired, writeMessage } from '../wire/message.ts'
+import { findErrorNotify, findNotify, notify, readU16List, u16Data } from '../wire/notify.ts'
+import { isChainError, readChain } from '../wire/payload-chain.ts'
+import type { Payload } from '../wire/payloads.ts'
+import { ExchangeType, nameOf, notifyName, NotifyType, ProtocolId, TransformType } from '../wire/registry.ts'
+import type { CookieJar } from './cookie.ts'
+import { NONCE_LENGTH } from './create-child.ts'
+import type { IkeSuite } from './exchange.ts'
+import { natDetectionPayloads, natVerdict, type NatVerdict } from './nat-detection.ts'
+import { suiteOf } from './suite.ts'
+
+const VENDOR_ID = utf8('ike-socket/v1 :)')
+const NO_SPI = new Uint8Array(8)
+/** RFC 7296 §2.6 lets a responder ask again; an attacker could for ever. */
+const MAX_COOKIES = 3
+
+/** What both ends know after IKE_SA_INIT. */
+export interface Handshake {
+  readonly suite: IkeSuite
+  readonly spiR: Uint8Array
+  readonly nonceI: Uint8Array
+  readonly nonceR: Uint8Array
+  /** Taken over and wiped by whoever derives keys. */
+  readonly shared: Uint8Array
+  /** The two messages octet for octet: AUTH signs them. */
+  readonly request: Uint8Array
+  readonly response: Uint8Array
+  readonly peerIsOurs: boolean
+  readonly nat: NatVerdict
+  readonly fragmentation: boolean
+  readonly childless: boolean
+}
+
+const capabilities = (policy: PeerPolicy): Payload[] => [
+  ...(policy.fragmentation ? [notify(NotifyType.Ikev2FragmentationSupported)] : []),
+  ...(policy.childless === 'never' ? [] : [notify(NotifyType.ChildlessIkev2Supported)]),
+  { kind: 'vendor', data: VENDOR_ID },
+]
+
+const readCapabilities = (
+  policy: PeerPolicy,
+  payloads: readonly Payload[],
+): Pick<Handshake, 'peerIsOurs' | 'fragmentation' | 'childless'> => {
+  const says = (type: number): boolean => findNotify(payloads, type) !== undefined
+  return {
+    peerIsOurs: payloads.some(payload => payload.kind === 'vendor' && equal(payload.data, VENDOR_ID)),
+    fragmentation: policy.fragmentation && says(NotifyType.Ikev2FragmentationSupported),
+    childless: policy.childless !== 'never' && says(NotifyType.ChildlessIkev2Supported),
+  }
+}
+
+const readPayloads = (message: Uint8Array, header: IkeHeader): ReturnType<typeof readChain> =>
+  readChain(message, IKE_HEADER_LENGTH, message.length, header.nextPayload)
+
+// --- initiator ---
+
+export type InitOutcome =
+  /** Build the request again: a cookie or another group was asked for. */
+  | { readonly kind: 'again' }
+  | { readonly kind: 'done'; readonly handshake: Handshake }
+  /** Somebody, perhaps the peer, refuses; to be believed if nothing better comes. */
+  | { readonly kind: 'refused'; readonly error: IpsecError }
+  | { readonly kind: 'ignored'; readonly why: string }
+
+export class SaInit {
+  private readonly policy: PeerPolicy
+  private readonly environment: Environment
+  private readonly spiI: Uint8Array
+  private readonly nonce: Uint8Array
+  private cookie: Uint8Array | undefined
+  private cookies = 0
+  private readonly triedGroups: number[] = []
+  private exchange: KeyExchange
+  private request: Uint8Array = new Uint8Array(0)
+
+  constructor(policy: PeerPolicy, environment: Environment, spiI: Uint8Array) {
+    this.policy = policy
+    this.environment = environment
+    this.spiI = spiI
+    this.nonce = randomBytes(environment, NONCE_LENGTH)
+    this.exchange = this.tryGroup(groupsOf(policy.ike)[0]!)
+  }
+
+  private tryGroup(group: number): KeyExchange {
+    this.triedGroups.push(group)
+    return createKeyExchange(this.policy.backend, group, this.environment)!
+  }
+
+  build(path: Path): Uint8Array {
+    const { policy, environment, spiI, nonce, exchange } = this
+    this.request = writeMessage(headerFacts(spiI, NO_SPI, true, false), [
+      ...(this.cookie === undefined ? [] : [notify(NotifyType.Cookie, this.cookie)]),
+      { kind: 'sa', proposals: policy.ike },
+      { kind: 'ke', group: exchange.group, data: exchange.publicValue },
+      { kind: 'nonce', data: nonce },
+      ...natDetectionPayloads(environment, policy.backend, spiI, NO_SPI, path),
+      ...capabilities(policy),
+    ])
+    return this.request
+  }
+
+  onResponse(response: Uint8Array, header: IkeHeader, path: Path): InitOutcome {
+    const payloads = readPayloads(response, header)
+    if (isChainError(payloads)) return { kind: 'ignored', why: 'ike.init.malformed' }
+    const cookie = findNotify(payloads, NotifyType.Cookie)
+    if (cookie !== undefined && find(payloads, 'sa') === undefined) return this.onCookie(cookie.data)
+    const otherGroup = findNotify(payloads, NotifyType.InvalidKePayload)
+    if (otherGroup !== undefined) return this.onInvalidKe(readU16List(otherGroup)[0])
+    const refusal = findErrorNotify(payloads)
+    if (refusal !== undefined) return { kind: 'refused', error: this.refused(refusal.type) }
+    return this.settle(response, header, payloads, path)
+  }
+
+  private onCookie(cookie: Uint8Array): InitOutcome {
+    // RFC 7296 §2.6: 1 to 64 octets.
+    if (cookie.length < 1 || cookie.length > 64 || this.cookies === MAX_COOKIES) {
+      return { kind: 'ignored', why: 'ike.init.cookie' }
+    }
+    this.cookies++
+    this.cookie = cookie
+    return { kind: 'again' }
+  }
+
+  /** Each group that we offered may be asked for once, so a forger cannot keep us going. */
+  private onInvalidKe(group: number | undefined): InitOutcome {
+    if (group === undefined || this.triedGroups.includes(group)) {
+      return { kind: 'ignored', why: 'ike.init.group' }
+    }
+    if (!groupsOf(this.policy.ike).includes(group) || !supportsGroup(group)) {
+      return {
+        kind: 'refused',
+        error: new PeerRefusedError(
+          'INVALID_KE_PAYLOAD',
+          'The peer wants a key exchange method that was not offered',
+          { details: { wanted: group, offered: this.policy.ike.map(formatProposal) } },
+        ),
+      }
+    }
+    this.exchange.wipe()
+    this.exchange = this.tryGroup(group)
+    return { kind: 'again' }
+  }
+
+  private refused(type: number): IpsecError {
+    const name = notifyName(type)
+    return new PeerRefusedError(name, `The peer refused the IKE SA: ${name}`, {
+      details: { offered: this.policy.ike.map(formatProposal) },
+    })
+  }
+
+  private settle(
+    response: Uint8Array,
+    header: IkeHeader,
+    payloads: readonly Payload[],
+    path: Path,
+  ): InitOutcome {
+    const ignored = (why: string): InitOutcome => ({ kind: 'ignored', why })
+    if (hasExcess(payloads) || lacksRequired(ExchangeType.IkeSaInit, payloads)) {
+      return ignored('ike.init.malformed')
+    }
+    if (equal(header.spiR, NO_SPI)) return ignored('ike.init.spi')
+    const proposal = checkChosen(this.policy.ike, find(payloads, 'sa')!.proposals)
+    const suite = proposal && suiteOf(this.policy.backend, proposal)
+    const ke = find(payloads, 'ke')!
+    if (suite === undefined || suite.group !== this.exchange.group || ke.group !== suite.group) {
+      return ignored('ike.init.choice')
+    }
+    const shared = this.exchange.sharedSecret(ke.data)
+    if (shared === undefined) return ignored('ike.init.ke')
+    this.exchange.wipe()
+    return {
+      kind: 'done',
+      handshake: {
+        suite,
+        spiR: header.spiR,
+        nonceI: this.nonce,
+        nonceR: find(payloads, 'nonce')!.data,
+        shared,
+        request: this.request,
+        response: response.slice(),
+        nat: natVerdict(this.policy.backend, payloads, this.spiI, header.spiR, path),
+        ...readCapabilities(this.policy, payloads),
+      },
+    }
+  }
+
+  wipe(): void {
+    this.exchange.wipe()
+  }
+}
+
+const headerFacts = (
+  spiI: Uint8Array,
+  spiR: Uint8Array,
+  originalInitiator: boolean,
+  response: boolean,
+): HeaderFacts => ({
+  spiI,
+  spiR,
+  exchange: ExchangeType.IkeSaInit,
+  originalInitiator,
+  response,
+  messageId: 0,
+})
+
+// --- responder ---
+
+export type InitAnswer =
+  | { readonly kind: 'accepted'; readonly handshake: Handshake }
+  /** An answer that leaves nothing behind. */
+  | { readonly kind: 'reply'; readonly message: Uint8Array; readonly why: string }
+  | { readonly kind: 'drop'; readonly why: string }
+
+/** `cookies` given: the initiator must show that it can receive at its address. */
+export const respondSaInit = (
+  policy: PeerPolicy,
+  environment: Environment,
+  request: Uint8Array,
+  header: IkeHeader,
+  path: Path,
+  cookies: CookieJar | undefined,
+  now: Millis,
+): InitAnswer => {
+  const { spiI } = header
+  const reply = (why: string, payload: Payload): InitAnswer => ({
+    kind: 'reply',
+    why,
+    message: writeMessage(headerFacts(spiI, NO_SPI, false, true), [payload]),
+  })
+  const invalid = (): InitAnswer => reply('ike.init.malformed', notify(NotifyType.InvalidSyntax))
+  if (header.messageId !== 0 || equal(spiI, NO_SPI)) return { kind: 'drop', why: 'ike.init.header' }
+  if (header.majorVersion > 2) {
+    // RFC 7296 §2.5: our highest version in the header, theirs is what the notify is about.
+    return reply('ike.init.version', notify(NotifyType.InvalidMajorVersion))
+  }
+  if (header.majorVersion < 2) return { kind: 'drop', why: 'ike.init.version' }
+  const payloads = readPayloads(request, header)
+  if (isChainError(payloads)) {
+    return payloads.error === 'INVALID_SYNTAX'
+      ? invalid()
+      : reply(
+          'ike.init.critical',
+          notify(NotifyType.UnsupportedCriticalPayload, Uint8Array.of(payloads.payloadType)),
+        )
+  }
+  if (hasExcess(payloads) || lacksRequired(ExchangeType.IkeSaInit, payloads)) return invalid()
+  const nonceI = find(payloads, 'nonce')!.data
+  if (cookies !== undefined) {
+    const cookie = findNotify(payloads, NotifyType.Cookie)?.data
+    if (cookie === undefined || !cookies.accepts(cookie, nonceI, spiI, path, now)) {
+      return reply('ike.init.cookie', notify(NotifyType.Cookie, cookies.make(nonceI, spiI, path, now)))
+    }
+  }
+  const offered = find(payloads, 'sa')!.proposals
+  if (offered.some(({ protocol, spi }) => protocol !== ProtocolId.Ike || spi.length > 0)) return invalid()
+  const choice = chooseProposal(offered, policy.ike)
+  const suite = choice.kind === 'chosen' ? suiteOf(policy.backend, choice.proposal) : undefined
+  if (choice.kind === 'none' || suite === undefined) {
+    const unmet = choice.kind === 'none' ? choice.unmet : []
+    const types = unmet.map(type => nameOf(TransformType, type)).join(', ') || 'protocol'
+    return reply(
+      `NO_PROPOSAL_CHOSEN (${types}): offered ${offered.map(formatProposal).join(', ').slice(0, 2000)}; accepted ${policy.ike.map(formatProposal).join(', ')}`,
+      notify(NotifyType.NoProposalChosen),
+    )
+  }
+  const ke = find(payloads, 'ke')!
+  const group = chosen(choice.proposal, TransformType.Ke).id
+  if (ke.group !== group) {
+    return reply('ike.init.group', notify(NotifyType.InvalidKePayload, u16Data(group)))
+  }
+  if (ke.data.length !== publicValueLength(group)) return invalid()
+  const exchange = createKeyExchange(policy.backend, group, environment)!
+  const shared = exchange.sharedSecret(ke.data)
+  if (shared === undefined) return invalid()
+  const nonceR = randomBytes(environment, NONCE_LENGTH)
+  const spiR = randomBytes(environment, 8)
+  const response = writeMessage(headerFacts(spiI, spiR, false, true), [
+    { kind: 'sa', proposals: [choice.proposal] },
+    { kind: 'ke', group, data: exchange.publicValue },
+    { kind: 'nonce', data: nonceR },
+    ...natDetectionPayloads(environment, policy.backend, spiI, spiR, path),
+    ...capabilities(policy),
+  ])
+  exchange.wipe()
+  return {
+    kind: 'accepted',
+    handshake: {
+      suite,
+      spiR,
+      nonceI,
+      nonceR,
+      shared,
+      request: request.slice(),
+      response,
+      nat: natVerdict(policy.backend, payloads, spiI, NO_SPI, path),
+      ...readCapabilities(policy, payloads),
+    },
+  }
+}

@@ -1,0 +1,248 @@
+/**
+ * From what a program writes to what the core works with, once, at the door: every default, every range
+ * and every refusal is here. Only own properties count, so nothing reaches a policy by a prototype.
+ */
+import { parseAddress } from '../base/address.ts'
+import type { Millis } from '../base/environment.ts'
+import { OptionError } from '../base/errors.ts'
+import type { Proposal } from '../wire/sa.ts'
+import type { TrafficSelector } from '../wire/traffic-selector.ts'
+import type { LifetimePolicy } from './lifetime.ts'
+import { DEFAULT_ESP, DEFAULT_IKE, parseProposals } from './proposal.ts'
+import { parseSelectors } from './traffic-selectors.ts'
+
+export interface RetransmitPolicy {
+  /** Wait before the first retransmission. Default 500 ms. */
+  readonly initial: Millis
+  /** Each wait is this many times the one before. Default 1.8. */
+  readonly factor: number
+  /** No wait is longer. Default 20 s. */
+  readonly max: Millis
+  /** Retransmissions before giving up. Default 7: with the other defaults 68 s in all. */
+  readonly tries: number
+}
+
+export interface PeerPolicy {
+  /** IKE proposals in order of preference. */
+  readonly ike: readonly Proposal[]
+  /** Child SA proposals in order of preference. */
+  readonly esp: readonly Proposal[]
+  /** CREATE_CHILD_SA makes a new key exchange. Default true (RFC 7296 §1.3). */
+  readonly pfs: boolean
+  /** `auto` asks for transport mode and takes tunnel mode when it is refused. */
+  readonly mode: 'auto' | 'transport' | 'tunnel'
+  /** Ask the peer for an address, netmask and DNS servers (RFC 7296 §2.19); tunnel mode. */
+  readonly virtualAddress: boolean
+  readonly localTs: readonly TrafficSelector[] | undefined
+  readonly remoteTs: readonly TrafficSelector[] | undefined
+  readonly backend: 'auto' | 'node' | 'noble'
+  /** Octets of the largest IP packet of the path; undefined: 1400, or the loopback's. */
+  readonly mtu: number | undefined
+  /** Packets of the anti-replay window (RFC 4303 §3.4.3). Default 1024, 32 to 65536. */
+  readonly replayWindow: number
+  readonly ikeLifetime: LifetimePolicy
+  readonly childLifetime: LifetimePolicy
+  /** Authenticate anew after this time, 0: never (RFC 7296 §2.8.3). */
+  readonly reauthInterval: Millis
+  /** Probe a peer that was sent to and not heard for this time, 0: never (RFC 7296 §2.4). Default 30 s. */
+  readonly livenessInterval: Millis
+  readonly retransmit: RetransmitPolicy
+  /** Behind a NAT: silence after which its mapping is refreshed (RFC 3948 §4). Default 20 s, 0: never. */
+  readonly natKeepalive: Millis
+  /** IKE messages above this size of IP packet are fragmented (RFC 7383). Default 1280. */
+  readonly fragmentSize: number
+  readonly fragmentation: boolean
+  /** An SA without sockets lives this long. Default 60 s, 0: as long as it can. */
+  readonly idleTimeout: Millis
+  /** Make IKE_AUTH without a Child SA (RFC 6023). */
+  readonly childless: 'allow' | 'force' | 'never'
+  /** Tell the peer that older SAs of our identity are dead (RFC 7296 §2.4); undefined: when we have an identity of our own. */
+  readonly initialContact: boolean | undefined
+  readonly admission: {
+    readonly cookieThreshold: number
+    readonly halfOpenPerSource: number
+    readonly maxHalfOpen: number
+    readonly halfOpenTimeout: Millis
+  }
+}
+
+type Reader<T> = (name: string, value: unknown) => T
+
+const MINUTE = 60_000
+const HOUR = 60 * MINUTE
+/** Beyond, a deadline would not fit a timer; 24 days are enough for anyone. */
+const LONGEST = 2 ** 31 - 1
+
+const integer =
+  (least: number, most: number, unit = ''): Reader<number> =>
+  (name, value) => {
+    if (typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most) return value
+    throw new OptionError(name, value, `an integer from ${least} to ${most}${unit && ` ${unit}`}`)
+  }
+
+/** Milliseconds; 0 means off where `least` is 0. */
+const millis = (least: number): Reader<number> => integer(least, LONGEST, 'ms')
+
+const number =
+  (least: number, most: number): Reader<number> =>
+  (name, value) => {
+    if (typeof value === 'number' && value >= least && value <= most) return value
+    throw new OptionError(name, value, `a number from ${least} to ${most}`)
+  }
+
+const boolean: Reader<boolean> = (name, value) => {
+  if (typeof value === 'boolean') return value
+  throw new OptionError(name, value, 'true or false', 'ERR_INVALID_ARG_TYPE')
+}
+
+const oneOf =
+  <T extends string>(...words: readonly T[]): Reader<T> =>
+  (name, value) => {
+    if (words.includes(value as T)) return value as T
+    throw new OptionError(name, value, `one of ${words.map(word => `'${word}'`).join(', ')}`)
+  }
+
+const retransmit: Reader<RetransmitPolicy> = (name, value) => {
+  if (typeof value !== 'object' || value === null) {
+    throw new OptionError(name, value, 'an object with initial, factor, max and tries')
+  }
+  const read = reader(value as Record<string, unknown>, name)
+  read.refuseUnknown(['initial', 'factor', 'max', 'tries'])
+  return {
+    initial: read('initial', integer(10, MINUTE, 'ms'), 500),
+    factor: read('factor', number(1, 10), 1.8),
+    max: read('max', integer(10, 10 * MINUTE, 'ms'), 20_000),
+    tries: read('tries', integer(0, 20), 7),
+  }
+}
+
+const proposals =
+  (kind: 'ike' | 'esp'): Reader<readonly Proposal[]> =>
+  (name, value) =>
+    parseProposals(name, value, kind)
+
+/** The names this file reads; whoever reads others adds their names to `known`. */
+export const POLICY_OPTIONS = [
+  'ike',
+  'esp',
+  'pfs',
+  'mode',
+  'virtualAddress',
+  'localTs',
+  'remoteTs',
+  'crypto',
+  'mtu',
+  'replayWindow',
+  'ikeLifetime',
+  'childLifetime',
+  'childOctets',
+  'childPackets',
+  'reauthInterval',
+  'livenessInterval',
+  'retransmit',
+  'natKeepalive',
+  'fragmentSize',
+  'fragmentation',
+  'idleTimeout',
+  'childless',
+  'initialContact',
+  'cookieThreshold',
+  'halfOpenPerSource',
+  'maxHalfOpen',
+  'halfOpenTimeout',
+] as const
+
+export const parsePolicy = (options: Readonly<Record<string, unknown>>): PeerPolicy => {
+  const read = reader(options)
+  return Object.freeze({
+    ike: read('ike', proposals('ike'), undefined) ?? parseProposals('ike', [...DEFAULT_IKE], 'ike'),
+    esp: read('esp', proposals('esp'), undefined) ?? parseProposals('esp', [...DEFAULT_ESP], 'esp'),
+    pfs: read('pfs', boolean, true),
+    mode: read('mode', oneOf('auto', 'transport', 'tunnel'), 'auto'),
+    virtualAddress: read('virtualAddress', boolean, false),
+    localTs: read('localTs', parseSelectors, undefined),
+    remoteTs: read('remoteTs', parseSelectors, undefined),
+    backend: read('crypto', oneOf('auto', 'node', 'noble'), 'auto'),
+    mtu: read('mtu', integer(576, 65535, 'octets'), undefined),
+    replayWindow: read('replayWindow', integer(32, 65536, 'packets'), 1024),
+    ikeLifetime: {
+      time: read('ikeLifetime', millis(1000), 4 * HOUR),
+      octets: Infinity,
+      packets: Infinity,
+    },
+    childLifetime: {
+      time: read('childLifetime', millis(1000), HOUR),
+      octets: read('childOctets', integer(2 ** 16, Number.MAX_SAFE_INTEGER, 'octets'), 2 ** 46),
+      packets: read('childPackets', integer(1000, 2 ** 32 - 1, 'packets'), 2 ** 32 - 2 ** 20),
+    },
+    reauthInterval: read('reauthInterval', millis(0), 0),
+    livenessInterval: read('livenessInterval', millis(0), 30_000),
+    retransmit: read('retransmit', retransmit, undefined) ?? retransmit('retransmit', {}),
+    natKeepalive: read('natKeepalive', millis(0), 20_000),
+    fragmentSize: read('fragmentSize', integer(576, 65535, 'octets'), 1280),
+    fragmentation: read('fragmentation', boolean, true),
+    idleTimeout: read('idleTimeout', millis(0), MINUTE),
+    childless: read('childless', oneOf('allow', 'force', 'never'), 'allow'),
+    initialContact: read('initialContact', boolean, undefined),
+    admission: {
+      cookieThreshold: read('cookieThreshold', integer(0, 1_000_000), 30),
+      halfOpenPerSource: read('halfOpenPerSource', integer(1, 1_000_000), 64),
+      maxHalfOpen: read('maxHalfOpen', integer(1, 1_000_000), 1000),
+      halfOpenTimeout: read('halfOpenTimeout', millis(100), 30_000),
+    },
+  })
+}
+
+interface OptionReader {
+  <T>(name: string, parse: Reader<T>, fallback: T): T
+  <T>(name: string, parse: Reader<T>, fallback: undefined): T | undefined
+  refuseUnknown(known: readonly string[]): void
+}
+
+/** Reads own properties of an options object; `undefined` counts as not given, as in Node. */
+export const reader = (options: Readonly<Record<string, unknown>>, prefix?: string): OptionReader => {
+  const full = (name: string): string => (prefix === undefined ? name : `${prefix}.${name}`)
+  const read = <T>(name: string, parse: Reader<T>, fallback: T): T => {
+    const value = Object.hasOwn(options, name) ? options[name] : undefined
+    return value === undefined ? fallback : parse(full(name), value)
+  }
+  return Object.assign(read, {
+    refuseUnknown: (known: readonly string[]) => {
+      for (const name of Object.keys(options)) {
+        if (known.includes(name)) continue
+        const near = nearest(name, known)
+        const hint = near === undefined ? `one of ${known.join(', ')}` : `left out; did you mean "${near}"?`
+        throw new OptionError(full(name), options[name], `${hint} (no such option)`)
+      }
+    },
+  }) as OptionReader
+}
+
+/** A known name that a slip of the finger may have meant. */
+const nearest = (name: string, known: readonly string[]): string | undefined => {
+  const lower = name.toLowerCase()
+  return known.find(word => word.toLowerCase() === lower || editDistance(word.toLowerCase(), lower) <= 2)
+}
+
+const editDistance = (a: string, b: string): number => {
+  if (Math.abs(a.length - b.length) > 2) return Infinity
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)
+      next.push(Math.min(replaced, row[j]! + 1, next[j - 1]! + 1))
+    }
+    row = next
+  }
+  return row[b.length]!
+}
+
+/** An address option, as octets. */
+export const addressOption: Reader<Uint8Array> = (name, value) => {
+  const octets = typeof value === 'string' ? parseAddress(value) : undefined
+  if (octets === undefined) throw new OptionError(name, value, 'an IPv4 or IPv6 address')
+  return octets
+}
+
+export { boolean as booleanOption, integer as integerOption }
