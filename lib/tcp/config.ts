@@ -1,0 +1,45 @@
+/** What a program can set of TCP, with the defaults and where they come from. Times are milliseconds. */
+import type { Millis } from '../base/environment.ts'
+
+export interface TcpConfig {
+  /** Octets a connection keeps to send, and to be read. Memory grows with use up to these. */
+  readonly sendBuffer: number
+  readonly receiveBuffer: number
+  readonly congestionControl: 'cubic' | 'reno'
+  /** Segments of the first flight (RFC 6928). */
+  readonly initialWindow: number
+  readonly initialRto: Millis
+  readonly minRto: Millis
+  readonly maxRto: Millis
+  /** Times a SYN and a data segment are sent again before giving up (RFC 9293 §3.8.3). */
+  readonly synRetries: number
+  readonly retries: number
+  readonly delayedAck: Millis
+  /** How long the end that closed first remembers the connection. */
+  readonly timeWait: Millis
+  /** How long a connection that its owner has let go waits for the peer's FIN. */
+  readonly finWait: Millis
+  readonly keepAliveDelay: Millis
+  readonly keepAliveInterval: Millis
+  readonly keepAliveCount: number
+}
+
+export const DEFAULT_TCP_CONFIG: TcpConfig = Object.freeze({
+  sendBuffer: 1 << 21,
+  receiveBuffer: 1 << 21,
+  congestionControl: 'cubic',
+  initialWindow: 10,
+  initialRto: 1000,
+  // DEVIATION RFC 6298 §2.4: one second is too slow for services; all common stacks take 200 ms.
+  minRto: 200,
+  maxRto: 60_000,
+  synRetries: 6,
+  retries: 15,
+  delayedAck: 40,
+  // DEVIATION RFC 9293 §3.4.2: ESP's anti-replay keeps old duplicates away, so 2 MSL can be short.
+  timeWait: 10_000,
+  finWait: 60_000,
+  keepAliveDelay: 7_200_000,
+  keepAliveInterval: 1000,
+  keepAliveCount: 10,
+})

@@ -1,0 +1,230 @@
+/** The transmission control block: every variable of RFC 9293 §3.3.1 and of its extensions, in one shape. */
+import type { Millis } from '../base/environment.ts'
+import { ByteRing } from '../base/ring.ts'
+import { TimerTable } from '../base/timers.ts'
+import type { TcpConfig } from './config.ts'
+import { Cubic, Reno, type CongestionController } from './congestion.ts'
+import { Reassembly } from './reassembly.ts'
+import { RtoEstimator } from './rto.ts'
+import { SentSegments } from './sent-segments.ts'
+
+export type TcpState =
+  | 'SYN-SENT'
+  | 'SYN-RECEIVED'
+  | 'ESTABLISHED'
+  | 'FIN-WAIT-1'
+  | 'FIN-WAIT-2'
+  | 'CLOSE-WAIT'
+  | 'CLOSING'
+  | 'LAST-ACK'
+  | 'TIME-WAIT'
+  | 'CLOSED'
+
+export const Timer = {
+  Retransmit: 0,
+  Reorder: 1,
+  Persist: 2,
+  DelayedAck: 3,
+  KeepAlive: 4,
+  Wait: 5,
+} as const
+const TIMERS = 6
+
+/** A 4-tuple as this end sees it; addresses are 4 or 16 octets. */
+export interface Flow {
+  readonly localAddress: Uint8Array
+  readonly localPort: number
+  readonly remoteAddress: Uint8Array
+  readonly remotePort: number
+}
+
+export type CloseReason =
+  | 'ECONNREFUSED'
+  | 'ECONNRESET'
+  | 'ETIMEDOUT'
+  | 'EPIPE'
+  | 'EHOSTUNREACH'
+  | 'ENETUNREACH'
+
+/** What the stack gives its connections. */
+export interface StackContext {
+  readonly config: TcpConfig
+  /** The largest segment, header and all, that the path takes. */
+  readonly segmentLimit: number
+  /** Something happened that the owner wants to know. */
+  notify(tcb: Tcb, kind: 'connected' | 'readable' | 'writable' | 'ended'): void
+  /** It is over for the owner; the connection may live on in TIME-WAIT. */
+  closed(tcb: Tcb, reason: CloseReason | undefined): void
+  /** It is gone altogether. */
+  remove(tcb: Tcb): void
+  /** There is something to send. */
+  ready(tcb: Tcb): void
+  /** A segment outside any window state: RST. */
+  reset(flow: Flow, seq: number, ack: number | undefined): void
+}
+
+/** RFC 9293 §3.7.1: what an end that says nothing can take; IPv6 hosts take more. */
+const DEFAULT_MSS_V4 = 536
+const DEFAULT_MSS_V6 = 1220
+/** RFC 7323 §2.3. */
+export const MAX_WINDOW_SCALE = 14
+
+export class Tcb implements Flow {
+  readonly localAddress: Uint8Array
+  readonly localPort: number
+  readonly remoteAddress: Uint8Array
+  readonly remotePort: number
+  readonly stack: StackContext
+  state: TcpState
+  readonly timers = new TimerTable(TIMERS)
+
+  // Send sequence variables.
+  readonly iss: number
+  sndUna: number
+  sndNxt: number
+  sndWnd = 0
+  sndWl1 = 0
+  sndWl2 = 0
+  /** Largest window the peer has offered, for silly window avoidance. */
+  maxSndWnd = 0
+  sndWndShift = 0
+  peerMss: number
+  readonly sendQueue: ByteRing
+  /** Octets of the queue that have been sent at least once. */
+  sentOctets = 0
+  finQueued = false
+  finSent = false
+  synSent = false
+
+  // Receive sequence variables.
+  irs = 0
+  rcvNxt = 0
+  rcvWndShift: number
+  /** Right edge of the window that the peer knows of. */
+  rcvAdvertised = 0
+  readonly reassembly = new Reassembly()
+  finReceived = false
+  /** Sequence number of the peer's FIN while it is ahead of a gap; -1: none. */
+  finAt = -1
+  lastAckSent = 0
+
+  // Options (RFC 7323, RFC 2018).
+  timestamps = false
+  readonly timestampOffset: number
+  tsRecent = 0
+  tsRecentAt: Millis = 0
+  sackPermitted = false
+  /** A duplicate to report as D-SACK (RFC 2883). */
+  duplicateStart = 0
+  duplicateEnd = 0
+  hasDuplicate = false
+
+  // Recovery and congestion control.
+  readonly rtt: RtoEstimator
+  readonly congestion: CongestionController
+  readonly inFlight = new SentSegments()
+  duplicateAcks = 0
+  /** Recovery ends when this is acknowledged (RFC 6675 §5); -1: not in recovery. */
+  recoverAt = -1
+  prrDelivered = 0
+  prrOut = 0
+  recoverFlight = 0
+  /** After a timeout: what to return to if it was spurious (RFC 3522, RFC 4015). */
+  undo: { cwnd: number; ssthresh: number; timestamp: number } | undefined
+  probeTail = false
+  tailProbed = false
+  synRetries = 0
+  retries = 0
+  persistProbes = 0
+  keepAliveProbes = 0
+
+  // What the next look for something to send shall find.
+  ackNow = false
+  unackedSegments = 0
+  quickAcks = 16
+  windowProbe = false
+  keepAliveProbe = false
+
+  // The owner's wishes.
+  noDelay = false
+  keepAlive = false
+  keepAliveDelay: Millis
+  keepAliveInterval: Millis
+  keepAliveCount: number
+  wantsRoom = false
+  /** Nobody reads any more: what comes is refused. */
+  abandoned = false
+  /** The owner has been told that it is over. */
+  reported = false
+  isReady = false
+  context: unknown = undefined
+
+  octetsSent = 0
+  octetsReceived = 0
+  retransmissions = 0
+  heardAt: Millis
+  challengeAt: Millis = -Infinity
+  challenges = 0
+
+  constructor(stack: StackContext, flow: Flow, state: TcpState, iss: number, now: Millis) {
+    const { config } = stack
+    this.stack = stack
+    this.localAddress = flow.localAddress
+    this.localPort = flow.localPort
+    this.remoteAddress = flow.remoteAddress
+    this.remotePort = flow.remotePort
+    this.state = state
+    this.iss = iss
+    this.sndUna = iss
+    this.sndNxt = iss
+    this.timestampOffset = (iss * 2654435761) >>> 0
+    this.peerMss = flow.localAddress.length === 16 ? DEFAULT_MSS_V6 : DEFAULT_MSS_V4
+    this.rcvWndShift = windowShift(config.receiveBuffer)
+    this.sendQueue = new ByteRing(config.sendBuffer)
+    this.rtt = new RtoEstimator(config.initialRto, config.minRto, config.maxRto)
+    const initial = config.initialWindow * this.ownMss
+    this.congestion = config.congestionControl === 'reno' ? new Reno(initial) : new Cubic(initial)
+    this.keepAliveDelay = config.keepAliveDelay
+    this.keepAliveInterval = config.keepAliveInterval
+    this.keepAliveCount = config.keepAliveCount
+    this.heardAt = now
+  }
+
+  /** The MSS we announce: our path without options (RFC 6691). */
+  get ownMss(): number {
+    return Math.min(this.stack.segmentLimit - 20, 65535)
+  }
+
+  /** Data octets of the largest segment to send: the smaller of both ends, less the options in use. */
+  get mss(): number {
+    return Math.min(this.peerMss, this.ownMss) - (this.timestamps ? 12 : 0)
+  }
+
+  get flightOctets(): number {
+    return (this.sndNxt - this.sndUna) >>> 0
+  }
+
+  get receiveWindow(): number {
+    return Math.max(0, this.stack.config.receiveBuffer - this.reassembly.readable)
+  }
+
+  /** Octets in the queue that were never sent. */
+  get unsent(): number {
+    return this.sendQueue.length - this.sentOctets
+  }
+
+  get isSynchronized(): boolean {
+    return this.state !== 'SYN-SENT' && this.state !== 'SYN-RECEIVED' && this.state !== 'CLOSED'
+  }
+
+  /** Milliseconds, offset so that a restarted host does not show its uptime (RFC 7323 §5.4). */
+  timestamp(now: Millis): number {
+    return (Math.floor(now) + this.timestampOffset) >>> 0
+  }
+}
+
+const windowShift = (buffer: number): number => {
+  let shift = 0
+  while (shift < MAX_WINDOW_SCALE && buffer >> shift > 0xffff) shift++
+  return shift
+}

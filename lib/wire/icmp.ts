@@ -1,0 +1,50 @@
+/** The ICMP errors that concern a TCP connection (RFC 792, RFC 4443, RFC 1191). */
+import { getU16, getU32 } from '../base/bytes.ts'
+import { IpProtocol } from './registry.ts'
+
+export interface IcmpError {
+  readonly kind: 'unreachable' | 'tooBig'
+  /** The host or port cannot be reached at all (RFC 5461: hard). */
+  readonly hard: boolean
+  readonly mtu: number
+  /** Of the packet of ours that it quotes. */
+  readonly localAddress: Uint8Array
+  readonly localPort: number
+  readonly remoteAddress: Uint8Array
+  readonly remotePort: number
+}
+
+const HEADER = 8
+
+/** Reads the message at `bytes[from, to)`; undefined for anything but an error about a TCP segment. */
+export const readIcmpError = (
+  bytes: Uint8Array,
+  from: number,
+  to: number,
+  version: 4 | 6,
+): IcmpError | undefined => {
+  const ipLength = version === 4 ? 20 : 40
+  const quoted = from + HEADER
+  if (to < quoted + ipLength + 4) return undefined
+  const type = bytes[from]!
+  const code = bytes[from + 1]!
+  const addresses = version === 4 ? quoted + 12 : quoted + 8
+  const addressLength = version === 4 ? 4 : 16
+  const protocol = bytes[quoted + (version === 4 ? 9 : 6)]
+  const ports = version === 4 ? quoted + (bytes[quoted]! & 15) * 4 : quoted + ipLength
+  if (protocol !== IpProtocol.Tcp || ports + 4 > to || ports < quoted + ipLength) return undefined
+  const quotedFlow = {
+    localAddress: bytes.slice(addresses, addresses + addressLength),
+    remoteAddress: bytes.slice(addresses + addressLength, addresses + 2 * addressLength),
+    localPort: getU16(bytes, ports),
+    remotePort: getU16(bytes, ports + 2),
+  }
+  if (version === 4 ? type === 3 && code === 4 : type === 2) {
+    const mtu = version === 4 ? getU16(bytes, from + 6) : getU32(bytes, from + 4)
+    return { kind: 'tooBig', hard: false, mtu, ...quotedFlow }
+  }
+  if (type !== (version === 4 ? 3 : 1)) return undefined
+  // Protocol and port unreachable, administratively prohibited.
+  const hard = version === 4 ? [2, 3, 9, 10, 13].includes(code) : [1, 4].includes(code)
+  return { kind: 'unreachable', hard, mtu: 0, ...quotedFlow }
+}
