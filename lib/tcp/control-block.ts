@@ -99,6 +99,8 @@ export class Tcb implements Flow {
   // Receive sequence variables.
   irs = 0
   rcvNxt = 0
+  /** Both ends offered the option; until the peer has spoken, we do. */
+  windowScaling = true
   rcvWndShift: number
   /** Right edge of the window that the peer knows of. */
   rcvAdvertised = 0

@@ -1,0 +1,352 @@
+/** What to send next, and the segment itself (RFC 9293 §3.8, RFC 1122 §4.2.3.4, RFC 6937). */
+import { putU16, putU32 } from '../base/bytes.ts'
+import type { Millis } from '../base/environment.ts'
+import type { Packet } from '../base/packet.ts'
+import { before, distance } from '../base/serial.ts'
+import { addWords, fold, pseudoHeaderSum } from '../wire/checksum.ts'
+import { IpProtocol } from '../wire/registry.ts'
+import { TCP_HEADER_LENGTH, TcpFlag, TcpOption } from '../wire/tcp.ts'
+import { Timer, type Flow, type Tcb } from './control-block.ts'
+import { MAX_BLOCKS } from './reassembly.ts'
+import type { SentSegment } from './sent-segments.ts'
+
+const blockStarts = new Uint32Array(MAX_BLOCKS + 1)
+const blockEnds = new Uint32Array(MAX_BLOCKS + 1)
+
+/** Builds the next segment of a connection in `packet`; false when there is none to send now. */
+export const transmitNext = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
+  switch (tcb.state) {
+    case 'CLOSED':
+      return false
+    case 'SYN-SENT':
+    case 'SYN-RECEIVED':
+      return transmitSyn(tcb, packet, now)
+    default:
+      return (
+        transmitLost(tcb, packet, now) ||
+        transmitNew(tcb, packet, now) ||
+        transmitProbe(tcb, packet, now) ||
+        transmitAck(tcb, packet, now)
+      )
+  }
+}
+
+const transmitSyn = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
+  if (tcb.synSent) return false
+  const again = tcb.sndNxt !== tcb.iss
+  tcb.synSent = true
+  tcb.sndNxt = (tcb.iss + 1) >>> 0
+  if (again) {
+    tcb.retransmissions++
+    const first = tcb.inFlight.first
+    if (first !== undefined) tcb.inFlight.resent(first, now)
+  } else tcb.inFlight.sent(tcb.iss, tcb.sndNxt, now)
+  const flags = tcb.state === 'SYN-SENT' ? TcpFlag.Syn : TcpFlag.Syn | TcpFlag.Ack
+  writeSegment(tcb, packet, tcb.iss, flags, 0, 0, now)
+  tcb.timers.set(Timer.Retransmit, now + tcb.rtt.rto)
+  return true
+}
+
+/** In recovery: how much may go out now (RFC 6937, RFC 6675 §5). */
+const hasCongestionRoom = (tcb: Tcb, octets: number): boolean =>
+  tcb.inFlight.pipe === 0 || tcb.inFlight.pipe + octets <= tcb.congestion.cwnd
+
+const transmitLost = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
+  const segment = tcb.inFlight.firstLost()
+  if (segment === undefined) return false
+  if (!hasCongestionRoom(tcb, distance(segment.end, segment.seq))) return false
+  if (tcb.sndWnd === 0 && tcb.timers.isSet(Timer.Persist)) return false
+  resend(tcb, segment, packet, now)
+  return true
+}
+
+const resend = (tcb: Tcb, segment: SentSegment, packet: Packet, now: Millis): void => {
+  tcb.inFlight.resent(segment, now)
+  tcb.retransmissions++
+  const finAt = finSeq(tcb)
+  const isFin = tcb.finSent && segment.end === (finAt + 1) >>> 0
+  const octets = distance(segment.end, segment.seq) - (isFin ? 1 : 0)
+  tcb.prrOut += octets
+  const flags = TcpFlag.Ack | (isFin ? TcpFlag.Fin : 0) | (octets > 0 ? TcpFlag.Psh : 0)
+  writeSegment(tcb, packet, segment.seq, flags, distance(segment.seq, queueStart(tcb)), octets, now)
+  armRetransmit(tcb, now)
+}
+
+/** Sequence number of the first octet in the queue. */
+const queueStart = (tcb: Tcb): number =>
+  tcb.sndUna === tcb.iss ? (tcb.iss + 1) >>> 0 : tcb.sndUna
+
+const finSeq = (tcb: Tcb): number => (queueStart(tcb) + tcb.sendQueue.length) >>> 0
+
+const transmitNew = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
+  if (tcb.finSent || tcb.state === 'TIME-WAIT') return false
+  const { mss } = tcb
+  const { unsent } = tcb
+  const mayFin = tcb.finQueued
+  if (unsent === 0 && !mayFin) return false
+  const room = tcb.sndWnd - tcb.flightOctets
+  const octets = Math.min(unsent, mss, Math.max(0, room))
+  const finishes = mayFin && octets === unsent
+  if (octets === 0 && !finishes) {
+    armPersist(tcb, now)
+    return false
+  }
+  if (!hasCongestionRoom(tcb, octets)) return false
+  if (octets < mss && !finishes && !tcb.probeTail && mustWait(tcb, octets, unsent, now)) return false
+  const seq = tcb.sndNxt
+  const offset = tcb.sentOctets
+  tcb.sentOctets += octets
+  tcb.octetsSent += octets
+  tcb.sndNxt = (seq + octets + (finishes ? 1 : 0)) >>> 0
+  if (finishes) sendFin(tcb)
+  tcb.inFlight.sent(seq, tcb.sndNxt, now)
+  tcb.prrOut += octets
+  tcb.probeTail = false
+  const push = octets > 0 && octets === unsent ? TcpFlag.Psh : 0
+  const fin = finishes ? TcpFlag.Fin : 0
+  writeSegment(tcb, packet, seq, TcpFlag.Ack | push | fin, offset, octets, now)
+  armRetransmit(tcb, now)
+  return true
+}
+
+const sendFin = (tcb: Tcb): void => {
+  tcb.finSent = true
+  if (tcb.state === 'ESTABLISHED') tcb.state = 'FIN-WAIT-1'
+  else if (tcb.state === 'CLOSE-WAIT') tcb.state = 'LAST-ACK'
+}
+
+/** Nagle (RFC 1122 §4.2.3.4) and the sender's silly window avoidance (RFC 9293 §3.8.6.2.1). */
+const mustWait = (tcb: Tcb, octets: number, unsent: number, now: Millis): boolean => {
+  if (octets === unsent) return !tcb.noDelay && !tcb.inFlight.isEmpty
+  if (octets >= tcb.maxSndWnd / 2) return false
+  // The window is what holds us back: nothing but a probe will tell when it opens.
+  if (tcb.inFlight.isEmpty) armPersist(tcb, now)
+  return true
+}
+
+const armPersist = (tcb: Tcb, now: Millis): void => {
+  if (!tcb.inFlight.isEmpty || tcb.timers.isSet(Timer.Persist)) return
+  const wait = Math.min(tcb.rtt.rto * 2 ** tcb.persistProbes, tcb.stack.config.maxRto)
+  tcb.timers.set(Timer.Persist, now + wait)
+}
+
+/**
+ * One timer for the retransmission timeout and the tail loss probe (RFC 8985 §7.2): the probe comes
+ * first when a round trip is known and nothing is being recovered.
+ */
+export const armRetransmit = (tcb: Tcb, now: Millis): void => {
+  if (tcb.inFlight.isEmpty) {
+    tcb.timers.clear(Timer.Retransmit)
+    return
+  }
+  const { rto, srtt, backoffs } = tcb.rtt
+  const canProbe =
+    tcb.sackPermitted && tcb.recoverAt < 0 && !tcb.tailProbed && backoffs === 0 && tcb.rtt.rttvar > 0
+  if (canProbe) {
+    const alone = tcb.inFlight.list.length === 1 ? tcb.stack.config.delayedAck : 0
+    const probe = Math.max(2 * srtt + alone, 10)
+    if (probe < rto) {
+      tcb.timers.set(Timer.Retransmit, now + probe)
+      return
+    }
+  }
+  tcb.timers.set(Timer.Retransmit, now + rto)
+}
+
+/** A tail loss probe, a window probe or a keep-alive. */
+const transmitProbe = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
+  if (tcb.probeTail) {
+    tcb.probeTail = false
+    const { last } = tcb.inFlight
+    if (last !== undefined) {
+      resend(tcb, last, packet, now)
+      return true
+    }
+  }
+  if (tcb.windowProbe) {
+    tcb.windowProbe = false
+    if (tcb.unsent > 0 && tcb.inFlight.isEmpty) {
+      // RFC 9293 §3.8.6.1: one octet beyond the window; its ACK tells the window.
+      const seq = tcb.sndNxt
+      const offset = tcb.sentOctets
+      tcb.sentOctets++
+      tcb.octetsSent++
+      tcb.sndNxt = (seq + 1) >>> 0
+      tcb.inFlight.sent(seq, tcb.sndNxt, now)
+      writeSegment(tcb, packet, seq, TcpFlag.Ack | TcpFlag.Psh, offset, 1, now)
+      armPersistAgain(tcb, now)
+      return true
+    }
+    const { first } = tcb.inFlight
+    if (first !== undefined) {
+      resend(tcb, first, packet, now)
+      tcb.timers.clear(Timer.Retransmit)
+      armPersistAgain(tcb, now)
+      return true
+    }
+  }
+  if (tcb.keepAliveProbe) {
+    tcb.keepAliveProbe = false
+    // RFC 1122 §4.2.3.6: an old sequence number, which the peer must answer.
+    writeSegment(tcb, packet, (tcb.sndNxt - 1) >>> 0, TcpFlag.Ack, 0, 0, now)
+    return true
+  }
+  return false
+}
+
+const armPersistAgain = (tcb: Tcb, now: Millis): void => {
+  const wait = Math.min(tcb.rtt.rto * 2 ** tcb.persistProbes, tcb.stack.config.maxRto)
+  tcb.timers.set(Timer.Persist, now + wait)
+}
+
+const transmitAck = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
+  if (!tcb.ackNow) return false
+  writeSegment(tcb, packet, tcb.sndNxt, TcpFlag.Ack, 0, 0, now)
+  return true
+}
+
+/** Writes header, options and data; every segment acknowledges, so an ACK that was due is done. */
+const writeSegment = (
+  tcb: Tcb,
+  packet: Packet,
+  seq: number,
+  flags: number,
+  offset: number,
+  octets: number,
+  now: Millis,
+): void => {
+  const dataAt = packet.append(octets)
+  tcb.sendQueue.copyTo(packet.bytes, dataAt, offset, octets)
+  const optionsLength = flags & TcpFlag.Syn ? synOptionsLength(tcb) : optionsLengthOf(tcb, octets)
+  const at = packet.prepend(TCP_HEADER_LENGTH + optionsLength)
+  const { bytes } = packet
+  const window = advertise(tcb, flags)
+  putU16(bytes, at, tcb.localPort)
+  putU16(bytes, at + 2, tcb.remotePort)
+  putU32(bytes, at + 4, seq)
+  putU32(bytes, at + 8, flags & TcpFlag.Ack ? tcb.rcvNxt : 0)
+  bytes[at + 12] = ((TCP_HEADER_LENGTH + optionsLength) / 4) << 4
+  bytes[at + 13] = flags
+  putU16(bytes, at + 14, window)
+  putU16(bytes, at + 16, 0)
+  putU16(bytes, at + 18, 0)
+  if (flags & TcpFlag.Syn) writeSynOptions(tcb, bytes, at + TCP_HEADER_LENGTH, flags, now)
+  else writeOptions(tcb, bytes, at + TCP_HEADER_LENGTH, octets, now)
+  finishChecksum(packet, tcb, at)
+  tcb.ackNow = false
+  tcb.unackedSegments = 0
+  tcb.hasDuplicate = false
+  tcb.lastAckSent = tcb.rcvNxt
+  tcb.timers.clear(Timer.DelayedAck)
+}
+
+/** The window to tell, never less than what was told before (RFC 9293 §3.8.6.2.2). */
+const advertise = (tcb: Tcb, flags: number): number => {
+  if (flags & TcpFlag.Syn) {
+    const window = Math.min(tcb.receiveWindow, 0xffff)
+    tcb.rcvAdvertised = (tcb.rcvNxt + window) >>> 0
+    return window
+  }
+  const told = Math.max(0, distance(tcb.rcvAdvertised, tcb.rcvNxt))
+  const free = tcb.receiveWindow
+  const worthTelling = free - told >= Math.min(tcb.stack.config.receiveBuffer / 2, tcb.mss)
+  const window = worthTelling ? free : Math.min(told, Math.max(free, told))
+  const field = Math.min(window >>> tcb.rcvWndShift, 0xffff)
+  const edge = (tcb.rcvNxt + field * 2 ** tcb.rcvWndShift) >>> 0
+  if (before(tcb.rcvAdvertised, edge)) tcb.rcvAdvertised = edge
+  return field
+}
+
+const synOptionsLength = (tcb: Tcb): number =>
+  4 + (tcb.windowScaling ? 4 : 0) + (offersTimestamps(tcb) ? 12 : offersSack(tcb) ? 4 : 0)
+
+const offersTimestamps = (tcb: Tcb): boolean => tcb.state === 'SYN-SENT' || tcb.timestamps
+const offersSack = (tcb: Tcb): boolean => tcb.state === 'SYN-SENT' || tcb.sackPermitted
+
+const writeSynOptions = (tcb: Tcb, bytes: Uint8Array, from: number, flags: number, now: Millis): void => {
+  let at = from
+  bytes[at] = TcpOption.MaximumSegmentSize
+  bytes[at + 1] = 4
+  putU16(bytes, at + 2, tcb.ownMss)
+  at += 4
+  if (offersTimestamps(tcb)) {
+    bytes[at] = offersSack(tcb) ? TcpOption.SackPermitted : TcpOption.NoOperation
+    bytes[at + 1] = offersSack(tcb) ? 2 : TcpOption.NoOperation
+    bytes[at + 2] = TcpOption.Timestamps
+    bytes[at + 3] = 10
+    putU32(bytes, at + 4, tcb.timestamp(now))
+    putU32(bytes, at + 8, flags & TcpFlag.Ack ? tcb.tsRecent : 0)
+    at += 12
+  } else if (offersSack(tcb)) {
+    bytes.set([TcpOption.NoOperation, TcpOption.NoOperation, TcpOption.SackPermitted, 2], at)
+    at += 4
+  }
+  if (tcb.windowScaling) {
+    bytes.set([TcpOption.NoOperation, TcpOption.WindowScale, 3, tcb.rcvWndShift], at)
+  }
+}
+
+/** As many SACK blocks as fit beside the data. */
+const sackCount = (tcb: Tcb, octets: number): number => {
+  if (!tcb.sackPermitted) return 0
+  const room = Math.floor((tcb.mss - octets - 4) / 8)
+  if (room < 1) return 0
+  let count = 0
+  if (tcb.hasDuplicate) {
+    blockStarts[0] = tcb.duplicateStart
+    blockEnds[0] = tcb.duplicateEnd
+    count = 1
+  }
+  if (tcb.reassembly.hasGap) {
+    count += tcb.reassembly.blocks(blockStarts.subarray(count), blockEnds.subarray(count))
+  }
+  return Math.min(count, room, tcb.timestamps ? MAX_BLOCKS : MAX_BLOCKS + 1)
+}
+
+const optionsLengthOf = (tcb: Tcb, octets: number): number => {
+  const blocks = sackCount(tcb, octets)
+  return (tcb.timestamps ? 12 : 0) + (blocks === 0 ? 0 : 4 + 8 * blocks)
+}
+
+const writeOptions = (tcb: Tcb, bytes: Uint8Array, from: number, octets: number, now: Millis): void => {
+  let at = from
+  if (tcb.timestamps) {
+    bytes[at] = TcpOption.NoOperation
+    bytes[at + 1] = TcpOption.NoOperation
+    bytes[at + 2] = TcpOption.Timestamps
+    bytes[at + 3] = 10
+    putU32(bytes, at + 4, tcb.timestamp(now))
+    putU32(bytes, at + 8, tcb.tsRecent)
+    at += 12
+  }
+  const blocks = sackCount(tcb, octets)
+  if (blocks === 0) return
+  bytes[at] = TcpOption.NoOperation
+  bytes[at + 1] = TcpOption.NoOperation
+  bytes[at + 2] = TcpOption.Sack
+  bytes[at + 3] = 2 + 8 * blocks
+  for (let i = 0; i < blocks; i++) {
+    putU32(bytes, at + 4 + 8 * i, blockStarts[i]!)
+    putU32(bytes, at + 8 + 8 * i, blockEnds[i]!)
+  }
+}
+
+const finishChecksum = (packet: Packet, flow: Flow, at: number): void => {
+  const { bytes } = packet
+  const sum = pseudoHeaderSum(flow.localAddress, flow.remoteAddress, IpProtocol.Tcp, packet.end - at)
+  putU16(bytes, at + 16, fold(addWords(sum, bytes, at, packet.end)))
+}
+
+/** A bare RST; with `ack` it acknowledges, without it takes the sequence number that was expected. */
+export const writeReset = (packet: Packet, flow: Flow, seq: number, ack: number | undefined): void => {
+  const at = packet.prepend(TCP_HEADER_LENGTH)
+  const { bytes } = packet
+  bytes.fill(0, at, at + TCP_HEADER_LENGTH)
+  putU16(bytes, at, flow.localPort)
+  putU16(bytes, at + 2, flow.remotePort)
+  putU32(bytes, at + 4, seq)
+  if (ack !== undefined) putU32(bytes, at + 8, ack)
+  bytes[at + 12] = (TCP_HEADER_LENGTH / 4) << 4
+  bytes[at + 13] = TcpFlag.Rst | (ack === undefined ? 0 : TcpFlag.Ack)
+  finishChecksum(packet, flow, at)
+}
