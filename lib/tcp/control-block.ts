@@ -159,6 +159,8 @@ export class Tcb implements Flow {
   /** The owner has been told that it is over. */
   reported = false
   isReady = false
+  /** It counts among the stack's live connections. */
+  counted = true
   context: unknown = undefined
 
   octetsSent = 0

@@ -1,0 +1,192 @@
+/** A TCP connection as its owner uses it, and its timers. What segments mean is in `receive.ts`. */
+import type { Millis } from '../base/environment.ts'
+import type { Packet } from '../base/packet.ts'
+import { Tcb, Timer, type CloseReason, type Flow, type StackContext, type TcpState } from './control-block.ts'
+import { armKeepAlive, findLoss, sendAck } from './receive.ts'
+import { transmitNext } from './transmit.ts'
+
+export interface KeepAliveSettings {
+  readonly enable: boolean
+  /** Milliseconds; undefined keeps what was set. */
+  readonly initialDelay?: Millis | undefined
+  readonly interval?: Millis | undefined
+  readonly count?: number | undefined
+}
+
+export class TcpConnection extends Tcb {
+  constructor(stack: StackContext, flow: Flow, state: TcpState, iss: number, now: Millis) {
+    super(stack, flow, state, iss, now)
+  }
+
+  /** Octets taken, by copy; after fewer than given, 'writable' follows. */
+  send(octets: Uint8Array): number {
+    if (this.finQueued || this.reported) return 0
+    const taken = this.sendQueue.push(octets)
+    if (taken < octets.length) this.wantsRoom = true
+    if (taken > 0) this.stack.ready(this)
+    return taken
+  }
+
+  /** The next octets in order; the window opens by as many. */
+  receive(max = Infinity): Uint8Array | undefined {
+    const octets = this.reassembly.take(max)
+    if (octets === undefined || this.state === 'TIME-WAIT' || this.state === 'CLOSED') return octets
+    const told = (this.rcvAdvertised - this.rcvNxt) | 0
+    // RFC 9293 §3.8.6.2.2: a window update only when it is worth a segment.
+    const worth = Math.min(this.stack.config.receiveBuffer / 2, 4 * this.mss)
+    if (this.receiveWindow - told >= worth) sendAck(this)
+    return octets
+  }
+
+  get readableLength(): number {
+    return this.reassembly.readable
+  }
+
+  /** FIN after all that was accepted by `send`. */
+  shutdown(): void {
+    if (this.finQueued || this.state === 'CLOSED') return
+    this.finQueued = true
+    this.stack.ready(this)
+  }
+
+  /** RST, and it is over. */
+  abort(): void {
+    if (this.state === 'CLOSED' || this.state === 'TIME-WAIT') return
+    if (this.state !== 'SYN-SENT') this.stack.reset(this, this.sndNxt, this.rcvNxt)
+    this.reported = true
+    this.stack.closed(this, undefined)
+  }
+
+  /**
+   * The owner is gone: what it wrote still goes out, nothing is read any more. Octets nobody read are
+   * answered with RST, so that the peer knows (RFC 2525 §2.17).
+   */
+  release(now: Millis): void {
+    this.abandoned = true
+    if (this.readableLength > 0 || !this.isSynchronized) return this.abort()
+    this.shutdown()
+    if (this.state === 'FIN-WAIT-2') this.timers.set(Timer.Wait, now + this.stack.config.finWait)
+  }
+
+  setNoDelay(on: boolean): void {
+    this.noDelay = on
+    if (on) this.stack.ready(this)
+  }
+
+  setKeepAlive({ enable, initialDelay, interval, count }: KeepAliveSettings, now: Millis): void {
+    this.keepAlive = enable
+    if (initialDelay !== undefined && initialDelay > 0) this.keepAliveDelay = initialDelay
+    if (interval !== undefined && interval > 0) this.keepAliveInterval = interval
+    if (count !== undefined && count > 0) this.keepAliveCount = count
+    armKeepAlive(this, now)
+  }
+
+  /** Facts under the names of Linux's tcp_info; times in microseconds as there. */
+  tcpInfo(): Record<string, number | string> {
+    return {
+      state: this.state,
+      rtt: Math.round(this.rtt.srtt * 1000),
+      rttvar: Math.round(this.rtt.rttvar * 1000),
+      rto: Math.round(this.rtt.rto * 1000),
+      snd_mss: this.mss,
+      snd_cwnd: Math.floor(this.congestion.cwnd / Math.max(1, this.mss)),
+      snd_ssthresh: Math.floor(this.congestion.ssthresh / Math.max(1, this.mss)),
+      unacked: this.inFlight.list.length,
+      lost: this.inFlight.lostCount,
+      sacked: this.inFlight.sackedCount,
+      total_retrans: this.retransmissions,
+      bytes_sent: this.octetsSent,
+      bytes_received: this.octetsReceived,
+    }
+  }
+
+  /** Used by the stack. */
+  transmit(packet: Packet, now: Millis): boolean {
+    return transmitNext(this, packet, now)
+  }
+
+  handleTimeout(now: Millis): void {
+    for (let slot = this.timers.takeDue(now); slot >= 0; slot = this.timers.takeDue(now)) {
+      this.handleTimer(slot, now)
+      if (this.state === 'CLOSED') return
+    }
+  }
+
+  private handleTimer(slot: number, now: Millis): void {
+    switch (slot) {
+      case Timer.Retransmit:
+        return this.handleRetransmission(now)
+      case Timer.Reorder:
+        findLoss(this, now)
+        return this.stack.ready(this)
+      case Timer.Persist:
+        this.persistProbes++
+        this.windowProbe = true
+        return this.stack.ready(this)
+      case Timer.DelayedAck:
+        return sendAck(this)
+      case Timer.KeepAlive:
+        return this.handleKeepAlive(now)
+      case Timer.Wait:
+        this.stack.closed(this, undefined)
+        return this.stack.remove(this)
+    }
+  }
+
+  private handleRetransmission(now: Millis): void {
+    const { config } = this.stack
+    if (this.state === 'SYN-SENT' || this.state === 'SYN-RECEIVED') {
+      if (++this.synRetries > config.synRetries) return this.giveUp()
+      this.rtt.backOff()
+      this.synSent = false
+      return this.stack.ready(this)
+    }
+    const probing =
+      this.sackPermitted && this.recoverAt < 0 && !this.tailProbed && this.rtt.backoffs === 0 && this.rtt.rttvar > 0
+    if (probing && now < this.oldestSentAt() + this.rtt.rto) {
+      // RFC 8985 §7.3: new data if there is any, else the last segment once more.
+      this.tailProbed = true
+      this.probeTail = true
+      this.timers.set(Timer.Retransmit, now + this.rtt.rto)
+      return this.stack.ready(this)
+    }
+    if (++this.retries > config.retries) return this.giveUp()
+    const flight = this.flightOctets
+    if (this.undo === undefined && this.rtt.backoffs === 0) {
+      const { cwnd, ssthresh } = this.congestion
+      this.undo = { cwnd, ssthresh, timestamp: this.timestamp(now) }
+    }
+    if (this.rtt.backoffs === 0) this.congestion.onTimeout(flight, this.mss)
+    else this.congestion.cwnd = this.mss
+    this.rtt.backOff()
+    this.recoverAt = -1
+    this.tailProbed = false
+    this.inFlight.markAllLost()
+    this.timers.set(Timer.Retransmit, now + this.rtt.rto)
+    this.stack.ready(this)
+  }
+
+  private oldestSentAt(): Millis {
+    return this.inFlight.first?.sentAt ?? -Infinity
+  }
+
+  private handleKeepAlive(now: Millis): void {
+    const due = this.heardAt + this.keepAliveDelay
+    if (this.keepAliveProbes === 0 && now < due) {
+      this.timers.set(Timer.KeepAlive, due)
+      return
+    }
+    if (this.keepAliveProbes >= this.keepAliveCount) return this.giveUp()
+    this.keepAliveProbes++
+    this.keepAliveProbe = true
+    this.timers.set(Timer.KeepAlive, now + this.keepAliveInterval)
+    this.stack.ready(this)
+  }
+
+  private giveUp(): void {
+    if (this.isSynchronized) this.stack.reset(this, this.sndNxt, this.rcvNxt)
+    this.stack.closed(this, 'ETIMEDOUT')
+  }
+}
+
+export type { CloseReason }

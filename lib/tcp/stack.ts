@@ -1,0 +1,322 @@
+/**
+ * The TCP of one peer: finds the connection of a segment, opens new ones, answers strangers with RST,
+ * and hands out segments turn by turn.
+ */
+import { sha256 } from '@noble/hashes/sha2.js'
+import { concat, equal, getU32 } from '../base/bytes.ts'
+import { randomBytes, type Environment, type Millis } from '../base/environment.ts'
+import type { Packet } from '../base/packet.ts'
+import { after } from '../base/serial.ts'
+import { addWords, fold, pseudoHeaderSum } from '../wire/checksum.ts'
+import { IpProtocol } from '../wire/registry.ts'
+import { TcpFlag, TcpSegment } from '../wire/tcp.ts'
+import { DEFAULT_TCP_CONFIG, type TcpConfig } from './config.ts'
+import { TcpConnection } from './connection.ts'
+import { Timer, type CloseReason, type Flow, type StackContext, type Tcb } from './control-block.ts'
+import { HALF_OPEN_PER_PEER, type TcpListener, type TcpListeners } from './listener.ts'
+import { receiveSegment, takeSynOptions } from './receive.ts'
+import { writeReset } from './transmit.ts'
+
+export { DEFAULT_TCP_CONFIG, type TcpConfig, type Flow }
+
+export interface TcpEvent {
+  readonly kind: 'connected' | 'accepted' | 'readable' | 'writable' | 'ended' | 'closed'
+  readonly connection: TcpConnection
+  readonly error?: CloseReason | undefined
+  readonly syscall?: 'connect' | 'read' | undefined
+}
+
+/** RFC 6056 §3.2: the dynamic ports, and below them those other stacks use as well. */
+const FIRST_EPHEMERAL = 32768
+const EPHEMERAL_PORTS = 28232
+/** RST segments waiting to go out; more are not worth the memory. */
+const MAX_RESETS = 64
+/** RFC 6528 §3: the clock ticks every four microseconds. */
+const ISN_TICKS_PER_MILLI = 250
+/** Ours: a connection that this end closed may be replaced after this time (RFC 6191). */
+const REUSE_AFTER: Millis = 1000
+
+interface Opening {
+  readonly noDelay?: boolean
+  readonly keepAlive?: Parameters<TcpConnection['setKeepAlive']>[0] | undefined
+}
+
+export class TcpStack implements StackContext {
+  readonly config: TcpConfig
+  segmentLimit = 1220
+  private readonly environment: Environment
+  private readonly listeners: TcpListeners
+  private readonly secret: Uint8Array
+  /** Chains by port pair; peers behind a gateway may share a pair under several addresses. */
+  private readonly connections = new Map<number, TcpConnection[]>()
+  private readonly passive = new Map<TcpConnection, TcpListener>()
+  private readonly queue: TcpConnection[] = []
+  private readonly events: TcpEvent[] = []
+  private readonly resets: { flow: Flow; seq: number; ack: number | undefined }[] = []
+  private readonly segment = new TcpSegment()
+  private live = 0
+
+  constructor(environment: Environment, config: TcpConfig, listeners: TcpListeners) {
+    this.environment = environment
+    this.config = config
+    this.listeners = listeners
+    this.secret = randomBytes(environment, 16)
+  }
+
+  /** Connections their owners still know of. */
+  get connectionCount(): number {
+    return this.live
+  }
+
+  // --- opening ---
+
+  /** Local port 0: any that is free. Undefined when the 4-tuple is in use. */
+  connect(flow: Flow, options: Opening, now: Millis): TcpConnection | undefined {
+    const whole = flow.localPort === 0 ? this.withEphemeralPort(flow) : flow
+    if (whole === undefined || this.isTaken(whole, now)) return undefined
+    const connection = this.add(new TcpConnection(this, whole, 'SYN-SENT', this.isn(whole, now), now))
+    connection.noDelay = options.noDelay ?? false
+    if (options.keepAlive !== undefined) connection.setKeepAlive(options.keepAlive, now)
+    this.ready(connection)
+    return connection
+  }
+
+  private isTaken(flow: Flow, now: Millis): boolean {
+    const known = this.find(flow)
+    if (known === undefined) return false
+    const waitEnds = known.timers.deadline(Timer.Wait)
+    const isOver = known.state === 'TIME-WAIT' && waitEnds - this.config.timeWait + REUSE_AFTER <= now
+    if (isOver) this.remove(known)
+    return !isOver
+  }
+
+  private withEphemeralPort(flow: Flow): Flow | undefined {
+    const start = getU32(randomBytes(this.environment, 4), 0) % EPHEMERAL_PORTS
+    for (let i = 0; i < EPHEMERAL_PORTS; i++) {
+      const localPort = FIRST_EPHEMERAL + ((start + i) % EPHEMERAL_PORTS)
+      const candidate = { ...flow, localPort }
+      if (this.find(candidate) === undefined) return candidate
+    }
+    return undefined
+  }
+
+  /** RFC 6528 §3. */
+  private isn(flow: Flow, now: Millis): number {
+    const ports = Uint8Array.of(flow.localPort >>> 8, flow.localPort, flow.remotePort >>> 8, flow.remotePort)
+    const digest = sha256(concat(flow.localAddress, flow.remoteAddress, ports, this.secret))
+    return (getU32(digest, 0) + Math.floor(now * ISN_TICKS_PER_MILLI)) >>> 0
+  }
+
+  private add(connection: TcpConnection): TcpConnection {
+    const key = keyOf(connection)
+    const chain = this.connections.get(key)
+    if (chain === undefined) this.connections.set(key, [connection])
+    else chain.push(connection)
+    this.live++
+    return connection
+  }
+
+  private find(flow: Flow): TcpConnection | undefined {
+    return this.connections
+      .get(keyOf(flow))
+      ?.find(
+        known =>
+          equal(known.remoteAddress, flow.remoteAddress) && equal(known.localAddress, flow.localAddress),
+      )
+  }
+
+  // --- input ---
+
+  /** A segment at `bytes[from, to)`; its octets stay valid, they may be kept. */
+  handleSegment(
+    bytes: Uint8Array,
+    from: number,
+    to: number,
+    source: Uint8Array,
+    destination: Uint8Array,
+    now: Millis,
+    verifyChecksum: boolean,
+  ): boolean {
+    const { segment } = this
+    if (!segment.read(bytes, from, to)) return false
+    if (verifyChecksum) {
+      const sum = pseudoHeaderSum(source, destination, IpProtocol.Tcp, to - from)
+      if (fold(addWords(sum, bytes, from, to)) !== 0) return false
+    }
+    const flow = {
+      localAddress: destination,
+      localPort: segment.destinationPort,
+      remoteAddress: source,
+      remotePort: segment.sourcePort,
+    }
+    let connection = this.find(flow)
+    if (connection?.state === 'TIME-WAIT' && this.startsAnew(connection)) {
+      this.remove(connection)
+      connection = undefined
+    }
+    if (connection !== undefined) receiveSegment(connection, segment, bytes, now)
+    else this.handleStranger(flow, now)
+    return true
+  }
+
+  /** RFC 6191 §2: a SYN that is surely newer replaces what only waits. */
+  private startsAnew(connection: TcpConnection): boolean {
+    const { segment } = this
+    if (!segment.has(TcpFlag.Syn) || segment.has(TcpFlag.Ack) || segment.has(TcpFlag.Rst)) return false
+    return connection.timestamps && segment.hasTimestamps
+      ? after(segment.timestampValue, connection.tsRecent)
+      : after(segment.seq, connection.rcvNxt)
+  }
+
+  private handleStranger(flow: Flow, now: Millis): void {
+    const { segment } = this
+    if (segment.has(TcpFlag.Rst)) return
+    const listener = this.listeners.at(flow.localPort)
+    const isSyn = segment.has(TcpFlag.Syn) && !segment.has(TcpFlag.Ack)
+    if (listener === undefined || !isSyn) {
+      const ack = segment.has(TcpFlag.Ack)
+      return ack
+        ? this.reset(flow, segment.ack, undefined)
+        : this.reset(flow, 0, (segment.seq + segment.length) >>> 0)
+    }
+    // A full backlog drops the SYN: it comes again (RFC 9293 leaves it open; RST would be final).
+    if (listener.halfOpen >= listener.backlog || this.passive.size >= HALF_OPEN_PER_PEER) return
+    const owned = {
+      localAddress: flow.localAddress.slice(),
+      localPort: flow.localPort,
+      remoteAddress: flow.remoteAddress.slice(),
+      remotePort: flow.remotePort,
+    }
+    const connection = this.add(new TcpConnection(this, owned, 'SYN-RECEIVED', this.isn(owned, now), now))
+    listener.halfOpen++
+    this.passive.set(connection, listener)
+    takeSynOptions(connection, segment, now)
+    connection.irs = segment.seq
+    connection.rcvNxt = (segment.seq + 1) >>> 0
+    connection.rcvAdvertised = connection.rcvNxt
+    this.ready(connection)
+  }
+
+  /** An authenticated ICMP error about one of our segments (RFC 5461): only a SYN gives up on it. */
+  handleUnreachable(flow: Flow, hard: boolean): void {
+    const connection = this.find(flow)
+    if (connection?.state !== 'SYN-SENT') return
+    this.closed(connection, hard ? 'ECONNREFUSED' : 'EHOSTUNREACH')
+  }
+
+  // --- what connections tell ---
+
+  notify(tcb: Tcb, kind: 'connected' | 'readable' | 'writable' | 'ended'): void {
+    const connection = tcb as TcpConnection
+    const listener = kind === 'connected' ? this.passive.get(connection) : undefined
+    if (listener === undefined) {
+      if (!tcb.reported) this.events.push({ kind, connection })
+      return
+    }
+    this.passive.delete(connection)
+    listener.halfOpen--
+    if (listener.isOpen) this.events.push({ kind: 'accepted', connection })
+    else connection.abort()
+  }
+
+  closed(tcb: Tcb, error: CloseReason | undefined): void {
+    const connection = tcb as TcpConnection
+    const isOpening = tcb.state === 'SYN-SENT'
+    const listener = this.passive.get(connection)
+    if (tcb.state !== 'TIME-WAIT') this.remove(tcb)
+    if (listener !== undefined) {
+      this.passive.delete(connection)
+      listener.halfOpen--
+    }
+    if (connection.counted) {
+      connection.counted = false
+      this.live--
+    }
+    if (tcb.reported) return
+    tcb.reported = true
+    // A passive open that failed was never anybody's.
+    if (listener !== undefined) return
+    this.events.push({ kind: 'closed', connection, error, syscall: isOpening ? 'connect' : 'read' })
+  }
+
+  remove(tcb: Tcb): void {
+    tcb.timers.clearAll()
+    if (tcb.state !== 'CLOSED') {
+      tcb.state = 'CLOSED'
+      const key = keyOf(tcb)
+      const chain = this.connections.get(key)?.filter(other => other !== tcb) ?? []
+      if (chain.length > 0) this.connections.set(key, chain)
+      else this.connections.delete(key)
+    }
+    tcb.inFlight.clear()
+    tcb.sendQueue.clear()
+  }
+
+  ready(tcb: Tcb): void {
+    if (tcb.isReady) return
+    tcb.isReady = true
+    this.queue.push(tcb as TcpConnection)
+  }
+
+  reset(flow: Flow, seq: number, ack: number | undefined): void {
+    if (this.resets.length >= MAX_RESETS) return
+    const { localAddress, localPort, remoteAddress, remotePort } = flow
+    this.resets.push({ flow: { localAddress, localPort, remoteAddress, remotePort }, seq, ack })
+  }
+
+  // --- output ---
+
+  /** Builds the next segment of any connection; returns whose it is. */
+  pollTransmit(packet: Packet, now: Millis): Flow | undefined {
+    const reset = this.resets.shift()
+    if (reset !== undefined) {
+      writeReset(packet, reset.flow, reset.seq, reset.ack)
+      return reset.flow
+    }
+    for (let connection = this.queue[0]; connection !== undefined; connection = this.queue[0]) {
+      if (connection.transmit(packet, now)) {
+        // Each in turn, so that a bulk transfer does not hold up the others.
+        if (this.queue.length > 1) this.queue.push(this.queue.shift()!)
+        return connection
+      }
+      connection.isReady = false
+      this.queue.shift()
+    }
+    return undefined
+  }
+
+  pollEvent(): TcpEvent | undefined {
+    return this.events.shift()
+  }
+
+  // --- time ---
+
+  nextTimeout(): Millis {
+    let next = Infinity
+    for (const chain of this.connections.values()) {
+      for (const connection of chain) next = Math.min(next, connection.timers.next())
+    }
+    return next
+  }
+
+  handleTimeout(now: Millis): void {
+    for (const chain of [...this.connections.values()]) {
+      for (const connection of chain) {
+        if (connection.timers.next() <= now) connection.handleTimeout(now)
+      }
+    }
+  }
+
+  /** The SA is gone: every connection ends with `error`, and nothing is sent. */
+  abortAll(error: CloseReason): void {
+    for (const chain of [...this.connections.values()]) {
+      for (const connection of [...chain]) this.closed(connection, error)
+    }
+    for (const chain of [...this.connections.values()]) {
+      for (const connection of [...chain]) this.remove(connection)
+    }
+    this.resets.length = 0
+  }
+}
+
+const keyOf = (flow: Flow): number => flow.remotePort * 65536 + flow.localPort
