@@ -66,6 +66,25 @@ export class InternalError extends IpsecError {
   }
 }
 
+export interface SocketErrorFacts {
+  readonly code: string
+  readonly syscall?: string | undefined
+  readonly address?: string | undefined
+  readonly port?: number | undefined
+}
+
+/** An error as `net` gives it: `connect ECONNREFUSED 10.0.0.1:80`. The number is added where the system is known. */
+export const socketError = (facts: SocketErrorFacts): Error => {
+  const { code, syscall, address, port } = facts
+  const where = address === undefined ? '' : ` ${address}:${port}`
+  const error = new Error(`${syscall ?? 'read'} ${code}${where}`)
+  return Object.assign(error, {
+    code,
+    syscall: syscall ?? 'read',
+    ...(address === undefined ? {} : { address, port }),
+  })
+}
+
 /** Prints a given value for an error message: its kind and a bounded, escaped form, never key octets. */
 export const describe = (value: unknown): string => {
   if (typeof value === 'string') return `type string (${printable(value, 60)})`

@@ -7,20 +7,23 @@ import { getU32, putU32, toHex } from '../base/bytes.ts'
 import type { Environment, Millis } from '../base/environment.ts'
 import { IpsecError, InternalError } from '../base/errors.ts'
 import type { Packet } from '../base/packet.ts'
-import type { Path } from '../base/path.ts'
-import { samePath } from '../base/path.ts'
+import { samePath, type Path } from '../base/path.ts'
 import type { Tracer } from '../base/trace.ts'
 import { Sad } from '../esp/sad.ts'
 import { CookieJar } from '../ike/cookie.ts'
-import type { PeerFacts, Question } from '../ike/exchange.ts'
-import { IkeSa, type IkeSaConfig } from '../ike/ike-sa.ts'
+import type { IkeSaConfig, PeerFacts, Question } from '../ike/exchange.ts'
+import { IkeSa } from '../ike/ike-sa.ts'
+import { sameIdentity } from '../identity/identity.ts'
 import type { PeerPolicy } from '../policy/options.ts'
 import type { TcpConnection } from '../tcp/connection.ts'
 import { TcpListeners } from '../tcp/listener.ts'
 import { TcpStack, type TcpConfig } from '../tcp/stack.ts'
 import { classify } from '../wire/encapsulation.ts'
-import { readIkeHeader } from '../wire/ike-header.ts'
-import { ExchangeType } from '../wire/registry.ts'
+import { IKE_HEADER_LENGTH, readIkeHeader, type IkeHeader } from '../wire/ike-header.ts'
+import { writeMessage } from '../wire/message.ts'
+import { findNotify, invalidSpi, readU32 } from '../wire/notify.ts'
+import { isChainError, readChain } from '../wire/payload-chain.ts'
+import { ExchangeType, NotifyType } from '../wire/registry.ts'
 import { Admission } from './admission.ts'
 import type { Attempt, ConnectRequest, Connection, CoreCounters, CoreEvent } from './events.ts'
 import { Peer, type Child, type PeerHost } from './peer.ts'
@@ -56,8 +59,7 @@ export class Core {
   readonly counters: CoreCounters = { datagramsIn: 0, datagramsOut: 0, drops: Object.create(null) }
   readonly listeners: TcpListeners
   private readonly config: CoreConfig
-  private readonly sad = new Sad()
-  private readonly children = new Map<number, Child>()
+  private readonly sad = new Sad<Child>()
   private readonly sas = new Map<string, { sa: IkeSa; peer: Peer }>()
   /** Half-open SAs of strangers by (SPIi, source), so that a repeated first request finds its SA. */
   private readonly halfOpen = new Map<string, { sa: IkeSa; peer: Peer; path: Path; firstSeen: Millis }>()
@@ -113,7 +115,7 @@ export class Core {
   connect(gateway: Gateway, request: ConnectRequest, context: unknown, now: Millis): Attempt {
     const attempt: Attempt = { request, context }
     let peer = this.clientPeer
-    if (peer === undefined || peer.isEmpty || peer.suspect) {
+    if (peer === undefined || peer.isOver || peer.suspect) {
       peer = new Peer(this.peerHost, gateway.policy, gateway.credentials, gateway.path)
       this.clientPeer = peer
       this.peers.add(peer)
@@ -132,7 +134,7 @@ export class Core {
 
   /** After a command on a connection: its peer has something to send, or may have. */
   wake(connection: Connection, now: Millis): void {
-    const peer = this.stacks.get((connection as TcpConnection).stack)
+    const peer = this.stacks.get((connection as TcpConnection).stack as TcpStack)
     if (peer !== undefined) this.touch(peer, now)
   }
 
@@ -171,7 +173,7 @@ export class Core {
   }
 
   private handleEsp(bytes: Uint8Array, path: Path, now: Millis): void {
-    const child = this.children.get(getU32(bytes, 0))
+    const child = this.sad.lookup(getU32(bytes, 0))
     if (child === undefined) {
       this.drop('esp.unknownSpi')
       return this.hintInvalidSpi(bytes, path, now)
@@ -193,7 +195,7 @@ export class Core {
     const isFirst =
       header.exchange === ExchangeType.IkeSaInit && !header.response && header.originalInitiator
     if (isFirst && isZero(header.spiR)) return this.handleStranger(message, header.spiI, path, now)
-    this.handleHint(message, header.exchange, path, now)
+    this.handleHint(message, header, path, now)
   }
 
   /** RFC 7296 §2.1, §2.6: a first request makes state only when admission lets it. */
@@ -212,7 +214,10 @@ export class Core {
     const cookies = verdict === 'demandCookie' ? this.cookies : undefined
     const answer = IkeSa.respond(peer.saConfig(), message, path, cookies, now)
     if ('drop' in answer) return this.drop(answer.drop)
-    if ('reply' in answer) return this.reply(answer.reply, path)
+    if ('reply' in answer) {
+      this.refuse(answer.why, path)
+      return this.reply(answer.reply, path)
+    }
     if (this.admission.full) this.displaceOldest(now)
     this.admission.opened(path)
     this.halfOpen.set(key, { sa: answer.sa, peer, path, firstSeen: now })
@@ -251,12 +256,12 @@ export class Core {
    * RFC 7296 §1.5, §2.4: a message outside any SA proves nothing. A peer that says it does not know our
    * SPI is asked, under the SA, whether it is still there.
    */
-  private handleHint(message: Uint8Array, exchange: number, path: Path, now: Millis): void {
+  private handleHint(message: Uint8Array, header: IkeHeader, path: Path, now: Millis): void {
     const peer = this.clientPeer
-    if (exchange !== ExchangeType.Informational || peer === undefined || !samePath(path, peer.path)) {
+    if (header.exchange !== ExchangeType.Informational || peer === undefined || !samePath(path, peer.path)) {
       return this.drop('ike.unknownSpi')
     }
-    const spi = readInvalidSpi(message)
+    const spi = readInvalidSpi(message, header)
     if (spi === undefined || !peer.hasOutboundSpi(spi)) return this.drop('ike.unknownSpi')
     this.drop('ike.hint')
     peer.hint(now)
@@ -272,6 +277,14 @@ export class Core {
     if (this.hintsLeft === 0) return
     this.hintsLeft--
     this.reply(writeInvalidSpi(getU32(bytes, 0)), path)
+  }
+
+  /** A stranger was told no: the words for our own side, if they say more than a counter. */
+  private refuse(why: string, path: Path): void {
+    if (!why.startsWith('NO_PROPOSAL_CHOSEN')) return this.drop(why)
+    this.drop('ike.init.proposal')
+    const error = new IpsecError('NO_PROPOSAL_CHOSEN', why)
+    if (this.events.length < MAX_REPLIES) this.events.push({ kind: 'refused', error, identity: undefined, path })
   }
 
   private reply(bytes: Uint8Array, path: Path): void {
@@ -359,12 +372,10 @@ export class Core {
       sad: this.sad,
       assignAddress: config.assignAddress,
       releaseAddress: config.releaseAddress,
-      newStack: () => new TcpStack(config.environment, config.tcp, this.listeners),
-      bindStack: (stack, peer) => void this.stacks.set(stack, peer),
-      bindSpi: (spi, child) => void this.children.set(spi, child),
-      unbindSpi: spi => {
-        this.children.delete(spi)
-        this.sad.release(spi)
+      newStack: peer => {
+        const stack = new TcpStack(config.environment, config.tcp, this.listeners)
+        this.stacks.set(stack, peer)
+        return stack
       },
       bindIkeSa: (sa, peer) => void this.sas.set(sa.ownSpi, { sa, peer }),
       unbindIkeSa: sa => {
@@ -393,7 +404,7 @@ export class Core {
     const facts = sa.peer
     for (const other of this.peers) {
       if (other === peer || facts === undefined || !other.isEstablished) continue
-      if (samePath(other.path, sa.path) && sameIdentity(other.facts, facts)) return other
+      if (samePath(other.path, sa.path) && sameIdentity(other.peer.identity, facts.identity)) return other
     }
     return peer
   }
@@ -401,7 +412,7 @@ export class Core {
   private initialContact(identity: PeerFacts['identity'], survivor: Peer, now: Millis): void {
     for (const other of [...this.peers]) {
       if (other === survivor || !other.isEstablished) continue
-      if (!sameIdentity(other.facts, { identity })) continue
+      if (!sameIdentity(other.peer.identity, identity)) continue
       other.abandon(new IpsecError('ECONNRESET', 'The peer has started anew'), now)
       this.touch(other, now)
     }
@@ -413,8 +424,23 @@ const isZero = (octets: Uint8Array): boolean => octets.every(octet => octet === 
 const strangerKey = (spiI: Uint8Array, path: Path): string =>
   `${toHex(spiI)}${toHex(path.remoteAddress)}${path.remotePort}`
 
-const sameIdentity = (
-  a: Pick<PeerFacts, 'identity'> | undefined,
-  b: Pick<PeerFacts, 'identity'>,
-): boolean =>
-  a !== undefined && a.identity.type === b.identity.type && equal(a.identity.data, b.identity.data)
+/** The whole notify outside any SA: SPIs zero, as RFC 7296 §1.5 wants it. */
+const NO_SPI = new Uint8Array(8)
+const writeInvalidSpi = (spi: number): Uint8Array =>
+  writeMessage(
+    {
+      spiI: NO_SPI,
+      spiR: NO_SPI,
+      exchange: ExchangeType.Informational,
+      originalInitiator: true,
+      response: false,
+      messageId: 0,
+    },
+    [invalidSpi(spi)],
+  )
+
+const readInvalidSpi = (message: Uint8Array, header: IkeHeader): number | undefined => {
+  const payloads = readChain(message, IKE_HEADER_LENGTH, message.length, header.nextPayload)
+  const notify = isChainError(payloads) ? undefined : findNotify(payloads, NotifyType.InvalidSpi)
+  return notify && readU32(notify)
+}

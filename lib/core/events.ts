@@ -15,15 +15,17 @@ export interface Connection {
   readonly remoteAddress: Uint8Array
   readonly remotePort: number
   /** Takes octets to send, by copy; returns how many. After fewer than given, 'writable' follows. */
-  send(bytes: Uint8Array, now: Millis): number
+  send(bytes: Uint8Array): number
   /** The next octets in order, at most `max`, and the window opens by as many. */
   receive(max?: number): Uint8Array | undefined
   readonly readableLength: number
   /** FIN after what was accepted by `send`. */
-  shutdown(now: Millis): void
+  shutdown(): void
   /** RST. */
-  abort(now: Millis): void
-  setNoDelay(on: boolean, now: Millis): void
+  abort(): void
+  /** The owner lets go: what it wrote still goes out, what comes is refused. */
+  release(now: Millis): void
+  setNoDelay(on: boolean): void
   setKeepAlive(settings: KeepAlive, now: Millis): void
   readonly octetsSent: number
   readonly octetsReceived: number

@@ -4,20 +4,26 @@
  * `EspSaPair` that carries its packets, and routes each segment to the SA whose selectors cover it.
  */
 import { formatAddress } from '../base/address.ts'
-import { equal, getU32, putU32, toHex } from '../base/bytes.ts'
+import { equal, putU32, toHex } from '../base/bytes.ts'
 import { randomBytes, type Environment, type Millis } from '../base/environment.ts'
-import { IpsecError, UnreachablePeerError } from '../base/errors.ts'
-import type { Packet } from '../base/packet.ts'
+import { PeerRefusedError, socketError, UnreachablePeerError, type IpsecError } from '../base/errors.ts'
+import { MAX_DATAGRAM, type Packet } from '../base/packet.ts'
 import { samePath, type Path } from '../base/path.ts'
 import type { Tracer } from '../base/trace.ts'
 import { EspSaPair } from '../esp/esp-sa.ts'
+import { Drop, dropName } from '../esp/inbound-sa.ts'
 import type { Sad } from '../esp/sad.ts'
 import type { ChildSa } from '../ike/child-sa.ts'
-import { IkeSa, type IkeSaConfig } from '../ike/ike-sa.ts'
-import type { ChildRequest, IkeOutput, PeerFacts, Question } from '../ike/exchange.ts'
+import type { ChildRequest, IkeSaConfig, PeerFacts, Question } from '../ike/exchange.ts'
+import { IkeSa, type IkeSaOutput } from '../ike/ike-sa.ts'
+import { drawLifetime } from '../policy/lifetime.ts'
 import type { PeerPolicy } from '../policy/options.ts'
-import type { Flow, TcpStack } from '../tcp/stack.ts'
+import { covers, EVERYTHING, formatSelector, hostSelector, singleHost, singlePort } from '../policy/traffic-selectors.ts'
 import type { TcpConnection } from '../tcp/connection.ts'
+import type { Flow, TcpStack } from '../tcp/stack.ts'
+import { readIcmpError } from '../wire/icmp.ts'
+import { prependIpHeader, readIpHeader, type IpHeader } from '../wire/ip.ts'
+import { IpProtocol } from '../wire/registry.ts'
 import type { Attempt, ChildInfo, CoreEvent, SessionHandle, SessionInfo } from './events.ts'
 import type { Scheduled } from './schedule.ts'
 
@@ -26,25 +32,21 @@ const DEFAULT_MTU = 1400
 /** The loopback interface takes any UDP datagram there is. */
 const LOOPBACK_MTU = 65535
 const NAT_KEEPALIVE = Uint8Array.of(0xff)
-const IP_TCP = 6
-const IP_IPV4 = 4
-const IP_IPV6 = 41
+const IP_TCP = IpProtocol.Tcp
+const UDP_HEADER = 8
 
 /** What a peer needs from the core it lives in. */
 export interface PeerHost {
   readonly environment: Environment
   readonly tracer: Tracer
-  readonly sad: Sad
-  newStack(): TcpStack
-  /** Routes an ESP SPI to a child of this peer. */
-  bindSpi(spi: number, child: Child): void
-  unbindSpi(spi: number): void
+  readonly sad: Sad<Child>
+  newStack(peer: Peer): TcpStack
   bindIkeSa(sa: IkeSa, peer: Peer): void
   unbindIkeSa(sa: IkeSa): void
   /** A responder's SA was authenticated: the peer it belongs to, which may be one that exists. */
   joinable(peer: Peer, sa: IkeSa): Peer
   /** Other SAs of that identity are leftovers of a restarted peer (RFC 7296 §2.4). */
-  initialContact(identity: PeerFacts['identity'], survivor: Peer): void
+  initialContact(identity: PeerFacts['identity'], survivor: Peer, now: Millis): void
   isFirstContact(peer: Peer): boolean
   ask(sa: IkeSa, id: number, question: Question): void
   emit(event: CoreEvent): void
@@ -82,6 +84,8 @@ export class Peer implements SessionHandle, Scheduled {
 
   private readonly host: PeerHost
   private readonly sas: IkeSa[] = []
+  /** Ended, and still answering what the peer repeats. */
+  private readonly ended: IkeSa[] = []
   private readonly children: Child[] = []
   private readonly attempts: Pending[] = []
   /** Connections whose SYN is under way. */
@@ -124,7 +128,12 @@ export class Peer implements SessionHandle, Scheduled {
     return this.sas.at(-1)
   }
 
+  /** Nothing of it is left, not even an SA that repeats its last answer. */
   get isEmpty(): boolean {
+    return this.sas.length === 0 && this.ended.length === 0
+  }
+
+  get isOver(): boolean {
     return this.sas.length === 0
   }
 
@@ -208,10 +217,12 @@ export class Peer implements SessionHandle, Scheduled {
   cancel(attempt: Attempt, now: Millis): void {
     const waiting = this.attempts.findIndex(pending => pending.context === attempt.context)
     if (waiting >= 0) this.attempts.splice(waiting, 1)
+    // Nobody waits for this handshake any more.
+    if (waiting >= 0 && this.facts === undefined && this.attempts.length === 0) this.close(now)
     for (const [connection, pending] of this.opening) {
       if (pending.context !== attempt.context) continue
       this.opening.delete(connection)
-      connection.abort(now)
+      connection.abort()
     }
   }
 
@@ -230,7 +241,7 @@ export class Peer implements SessionHandle, Scheduled {
     const inbound = child.pair.inbound
     const drop = inbound.open(bytes, from, to)
     const sa = this.current
-    if (drop !== 0) return this.host.drop(child.pair.inbound.dropName(drop))
+    if (drop !== Drop.None) return this.host.drop(dropName(drop))
     if (sa !== undefined) {
       this.suspect = false
       sa.noteInbound(child.sa.inboundSpi, now)
@@ -264,7 +275,8 @@ export class Peer implements SessionHandle, Scheduled {
     ) {
       return this.host.drop('esp.selectors')
     }
-    this.tcp?.handleSegment(bytes, from, to, source, destination, now, verifyChecksum)
+    const taken = this.tcp?.handleSegment(bytes, from, to, source, destination, now, verifyChecksum)
+    if (taken === false) this.host.drop('tcp.malformed')
   }
 
   private handleInnerIp(
@@ -275,26 +287,34 @@ export class Peer implements SessionHandle, Scheduled {
     nextHeader: number,
     now: Millis,
   ): void {
-    if (nextHeader !== IP_IPV4 && nextHeader !== IP_IPV6) return this.host.drop('esp.nextHeader')
+    if (nextHeader !== IpProtocol.Ipv4 && nextHeader !== IpProtocol.Ipv6) return this.host.drop('esp.nextHeader')
     const ip = readIpHeader(bytes, from, to)
-    if (ip === undefined || (ip.version === 4) !== (nextHeader === IP_IPV4)) {
+    if (ip === undefined || (ip.version === 4) !== (nextHeader === IpProtocol.Ipv4)) {
       return this.host.drop('ip.malformed')
     }
     if (ip.fragment) return this.host.drop('ip.fragment')
     if (ip.protocol === IP_TCP) {
       this.handleTcp(child, bytes, ip.payloadFrom, ip.payloadTo, ip.source, ip.destination, true, now)
-    } else if (ip.protocol === IP_ICMP || ip.protocol === IP_ICMPV6) {
-      this.handleIcmp(child, bytes, ip, now)
+    } else if (ip.protocol === IpProtocol.Icmp || ip.protocol === IpProtocol.Icmpv6) {
+      this.handleIcmp(child, bytes, ip)
     } else this.host.drop('ip.protocol')
   }
 
   /** Errors of the inner path, authenticated by ESP: a gateway says that a packet went no further. */
-  private handleIcmp(child: Child, bytes: Uint8Array, ip: IpHeader, now: Millis): void {
+  private handleIcmp(child: Child, bytes: Uint8Array, ip: IpHeader): void {
     if (!covers(child.sa.localSelectors, ip.destination, 0, 0)) return this.host.drop('esp.selectors')
     const error = readIcmpError(bytes, ip.payloadFrom, ip.payloadTo, ip.version)
     if (error === undefined) return this.host.drop('icmp.ignored')
-    if (error.kind === 'unreachable') this.tcp?.handleUnreachable(error.flow, error.hard, now)
-    else this.tcp?.handlePacketTooBig(error.flow, error.mtu, now)
+    if (error.kind === 'unreachable') this.tcp?.handleUnreachable(error, error.hard)
+    else this.shrink(child, error.mtu)
+  }
+
+  /** RFC 1191 §3, RFC 8201 §4: never below what every path takes, whatever a router says. */
+  private shrink(child: Child, mtu: number): void {
+    const header = child.remoteHost.length === 16 ? 40 : 20
+    const least = child.remoteHost.length === 16 ? 1280 : 576
+    if (this.tcp === undefined || mtu < least) return
+    this.tcp.segmentLimit = Math.min(this.tcp.segmentLimit, mtu - header)
   }
 
   // --- time ---
@@ -302,12 +322,13 @@ export class Peer implements SessionHandle, Scheduled {
   nextTimeout(): Millis {
     let next = Math.min(this.tcp?.nextTimeout() ?? Infinity, this.idleAt, this.keepaliveAt)
     for (const sa of this.sas) next = Math.min(next, sa.nextTimeout())
+    for (const sa of this.ended) next = Math.min(next, sa.nextTimeout())
     for (const child of this.children) next = Math.min(next, child.removeAt)
     return next
   }
 
   handleTimeout(now: Millis): void {
-    for (const sa of [...this.sas]) {
+    for (const sa of [...this.sas, ...this.ended]) {
       if (sa.nextTimeout() <= now) sa.handleTimeout(now)
     }
     if (this.tcp !== undefined && this.tcp.nextTimeout() <= now) this.tcp.handleTimeout(now)
@@ -324,12 +345,14 @@ export class Peer implements SessionHandle, Scheduled {
 
   /** The next datagram, built in `packet`; undefined when there is none. */
   pollTransmit(packet: Packet, now: Millis): Path | undefined {
-    for (const sa of this.sas) {
-      const message = sa.pollTransmit()
-      if (message === undefined) continue
-      writeIkeDatagram(packet, message.bytes)
-      this.sent(now)
-      return message.path
+    for (const list of [this.sas, this.ended]) {
+      for (const sa of list) {
+        const message = sa.pollTransmit()
+        if (message === undefined) continue
+        writeIkeDatagram(packet, message.bytes)
+        this.sent(now)
+        return message.path
+      }
     }
     const path = this.pollSegment(packet, now)
     if (path !== undefined) {
@@ -357,8 +380,8 @@ export class Peer implements SessionHandle, Scheduled {
         this.requestChildFor(flow, now)
         continue
       }
-      let nextHeader = IP_TCP
-      if (child.sa.mode === 'tunnel') nextHeader = prependIpHeader(packet, flow, IP_TCP)
+      let nextHeader: number = IP_TCP
+      if (child.sa.mode === 'tunnel') nextHeader = prependIpHeader(packet, flow.localAddress, flow.remoteAddress, IP_TCP)
       if (!child.pair.outbound.seal(packet, nextHeader)) {
         this.host.drop('esp.exhausted')
         this.expire(child, now)
@@ -380,18 +403,20 @@ export class Peer implements SessionHandle, Scheduled {
 
   /** Carries everything that happened to where it belongs. Called after every input and command. */
   settle(now: Millis): void {
-    for (let i = 0; i < this.sas.length; i++) {
-      const sa = this.sas[i]!
-      for (let output = sa.pollOutput(); output !== undefined; output = sa.pollOutput()) {
-        this.handleOutput(sa, output, now)
+    for (let busy = true; busy; ) {
+      busy = false
+      for (const sa of [...this.sas, ...this.ended]) {
+        for (let output = sa.pollOutput(); output !== undefined; output = sa.pollOutput()) {
+          busy = true
+          this.handleOutput(sa, output, now)
+        }
       }
-      if (this.sas[i] !== sa) i = -1
     }
-    this.settleTcp(now)
+    this.settleTcp()
     this.watchIdle(now)
   }
 
-  private settleTcp(now: Millis): void {
+  private settleTcp(): void {
     const stack = this.tcp
     if (stack === undefined) return
     for (let event = stack.pollEvent(); event !== undefined; event = stack.pollEvent()) {
@@ -409,7 +434,7 @@ export class Peer implements SessionHandle, Scheduled {
           break
         case 'closed': {
           const error =
-            event.error === undefined ? undefined : socketError(event.error, event.syscall, connection)
+            event.error === undefined ? undefined : faultOf(event.error, event.syscall, connection)
           if (pending === undefined) {
             this.host.emit({ kind: 'closed', connection, error })
             break
@@ -418,7 +443,7 @@ export class Peer implements SessionHandle, Scheduled {
           this.host.emit({
             kind: 'failed',
             attempt: pending,
-            error: error ?? socketError('ECONNRESET', 'connect', connection),
+            error: error ?? faultOf('ECONNRESET', 'connect', connection),
           })
           break
         }
@@ -426,7 +451,6 @@ export class Peer implements SessionHandle, Scheduled {
           this.host.emit({ kind: event.kind, connection })
       }
     }
-    void now
   }
 
   private watchIdle(now: Millis): void {
@@ -438,7 +462,7 @@ export class Peer implements SessionHandle, Scheduled {
 
   // --- IKE's outputs ---
 
-  private handleOutput(sa: IkeSa, output: IkeOutput, now: Millis): void {
+  private handleOutput(sa: IkeSa, output: IkeSaOutput, now: Millis): void {
     switch (output.kind) {
       case 'established':
         return this.handleEstablished(sa, output.peer, now)
@@ -459,11 +483,9 @@ export class Peer implements SessionHandle, Scheduled {
       case 'reauthenticate':
         return this.initiate(now)
       case 'initialContact':
-        return this.host.initialContact(output.identity, this)
+        return this.host.initialContact(output.identity, this, now)
       case 'question':
         return this.host.ask(sa, output.id, output.question)
-      case 'pathMoved':
-        return
       case 'authenticationFailed':
         return this.host.emit({
           kind: 'refused',
@@ -472,7 +494,10 @@ export class Peer implements SessionHandle, Scheduled {
           path: output.path,
         })
       case 'closed':
-        return this.handleClosed(sa, output.error, now)
+        return this.handleClosed(sa, output.error)
+      case 'forgotten':
+        remove(this.ended, sa)
+        return this.host.unbindIkeSa(sa)
       default:
         return output satisfies never
     }
@@ -489,7 +514,7 @@ export class Peer implements SessionHandle, Scheduled {
     }
     this.facts = facts
     this.suspect = false
-    this.tcp ??= this.host.newStack()
+    this.tcp ??= this.host.newStack(this)
     if (!this.announced) {
       this.announced = true
       this.host.emit({ kind: 'sessionUp', session: this })
@@ -497,14 +522,14 @@ export class Peer implements SessionHandle, Scheduled {
     this.advance(now)
   }
 
-  private install(output: IkeOutput & { kind: 'childInstalled' }, now: Millis): void {
+  private install(output: IkeSaOutput & { kind: 'childInstalled' }, now: Millis): void {
     const { child: sa, keys } = output
+    const path = this.path
+    this.logKeys(sa, keys, path)
+    const lifetime = drawLifetime(this.policy.childLifetime, this.host.environment)
     const pair = new EspSaPair({
       spiIn: sa.inboundSpi,
       spiOut: sa.outboundSpi,
-      mode: sa.mode,
-      localSelectors: sa.localSelectors,
-      remoteSelectors: sa.remoteSelectors,
       esn: sa.esn,
       replayWindow: this.policy.replayWindow,
       cipher: sa.cipher,
@@ -512,10 +537,9 @@ export class Peer implements SessionHandle, Scheduled {
       outboundKeys: keys.outbound,
       backend: this.policy.backend,
       environment: this.host.environment,
-      lifetime: drawLifetime(this.policy.lifetimes.child, this.host.environment),
+      limits: lifetime,
     })
-    pair.outboundReady = output.outbound
-    const path = this.path
+    pair.outboundReady = sa.outboundReady
     const child: Child = {
       peer: this,
       sa,
@@ -526,13 +550,32 @@ export class Peer implements SessionHandle, Scheduled {
     }
     if (output.replaces !== undefined) this.childRekeys++
     this.children.unshift(child)
-    this.host.bindSpi(sa.inboundSpi, child)
-    this.tcp ??= this.host.newStack()
+    this.host.sad.install(sa.inboundSpi, child)
+    this.tcp ??= this.host.newStack(this)
     this.tcp.segmentLimit = this.segmentLimit()
     for (const pending of this.attempts) {
       if (pending.ticket === (output.ticket ?? 0)) pending.ticket = 0
     }
     this.advance(now)
+  }
+
+  private logKeys(sa: ChildSa, keys: (IkeSaOutput & { kind: 'childInstalled' })['keys'], path: Path): void {
+    const { keyLog } = this.host.tracer
+    if (keyLog === undefined) return
+    const local = formatAddress(path.localAddress)
+    const remote = formatAddress(path.remoteAddress)
+    const log = (spi: number, source: string, destination: string, direction: typeof keys.inbound): void =>
+      keyLog({
+        kind: 'esp',
+        source,
+        destination,
+        spi,
+        ...sa.cipher,
+        encryptionKey: direction.encryption.bytes,
+        integrityKey: direction.integrity.bytes,
+      })
+    log(sa.inboundSpi, remote, local, keys.inbound)
+    log(sa.outboundSpi, local, remote, keys.outbound)
   }
 
   private retire(inboundSpi: number, linger: Millis, now: Millis): void {
@@ -545,18 +588,18 @@ export class Peer implements SessionHandle, Scheduled {
 
   private removeChild(child: Child): void {
     remove(this.children, child)
-    this.host.unbindSpi(child.sa.inboundSpi)
+    this.host.sad.release(child.sa.inboundSpi)
     child.pair.wipe()
   }
 
-  private handleClosed(sa: IkeSa, error: Error | undefined, now: Millis): void {
-    this.host.unbindIkeSa(sa)
+  private handleClosed(sa: IkeSa, error: Error | undefined): void {
     remove(this.sas, sa)
+    this.ended.push(sa)
     if (this.sas.length > 0) return
     const cause = error ?? new PeerRefusedError('ECONNRESET', 'The peer closed the IKE SA')
     this.failAttempts(cause, () => true)
-    this.tcp?.abortAll(cause instanceof UnreachablePeerError ? 'ETIMEDOUT' : 'ECONNRESET', now)
-    this.settleTcp(now)
+    this.tcp?.abortAll(cause instanceof UnreachablePeerError ? 'ETIMEDOUT' : 'ECONNRESET')
+    this.settleTcp()
     for (const child of [...this.children]) this.removeChild(child)
     this.keepaliveAt = Infinity
     this.idleAt = Infinity
@@ -583,7 +626,7 @@ export class Peer implements SessionHandle, Scheduled {
     const sa = IkeSa.initiate(
       this.saConfig(),
       this.path,
-      first === undefined ? undefined : facts => this.childRequest(first, facts),
+      first === undefined ? undefined : peerIsOurs => this.childRequest(first, peerIsOurs),
       now,
     )
     this.addSa(sa)
@@ -616,7 +659,7 @@ export class Peer implements SessionHandle, Scheduled {
       const flow = this.flowOf(pending)
       if (flow !== undefined) this.open(pending, flow, now)
       else if (pending.ticket === 0) {
-        pending.ticket = this.current!.createChild(this.childRequest(pending, this.facts!), now)
+        pending.ticket = this.current!.createChild(this.childRequest(pending, this.facts!.isOurs), now)
       }
     }
   }
@@ -627,7 +670,7 @@ export class Peer implements SessionHandle, Scheduled {
     const { noDelay, keepAlive } = pending.request
     const connection = this.tcp!.connect(flow, { noDelay, keepAlive }, now)
     if (connection === undefined) {
-      const error = socketError('EADDRINUSE', 'connect', flow)
+      const error = faultOf('EADDRINUSE', 'connect', flow)
       this.host.emit({ kind: 'failed', attempt: pending, error })
       return
     }
@@ -670,12 +713,11 @@ export class Peer implements SessionHandle, Scheduled {
   }
 
   /** What to negotiate so that an attempt can go through. */
-  private childRequest(pending: Pending, peerIsOurs: boolean | PeerFacts): ChildRequest {
-    const isOurs = typeof peerIsOurs === 'boolean' ? peerIsOurs : peerIsOurs.isOurs
+  private childRequest(pending: Pending, isOurs: boolean): ChildRequest {
     const { remoteAddress, remotePort } = pending.request
     const { policy, path } = this
     const local = pending.request.localAddress ?? path.localAddress
-    if (policy.virtualAddress !== false) {
+    if (policy.virtualAddress) {
       return {
         mode: 'tunnel',
         localSelectors: policy.localTs ?? EVERYTHING,
@@ -759,14 +801,13 @@ export class Peer implements SessionHandle, Scheduled {
     const mtu = this.policy.mtu ?? (this.facts?.isOurs === true ? pathMtu(path) : DEFAULT_MTU)
     const datagram = Math.min(mtu - ipHeader - UDP_HEADER, MAX_DATAGRAM)
     let limit = Infinity
-    for (const child of this.children) limit = Math.min(limit, child.pair.payloadLimit(datagram))
+    for (const child of this.children) {
+      const inner = child.sa.mode === 'transport' ? 0 : child.remoteHost.length === 16 ? 40 : 20
+      limit = Math.min(limit, child.pair.payloadLimit(datagram) - inner)
+    }
     return limit
   }
 }
-
-const UDP_HEADER = 8
-const IP_ICMP = 1
-const IP_ICMPV6 = 58
 
 const pathMtu = (path: Path): number =>
   isLoopback(path.remoteAddress) || equal(path.localAddress, path.remoteAddress)
@@ -781,6 +822,16 @@ const ephemeralPort = (environment: Environment): number => {
   const bytes = randomBytes(environment, 2)
   return 0xc000 | (((bytes[0]! << 8) | bytes[1]!) & 0x3fff)
 }
+
+/** `net` names the remote end in errors of connecting, and no end in those of an open connection. */
+const faultOf = (code: string, syscall: string | undefined, flow: Flow): Error =>
+  socketError({
+    code,
+    syscall,
+    ...(syscall === 'connect'
+      ? { address: formatAddress(flow.remoteAddress), port: flow.remotePort }
+      : {}),
+  })
 
 const remove = <T>(list: T[], item: T): void => {
   const at = list.indexOf(item)
