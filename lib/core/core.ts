@@ -146,6 +146,14 @@ export class Core {
     }
   }
 
+  /** The system says that nobody listens there: believed only before anything was authenticated. */
+  handleRefusal(now: Millis): void {
+    const peer = this.clientPeer
+    if (peer === undefined) return
+    peer.handleRefusal(now)
+    this.touch(peer, now)
+  }
+
   /** The application's answer to a question; a late one is passed over. */
   answer(id: number, value: unknown, now: Millis): void {
     const question = this.questions.get(id)

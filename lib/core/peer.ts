@@ -6,7 +6,7 @@
 import { formatAddress } from '../base/address.ts'
 import { equal, putU32, toHex } from '../base/bytes.ts'
 import { randomBytes, type Environment, type Millis } from '../base/environment.ts'
-import { PeerRefusedError, socketError, UnreachablePeerError, type IpsecError } from '../base/errors.ts'
+import { PeerRefusedError, socketError, UnreachablePeerError } from '../base/errors.ts'
 import { MAX_DATAGRAM, type Packet } from '../base/packet.ts'
 import { samePath, type Path } from '../base/path.ts'
 import type { Tracer } from '../base/trace.ts'
@@ -189,7 +189,7 @@ export class Peer implements SessionHandle, Scheduled {
 
   /** Drops everything without a word to the peer, which is gone or replaced. */
   abandon(error: Error, now: Millis): void {
-    for (const sa of [...this.sas]) sa.abandon(error as IpsecError, now)
+    for (const sa of [...this.sas]) sa.abandon(error, now)
   }
 
   /** Starts a responder's SA, which `IkeSa.respond` made. */
@@ -224,6 +224,14 @@ export class Peer implements SessionHandle, Scheduled {
       this.opening.delete(connection)
       connection.abort()
     }
+  }
+
+  /** Nothing listens at the peer's UDP port. For an SA that is up it is only a reason to ask. */
+  handleRefusal(now: Millis): void {
+    if (this.facts !== undefined) return this.hint(now)
+    const { remoteAddress, remotePort } = this.initialPath
+    const address = formatAddress(remoteAddress)
+    this.abandon(socketError({ code: 'ECONNREFUSED', syscall: 'connect', address, port: remotePort }), now)
   }
 
   get isIdle(): boolean {

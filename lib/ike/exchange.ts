@@ -91,7 +91,7 @@ export type IkeOutput<Sa = unknown> =
   | { kind: 'question'; id: number; question: Question }
   | { kind: 'authenticationFailed'; identity: string | undefined; path: Path; error: IpsecError }
   /** It ended; it may still answer repeated requests. */
-  | { kind: 'closed'; error: IpsecError | undefined }
+  | { kind: 'closed'; error: Error | undefined }
   /** Nothing more will come of it; always last. */
   | { kind: 'forgotten' }
 
@@ -175,7 +175,7 @@ export interface ExchangeContext {
   settleOnPeer(now: Millis): void
   startDeleting(): void
   /** Ends the SA. `linger`: it goes on answering repeated requests for a while. */
-  finish(error: IpsecError | undefined, linger: boolean, now: Millis): void
+  finish(error: Error | undefined, linger: boolean, now: Millis): void
 }
 
 /** A replacement IKE SA as a rekey handles it. */

@@ -273,7 +273,7 @@ export class IkeSa implements AuthContext, Successor {
   }
 
   /** Ends it without a word to the peer. */
-  abandon(error: IpsecError, now: Millis): void {
+  abandon(error: Error, now: Millis): void {
     this.finish(error, false, now)
   }
 
@@ -669,7 +669,7 @@ export class IkeSa implements AuthContext, Successor {
     this.state = 'deleting'
   }
 
-  finish(error: IpsecError | undefined, linger: boolean, now: Millis): void {
+  finish(error: Error | undefined, linger: boolean, now: Millis): void {
     if (this.state === 'closed') return
     this.state = 'closed'
     this.window.settle()
@@ -688,7 +688,7 @@ export class IkeSa implements AuthContext, Successor {
     for (const address of this.peer?.assignedAddresses ?? []) {
       if (this.rekeying.own === undefined && this.rekeying.peer === undefined) this.config.releaseAddress?.(address)
     }
-    this.trace('ike.closed', { error: error?.code })
+    this.trace('ike.closed', { error: error?.message })
     this.output({ kind: 'closed', error })
     if (linger && this.protection !== undefined) this.timers.set(Timer.Forget, now + FORGET)
     else this.forget()

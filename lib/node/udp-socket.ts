@@ -21,16 +21,19 @@ export class UdpSocket {
   private readonly socket: Socket
   private readonly events: UdpEvents
   private readonly index: number
+  private readonly family: 4 | 6
   private connected = false
   private closed = false
   private localAddress: Uint8Array = EMPTY
   private localPort = 0
   /** Paths by remote address text, so that a steady peer costs no parsing and no allocation. */
   private readonly paths = new Map<string, Path>()
+  private readonly texts = new WeakMap<Path, string>()
 
   constructor(index: number, family: 4 | 6, ipv6Only: boolean, events: UdpEvents) {
     this.index = index
     this.events = events
+    this.family = family
     this.socket = createSocket({
       type: family === 4 ? 'udp4' : 'udp6',
       ipv6Only,
@@ -110,7 +113,17 @@ export class UdpSocket {
   send(bytes: Uint8Array, path: Path, sent?: () => void): void {
     if (this.closed) return
     if (this.connected) this.socket.send(bytes, sent)
-    else this.socket.send(bytes, path.remotePort, textOf(path), sent)
+    else this.socket.send(bytes, path.remotePort, this.textOf(path), sent)
+  }
+
+  private textOf(path: Path): string {
+    let text = this.texts.get(path)
+    if (text === undefined) {
+      const address = formatAddress(path.remoteAddress)
+      text = this.family === 6 && path.remoteAddress.length === 4 ? `::ffff:${address}` : address
+      this.texts.set(path, text)
+    }
+    return text
   }
 
   ref(): void {
@@ -139,13 +152,3 @@ const isMapped = (octets: Uint8Array): boolean =>
   octets[10] === 0xff &&
   octets[11] === 0xff &&
   octets.subarray(0, 10).every(octet => octet === 0)
-
-const texts = new WeakMap<Path, string>()
-const textOf = (path: Path): string => {
-  let text = texts.get(path)
-  if (text === undefined) {
-    text = formatAddress(path.remoteAddress)
-    texts.set(path, text)
-  }
-  return text
-}

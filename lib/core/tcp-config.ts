@@ -1,0 +1,2 @@
+/** TCP's settings, for the layers above that may not look below the core. */
+export { DEFAULT_TCP_CONFIG, type TcpConfig } from '../tcp/config.ts'

@@ -1,0 +1,358 @@
+/**
+ * A core with its UDP socket, its clock and its one timer: the only loop there is. Datagrams and time are
+ * fed in, then everything that came of them is sent, then owners hear about it, in that order and never
+ * nested, so no owner is called while the core is half-way through a change.
+ */
+import { constants } from 'node:os'
+import { Packet } from '../base/packet.ts'
+import type { Path } from '../base/path.ts'
+import type { Tracer } from '../base/trace.ts'
+import type { Millis } from '../base/environment.ts'
+import { Core, type Gateway, type Responder } from '../core/core.ts'
+import type { Attempt, Connection, ConnectRequest, CoreEvent, SessionHandle } from '../core/events.ts'
+import { DEFAULT_TCP_CONFIG, type TcpConfig } from '../core/tcp-config.ts'
+import { monotonicNow, systemEnvironment } from './environment.ts'
+import { UdpSocket } from './udp-socket.ts'
+
+/** A socket, as the endpoint sees it. Called after the drain. */
+export interface ConnectionOwner {
+  /** The SAs are up; TCP follows. */
+  onSession(session: SessionHandle): void
+  onConnected(connection: Connection): void
+  onReadable(): void
+  onWritable(): void
+  /** The peer's FIN; what came before it may still have to be read. */
+  onEnded(): void
+  /** Once, last; also when it never connected. */
+  onClosed(error: Error | undefined): void
+}
+
+/** A server, as the endpoint sees it. */
+export interface ListenerOwner {
+  /** Undefined: it is not wanted. */
+  onConnection(connection: Connection, session: SessionHandle): ConnectionOwner | undefined
+}
+
+/** What concerns no single connection. */
+export interface EndpointWatcher {
+  onRefused(error: Error, identity: string | undefined, path: Path): void
+  onSessionUp(session: SessionHandle): void
+  onSessionDown(session: SessionHandle, error: Error | undefined): void
+  onQuestion(question: (CoreEvent & { kind: 'question' })['question']): unknown
+}
+
+/** Datagrams to send before others get their turn; the rest follows in the next one. */
+const BURST = 128
+
+export interface EndpointOptions {
+  readonly tracer: Tracer
+  readonly tcp?: Partial<TcpConfig> | undefined
+  readonly responder?: Responder | undefined
+  readonly watcher: EndpointWatcher
+}
+
+export class Endpoint {
+  readonly core: Core
+  private readonly watcher: EndpointWatcher
+  private readonly packet = new Packet()
+  private socket: UdpSocket | undefined
+  private gateway: Gateway | undefined
+  private readonly waiting: (() => void)[] = []
+  private readonly listeners = new Map<number, ListenerOwner>()
+  private timer: NodeJS.Timeout | undefined
+  private timerAt: Millis = Infinity
+  private isDraining = false
+  private isScheduled = false
+  private isTickScheduled = false
+  private refs = 0
+  private onIdle: (() => void) | undefined
+  private closed = false
+
+  constructor(options: EndpointOptions) {
+    this.watcher = options.watcher
+    this.core = new Core({
+      environment: systemEnvironment,
+      tracer: options.tracer,
+      tcp: { ...DEFAULT_TCP_CONFIG, ...options.tcp },
+      responder: options.responder,
+    })
+  }
+
+  // --- opening ---
+
+  /** A client: one connected socket towards one gateway. */
+  openTowards(address: string, port: number, remote: Uint8Array, responder: Responder): void {
+    const socket = this.makeSocket(remote.length === 4 ? 4 : 6, false)
+    socket.connect(port, address, error => {
+      if (error !== undefined) return this.failAll(error)
+      this.gateway = { ...responder, path: socket.path(remote, port) }
+      for (const start of this.waiting.splice(0)) start()
+    })
+  }
+
+  /** A server: bound, for whoever comes. */
+  bind(
+    address: string | undefined,
+    port: number,
+    ipv6Only: boolean,
+    done: (error?: NodeJS.ErrnoException) => void,
+  ): void {
+    if (address !== undefined) {
+      const family = address.includes(':') ? 6 : 4
+      return this.makeSocket(family, ipv6Only).bind(port, address, done)
+    }
+    // As net does: both families when the system has IPv6.
+    const both = this.makeSocket(6, ipv6Only)
+    both.bind(port, '::', error => {
+      if (error?.code !== 'EAFNOSUPPORT' && error?.code !== 'EADDRNOTAVAIL') return done(error)
+      both.close()
+      this.makeSocket(4, false).bind(port, '0.0.0.0', done)
+    })
+  }
+
+  private makeSocket(family: 4 | 6, ipv6Only: boolean): UdpSocket {
+    this.socket = new UdpSocket(0, family, ipv6Only, {
+      onDatagram: (bytes, path) => {
+        this.core.handleDatagram(bytes, path, this.now())
+        this.schedule()
+      },
+      onError: error => this.handleSocketError(error),
+    })
+    if (this.refs === 0) this.socket.unref()
+    return this.socket
+  }
+
+  /** An ICMP refusal is believed only while nothing authenticated says otherwise (RFC 7296 §2.4). */
+  private handleSocketError(error: NodeJS.ErrnoException): void {
+    if (error.code === 'ECONNREFUSED') this.core.handleRefusal(this.now())
+    this.schedule()
+  }
+
+  get udpAddress(): { address: string; port: number; family: 'IPv4' | 'IPv6' } | undefined {
+    return this.socket?.address()
+  }
+
+  now(): Millis {
+    return monotonicNow()
+  }
+
+  // --- commands ---
+
+  /** Starts a connection; the returned function gives it up. */
+  connect(request: ConnectRequest, owner: ConnectionOwner): () => void {
+    let attempt: Attempt | undefined
+    let cancelled = false
+    const start = (): void => {
+      if (cancelled || this.gateway === undefined) return
+      attempt = this.core.connect(this.gateway, request, owner, this.now())
+      this.wake()
+    }
+    if (this.gateway === undefined) this.waiting.push(start)
+    else start()
+    return () => {
+      cancelled = true
+      if (attempt === undefined) return
+      this.core.cancel(attempt, this.now())
+      this.wake()
+    }
+  }
+
+  private failAll(error: Error): void {
+    this.openError = error
+    this.waiting.length = 0
+    this.failed?.(error)
+  }
+
+  private openError: Error | undefined
+  private failed: ((error: Error) => void) | undefined
+
+  /** The UDP socket could not be made ready. */
+  onOpenFailure(failed: (error: Error) => void): void {
+    if (this.openError !== undefined) failed(this.openError)
+    else this.failed = failed
+  }
+
+  /** Undefined when the inner port is taken. */
+  listen(port: number, backlog: number, owner: ListenerOwner): (() => void) | undefined {
+    const listener = this.core.listeners.listen(port, backlog)
+    if (listener === undefined) return undefined
+    this.listeners.set(port, owner)
+    return () => {
+      this.listeners.delete(port)
+      this.core.listeners.close(listener)
+    }
+  }
+
+  /** After commands on a connection: what they made ready goes out at the end of this tick. */
+  wake(connection?: Connection): void {
+    if (connection !== undefined) this.core.wake(connection, this.now())
+    if (this.isTickScheduled || this.closed) return
+    this.isTickScheduled = true
+    process.nextTick(() => {
+      this.isTickScheduled = false
+      this.drain()
+    })
+  }
+
+  // --- the loop ---
+
+  private schedule(): void {
+    if (this.isScheduled || this.closed) return
+    this.isScheduled = true
+    const immediate = setImmediate(() => {
+      this.isScheduled = false
+      this.drain()
+    })
+    if (this.refs === 0) immediate.unref()
+  }
+
+  private drain(): void {
+    if (this.isDraining || this.closed) return
+    this.isDraining = true
+    try {
+      const now = this.now()
+      if (this.core.nextTimeout() <= now) this.core.handleTimeout(now)
+      const more = this.transmit(now)
+      for (let event = this.core.pollEvent(); event !== undefined; event = this.core.pollEvent()) {
+        this.deliver(event)
+      }
+      if (more) this.schedule()
+    } finally {
+      this.isDraining = false
+    }
+    this.arm()
+    if (this.core.isIdle) this.onIdle?.()
+  }
+
+  /** True when there is more to send than one turn may. */
+  private transmit(now: Millis): boolean {
+    const { socket, packet } = this
+    if (socket === undefined) return false
+    for (let sent = 0; sent < BURST; sent++) {
+      if (socket.isCongested) return true
+      const path = this.core.pollTransmit(packet, now)
+      if (path === undefined) return false
+      socket.send(packet.view(), path)
+    }
+    return true
+  }
+
+  private arm(): void {
+    const next = this.closed ? Infinity : this.core.nextTimeout()
+    if (next === this.timerAt) return
+    // A timer that fires early finds nothing due and is set anew: cheaper than one for each change.
+    if (this.timer !== undefined && next > this.timerAt && next < Infinity) return
+    clearTimeout(this.timer)
+    this.timer = undefined
+    this.timerAt = next
+    if (next === Infinity) return
+    this.timer = setTimeout(
+      () => {
+        this.timer = undefined
+        this.timerAt = Infinity
+        this.drain()
+      },
+      Math.min(Math.max(1, Math.ceil(next - this.now())), 2 ** 31 - 1),
+    )
+    if (this.refs === 0) this.timer.unref()
+  }
+
+  private deliver(event: CoreEvent): void {
+    switch (event.kind) {
+      case 'session':
+        return (event.attempt.context as ConnectionOwner).onSession(event.session)
+      case 'connected':
+        return (event.attempt.context as ConnectionOwner).onConnected(event.connection)
+      case 'failed':
+        return (event.attempt.context as ConnectionOwner).onClosed(withNumber(event.error))
+      case 'accepted': {
+        const owner = this.listeners.get(event.port)?.onConnection(event.connection, event.session)
+        event.connection.context = owner
+        if (owner === undefined) {
+          event.connection.abort()
+          this.wake(event.connection)
+        }
+        return
+      }
+      case 'readable':
+        return ownerOf(event.connection)?.onReadable()
+      case 'writable':
+        return ownerOf(event.connection)?.onWritable()
+      case 'ended':
+        return ownerOf(event.connection)?.onEnded()
+      case 'closed':
+        return ownerOf(event.connection)?.onClosed(withNumber(event.error))
+      case 'question':
+        return this.answer(event.id, this.watcher.onQuestion(event.question))
+      case 'sessionUp':
+        return this.watcher.onSessionUp(event.session)
+      case 'sessionDown':
+        return this.watcher.onSessionDown(event.session, event.error)
+      case 'refused':
+        return this.watcher.onRefused(event.error, event.identity, event.path)
+      default:
+        return event satisfies never
+    }
+  }
+
+  /** The application may answer later; a rejection is a no. */
+  private answer(id: number, value: unknown): void {
+    const settle = (answer: unknown): void => {
+      this.core.answer(id, answer, this.now())
+      this.wake()
+    }
+    if (value instanceof Promise) void value.then(settle, () => settle(undefined))
+    else settle(value)
+  }
+
+  // --- lifetime ---
+
+  ref(): void {
+    if (this.refs++ > 0) return
+    this.socket?.ref()
+    this.timer?.ref()
+  }
+
+  unref(): void {
+    if (--this.refs > 0) return
+    this.socket?.unref()
+    this.timer?.unref()
+  }
+
+  /** Called whenever no SA is left. */
+  whenIdle(then: (() => void) | undefined): void {
+    this.onIdle = then
+  }
+
+  /** Deletes all SAs; `whenIdle` tells when the peers have agreed or are given up. */
+  closeSessions(): void {
+    this.core.close(this.now())
+    this.wake()
+  }
+
+  /** The last words, when the process has nothing left to do: Deletes that nobody waits for. */
+  farewell(): void {
+    this.core.close(this.now())
+    this.drain()
+  }
+
+  destroy(): void {
+    if (this.closed) return
+    this.closed = true
+    clearTimeout(this.timer)
+    this.timer = undefined
+    this.socket?.close()
+  }
+}
+
+const ownerOf = (connection: Connection): ConnectionOwner | undefined =>
+  connection.context as ConnectionOwner | undefined
+
+/** `errno` as Node gives it: the system's number, negative. */
+const withNumber = (error: Error | undefined): Error | undefined => {
+  const code = (error as NodeJS.ErrnoException | undefined)?.code
+  const number = code === undefined ? undefined : constants.errno[code as keyof typeof constants.errno]
+  return error === undefined || number === undefined || 'errno' in error
+    ? error
+    : Object.assign(error, { errno: -number })
+}
