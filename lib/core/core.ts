@@ -25,7 +25,7 @@ import { findNotify, invalidSpi, readU32 } from '../wire/notify.ts'
 import { isChainError, readChain } from '../wire/payload-chain.ts'
 import { ExchangeType, NotifyType } from '../wire/registry.ts'
 import { Admission } from './admission.ts'
-import type { Attempt, ConnectRequest, Connection, CoreCounters, CoreEvent } from './events.ts'
+import type { Attempt, ConnectRequest, Connection, CoreCounters, CoreEvent, SessionHandle } from './events.ts'
 import { Peer, type Child, type PeerHost } from './peer.ts'
 import { Schedule } from './schedule.ts'
 
@@ -144,6 +144,19 @@ export class Core {
       peer.close(now)
       this.touch(peer, now)
     }
+  }
+
+  /** After a command on a session. */
+  touchSession(session: SessionHandle, now: Millis): void {
+    this.touch(session as Peer, now)
+  }
+
+  /** Every SA has ended; some may still repeat their last answer. */
+  get isSettled(): boolean {
+    for (const peer of this.peers) {
+      if (!peer.isOver) return false
+    }
+    return true
   }
 
   /** The system says that nobody listens there: believed only before anything was authenticated. */

@@ -43,6 +43,8 @@ export interface EndpointWatcher {
 
 /** Datagrams to send before others get their turn; the rest follows in the next one. */
 const BURST = 128
+/** How long an end that closes waits for its peers to confirm. */
+const CLOSE_PATIENCE = 2000
 
 export interface EndpointOptions {
   readonly tracer: Tracer
@@ -66,6 +68,7 @@ export class Endpoint {
   private isTickScheduled = false
   private refs = 0
   private onIdle: (() => void) | undefined
+  private onDrained: (() => void) | undefined
   private closed = false
 
   constructor(options: EndpointOptions) {
@@ -194,6 +197,12 @@ export class Endpoint {
     })
   }
 
+  /** After a command on a session. */
+  touch(session: SessionHandle): void {
+    this.core.touchSession(session, this.now())
+    this.wake()
+  }
+
   // --- the loop ---
 
   private schedule(): void {
@@ -222,6 +231,7 @@ export class Endpoint {
     }
     this.arm()
     if (this.core.isIdle) this.onIdle?.()
+    this.onDrained?.()
   }
 
   /** True when there is more to send than one turn may. */
@@ -328,6 +338,24 @@ export class Endpoint {
   closeSessions(): void {
     this.core.close(this.now())
     this.wake()
+  }
+
+  /** Deletes all SAs and calls back when the peers have agreed, or do not answer soon enough. */
+  lingerAndClose(done: () => void): void {
+    let isDone = false
+    const finish = (): void => {
+      if (isDone) return
+      isDone = true
+      clearTimeout(patience)
+      done()
+    }
+    const patience = setTimeout(finish, CLOSE_PATIENCE)
+    this.onIdle = finish
+    this.closeSessions()
+    if (this.core.isSettled) process.nextTick(finish)
+    this.onDrained = () => {
+      if (this.core.isSettled) finish()
+    }
   }
 
   /** The last words, when the process has nothing left to do: Deletes that nobody waits for. */

@@ -1,0 +1,248 @@
+/** Options of sockets and servers: those net has are read here, the others by policy and identity. */
+import type { BlockList } from 'node:net'
+import type { LookupFunction } from 'node:net'
+import { OptionError } from '../base/errors.ts'
+import type { KeyLogEntry } from '../base/trace.ts'
+import { CREDENTIAL_OPTIONS, parseCredentials, SHORT_PSK, type Credentials } from '../identity/credentials.ts'
+import { booleanOption, integerOption, parsePolicy, POLICY_OPTIONS, reader, type PeerPolicy } from '../policy/options.ts'
+
+type Psk = string | Uint8Array
+type OneOrMore = string | readonly string[]
+
+/** Options that a client and a server share; the README's table says what each means. */
+export interface IkeOptions {
+  psk?: Psk | Readonly<Record<string, Psk>> | ((identity: string, localIdentity: string) => Psk | undefined | Promise<Psk | undefined>)
+  localId?: string
+  remoteId?: string
+  ike?: OneOrMore
+  esp?: OneOrMore
+  pfs?: boolean
+  mode?: 'auto' | 'transport' | 'tunnel'
+  localTs?: OneOrMore
+  remoteTs?: OneOrMore
+  crypto?: 'auto' | 'node' | 'noble'
+  mtu?: number
+  replayWindow?: number
+  ikeLifetime?: number
+  childLifetime?: number
+  childOctets?: number
+  childPackets?: number
+  reauthInterval?: number
+  livenessInterval?: number
+  retransmit?: { initial?: number; factor?: number; max?: number; tries?: number }
+  natKeepalive?: number
+  fragmentSize?: number
+  fragmentation?: boolean
+  idleTimeout?: number
+  childless?: 'allow' | 'force' | 'never'
+  initialContact?: boolean
+  ikePort?: number
+  keyLog?: (entry: KeyLogEntry) => void
+}
+
+export interface OnRead {
+  buffer: Uint8Array | (() => Uint8Array)
+  callback(nread: number, buffer: Uint8Array): boolean | void
+}
+
+export interface SecureSocketOptions extends IkeOptions {
+  host?: string
+  port?: number | string
+  gateway?: string
+  virtualAddress?: boolean
+  localAddress?: string
+  localPort?: number
+  family?: number
+  hints?: number
+  lookup?: LookupFunction
+  allowHalfOpen?: boolean
+  noDelay?: boolean
+  keepAlive?: boolean
+  keepAliveInitialDelay?: number
+  timeout?: number
+  highWaterMark?: number
+  signal?: AbortSignal
+  onread?: OnRead
+  blockList?: BlockList
+  autoSelectFamily?: boolean
+  autoSelectFamilyAttemptTimeout?: number
+}
+
+export interface SecureServerOptions extends IkeOptions {
+  authorize?: (peer: { id: string; address: string }) => boolean | Promise<boolean>
+  allowHalfOpen?: boolean
+  pauseOnConnect?: boolean
+  noDelay?: boolean
+  keepAlive?: boolean
+  keepAliveInitialDelay?: number
+  highWaterMark?: number
+  cookieThreshold?: number
+  halfOpenPerSource?: number
+  maxHalfOpen?: number
+  halfOpenTimeout?: number
+}
+
+/** What a socket itself reads; the IKE options stay as given until the endpoint is made. */
+export interface ConnectSettings {
+  readonly given: SecureSocketOptions
+  readonly host: string
+  readonly port: number
+  readonly gateway: string | undefined
+  readonly ikePort: number
+  readonly localAddress: string | undefined
+  readonly localPort: number | undefined
+  readonly family: number | undefined
+  readonly hints: number | undefined
+  readonly lookup: LookupFunction | undefined
+  readonly allowHalfOpen: boolean
+  readonly noDelay: boolean
+  readonly keepAlive: boolean
+  readonly keepAliveInitialDelay: number
+  readonly timeout: number | undefined
+  readonly highWaterMark: number | undefined
+  readonly signal: AbortSignal | undefined
+  readonly onread: OnRead | undefined
+  readonly blockList: BlockList | undefined
+}
+
+/** RFC 7296 §2.23: IKE and ESP in UDP. */
+export const DEFAULT_IKE_PORT = 4500
+
+const SOCKET_OPTIONS = [
+  'host', 'port', 'gateway', 'ikePort', 'localAddress', 'localPort', 'family', 'hints', 'lookup',
+  'allowHalfOpen', 'noDelay', 'keepAlive', 'keepAliveInitialDelay', 'timeout', 'highWaterMark', 'signal',
+  'onread', 'blockList', 'autoSelectFamily', 'autoSelectFamilyAttemptTimeout', 'keyLog',
+] as const
+
+const SERVER_OPTIONS = [
+  'ikePort', 'allowHalfOpen', 'pauseOnConnect', 'noDelay', 'keepAlive', 'keepAliveInitialDelay', 'highWaterMark', 'keyLog',
+] as const
+
+/** http's agents and other libraries pass these along with the connection's options. */
+const FOREIGN_OPTIONS = new Set([
+  'agent', 'agentKey', 'auth', 'checkServerIdentity', 'createConnection', 'defaultPort', 'encoding', 'headers', 'hostname', 'href',
+  'insecureHTTPParser', 'joinDuplicateHeaders', 'maxHeaderSize', 'method', 'path', 'pathname', 'protocol',
+  'search', 'servername', 'setDefaultHeaders', 'setHost', 'socketPath', 'uniqueHeaders', '_agentKey', '_defaultAgent',
+])
+
+const typed =
+  <T>(type: string) =>
+  (name: string, value: unknown): T => {
+    if (typeof value === type) return value as T
+    throw new OptionError(name, value, `of type ${type}`, 'ERR_INVALID_ARG_TYPE')
+  }
+
+const anything = <T>(_name: string, value: unknown): T => value as T
+
+/** As net: a number or a decimal string, 0 to 65535. */
+export const parsePort = (name: string, value: unknown): number => {
+  const port = typeof value === 'string' && /^\s*\d+\s*$/.test(value) ? Number(value) : value
+  if (typeof port === 'number' && Number.isInteger(port) && port >= 0 && port <= 65535) return port
+  throw Object.assign(
+    new RangeError(`The option "${name}" must be a port from 0 to 65535. Received ${String(value)}.`),
+    { code: 'ERR_SOCKET_BAD_PORT' },
+  )
+}
+
+const ipAddress = (name: string, value: unknown): string => {
+  const text = typed<string>('string')(name, value)
+  if (/^[0-9a-f.:]+$/i.test(text)) return text
+  throw Object.assign(new TypeError(`Invalid IP address: ${text}`), { code: 'ERR_INVALID_IP_ADDRESS' })
+}
+
+/** `complete`: it is to connect now, so what connecting needs must be there. */
+export const parseConnect = (options: SecureSocketOptions, complete: boolean): ConnectSettings => {
+  if (typeof options !== 'object' || options === null) {
+    throw new OptionError('options', options, 'an object', 'ERR_INVALID_ARG_TYPE')
+  }
+  const given = ownOptions(options)
+  const read = reader(given)
+  if (complete && given['path'] !== undefined && given['port'] === undefined) {
+    throw new OptionError('path', given['path'], 'left out: there are no local (IPC) secure sockets')
+  }
+  if (complete && given['port'] === undefined) {
+    throw Object.assign(new TypeError('The "options.port" argument must be specified'), { code: 'ERR_MISSING_ARGS' })
+  }
+  read.refuseUnknown([...SOCKET_OPTIONS, ...POLICY_OPTIONS, ...CREDENTIAL_OPTIONS])
+  if (complete || given['psk'] !== undefined) parseSecurity(given)
+  return {
+    given: given as SecureSocketOptions,
+    host: read('host', typed<string>('string'), 'localhost'),
+    port: read('port', parsePort, 0),
+    gateway: read('gateway', typed<string>('string'), undefined),
+    ikePort: read('ikePort', parsePort, DEFAULT_IKE_PORT),
+    localAddress: read('localAddress', ipAddress, undefined),
+    localPort: read('localPort', parsePort, undefined),
+    family: read('family', anything<number>, undefined),
+    hints: read('hints', typed<number>('number'), undefined),
+    lookup: read('lookup', typed<LookupFunction>('function'), undefined),
+    allowHalfOpen: Boolean(read('allowHalfOpen', anything, false)),
+    noDelay: Boolean(read('noDelay', anything, false)),
+    keepAlive: Boolean(read('keepAlive', anything, false)),
+    keepAliveInitialDelay: Math.max(0, read('keepAliveInitialDelay', typed<number>('number'), 0)),
+    timeout: read('timeout', typed<number>('number'), undefined),
+    highWaterMark: read('highWaterMark', integerOption(0, Number.MAX_SAFE_INTEGER), undefined),
+    signal: read('signal', anything<AbortSignal>, undefined),
+    onread: read('onread', anything<OnRead>, undefined),
+    blockList: read('blockList', anything<BlockList>, undefined),
+  }
+}
+
+/** Own properties only, without what other libraries add. */
+const ownOptions = (options: object): Record<string, unknown> => {
+  const own: Record<string, unknown> = Object.create(null)
+  for (const [name, value] of Object.entries(options)) {
+    if (!FOREIGN_OPTIONS.has(name)) own[name] = value
+  }
+  return own
+}
+
+export interface Security {
+  readonly policy: PeerPolicy
+  readonly credentials: Credentials
+}
+
+let warned = false
+
+/** What IKE works with. */
+export const parseSecurity = (options: Readonly<Record<string, unknown>>): Security => {
+  const security = { policy: parsePolicy(options), credentials: parseCredentials(options) }
+  const { psk } = options
+  if (!warned && (typeof psk === 'string' || psk instanceof Uint8Array) && psk.length < SHORT_PSK) {
+    warned = true
+    process.emitWarning(
+      `A pre-shared key of ${psk.length} octets can be found by trying (RFC 7296 section 2.15); use ${SHORT_PSK} random octets or more`,
+      { code: 'IKE_SHORT_PSK' },
+    )
+  }
+  return security
+}
+
+export interface ServerSettings extends Security {
+  readonly ikePort: number
+  readonly pauseOnConnect: boolean
+  readonly keyLog: ((entry: KeyLogEntry) => void) | undefined
+  /** For the sockets of accepted connections. */
+  readonly connection: SecureSocketOptions
+}
+
+export const parseServer = (options: SecureServerOptions): ServerSettings => {
+  if (typeof options !== 'object' || options === null) {
+    throw new OptionError('options', options, 'an object', 'ERR_INVALID_ARG_TYPE')
+  }
+  const given: Record<string, unknown> = Object.assign(Object.create(null), options)
+  const read = reader(given)
+  read.refuseUnknown([...SERVER_OPTIONS, ...POLICY_OPTIONS, ...CREDENTIAL_OPTIONS])
+  const connection: Record<string, unknown> = {}
+  for (const name of ['allowHalfOpen', 'noDelay', 'keepAlive', 'keepAliveInitialDelay', 'highWaterMark'] as const) {
+    if (given[name] !== undefined) connection[name] = given[name]
+  }
+  if (given['authorize'] !== undefined) typed('function')('authorize', given['authorize'])
+  return {
+    ...parseSecurity(given),
+    ikePort: read('ikePort', parsePort, DEFAULT_IKE_PORT),
+    pauseOnConnect: read('pauseOnConnect', booleanOption, false),
+    keyLog: read('keyLog', typed<(entry: KeyLogEntry) => void>('function'), undefined),
+    connection,
+  }
+}

@@ -1,0 +1,69 @@
+/** An established IKE SA as a program sees it. */
+import { formatAddress } from '../base/address.ts'
+import type { SessionHandle, SessionInfo } from '../core/events.ts'
+import type { Endpoint } from '../node/endpoint.ts'
+
+export class Session {
+  readonly #handle: SessionHandle
+  readonly #endpoint: Endpoint
+
+  constructor(handle: SessionHandle, endpoint: Endpoint) {
+    this.#handle = handle
+    this.#endpoint = endpoint
+  }
+
+  /** Who the peer proved to be, escaped for printing. */
+  get peerId(): string {
+    return this.#handle.peer.identityText
+  }
+
+  get localId(): string {
+    return this.#handle.peer.localIdentityText
+  }
+
+  /** The peer's outer address: where its UDP datagrams come from. */
+  get gatewayAddress(): string {
+    return formatAddress(this.#handle.path.remoteAddress)
+  }
+
+  get gatewayPort(): number {
+    return this.#handle.path.remotePort
+  }
+
+  /** What the peer's configuration payload gave us (RFC 7296 §2.19). */
+  get virtualAddresses(): readonly string[] {
+    return this.#handle.peer.virtualAddresses.map(formatAddress)
+  }
+
+  get dns(): readonly string[] {
+    return this.#handle.peer.dns.map(formatAddress)
+  }
+
+  get netmask(): string | undefined {
+    const { netmask } = this.#handle.peer
+    return netmask && formatAddress(netmask)
+  }
+
+  /** SPIs, algorithms, selectors and counters at this moment. */
+  get info(): SessionInfo {
+    return this.#handle.info()
+  }
+
+  /** Makes new keys for the IKE SA now (RFC 7296 §1.3.2). */
+  rekeyIke(): void {
+    this.#handle.rekeyIke(this.#endpoint.now())
+    this.#endpoint.touch(this.#handle)
+  }
+
+  /** Makes new keys for the data now (RFC 7296 §1.3.3). */
+  rekeyChild(): void {
+    this.#handle.rekeyChild(this.#endpoint.now())
+    this.#endpoint.touch(this.#handle)
+  }
+
+  /** Deletes the SAs; their sockets end with ECONNRESET. */
+  close(): void {
+    this.#handle.close(this.#endpoint.now())
+    this.#endpoint.touch(this.#handle)
+  }
+}
