@@ -97,6 +97,8 @@ export class Peer implements SessionHandle, Scheduled {
   private childRekeys = 0
   private initialPath: Path
   private announced = false
+  /** IKE_AUTH carries a Child SA, and what became of it is not known yet. */
+  private awaitsFirstChild = false
 
   constructor(
     host: PeerHost,
@@ -484,6 +486,7 @@ export class Peer implements SessionHandle, Scheduled {
       case 'childRemoved':
         return this.retire(output.inboundSpi, output.linger, now)
       case 'childFailed':
+        if (output.ticket === undefined) this.awaitsFirstChild = false
         return this.failAttempts(output.error, pending => pending.ticket === (output.ticket ?? 0))
       case 'successor':
         this.ikeRekeys++
@@ -532,6 +535,7 @@ export class Peer implements SessionHandle, Scheduled {
 
   private install(output: IkeSaOutput & { kind: 'childInstalled' }, now: Millis): void {
     const { child: sa, keys } = output
+    if (output.ticket === undefined) this.awaitsFirstChild = false
     const path = this.path
     this.logKeys(sa, keys, path)
     const lifetime = drawLifetime(this.policy.childLifetime, this.host.environment)
@@ -631,6 +635,7 @@ export class Peer implements SessionHandle, Scheduled {
 
   private initiate(now: Millis): void {
     const first = this.attempts[0]
+    this.awaitsFirstChild = first !== undefined && this.policy.childless !== 'force'
     const sa = IkeSa.initiate(
       this.saConfig(),
       this.path,
@@ -666,7 +671,7 @@ export class Peer implements SessionHandle, Scheduled {
     for (const pending of [...this.attempts]) {
       const flow = this.flowOf(pending)
       if (flow !== undefined) this.open(pending, flow, now)
-      else if (pending.ticket === 0) {
+      else if (pending.ticket === 0 && !this.awaitsFirstChild) {
         pending.ticket = this.current!.createChild(this.childRequest(pending, this.facts!.isOurs), now)
       }
     }

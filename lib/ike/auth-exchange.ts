@@ -47,13 +47,13 @@ const withSecret = (
   sa: AuthContext,
   local: Identity,
   remote: Identity,
-  then: (secret: Uint8Array | undefined, now: Millis) => void,
+  then: (secret: Uint8Array | undefined, now: Millis, isLate: boolean) => void,
   now: Millis,
 ): 'parked' | undefined => {
   const secret = sa.config.credentials.secretFor(local, remote)
-  if (secret !== 'ask') return void then(secret?.bytes, now)
+  if (secret !== 'ask') return void then(secret?.bytes, now, false)
   sa.ask({ kind: 'findSecret', local, remote }, (value, later) => {
-    then(isKey(value) ? parseKey('psk', value).bytes : undefined, later)
+    then(isKey(value) ? parseKey('psk', value).bytes : undefined, later, true)
   })
   return 'parked'
 }
@@ -152,9 +152,9 @@ export class Authenticate implements Exchange {
         sa,
         local,
         remote,
-        (bytes, later) => {
+        (bytes, later, isLate) => {
           this.secret = { bytes: bytes?.slice() }
-          if (parked === 'parked') sa.resume(later)
+          if (isLate) sa.resume(later)
         },
         now,
       )
@@ -297,21 +297,20 @@ export const respondAuth = (
   const remote = { type: id.idType, data: id.data }
   const local = ownIdentity(sa)
   let answer: readonly Payload[] | 'parked' = 'parked'
-  let isLate = false
-  const finish = (response: readonly Payload[], later: Millis): void => {
-    if (isLate) sa.respondLater(response, later)
-    else answer = response
-  }
-  const parked = withSecret(
+  withSecret(
     sa,
     local,
     remote,
-    (secret, later) => {
+    (secret, later, isLate) => {
+      const finish = (response: readonly Payload[]): void => {
+        if (isLate) sa.respondLater(response, later)
+        else answer = response
+      }
       const failure = checkInitiator(sa, local, remote, auth, secret)
-      if (failure !== undefined) return finish(failed(sa, remote, failure, later), later)
-      const accept = (): void =>
-        finish(acceptInitiator(sa, payloads, local, remote, secret!, later), later)
-      if (!sa.config.credentials.asksAuthorization) return accept()
+      if (failure !== undefined) return finish(failed(sa, remote, failure, later))
+      if (!sa.config.credentials.asksAuthorization) {
+        return finish(acceptInitiator(sa, payloads, local, remote, secret!, later))
+      }
       const facts = factsOf(sa, local, remote, readConfiguration([]), [])
       const key = secret!.slice()
       sa.ask({ kind: 'authorize', peer: facts }, (value, evenLater) => {
@@ -325,7 +324,6 @@ export const respondAuth = (
     },
     now,
   )
-  isLate = parked === 'parked'
   return answer
 }
 
