@@ -98,6 +98,7 @@ const runServer = async () => {
     String(server.ikePort),
     psk.toString('hex'),
   ])
+  const closed = new Promise(resolve => server.once('close', resolve))
   const theirs = new Promise((resolve, reject) => {
     client.once('message', resolve)
     client.once('exit', code =>
@@ -105,7 +106,7 @@ const runServer = async () => {
     )
   })
   const { sent, digest, octets } = await theirs
-  await new Promise(resolve => server.once('close', resolve))
+  await closed
   const check = (name, ours, other, count, seconds) => {
     const same = ours === other && count === TOTAL
     failed ||= !same
