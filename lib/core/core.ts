@@ -105,6 +105,13 @@ export class Core {
     return count
   }
 
+  get hasUndelivered(): boolean {
+    for (const peer of this.peers) {
+      if (peer.hasUndelivered) return true
+    }
+    return false
+  }
+
   get saCount(): number {
     return this.sas.size
   }
@@ -138,10 +145,10 @@ export class Core {
     if (peer !== undefined) this.touch(peer, now)
   }
 
-  /** Deletes every SA in an orderly way. */
+  /** Deletes every SA in an orderly way: what was written is delivered first. */
   close(now: Millis): void {
     for (const peer of this.peers) {
-      peer.close(now)
+      peer.closeWhenDone(now)
       this.touch(peer, now)
     }
   }

@@ -99,6 +99,7 @@ export class Peer implements SessionHandle, Scheduled {
   private announced = false
   /** IKE_AUTH carries a Child SA, and what became of it is not known yet. */
   private awaitsFirstChild = false
+  private closing = false
 
   constructor(
     host: PeerHost,
@@ -187,6 +188,12 @@ export class Peer implements SessionHandle, Scheduled {
 
   close(now: Millis): void {
     for (const sa of [...this.sas]) sa.close(now)
+  }
+
+  /** Deletes the SAs as soon as TCP has delivered what was written. */
+  closeWhenDone(now: Millis): void {
+    this.closing = true
+    if (this.connectionCount === 0) this.close(now)
   }
 
   /** Drops everything without a word to the peer, which is gone or replaced. */
@@ -424,6 +431,12 @@ export class Peer implements SessionHandle, Scheduled {
     }
     this.settleTcp()
     this.watchIdle(now)
+    if (this.closing && this.connectionCount === 0) this.close(now)
+  }
+
+  /** Something that an owner wrote before it let go has not arrived yet. */
+  get hasUndelivered(): boolean {
+    return this.tcp?.hasUndelivered ?? false
   }
 
   private settleTcp(): void {

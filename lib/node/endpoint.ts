@@ -69,6 +69,7 @@ export class Endpoint {
   private refs = 0
   private onIdle: (() => void) | undefined
   private onDrained: (() => void) | undefined
+  private holdsForOrphans = false
   private closed = false
 
   constructor(options: EndpointOptions) {
@@ -229,6 +230,7 @@ export class Endpoint {
     } finally {
       this.isDraining = false
     }
+    this.holdForOrphans()
     this.arm()
     if (this.core.isIdle) this.onIdle?.()
     this.onDrained?.()
@@ -329,6 +331,15 @@ export class Endpoint {
     this.timer?.unref()
   }
 
+  /** As with a kernel's TCP, what was written goes out even when the program is done. */
+  private holdForOrphans(): void {
+    const needed = this.core.hasUndelivered
+    if (needed === this.holdsForOrphans) return
+    this.holdsForOrphans = needed
+    if (needed) this.ref()
+    else this.unref()
+  }
+
   /** Called whenever no SA is left. */
   whenIdle(then: (() => void) | undefined): void {
     this.onIdle = then
@@ -342,20 +353,17 @@ export class Endpoint {
 
   /** Deletes all SAs and calls back when the peers have agreed, or do not answer soon enough. */
   lingerAndClose(done: () => void): void {
-    let isDone = false
+    let patience: NodeJS.Timeout | undefined
     const finish = (): void => {
-      if (isDone) return
-      isDone = true
+      this.onDrained = undefined
       clearTimeout(patience)
       done()
     }
-    const patience = setTimeout(finish, CLOSE_PATIENCE)
-    this.onIdle = finish
-    this.closeSessions()
-    if (this.core.isSettled) process.nextTick(finish)
     this.onDrained = () => {
       if (this.core.isSettled) finish()
+      else if (this.core.connectionCount === 0) patience ??= setTimeout(finish, CLOSE_PATIENCE)
     }
+    this.closeSessions()
   }
 
   /** The last words, when the process has nothing left to do: Deletes that nobody waits for. */

@@ -62,9 +62,11 @@ export class TcpConnection extends Tcb {
    * answered with RST, so that the peer knows (RFC 2525 §2.17).
    */
   release(now: Millis): void {
+    if (this.reported || this.state === 'CLOSED') return
     this.abandoned = true
     if (this.readableLength > 0 || !this.isSynchronized) return this.abort()
     this.shutdown()
+    this.stack.orphaned(this)
     if (this.state === 'FIN-WAIT-2') this.timers.set(Timer.Wait, now + this.stack.config.finWait)
   }
 

@@ -55,6 +55,8 @@ export interface StackContext {
   notify(tcb: Tcb, kind: 'connected' | 'readable' | 'writable' | 'ended'): void
   /** It is over for the owner; the connection may live on in TIME-WAIT. */
   closed(tcb: Tcb, reason: CloseReason | undefined): void
+  /** Its owner let go of it. */
+  orphaned(tcb: Tcb): void
   /** It is gone altogether. */
   remove(tcb: Tcb): void
   /** There is something to send. */

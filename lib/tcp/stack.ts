@@ -63,7 +63,21 @@ export class TcpStack implements StackContext {
     this.secret = randomBytes(environment, 16)
   }
 
-  /** Connections their owners still know of. */
+  /** Connections whose owners have let go of them while octets were under way. */
+  private readonly orphans = new Set<TcpConnection>()
+
+  get hasUndelivered(): boolean {
+    for (const connection of this.orphans) {
+      if (connection.unsent > 0 || !connection.inFlight.isEmpty) return true
+    }
+    return false
+  }
+
+  orphaned(tcb: Tcb): void {
+    this.orphans.add(tcb as TcpConnection)
+  }
+
+  /** Connections that are not over yet. */
   get connectionCount(): number {
     return this.live
   }
@@ -223,6 +237,7 @@ export class TcpStack implements StackContext {
     const connection = tcb as TcpConnection
     const isOpening = tcb.state === 'SYN-SENT'
     const listener = this.passive.get(connection)
+    this.orphans.delete(connection)
     if (tcb.state !== 'TIME-WAIT') this.remove(tcb)
     if (listener !== undefined) {
       this.passive.delete(connection)
@@ -310,7 +325,11 @@ export class TcpStack implements StackContext {
   /** The SA is gone: every connection ends with `error`, and nothing is sent. */
   abortAll(error: CloseReason): void {
     for (const chain of [...this.connections.values()]) {
-      for (const connection of [...chain]) this.closed(connection, error)
+      for (const connection of [...chain]) {
+        // Nothing is lost but the ACK of a FIN.
+        const isDone = connection.finReceived && connection.finSent && connection.sendQueue.length === 0
+        this.closed(connection, isDone ? undefined : error)
+      }
     }
     for (const chain of [...this.connections.values()]) {
       for (const connection of [...chain]) this.remove(connection)
