@@ -1,0 +1,44 @@
+/** Seeded randomness: the same seed, the same run. */
+import type { Environment } from '../../lib/base/environment.ts'
+
+export class Random {
+  private state: number
+
+  constructor(seed: number) {
+    this.state = (seed * 2654435761 + 1) >>> 0 || 1
+  }
+
+  /** 32 bits (xorshift). */
+  next(): number {
+    let x = this.state
+    x ^= x << 13
+    x ^= x >>> 17
+    x ^= x << 5
+    this.state = x >>> 0
+    return this.state
+  }
+
+  /** In [0, 1). */
+  fraction(): number {
+    return this.next() / 2 ** 32
+  }
+
+  /** An integer in [from, to]. */
+  integer(from: number, to: number): number {
+    return from + Math.floor(this.fraction() * (to - from + 1))
+  }
+
+  chance(probability: number): boolean {
+    return this.fraction() < probability
+  }
+
+  fill(bytes: Uint8Array): void {
+    for (let i = 0; i < bytes.length; i++) bytes[i] = this.next() >>> 24
+  }
+}
+
+/** An environment whose randomness comes from a seed and whose wall clock stands still. */
+export const seededEnvironment = (seed: number): Environment => {
+  const random = new Random(seed)
+  return { wallClock: () => 1_800_000_000_000, randomFill: bytes => random.fill(bytes) }
+}
