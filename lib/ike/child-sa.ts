@@ -42,7 +42,7 @@ export class ChildSa implements ChildFacts {
   readonly rekeying: Rekeying<ChildSa> = { own: undefined, peer: undefined }
   /** When to rekey, and when it must be gone. */
   softAt: Millis
-  readonly hardAt: Millis
+  hardAt: Millis
   /** Refusals in a row, for the backoff. */
   refusals = 0
 

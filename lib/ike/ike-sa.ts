@@ -261,10 +261,9 @@ export class IkeSa implements AuthContext, Successor {
   expire(inboundSpi: number, limit: 'soft' | 'hard', now: Millis): void {
     const child = this.owned.get(inboundSpi)
     if (child?.state !== 'installed') return
-    if (limit === 'hard' && child.refusals > 0) this.enqueue(new DeleteChild(child), now)
-    else if (this.queue.length === 0 && this.current === undefined && child.softAt > now) {
-      child.softAt = now
-    }
+    // The timer takes it from here; a rekey under way, or one that was refused, is not hurried.
+    if (limit === 'hard' && child.refusals > 0) child.hardAt = Math.min(child.hardAt, now)
+    else if (!this.window.isBusy && child.refusals === 0) child.softAt = Math.min(child.softAt, now)
   }
 
   close(now: Millis): void {
@@ -758,8 +757,10 @@ export class IkeSa implements AuthContext, Successor {
   private handleChildLifetimes(now: Millis): void {
     for (const child of [...this.owned.values()]) {
       if (child.state !== 'installed') continue
-      if (child.hardAt <= now) this.enqueue(new DeleteChild(child), now)
-      else if (child.softAt <= now) {
+      if (child.hardAt <= now) {
+        child.hardAt = Infinity
+        this.enqueue(new DeleteChild(child), now)
+      } else if (child.softAt <= now) {
         child.softAt = Math.min(now + MAX_RETRY, child.hardAt)
         this.enqueue(new RekeyChild(child), now)
       }
