@@ -31,8 +31,9 @@ export const runScenario = (seed: number, tracer?: Tracer): Outcome => {
   const rekeying = random.chance(0.5)
   const options = rekeying
     ? {
-        childLifetime: random.integer(2000, 8000),
-        ikeLifetime: random.integer(5000, 20_000),
+        // Hard limits that no lossy exchange reaches; the rekeys themselves come by command below.
+        childLifetime: random.integer(60_000, 120_000),
+        ikeLifetime: random.integer(60_000, 120_000),
         pfs: random.chance(0.5),
         retransmit: { tries: 15 },
       }
@@ -63,6 +64,14 @@ export const runScenario = (seed: number, tracer?: Tracer): Outcome => {
           stream.budget = random.integer(0, 4000)
           stream.paused = random.chance(0.2)
           world.work(side, stream)
+        }
+      }
+      for (const [side, sessions] of [[world.client, world.sessions.client], [world.server, world.sessions.server]] as const) {
+        for (const session of sessions) {
+          if (!rekeying) continue
+          if (random.chance(0.06)) session.rekeyChild(world.now)
+          if (random.chance(0.04)) session.rekeyIke(world.now)
+          side.touchSession(session, world.now)
         }
       }
       if (rebinds && random.chance(0.05)) world.clientPort++
