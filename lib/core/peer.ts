@@ -95,7 +95,7 @@ export class Peer implements SessionHandle, Scheduled {
   private keepaliveAt: Millis = Infinity
   private ikeRekeys = 0
   private childRekeys = 0
-  private initialPath: Path
+  private currentPath: Path
   private announced = false
   /** IKE_AUTH carries a Child SA, and what became of it is not known yet. */
   private awaitsFirstChild = false
@@ -110,7 +110,7 @@ export class Peer implements SessionHandle, Scheduled {
     this.host = host
     this.policy = policy
     this.credentials = credentials
-    this.initialPath = path
+    this.currentPath = path
   }
 
   // --- what others see ---
@@ -119,8 +119,17 @@ export class Peer implements SessionHandle, Scheduled {
     return this.facts!
   }
 
+  /** Where the peer is now: one place for all its SAs. */
   get path(): Path {
-    return this.current?.path ?? this.initialPath
+    return this.currentPath
+  }
+
+  /** RFC 7296 §2.23: something new and authenticated came from elsewhere. */
+  private movePath(path: Path, now: Millis): void {
+    this.currentPath = path
+    for (const sa of this.sas) {
+      if (!samePath(sa.path, path)) sa.movePath(path, now)
+    }
   }
 
   /** The IKE SA that carries new exchanges: the newest one that is established. */
@@ -238,19 +247,20 @@ export class Peer implements SessionHandle, Scheduled {
   /** Nothing listens at the peer's UDP port. For an SA that is up it is only a reason to ask. */
   handleRefusal(now: Millis): void {
     if (this.facts !== undefined) return this.hint(now)
-    const { remoteAddress, remotePort } = this.initialPath
+    const { remoteAddress, remotePort } = this.currentPath
     const address = formatAddress(remoteAddress)
     this.abandon(socketError({ code: 'ECONNREFUSED', syscall: 'connect', address, port: remotePort }), now)
   }
 
   get isIdle(): boolean {
-    return this.attempts.length === 0 && this.connectionCount === 0
+    return this.attempts.length === 0 && (this.tcp === undefined || this.tcp.isEmpty)
   }
 
   // --- input ---
 
   handleIke(sa: IkeSa, message: Uint8Array, path: Path, now: Millis): void {
     sa.handleMessage(message, path, now)
+    if (!samePath(sa.path, this.currentPath)) this.movePath(sa.path, now)
   }
 
   /** One ESP packet for a child of ours, at `bytes[from, to)`. */
@@ -263,7 +273,7 @@ export class Peer implements SessionHandle, Scheduled {
       this.suspect = false
       sa.noteInbound(child.sa.inboundSpi, now)
       // RFC 7296 §2.23: the newest authenticated packet, and no replay, tells where the peer is now.
-      if (inbound.newest && !samePath(path, sa.path)) sa.movePath(path, now)
+      if (inbound.newest && !samePath(path, this.currentPath)) this.movePath(path, now)
     }
     if (child.pair.lifetimeState() !== 'ok') this.expire(child, now)
     if (child.sa.mode === 'transport') {
@@ -408,7 +418,7 @@ export class Peer implements SessionHandle, Scheduled {
       const sa = this.current
       if (sa === undefined) return undefined
       sa.noteOutbound(now)
-      return sa.path
+      return this.currentPath
     }
   }
 
@@ -623,7 +633,8 @@ export class Peer implements SessionHandle, Scheduled {
     if (this.sas.length > 0) return
     const cause = error ?? new PeerRefusedError('ECONNRESET', 'The peer closed the IKE SA')
     this.failAttempts(cause, () => true)
-    this.tcp?.abortAll(cause instanceof UnreachablePeerError ? 'ETIMEDOUT' : 'ECONNRESET')
+    const orderly = error === undefined && this.facts?.isOurs === true
+    this.tcp?.abortAll(cause instanceof UnreachablePeerError ? 'ETIMEDOUT' : 'ECONNRESET', orderly)
     this.settleTcp()
     for (const child of [...this.children]) this.removeChild(child)
     this.keepaliveAt = Infinity

@@ -221,8 +221,8 @@ export class IkeSa implements AuthContext, Successor {
   }
 
   pollTransmit(): { bytes: Uint8Array; path: Path } | undefined {
-    const bytes = this.window.poll()
-    return bytes && { bytes, path: this.currentPath }
+    const next = this.window.poll()
+    return next && { bytes: next.bytes, path: next.path ?? this.currentPath }
   }
 
   output(output: IkeOutput): void {
@@ -388,7 +388,7 @@ export class IkeSa implements AuthContext, Successor {
     if (layout.isFragment) {
       if (!this.isExpected(header)) {
         // RFC 7383 §2.6.1: one answer for a repeated request, not one for each of its fragments.
-        if (layout.fragment === 1) this.repeatAnswer(header)
+        if (layout.fragment === 1) this.repeatAnswer(header, path)
         return
       }
       const reassembly = header.response ? this.reassembly.response : this.reassembly.request
@@ -409,13 +409,13 @@ export class IkeSa implements AuthContext, Successor {
     return header.response ? this.window.isAwaited(header.messageId) : this.window.isNext(header.messageId)
   }
 
-  private repeatAnswer(header: IkeHeader): void {
-    if (!header.response && this.window.isRepeated(header.messageId)) this.window.repeatAnswer()
+  private repeatAnswer(header: IkeHeader, path: Path): void {
+    if (!header.response && this.window.isRepeated(header.messageId)) this.window.repeatAnswer(path)
   }
 
   /** Its ICV has verified: from here on the message may change things. */
   private handleAuthentic(header: IkeHeader, payloads: Payload[] | ChainError, path: Path, now: Millis): void {
-    if (!this.isExpected(header)) return this.repeatAnswer(header)
+    if (!this.isExpected(header)) return this.repeatAnswer(header, path)
     this.heardAt = now
     if (!samePath(path, this.currentPath) && this.state !== 'closed') this.movePath(path, now)
     if (header.response) this.handleResponse(header, payloads, now)
@@ -511,7 +511,7 @@ export class IkeSa implements AuthContext, Successor {
   private handleInit(message: Uint8Array, header: IkeHeader, path: Path, now: Millis): void {
     if (!this.originalInitiator) {
       const repeated = !header.response && this.state === 'auth' && sameOctets(message, this.facts!.request)
-      return repeated ? this.window.repeatAnswer() : this.trace('ike.drop', { why: 'init' })
+      return repeated ? this.window.repeatAnswer(path) : this.trace('ike.drop', { why: 'init' })
     }
     if (this.state !== 'init' || !header.response || header.messageId !== 0 || this.init === undefined) return
     const outcome = this.init.onResponse(message, header, path)

@@ -2,8 +2,8 @@
  * Message IDs, the one request under way, the answer to the peer's last one, and when to send again
  * (RFC 7296 §2.1-2.3). Exchanges see none of it.
  */
-import type { Millis } from '../base/environment.ts'
-import { randomFraction, type Environment } from '../base/environment.ts'
+import { randomFraction, type Environment, type Millis } from '../base/environment.ts'
+import type { Path } from '../base/path.ts'
 import type { RetransmitPolicy } from '../policy/options.ts'
 
 interface Outstanding {
@@ -13,6 +13,15 @@ interface Outstanding {
   deadline: Millis
   wait: Millis
 }
+
+/** A datagram to send; `path` undefined: where the SA's peer is. */
+export interface Outgoing {
+  readonly bytes: Uint8Array
+  readonly path: Path | undefined
+}
+
+const outgoing = (datagrams: readonly Uint8Array[], path?: Path): Outgoing[] =>
+  datagrams.map(bytes => ({ bytes, path }))
 
 /** Ours: a random part in each wait, so that many clients of a server that fails do not come in step. */
 const JITTER = 0.1
@@ -25,7 +34,7 @@ export class MessageWindow {
   /** ID of the peer's next request. */
   private nextPeerId = 0
   private answered: readonly Uint8Array[] | undefined
-  private readonly outbox: Uint8Array[] = []
+  private readonly outbox: Outgoing[] = []
 
   constructor(policy: RetransmitPolicy, environment: Environment) {
     this.policy = policy
@@ -60,7 +69,7 @@ export class MessageWindow {
       wait,
       deadline: now + this.jittered(wait),
     }
-    this.outbox.push(...datagrams)
+    this.outbox.push(...outgoing(datagrams))
   }
 
   /** IKE_SA_INIT asked once more with a cookie or another group keeps its ID (§2.6, §3.10.1). */
@@ -95,11 +104,14 @@ export class MessageWindow {
 
   answer(datagrams: readonly Uint8Array[]): void {
     this.answered = datagrams
-    this.outbox.push(...datagrams)
+    this.outbox.push(...outgoing(datagrams))
   }
 
-  repeatAnswer(): void {
-    if (this.answered !== undefined && this.outbox.length === 0) this.outbox.push(...this.answered)
+  /** §2.11: an answer goes where its request came from, which for a repeated one proves nothing about the peer. */
+  repeatAnswer(path: Path): void {
+    if (this.answered !== undefined && this.outbox.length === 0) {
+      this.outbox.push(...outgoing(this.answered, path))
+    }
   }
 
   // --- time and output ---
@@ -116,7 +128,7 @@ export class MessageWindow {
     outstanding.sentTimes++
     outstanding.wait = Math.min(outstanding.wait * this.policy.factor, this.policy.max)
     outstanding.deadline = now + this.jittered(outstanding.wait)
-    this.outbox.push(...outstanding.datagrams)
+    this.outbox.push(...outgoing(outstanding.datagrams))
     return true
   }
 
@@ -131,7 +143,7 @@ export class MessageWindow {
     return wait * (1 + JITTER * randomFraction(this.environment))
   }
 
-  poll(): Uint8Array | undefined {
+  poll(): Outgoing | undefined {
     return this.outbox.shift()
   }
 

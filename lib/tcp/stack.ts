@@ -322,12 +322,19 @@ export class TcpStack implements StackContext {
     }
   }
 
-  /** The SA is gone: every connection ends with `error`, and nothing is sent. */
-  abortAll(error: CloseReason): void {
+  /** Not even a connection that only waits for late segments. */
+  get isEmpty(): boolean {
+    return this.connections.size === 0
+  }
+
+  /**
+   * The SA is gone: every connection ends with `error`, and nothing is sent. `orderly`: the peer ended
+   * it when its TCP was done, so where both ends have said FIN nothing was lost but the last ACK.
+   */
+  abortAll(error: CloseReason, orderly: boolean): void {
     for (const chain of [...this.connections.values()]) {
       for (const connection of [...chain]) {
-        // Nothing is lost but the ACK of a FIN.
-        const isDone = connection.finReceived && connection.finSent && connection.sendQueue.length === 0
+        const isDone = orderly && connection.finReceived && connection.finSent
         this.closed(connection, isDone ? undefined : error)
       }
     }
