@@ -259,8 +259,9 @@ export class Peer implements SessionHandle, Scheduled {
   // --- input ---
 
   handleIke(sa: IkeSa, message: Uint8Array, path: Path, now: Millis): void {
+    const before = sa.path
     sa.handleMessage(message, path, now)
-    if (!samePath(sa.path, this.currentPath)) this.movePath(sa.path, now)
+    if (sa.path !== before) this.movePath(sa.path, now)
   }
 
   /** One ESP packet for a child of ours, at `bytes[from, to)`. */
