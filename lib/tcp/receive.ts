@@ -51,6 +51,8 @@ const receiveInSynSent = (tcb: Tcb, segment: TcpSegment, now: Millis): void => {
   takeSynOptions(tcb, segment, now)
   tcb.irs = segment.seq
   tcb.rcvNxt = (segment.seq + 1) >>> 0
+  // Our SYN told a window before there was a sequence number to count it from.
+  tcb.rcvAdvertised = (tcb.rcvNxt + Math.min(tcb.receiveWindow, 0xffff)) >>> 0
   tcb.heardAt = now
   if (!acks) {
     // Simultaneous open: the SYN is repeated with an ACK.
