@@ -1,0 +1,223 @@
+/** What bad input gets, on whole endpoints in virtual time. */
+import t from 'tap'
+import { getU32 } from '../../lib/base/bytes.ts'
+import type { CoreEvent } from '../../lib/core/events.ts'
+import { PERFECT, Stream, World, type Options } from '../harness/world.ts'
+import { Random } from '../harness/random.ts'
+
+const attempt = (client: Options, server: Options, port = 80): { world: World; stream: Stream } => {
+  const world = new World(1, PERFECT, client, server)
+  const stream = new Stream(1000, 1, 2)
+  world.connect(stream, port)
+  world.run(300_000, () => stream.closed)
+  return { world, stream }
+}
+const codeOf = (error: unknown): unknown => (error as { code?: unknown } | undefined)?.code
+const refusals = (world: World): readonly (CoreEvent & { kind: 'refused' })[] =>
+  world.events.filter((event): event is CoreEvent & { kind: 'refused' } => event.kind === 'refused')
+
+t.test('a wrong key and an unknown identity give the client the same words', t => {
+  const wrong = attempt({ psk: 'wrong wrong wrong wrong' }, {})
+  const unknown = attempt({ localId: 'mallory' }, { psk: { alice: 'simulated pre-shared key' } })
+  for (const { world, stream } of [wrong, unknown]) {
+    t.equal(codeOf(stream.error), 'AUTHENTICATION_FAILED')
+    t.equal(stream.error?.message, 'The peer refused our authentication')
+    t.equal(world.accepted.length, 0)
+    t.equal(refusals(world).length, 1)
+  }
+  t.match(refusals(wrong.world)[0]?.error.message, /198\.51\.100\.7.*does not know the pre-shared key/)
+  t.match(refusals(unknown.world)[0]?.error.message, /mallory.*there is no pre-shared key/)
+  unknown.world.run(120_000)
+  t.ok(unknown.world.server.isIdle, 'the SA is gone')
+  t.end()
+})
+
+t.test('a client that expects another identity ends the SA and says so', t => {
+  const { stream } = attempt({ remoteId: 'server.test' }, { localId: 'other.test' })
+  t.equal(codeOf(stream.error), 'AUTHENTICATION_FAILED')
+  t.match(stream.error?.message, /other\.test, but server\.test is expected/)
+  t.end()
+})
+
+t.test('no common proposal: the client lists its offer, the server both sides', t => {
+  const { world, stream } = attempt({ ike: 'aes256gcm16-prfsha384-ecp384' }, { ike: 'aes128gcm16-prfsha256-x25519' })
+  t.equal(codeOf(stream.error), 'NO_PROPOSAL_CHOSEN')
+  t.strictSame((stream.error as { details?: unknown }).details, { offered: ['aes256gcm16-prfsha384-ecp384'] })
+  t.match(refusals(world)[0]?.error.message, /offered aes256gcm16-prfsha384-ecp384.*accepted aes128gcm16-prfsha256-x25519/)
+  t.end()
+})
+
+t.test('no common Child SA proposal fails the socket with the reason', t => {
+  const { stream } = attempt({ esp: 'aes256gcm16' }, { esp: 'chacha20poly1305' })
+  t.equal(codeOf(stream.error), 'NO_PROPOSAL_CHOSEN')
+  t.end()
+})
+
+t.test('a first key exchange guess that is refused costs one round trip, not the connection', t => {
+  const { world, stream } = attempt({}, { ike: 'aes256gcm16-prfsha384-ecp384' })
+  t.equal(stream.error, undefined)
+  t.match(world.sessions.client[0]?.info().ikeSuite, /P384/)
+  t.end()
+})
+
+t.test('cookies are demanded and given when many handshakes are half open', t => {
+  const { world, stream } = attempt({}, { cookieThreshold: 0 })
+  t.equal(stream.error, undefined)
+  t.equal(world.server.counters.drops['ike.init.cookie'], 1)
+  t.end()
+})
+
+t.test('cookie and another group, one after the other', t => {
+  const { stream } = attempt({}, { cookieThreshold: 0, ike: 'aes256gcm16-prfsha384-ecp384' })
+  t.equal(stream.error, undefined)
+  t.end()
+})
+
+t.test('nobody listens on the inner port: ECONNREFUSED as net gives it', t => {
+  const { stream } = attempt({}, {}, 81)
+  t.match(stream.error, { code: 'ECONNREFUSED', syscall: 'connect', address: '192.0.2.1', port: 81 })
+  t.end()
+})
+
+t.test('nothing answers: ETIMEDOUT after the schedule', t => {
+  const world = new World(1, { ...PERFECT, loss: 1 })
+  const stream = new Stream(1, 1, 2)
+  world.connect(stream)
+  world.run(600_000, () => stream.closed)
+  t.equal(codeOf(stream.error), 'ETIMEDOUT')
+  t.ok(world.now > 30_000 && world.now < 120_000, `${world.now} ms`)
+  t.equal(world.client.nextTimeout(), Infinity)
+  t.end()
+})
+
+t.test('a peer that dies ends its sockets with ETIMEDOUT within the liveness time', t => {
+  const world = new World(1, PERFECT, { livenessInterval: 5000 })
+  const stream = new Stream(10, 1, 2)
+  const serving = new Stream(50_000, 2, 1)
+  serving.budget = 0
+  world.serve = () => serving
+  world.connect(stream)
+  world.run(2000)
+  t.ok(stream.connection)
+  world.filter = () => false
+  serving.budget = Infinity
+  world.work(world.server, serving)
+  world.run(200_000, () => stream.closed)
+  t.equal(codeOf(stream.error), 'ETIMEDOUT')
+  t.ok(world.now < 150_000, `${world.now} ms`)
+  t.end()
+})
+
+t.test('every suite that can be named carries data', t => {
+  for (const crypto of ['node', 'noble']) {
+    for (const [ike, esp] of [
+      ['aes256gcm16-prfsha384-ecp384', 'aes256gcm16'],
+      ['aes128gcm16-prfsha256-ecp256', 'aes128gcm16-noesn'],
+      ['chacha20poly1305-prfsha512-x25519', 'chacha20poly1305'],
+      ['aes256-sha512-prfsha512-modp2048', 'aes256-sha512'],
+      ['aes128-sha256-x448', 'aes128-sha256-noesn'],
+      ['aes256-sha384-ecp521', 'aes256-sha384-esn'],
+    ] as const) {
+      const { stream, world } = attempt({ ike, esp, crypto }, { ike, esp })
+      t.equal(stream.error, undefined, `${crypto} ${ike} ${esp}`)
+      t.equal(world.accepted[0]?.received, 1000)
+    }
+  }
+  t.end()
+})
+
+t.test('tunnel mode, and transport mode that the server does not do', t => {
+  const tunnel = attempt({ mode: 'tunnel' }, {})
+  t.equal(tunnel.world.sessions.client[0]?.info().children[0]?.mode, 'tunnel')
+  const fallen = attempt({ mode: 'auto' }, { mode: 'tunnel' })
+  t.equal(fallen.stream.error, undefined)
+  const strict = attempt({ mode: 'transport' }, { mode: 'tunnel' })
+  t.equal(codeOf(strict.stream.error), 'USE_TRANSPORT_MODE')
+  t.end()
+})
+
+t.test('10,000 random, truncated, changed, replayed and reflected datagrams beside a transfer do no harm', t => {
+  const world = new World(5, PERFECT, { livenessInterval: 0 })
+  const random = new Random(9)
+  const recorded: Uint8Array[] = []
+  world.filter = (_to, bytes) => {
+    recorded.push(bytes.slice())
+    return true
+  }
+  const stream = new Stream(300_000, 1, 2)
+  world.serve = () => new Stream(200_000, 2, 1)
+  world.connect(stream)
+  for (let i = 0; i < 10_000; i++) {
+    if (i % 40 === 0) world.run(5)
+    const source = recorded[random.integer(0, recorded.length - 1)]!
+    const kind = random.integer(0, 4)
+    let bytes = source.slice()
+    if (kind === 0) {
+      bytes = new Uint8Array(random.integer(0, 200))
+      random.fill(bytes)
+    } else if (kind === 1) bytes = bytes.slice(0, random.integer(0, bytes.length))
+    else if (kind === 2) bytes[random.integer(0, bytes.length - 1)]! ^= 1 << random.integer(0, 7)
+    else if (kind === 3 && getU32(bytes, 0) === 0) bytes[23]! ^= 0x28
+    const path = {
+      socket: 0,
+      localAddress: new Uint8Array([192, 0, 2, 1]),
+      localPort: 4500,
+      remoteAddress: new Uint8Array([203, 0, 113, random.integer(1, 250)]),
+      remotePort: random.integer(1024, 65535),
+    }
+    const core = random.chance(0.5) ? world.client : world.server
+    core.handleDatagram(bytes, path, world.now)
+  }
+  world.run(600_000, () => stream.closed)
+  t.equal(stream.error, undefined)
+  t.notOk(stream.corrupted || world.accepted.some(({ corrupted }) => corrupted))
+  t.equal(world.accepted.find(({ received }) => received > 0)?.received, 300_000)
+  t.equal(stream.received, 200_000)
+  t.ok(world.server.saCount < 200, `${world.server.saCount} SAs at the server`)
+  const drops = Object.values(world.server.counters.drops).reduce((sum, count) => sum + count, 0)
+  t.ok(drops > 1000, `${drops} counted with their reasons`)
+  t.end()
+})
+
+t.test('a flood of first requests from many sources leaves a bounded number of SAs, and an honest client connects', t => {
+  const world = new World(6)
+  const probe = new World(7)
+  let first: Uint8Array | undefined
+  probe.filter = (to, bytes) => {
+    if (to === 'server') first ??= bytes.slice()
+    return false
+  }
+  probe.connect(new Stream(1, 1, 2))
+  let answered = 0
+  world.filter = (to, bytes) => {
+    if (to === 'client') answered += bytes.length
+    return true
+  }
+  let asked = 0
+  for (let i = 0; i < 5000; i++) {
+    const bytes = first!.slice()
+    bytes[4] = i >>> 8
+    bytes[5] = i
+    asked += bytes.length
+    world.server.handleDatagram(
+      bytes,
+      {
+        socket: 0,
+        localAddress: new Uint8Array([192, 0, 2, 1]),
+        localPort: 4500,
+        remoteAddress: new Uint8Array([10, 9, i >>> 8, i]),
+        remotePort: 5000,
+      },
+      world.now,
+    )
+    world.pump()
+  }
+  t.ok(world.server.saCount <= 30, `${world.server.saCount} half-open SAs`)
+  t.ok(answered <= asked, `${answered} octets answered to ${asked}`)
+  world.filter = () => true
+  const stream = new Stream(1000, 1, 2)
+  world.connect(stream)
+  world.run(3000, () => stream.closed)
+  t.equal(world.accepted.length, 1)
+  t.end()
+})
