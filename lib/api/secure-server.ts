@@ -96,7 +96,8 @@ export class SecureServer extends EventEmitter {
               ? psk(formatIdentity(question.remote), formatIdentity(question.local))
               : undefined
           }
-          return this.#given.authorize?.({ id: question.peer.identityText, address: '' })
+          const address = formatAddress(question.path.remoteAddress)
+          return this.#given.authorize?.({ id: question.peer.identityText, address })
         },
       },
     })

@@ -39,7 +39,8 @@ export class SecureSocket extends Duplex {
   timeout: number | undefined
   /** As net does: `true` from `connect` until 'connect'. */
   connecting = false
-  autoSelectFamilyAttemptedAddresses: string[] | undefined
+  /** As net's types have it; nothing before the first attempt. */
+  autoSelectFamilyAttemptedAddresses: string[] = undefined as never
   alpnProtocol: string | false = false
   readonly #settings: ConnectSettings
   #scope = new AsyncResource('SECURESOCKET')

@@ -313,7 +313,7 @@ export const respondAuth = (
       }
       const facts = factsOf(sa, local, remote, readConfiguration([]), [])
       const key = secret!.slice()
-      sa.ask({ kind: 'authorize', peer: facts }, (value, evenLater) => {
+      sa.ask({ kind: 'authorize', peer: facts, path: sa.path }, (value, evenLater) => {
         const response =
           value === true
             ? acceptInitiator(sa, payloads, local, remote, key, evenLater)

@@ -62,7 +62,7 @@ export type Question =
   /** Answer: octets of the key, or undefined. */
   | { readonly kind: 'findSecret'; readonly local: Identity; readonly remote: Identity }
   /** Answer: true to let the peer in. */
-  | { readonly kind: 'authorize'; readonly peer: PeerFacts }
+  | { readonly kind: 'authorize'; readonly peer: PeerFacts; readonly path: Path }
 
 export interface ChildKeys {
   readonly inbound: DirectionKeys

@@ -673,7 +673,6 @@ export class IkeSa implements AuthContext, Successor {
     this.state = 'closed'
     this.window.settle()
     this.current = undefined
-    this.parkedRequest = undefined
     this.queue = []
     this.waiting = []
     this.questions.clear()
