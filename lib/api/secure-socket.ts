@@ -4,10 +4,10 @@
  */
 import { AsyncResource } from 'node:async_hooks'
 import { lookup as dnsLookup, type LookupAddress } from 'node:dns'
-import { BlockList, isIP } from 'node:net'
-import { Duplex } from 'node:stream'
+import { isIP } from 'node:net'
+import { addAbortSignal, Duplex } from 'node:stream'
 import { formatAddress, parseAddress } from '../base/address.ts'
-import { OptionError, socketError } from '../base/errors.ts'
+import { OptionError } from '../base/errors.ts'
 import type { Connection, KeepAlive, SessionHandle } from '../core/events.ts'
 import type { ConnectionOwner, Endpoint } from '../node/endpoint.ts'
 import { IdleTimer } from '../node/idle-timer.ts'
@@ -26,8 +26,6 @@ export interface Accepted {
   readonly server: unknown
   readonly settings: ConnectSettings
 }
-
-const KIND = Symbol('accepted')
 
 const nodeError = (code: string, message: string, Type: ErrorConstructor | TypeErrorConstructor = Error): Error =>
   Object.assign(new Type(message), { code })
@@ -64,7 +62,7 @@ export class SecureSocket extends Duplex {
   #host: string | undefined
   #wantsReset = false
 
-  constructor(options: SecureSocketOptions = {}, accepted?: Accepted & { [KIND]?: true }) {
+  constructor(options: SecureSocketOptions = {}, accepted?: Accepted) {
     const settings = accepted?.settings ?? parseConnect(options, false)
     super({
       allowHalfOpen: settings.allowHalfOpen,
@@ -72,9 +70,9 @@ export class SecureSocket extends Duplex {
       emitClose: false,
       decodeStrings: true,
       ...(settings.highWaterMark === undefined ? {} : { highWaterMark: settings.highWaterMark }),
-      ...(settings.signal === undefined ? {} : { signal: settings.signal }),
     })
     this.#settings = settings
+    if (settings.signal !== undefined) addAbortSignal(settings.signal, this)
     this.#noDelay = settings.noDelay
     this.#keepAlive = settings.keepAlive ? { enable: true, initialDelay: settings.keepAliveInitialDelay } : undefined
     this.#idle = new IdleTimer(() => this.#inScope(() => this.emit('timeout')))
@@ -582,5 +580,3 @@ export const createSecureSocket = (...args: unknown[]): SecureSocket => {
   if (channels.clientSocket.hasSubscribers) channels.clientSocket.publish({ socket })
   return listener === undefined ? socket.connect(options) : socket.connect(options, listener)
 }
-
-export { BlockList, socketError }
