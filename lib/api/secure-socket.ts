@@ -344,6 +344,8 @@ export class SecureSocket extends Duplex {
     this.#giveUp?.()
     this.#giveUp = undefined
     if (connection !== undefined) {
+      // What becomes of it is no longer ours: this object may connect anew.
+      connection.context = undefined
       if (this.#wantsReset) connection.abort()
       else connection.release(this.#endpoint!.now())
       this.#endpoint?.wake(connection)
