@@ -43,7 +43,9 @@ export class UdpSocket {
       lookup: (address, _options, callback) => callback(null, address, family),
     })
     this.socket.on('message', (bytes, remote) => {
-      if (bytes.length > 0) this.events.onDatagram(bytes, this.pathOf(remote))
+      // A Buffer's slice() shares memory, a Uint8Array's copies: below here only the latter is meant.
+      const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length)
+      if (plain.length > 0) this.events.onDatagram(plain, this.pathOf(remote))
     })
     this.socket.on('error', error => this.events.onError(error as NodeJS.ErrnoException))
   }
