@@ -3,6 +3,7 @@ import { formatAddress, parseAddress } from '../base/address.ts'
 import { equal, fromHex, toHex, utf8 } from '../base/bytes.ts'
 import { OptionError, printable } from '../base/errors.ts'
 import { IdType } from '../wire/registry.ts'
+import { encodeDistinguishedName } from './distinguished-name.ts'
 
 export interface Identity {
   readonly type: number
@@ -18,11 +19,14 @@ const PREFIXES: Readonly<Record<string, number>> = {
   email: IdType.Rfc822,
   rfc822: IdType.Rfc822,
   keyid: IdType.KeyId,
+  dn: IdType.DerDn,
+  gn: IdType.DerGn,
 }
 
 /**
  * Reads an identity as strongSwan writes it: an address, a name, an e-mail address, `@#hex` for a key
- * ID, or any of them with an explicit `ipv4:`, `ipv6:`, `fqdn:`, `email:` or `keyid:` in front.
+ * ID, a distinguished name as `C=CH, O=Example, CN=host`, or any of them with an explicit `ipv4:`, `ipv6:`,
+ * `fqdn:`, `email:`, `keyid:`, `dn:` or `gn:#hex` (a GeneralName in DER) in front.
  */
 export const parseIdentity = (option: string, given: unknown): Identity => {
   if (typeof given !== 'string' || given === '') {
@@ -32,6 +36,9 @@ export const parseIdentity = (option: string, given: unknown): Identity => {
   const colon = given.indexOf(':')
   const type = colon > 0 ? PREFIXES[given.slice(0, colon).toLowerCase()] : undefined
   const text = type === undefined ? given : given.slice(colon + 1)
+  const looksLikeName = type === undefined && /^\s*[a-z]+\s*=/i.test(text)
+  if (type === IdType.DerDn || looksLikeName) return distinguishedName(option, given, text)
+  if (type === IdType.DerGn) return { type, data: hex(option, given, text.replace(/^#/, '')) }
   const address = parseAddress(text)
   if (type === IdType.Ipv4 || type === IdType.Ipv6) {
     if (address?.length !== (type === IdType.Ipv4 ? 4 : 16)) {
@@ -44,11 +51,19 @@ export const parseIdentity = (option: string, given: unknown): Identity => {
   return { type: text.includes('@') ? IdType.Rfc822 : IdType.Fqdn, data: utf8(text.replace(/^@/, '')) }
 }
 
+const distinguishedName = (option: string, given: string, text: string): Identity => {
+  const data = text.startsWith('#') ? hex(option, given, text.slice(1)) : encodeDistinguishedName(text)
+  if (data === undefined) {
+    throw new OptionError(option, given, 'a distinguished name of C, ST, L, O, OU, CN, SN, serialNumber, E or DC')
+  }
+  return { type: IdType.DerDn, data }
+}
+
 const hex = (option: string, given: string, digits: string): Uint8Array => {
   try {
     return fromHex(digits)
   } catch {
-    throw new OptionError(option, given, 'hexadecimal digits behind @#')
+    throw new OptionError(option, given, 'hexadecimal digits behind #')
   }
 }
 
@@ -68,13 +83,16 @@ export const identityText = ({ type, data }: Identity): string => {
   return isName(type) ? decoder.decode(data) : toHex(data)
 }
 
+/** Identities that are octets print as hexadecimal digits. */
+const OCTET_PREFIX: Readonly<Record<number, string>> = { [IdType.DerDn]: 'dn:#', [IdType.DerGn]: 'gn:#' }
+
 /** For logs and errors: escaped and bounded, since a peer chose it. */
 export const formatIdentity = (identity: Identity): string => {
   const { type } = identity
   const text = identityText(identity)
   if (type === IdType.Ipv4 || type === IdType.Ipv6) return text || 'malformed address'
   const quoted = printable(text)
-  return isName(type) ? quoted.slice(1, quoted.lastIndexOf("'")) : `${type === IdType.DerDn ? 'dn' : 'keyid'}:${text.slice(0, 120)}`
+  return isName(type) ? quoted.slice(1, quoted.lastIndexOf("'")) : `${OCTET_PREFIX[type] ?? 'keyid:'}${text.slice(0, 120)}`
 }
 
 /** Whether `identity` is what `pattern` asks for; '*' in a name stands for any text within it. */

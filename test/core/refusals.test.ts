@@ -108,6 +108,19 @@ t.test('a peer that dies ends its sockets with ETIMEDOUT within the liveness tim
   t.end()
 })
 
+t.test('every type of identity, each way', t => {
+  for (const id of ['192.0.2.9', '2001:db8::9', 'host.test', 'user@host.test', '@#00ff10', 'C=CH, O=Example, CN=host', 'gn:#820474657374', 'fqdn:10.0.0.1']) {
+    const { stream, world } = attempt({ localId: id, remoteId: 'server.test' }, { localId: 'server.test', remoteId: id })
+    t.equal(stream.error, undefined, id)
+    t.equal(world.accepted[0]?.received, 1000)
+    const other = attempt({ localId: id }, { remoteId: 'somebody.else' })
+    t.equal(codeOf(other.stream.error), 'AUTHENTICATION_FAILED')
+  }
+  const wildcard = attempt({ localId: 'a.sensors.test' }, { psk: { '*.sensors.test': 'simulated pre-shared key' } })
+  t.equal(wildcard.stream.error, undefined)
+  t.end()
+})
+
 t.test('every suite that can be named carries data', t => {
   for (const crypto of ['node', 'noble']) {
     for (const [ike, esp] of [
@@ -136,7 +149,7 @@ t.test('tunnel mode, and transport mode that the server does not do', t => {
   t.end()
 })
 
-t.test('10,000 random, truncated, changed, replayed and reflected datagrams beside a transfer do no harm', t => {
+t.test('100,000 random, truncated, changed, replayed and reflected datagrams beside a transfer do no harm', t => {
   const world = new World(5, PERFECT, { livenessInterval: 0 })
   const random = new Random(9)
   const recorded: Uint8Array[] = []
@@ -147,8 +160,8 @@ t.test('10,000 random, truncated, changed, replayed and reflected datagrams besi
   const stream = new Stream(300_000, 1, 2)
   world.serve = () => new Stream(200_000, 2, 1)
   world.connect(stream)
-  for (let i = 0; i < 10_000; i++) {
-    if (i % 40 === 0) world.run(5)
+  for (let i = 0; i < 100_000; i++) {
+    if (i % 400 === 0) world.run(5)
     const source = recorded[random.integer(0, recorded.length - 1)]!
     const kind = random.integer(0, 4)
     let bytes = source.slice()
@@ -173,9 +186,9 @@ t.test('10,000 random, truncated, changed, replayed and reflected datagrams besi
   t.notOk(stream.corrupted || world.accepted.some(({ corrupted }) => corrupted))
   t.equal(world.accepted.find(({ received }) => received > 0)?.received, 300_000)
   t.equal(stream.received, 200_000)
-  t.ok(world.server.saCount < 200, `${world.server.saCount} SAs at the server`)
+  t.ok(world.server.saCount <= 2000, `${world.server.saCount} SAs at the server`)
   const drops = Object.values(world.server.counters.drops).reduce((sum, count) => sum + count, 0)
-  t.ok(drops > 1000, `${drops} counted with their reasons`)
+  t.ok(drops > 10_000, `${drops} counted with their reasons`)
   t.end()
 })
 

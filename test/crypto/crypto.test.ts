@@ -42,6 +42,14 @@ for (const backend of BACKENDS) {
     const data = new TextEncoder().encode('what do ya want for nothing?')
     const prf = createPrf(backend, Prf.HmacSha2_256)!
     t.equal(toHex(prf.compute(key, data)), '5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843')
+    t.equal(
+      toHex(createPrf(backend, Prf.HmacSha2_384)!.compute(key, data)),
+      'af45d2e376484031617f78d2b58a6b1b9c7ef464f5a01b47e42ec3736322445e8e2240ca5e69e2c78b3239ecfab21649',
+    )
+    t.equal(
+      toHex(createPrf(backend, Prf.HmacSha2_512)!.compute(key, data)),
+      '164b7a7bfcf819e2e395fbe73b56e0a387bd64222e831fd610270cd7ea2505549758bf75c05a994a6d034f65f8f0e6fdcaeab1a34d4a6b4b636e070a38bce737',
+    )
     const stream = prfPlus(prf, key, data, 80)
     const first = prf.compute(key, data, Uint8Array.of(1))
     const second = prf.compute(key, first, data, Uint8Array.of(2))
