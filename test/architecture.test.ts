@@ -22,7 +22,9 @@ const IMPURE =
   /\b(Date\.now|performance\.now|Math\.random|set(Timeout|Interval|Immediate)\(|queueMicrotask|process\.(nextTick|hrtime)|randomFillSync|console\.)/
 
 const lib = join(process.cwd(), 'lib')
-const files = readdirSync(lib, { recursive: true, encoding: 'utf8' }).filter(file => file.endsWith('.ts'))
+const files = readdirSync(lib, { recursive: true, encoding: 'utf8' }).filter(file =>
+  file.endsWith('.ts'),
+)
 const graph = new Map<string, string[]>()
 
 for (const file of files) {

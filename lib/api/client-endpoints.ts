@@ -26,7 +26,10 @@ export const clientEndpoint = ({ address, port, settings }: ClientContext): Endp
   const known = endpoints.get(key)
   if (known !== undefined) return known
   const security = parseSecurity(given)
-  const endpoint = new Endpoint({ tracer: makeTracer(settings.given.keyLog), watcher: watcherOf(given) })
+  const endpoint = new Endpoint({
+    tracer: makeTracer(settings.given.keyLog),
+    watcher: watcherOf(given),
+  })
   endpoints.set(key, endpoint)
   const forget = (): void => {
     if (endpoints.get(key) === endpoint) endpoints.delete(key)

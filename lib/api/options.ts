@@ -3,15 +3,30 @@ import type { BlockList } from 'node:net'
 import type { LookupFunction } from 'node:net'
 import { OptionError } from '../base/errors.ts'
 import type { KeyLogEntry } from '../base/trace.ts'
-import { CREDENTIAL_OPTIONS, parseCredentials, SHORT_PSK, type Credentials } from '../identity/credentials.ts'
-import { booleanOption, integerOption, parsePolicy, POLICY_OPTIONS, reader, type PeerPolicy } from '../policy/options.ts'
+import {
+  CREDENTIAL_OPTIONS,
+  parseCredentials,
+  SHORT_PSK,
+  type Credentials,
+} from '../identity/credentials.ts'
+import {
+  booleanOption,
+  integerOption,
+  parsePolicy,
+  POLICY_OPTIONS,
+  reader,
+  type PeerPolicy,
+} from '../policy/options.ts'
 
 type Psk = string | Uint8Array
 type OneOrMore = string | readonly string[]
 
 /** Options that a client and a server share; the README's table says what each means. */
 export interface IkeOptions {
-  psk?: Psk | Readonly<Record<string, Psk>> | ((identity: string, localIdentity: string) => Psk | undefined | Promise<Psk | undefined>)
+  psk?:
+    | Psk
+    | Readonly<Record<string, Psk>>
+    | ((identity: string, localIdentity: string) => Psk | undefined | Promise<Psk | undefined>)
   localId?: string
   remoteId?: string
   ike?: OneOrMore
@@ -109,20 +124,67 @@ export interface ConnectSettings {
 export const DEFAULT_IKE_PORT = 4500
 
 const SOCKET_OPTIONS = [
-  'host', 'port', 'gateway', 'ikePort', 'localAddress', 'localPort', 'family', 'hints', 'lookup',
-  'allowHalfOpen', 'noDelay', 'keepAlive', 'keepAliveInitialDelay', 'timeout', 'highWaterMark', 'signal',
-  'onread', 'blockList', 'autoSelectFamily', 'autoSelectFamilyAttemptTimeout', 'keyLog',
+  'host',
+  'port',
+  'gateway',
+  'ikePort',
+  'localAddress',
+  'localPort',
+  'family',
+  'hints',
+  'lookup',
+  'allowHalfOpen',
+  'noDelay',
+  'keepAlive',
+  'keepAliveInitialDelay',
+  'timeout',
+  'highWaterMark',
+  'signal',
+  'onread',
+  'blockList',
+  'autoSelectFamily',
+  'autoSelectFamilyAttemptTimeout',
+  'keyLog',
 ] as const
 
 const SERVER_OPTIONS = [
-  'ikePort', 'allowHalfOpen', 'pauseOnConnect', 'noDelay', 'keepAlive', 'keepAliveInitialDelay', 'highWaterMark', 'keyLog',
+  'ikePort',
+  'allowHalfOpen',
+  'pauseOnConnect',
+  'noDelay',
+  'keepAlive',
+  'keepAliveInitialDelay',
+  'highWaterMark',
+  'keyLog',
 ] as const
 
 /** http's agents and other libraries pass these along with the connection's options. */
 const FOREIGN_OPTIONS = new Set([
-  'agent', 'agentKey', 'auth', 'checkServerIdentity', 'createConnection', 'defaultPort', 'encoding', 'headers', 'hostname', 'href',
-  'insecureHTTPParser', 'joinDuplicateHeaders', 'maxHeaderSize', 'method', 'path', 'pathname', 'protocol',
-  'search', 'servername', 'setDefaultHeaders', 'setHost', 'socketPath', 'uniqueHeaders', '_agentKey', '_defaultAgent',
+  'agent',
+  'agentKey',
+  'auth',
+  'checkServerIdentity',
+  'createConnection',
+  'defaultPort',
+  'encoding',
+  'headers',
+  'hostname',
+  'href',
+  'insecureHTTPParser',
+  'joinDuplicateHeaders',
+  'maxHeaderSize',
+  'method',
+  'path',
+  'pathname',
+  'protocol',
+  'search',
+  'servername',
+  'setDefaultHeaders',
+  'setHost',
+  'socketPath',
+  'uniqueHeaders',
+  '_agentKey',
+  '_defaultAgent',
 ])
 
 const typed =
@@ -139,7 +201,9 @@ export const parsePort = (name: string, value: unknown): number => {
   const port = typeof value === 'string' && /^\s*\d+\s*$/.test(value) ? Number(value) : value
   if (typeof port === 'number' && Number.isInteger(port) && port >= 0 && port <= 65535) return port
   throw Object.assign(
-    new RangeError(`The option "${name}" must be a port from 0 to 65535. Received ${String(value)}.`),
+    new RangeError(
+      `The option "${name}" must be a port from 0 to 65535. Received ${String(value)}.`,
+    ),
     { code: 'ERR_SOCKET_BAD_PORT' },
   )
 }
@@ -147,7 +211,9 @@ export const parsePort = (name: string, value: unknown): number => {
 const ipAddress = (name: string, value: unknown): string => {
   const text = typed<string>('string')(name, value)
   if (/^[0-9a-f.:]+$/i.test(text)) return text
-  throw Object.assign(new TypeError(`Invalid IP address: ${text}`), { code: 'ERR_INVALID_IP_ADDRESS' })
+  throw Object.assign(new TypeError(`Invalid IP address: ${text}`), {
+    code: 'ERR_INVALID_IP_ADDRESS',
+  })
 }
 
 /** `complete`: it is to connect now, so what connecting needs must be there. */
@@ -158,10 +224,16 @@ export const parseConnect = (options: SecureSocketOptions, complete: boolean): C
   const given = ownOptions(options)
   const read = reader(given)
   if (complete && given['path'] !== undefined && given['port'] === undefined) {
-    throw new OptionError('path', given['path'], 'left out: there are no local (IPC) secure sockets')
+    throw new OptionError(
+      'path',
+      given['path'],
+      'left out: there are no local (IPC) secure sockets',
+    )
   }
   if (complete && given['port'] === undefined) {
-    throw Object.assign(new TypeError('The "options.port" argument must be specified'), { code: 'ERR_MISSING_ARGS' })
+    throw Object.assign(new TypeError('The "options.port" argument must be specified'), {
+      code: 'ERR_MISSING_ARGS',
+    })
   }
   read.refuseUnknown([...SOCKET_OPTIONS, ...POLICY_OPTIONS, ...CREDENTIAL_OPTIONS])
   if (complete || given['psk'] !== undefined) parseSecurity(given)
@@ -234,7 +306,13 @@ export const parseServer = (options: SecureServerOptions): ServerSettings => {
   const read = reader(given)
   read.refuseUnknown([...SERVER_OPTIONS, ...POLICY_OPTIONS, ...CREDENTIAL_OPTIONS])
   const connection: Record<string, unknown> = {}
-  for (const name of ['allowHalfOpen', 'noDelay', 'keepAlive', 'keepAliveInitialDelay', 'highWaterMark'] as const) {
+  for (const name of [
+    'allowHalfOpen',
+    'noDelay',
+    'keepAlive',
+    'keepAliveInitialDelay',
+    'highWaterMark',
+  ] as const) {
     if (given[name] !== undefined) connection[name] = given[name]
   }
   if (given['authorize'] !== undefined) typed('function')('authorize', given['authorize'])

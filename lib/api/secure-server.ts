@@ -6,7 +6,13 @@ import type { Connection, SessionHandle } from '../core/events.ts'
 import { formatIdentity } from '../identity/identity.ts'
 import { Endpoint, type ConnectionOwner } from '../node/endpoint.ts'
 import { channels, makeTracer } from './channels.ts'
-import { parseConnect, parsePort, parseServer, type SecureServerOptions, type ServerSettings } from './options.ts'
+import {
+  parseConnect,
+  parsePort,
+  parseServer,
+  type SecureServerOptions,
+  type ServerSettings,
+} from './options.ts'
 import { SecureSocket } from './secure-socket.ts'
 import { Session } from './session.ts'
 
@@ -45,7 +51,12 @@ export class SecureServer extends EventEmitter {
     this.#settings = parseServer(options)
     if (onConnection !== undefined) {
       if (typeof onConnection !== 'function') {
-        throw new OptionError('connectionListener', onConnection, 'of type function', 'ERR_INVALID_ARG_TYPE')
+        throw new OptionError(
+          'connectionListener',
+          onConnection,
+          'of type function',
+          'ERR_INVALID_ARG_TYPE',
+        )
       }
       this.on('connection', onConnection)
     }
@@ -65,9 +76,12 @@ export class SecureServer extends EventEmitter {
   listen(...args: unknown[]): this {
     const { options, listener } = normalizeListen(args)
     if (this.listening || this.#starting) {
-      throw Object.assign(new Error('Listen method has been called more than once without closing.'), {
-        code: 'ERR_SERVER_ALREADY_LISTEN',
-      })
+      throw Object.assign(
+        new Error('Listen method has been called more than once without closing.'),
+        {
+          code: 'ERR_SERVER_ALREADY_LISTEN',
+        },
+      )
     }
     const port = options.port === undefined ? 0 : parsePort('port', options.port)
     if (options.host !== undefined && typeof options.host !== 'string') {
@@ -88,7 +102,8 @@ export class SecureServer extends EventEmitter {
             port: path.remotePort,
           }),
         onSessionUp: session => this.emit('session', new Session(session, endpoint)),
-        onSessionDown: (session, error) => this.emit('sessionEnd', new Session(session, endpoint), error),
+        onSessionDown: (session, error) =>
+          this.emit('sessionEnd', new Session(session, endpoint), error),
         onQuestion: question => {
           if (question.kind === 'findSecret') {
             const { psk } = this.#given
@@ -110,7 +125,8 @@ export class SecureServer extends EventEmitter {
     }
     endpoint.bind(host, ikePort, options.ipv6Only ?? false, error => {
       this.#starting = false
-      if (error !== undefined) return this.#failed(listenError(error.code ?? 'EIO', host ?? '::', ikePort, error))
+      if (error !== undefined)
+        return this.#failed(listenError(error.code ?? 'EIO', host ?? '::', ikePort, error))
       this.#begin(port, options.backlog ?? DEFAULT_BACKLOG)
     })
     return this
@@ -119,7 +135,8 @@ export class SecureServer extends EventEmitter {
   #begin(wanted: number, backlog: number): void {
     const endpoint = this.#endpoint!
     const owner = {
-      onConnection: (connection: Connection, session: SessionHandle) => this.#accept(connection, session),
+      onConnection: (connection: Connection, session: SessionHandle) =>
+        this.#accept(connection, session),
     }
     for (let i = 0; i < PORTS && this.#stopListening === undefined; i++) {
       this.#port = wanted || FIRST_PORT + Math.floor(Math.random() * PORTS)
@@ -176,7 +193,9 @@ export class SecureServer extends EventEmitter {
   /** Accepts no more; 'close' comes when the last connection has ended and the SAs are deleted. */
   close(callback?: (error?: Error) => void): this {
     if (!this.listening && !this.#starting) {
-      const error = Object.assign(new Error('Server is not running.'), { code: 'ERR_SERVER_NOT_RUNNING' })
+      const error = Object.assign(new Error('Server is not running.'), {
+        code: 'ERR_SERVER_NOT_RUNNING',
+      })
       if (callback !== undefined) process.nextTick(() => callback(error))
       return this
     }
@@ -269,9 +288,16 @@ export class SecureServer extends EventEmitter {
   }
 }
 
-const listenError = (code: string, address: string, port: number, cause?: NodeJS.ErrnoException): Error =>
+const listenError = (
+  code: string,
+  address: string,
+  port: number,
+  cause?: NodeJS.ErrnoException,
+): Error =>
   Object.assign(
-    new Error(`listen ${code}${code === 'EADDRINUSE' ? ': address already in use' : ''} ${address}:${port}`),
+    new Error(
+      `listen ${code}${code === 'EADDRINUSE' ? ': address already in use' : ''} ${address}:${port}`,
+    ),
     { code, errno: cause?.errno, syscall: 'listen', address, port },
   )
 
@@ -283,7 +309,11 @@ const normalizeListen = (
   const [first, ...rest] = args
   if (typeof first === 'object' && first !== null) {
     if ('path' in first || 'fd' in first) {
-      throw new OptionError('options', first, 'with the property "port"; paths and descriptors cannot be protected')
+      throw new OptionError(
+        'options',
+        first,
+        'with the property "port"; paths and descriptors cannot be protected',
+      )
     }
     return { options: first, listener }
   }

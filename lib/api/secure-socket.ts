@@ -13,7 +13,12 @@ import type { ConnectionOwner, Endpoint } from '../node/endpoint.ts'
 import { IdleTimer } from '../node/idle-timer.ts'
 import { channels } from './channels.ts'
 import { clientEndpoint, type ClientContext } from './client-endpoints.ts'
-import { parseConnect, parsePort, type ConnectSettings, type SecureSocketOptions } from './options.ts'
+import {
+  parseConnect,
+  parsePort,
+  type ConnectSettings,
+  type SecureSocketOptions,
+} from './options.ts'
 import { Session } from './session.ts'
 
 type Callback = (error?: Error | null) => void
@@ -27,8 +32,11 @@ export interface Accepted {
   readonly settings: ConnectSettings
 }
 
-const nodeError = (code: string, message: string, Type: ErrorConstructor | TypeErrorConstructor = Error): Error =>
-  Object.assign(new Type(message), { code })
+const nodeError = (
+  code: string,
+  message: string,
+  Type: ErrorConstructor | TypeErrorConstructor = Error,
+): Error => Object.assign(new Type(message), { code })
 
 export class SecureSocket extends Duplex {
   /** Writable, since http puts its own server here. */
@@ -74,7 +82,9 @@ export class SecureSocket extends Duplex {
     this.#settings = settings
     if (settings.signal !== undefined) addAbortSignal(settings.signal, this)
     this.#noDelay = settings.noDelay
-    this.#keepAlive = settings.keepAlive ? { enable: true, initialDelay: settings.keepAliveInitialDelay } : undefined
+    this.#keepAlive = settings.keepAlive
+      ? { enable: true, initialDelay: settings.keepAliveInitialDelay }
+      : undefined
     this.#idle = new IdleTimer(() => this.#inScope(() => this.emit('timeout')))
     if (settings.timeout !== undefined) this.setTimeout(settings.timeout)
     if (accepted !== undefined) this.#accept(accepted)
@@ -93,7 +103,8 @@ export class SecureSocket extends Duplex {
     this.#session = new Session(accepted.session, accepted.endpoint)
     this.#hadConnection = true
     if (this.#noDelay) accepted.connection.setNoDelay(true)
-    if (this.#keepAlive !== undefined) accepted.connection.setKeepAlive(this.#keepAlive, accepted.endpoint.now())
+    if (this.#keepAlive !== undefined)
+      accepted.connection.setKeepAlive(this.#keepAlive, accepted.endpoint.now())
     this.#hold()
   }
 
@@ -142,7 +153,11 @@ export class SecureSocket extends Duplex {
       return
     }
     const lookup = settings.lookup ?? dnsLookup
-    const options = { family: settings.family ?? 0, hints: settings.hints ?? 0, all: false as const }
+    const options = {
+      family: settings.family ?? 0,
+      hints: settings.hints ?? 0,
+      all: false as const,
+    }
     const done = (error: Error | null, found: string | LookupAddress[], family?: number): void => {
       const first = Array.isArray(found) ? found[0] : undefined
       const address = first?.address ?? (found as string)
@@ -151,12 +166,18 @@ export class SecureSocket extends Duplex {
         this.emit('lookup', error, address, first?.family ?? family, host)
         if (error !== null) this.destroy(error)
         else if (isIP(address) === 0) {
-          this.destroy(nodeError('ERR_INVALID_IP_ADDRESS', `Invalid IP address: ${address}`, TypeError))
+          this.destroy(
+            nodeError('ERR_INVALID_IP_ADDRESS', `Invalid IP address: ${address}`, TypeError),
+          )
         } else then(address)
       })
     }
     try {
-      ;(lookup as (host: string, options: object, callback: typeof done) => void)(host, options, done)
+      ;(lookup as (host: string, options: object, callback: typeof done) => void)(
+        host,
+        options,
+        done,
+      )
     } catch (error) {
       process.nextTick(() => this.destroy(error as Error))
     }
@@ -177,7 +198,8 @@ export class SecureSocket extends Duplex {
       {
         remoteAddress: parseAddress(inner)!,
         remotePort: settings.port,
-        localAddress: settings.localAddress === undefined ? undefined : parseAddress(settings.localAddress),
+        localAddress:
+          settings.localAddress === undefined ? undefined : parseAddress(settings.localAddress),
         localPort: settings.localPort ?? 0,
         noDelay: this.#noDelay,
         keepAlive: this.#keepAlive,
@@ -254,7 +276,7 @@ export class SecureSocket extends Duplex {
     const { onread } = this.#settings
     if (onread === undefined) return this.push(chunk)
     let going = true
-    for (let at = 0; at < chunk.length; ) {
+    for (let at = 0; at < chunk.length;) {
       const target = typeof onread.buffer === 'function' ? onread.buffer() : onread.buffer
       const count = Math.min(target.length, chunk.length - at)
       target.set(chunk.subarray(at, at + count))
@@ -291,7 +313,12 @@ export class SecureSocket extends Duplex {
     if (this.#connection === undefined) {
       this.#pendingWrite = undefined
       const never = !this.#hadConnection && !this.destroyed
-      return callback(nodeError(never ? 'ERR_SOCKET_CLOSED' : 'EPIPE', never ? 'Socket is closed' : 'write EPIPE'))
+      return callback(
+        nodeError(
+          never ? 'ERR_SOCKET_CLOSED' : 'EPIPE',
+          never ? 'Socket is closed' : 'write EPIPE',
+        ),
+      )
     }
     this.#flush()
   }
@@ -352,7 +379,13 @@ export class SecureSocket extends Duplex {
     }
     const waiting = this.#pendingWrite?.callback
     this.#pendingWrite = undefined
-    waiting?.(error ?? nodeError(this.#hadConnection ? 'ECANCELED' : 'ERR_SOCKET_CLOSED_BEFORE_CONNECTION', 'Socket closed before the write was done'))
+    waiting?.(
+      error ??
+        nodeError(
+          this.#hadConnection ? 'ECANCELED' : 'ERR_SOCKET_CLOSED_BEFORE_CONNECTION',
+          'Socket closed before the write was done',
+        ),
+    )
     this.#pendingFinal = undefined
     this.#release()
     callback(error)
@@ -370,7 +403,8 @@ export class SecureSocket extends Duplex {
   resetAndDestroy(): this {
     this.#wantsReset = true
     if (this.connecting) return this
-    if (this.#connection === undefined) return this.destroy(nodeError('ERR_SOCKET_CLOSED', 'Socket is closed'))
+    if (this.#connection === undefined)
+      return this.destroy(nodeError('ERR_SOCKET_CLOSED', 'Socket is closed'))
     return this.destroy()
   }
 
@@ -383,7 +417,9 @@ export class SecureSocket extends Duplex {
     }
     if (!(milliseconds >= 0) || milliseconds === Infinity) {
       throw Object.assign(
-        new RangeError(`The value of "msecs" is out of range. It must be a non-negative finite number. Received ${milliseconds}`),
+        new RangeError(
+          `The value of "msecs" is out of range. It must be a non-negative finite number. Received ${milliseconds}`,
+        ),
         { code: 'ERR_OUT_OF_RANGE' },
       )
     }
@@ -407,9 +443,16 @@ export class SecureSocket extends Duplex {
   }
 
   /** Delays in milliseconds. Also `({ enable, initialDelay, interval, count })`. */
-  setKeepAlive(enable: boolean | KeepAlive = false, initialDelay = 0, interval?: number, count?: number): this {
+  setKeepAlive(
+    enable: boolean | KeepAlive = false,
+    initialDelay = 0,
+    interval?: number,
+    count?: number,
+  ): this {
     this.#keepAlive =
-      typeof enable === 'object' ? enable : { enable: Boolean(enable), initialDelay, interval, count }
+      typeof enable === 'object'
+        ? enable
+        : { enable: Boolean(enable), initialDelay, interval, count }
     const connection = this.#connection
     if (connection !== undefined) {
       connection.setKeepAlive(this.#keepAlive, this.#endpoint!.now())
@@ -431,7 +474,8 @@ export class SecureSocket extends Duplex {
   }
 
   #hold(): void {
-    if (this.#holdsRef || !this.#referenced || this.#endpoint === undefined || this.destroyed) return
+    if (this.#holdsRef || !this.#referenced || this.#endpoint === undefined || this.destroyed)
+      return
     this.#holdsRef = true
     this.#endpoint.ref()
   }
@@ -460,7 +504,9 @@ export class SecureSocket extends Duplex {
   }
 
   get bytesWritten(): number {
-    return this.#written + this.#pendingOctets + Math.max(0, this.writableLength - this.#pendingOctets)
+    return (
+      this.#written + this.#pendingOctets + Math.max(0, this.writableLength - this.#pendingOctets)
+    )
   }
 
   get bufferSize(): number {
@@ -498,7 +544,11 @@ export class SecureSocket extends Duplex {
   address(): { address: string; family: string; port: number } | Record<string, never> {
     const end = this.#end
     if (end === undefined) return {}
-    return { address: formatAddress(end.localAddress), family: familyOf(end.localAddress), port: end.localPort }
+    return {
+      address: formatAddress(end.localAddress),
+      family: familyOf(end.localAddress),
+      port: end.localPort,
+    }
   }
 
   /** The IKE SA this socket rides on, once there is one. Several sockets may share it. */
@@ -561,10 +611,19 @@ export const normalize = (
     throw new OptionError('path', first, 'left out: there are no local (IPC) secure sockets')
   }
   if (first === undefined || typeof first === 'function') {
-    throw nodeError('ERR_MISSING_ARGS', 'The "options" or "port" argument must be specified', TypeError)
+    throw nodeError(
+      'ERR_MISSING_ARGS',
+      'The "options" or "port" argument must be specified',
+      TypeError,
+    )
   }
   const third = args[2]
-  const more = typeof third === 'object' && third !== null ? third : typeof second === 'object' && second !== null ? second : {}
+  const more =
+    typeof third === 'object' && third !== null
+      ? third
+      : typeof second === 'object' && second !== null
+        ? second
+        : {}
   return {
     options: {
       ...more,

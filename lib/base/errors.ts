@@ -104,7 +104,9 @@ export const printable = (text: string, limit = 120): string => {
     const code = character.codePointAt(0)!
     if (character === "'" || character === '\\') quoted += `\\${character}`
     else if (code >= 0x20 && code < 0x7f) quoted += character
-    else quoted += code > 0xffff ? `\\u{${code.toString(16)}}` : `\\u${code.toString(16).padStart(4, '0')}`
+    else
+      quoted +=
+        code > 0xffff ? `\\u{${code.toString(16)}}` : `\\u${code.toString(16).padStart(4, '0')}`
   }
   return `'${quoted}'${text.length > limit ? '…' : ''}`
 }

@@ -14,7 +14,11 @@ export interface Path {
 
 export const samePath = (a: Path, b: Path): boolean =>
   a === b ||
-  (a.socket === b.socket && a.remotePort === b.remotePort && equal(a.remoteAddress, b.remoteAddress))
+  (a.socket === b.socket &&
+    a.remotePort === b.remotePort &&
+    equal(a.remoteAddress, b.remoteAddress))
 
 export const formatEndpoint = (address: Uint8Array, port: number): string =>
-  address.length === 16 ? `[${formatAddress(address)}]:${port}` : `${formatAddress(address)}:${port}`
+  address.length === 16
+    ? `[${formatAddress(address)}]:${port}`
+    : `${formatAddress(address)}:${port}`

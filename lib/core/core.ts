@@ -25,7 +25,14 @@ import { findNotify, invalidSpi, readU32 } from '../wire/notify.ts'
 import { isChainError, readChain } from '../wire/payload-chain.ts'
 import { ExchangeType, NotifyType } from '../wire/registry.ts'
 import { Admission } from './admission.ts'
-import type { Attempt, ConnectRequest, Connection, CoreCounters, CoreEvent, SessionHandle } from './events.ts'
+import type {
+  Attempt,
+  ConnectRequest,
+  Connection,
+  CoreCounters,
+  CoreEvent,
+  SessionHandle,
+} from './events.ts'
 import { Peer, type Child, type PeerHost } from './peer.ts'
 import { Schedule } from './schedule.ts'
 
@@ -62,7 +69,10 @@ export class Core {
   private readonly sad = new Sad<Child>()
   private readonly sas = new Map<string, { sa: IkeSa; peer: Peer }>()
   /** Half-open SAs of strangers by (SPIi, source), so that a repeated first request finds its SA. */
-  private readonly halfOpen = new Map<string, { sa: IkeSa; peer: Peer; path: Path; firstSeen: Millis }>()
+  private readonly halfOpen = new Map<
+    string,
+    { sa: IkeSa; peer: Peer; path: Path; firstSeen: Millis }
+  >()
   private readonly peers = new Set<Peer>()
   private readonly stacks = new Map<TcpStack, Peer>()
   /** Peers with something to send or tell, in the order they got it: each gets its turn. */
@@ -286,7 +296,11 @@ export class Core {
    */
   private handleHint(message: Uint8Array, header: IkeHeader, path: Path, now: Millis): void {
     const peer = this.clientPeer
-    if (header.exchange !== ExchangeType.Informational || peer === undefined || !samePath(path, peer.path)) {
+    if (
+      header.exchange !== ExchangeType.Informational ||
+      peer === undefined ||
+      !samePath(path, peer.path)
+    ) {
       return this.drop('ike.unknownSpi')
     }
     const spi = readInvalidSpi(message, header)
@@ -312,7 +326,8 @@ export class Core {
     if (!why.startsWith('NO_PROPOSAL_CHOSEN')) return this.drop(why)
     this.drop('ike.init.proposal')
     const error = new IpsecError('NO_PROPOSAL_CHOSEN', why)
-    if (this.events.length < MAX_REPLIES) this.events.push({ kind: 'refused', error, identity: undefined, path })
+    if (this.events.length < MAX_REPLIES)
+      this.events.push({ kind: 'refused', error, identity: undefined, path })
   }
 
   private reply(bytes: Uint8Array, path: Path): void {
@@ -432,7 +447,8 @@ export class Core {
     const facts = sa.peer
     for (const other of this.peers) {
       if (other === peer || facts === undefined || !other.isEstablished) continue
-      if (samePath(other.path, sa.path) && sameIdentity(other.peer.identity, facts.identity)) return other
+      if (samePath(other.path, sa.path) && sameIdentity(other.peer.identity, facts.identity))
+        return other
     }
     return peer
   }

@@ -18,7 +18,14 @@ import type { ChildRequest, IkeSaConfig, PeerFacts, Question } from '../ike/exch
 import { IkeSa, type IkeSaOutput } from '../ike/ike-sa.ts'
 import { drawLifetime } from '../policy/lifetime.ts'
 import type { PeerPolicy } from '../policy/options.ts'
-import { covers, EVERYTHING, formatSelector, hostSelector, singleHost, singlePort } from '../policy/traffic-selectors.ts'
+import {
+  covers,
+  EVERYTHING,
+  formatSelector,
+  hostSelector,
+  singleHost,
+  singlePort,
+} from '../policy/traffic-selectors.ts'
 import type { TcpConnection } from '../tcp/connection.ts'
 import type { Flow, TcpStack } from '../tcp/stack.ts'
 import { readIcmpError } from '../wire/icmp.ts'
@@ -249,7 +256,10 @@ export class Peer implements SessionHandle, Scheduled {
     if (this.facts !== undefined) return this.hint(now)
     const { remoteAddress, remotePort } = this.currentPath
     const address = formatAddress(remoteAddress)
-    this.abandon(socketError({ code: 'ECONNREFUSED', syscall: 'connect', address, port: remotePort }), now)
+    this.abandon(
+      socketError({ code: 'ECONNREFUSED', syscall: 'connect', address, port: remotePort }),
+      now,
+    )
   }
 
   get isIdle(): boolean {
@@ -265,7 +275,14 @@ export class Peer implements SessionHandle, Scheduled {
   }
 
   /** One ESP packet for a child of ours, at `bytes[from, to)`. */
-  handleEsp(child: Child, bytes: Uint8Array, from: number, to: number, path: Path, now: Millis): void {
+  handleEsp(
+    child: Child,
+    bytes: Uint8Array,
+    from: number,
+    to: number,
+    path: Path,
+    now: Millis,
+  ): void {
     const inbound = child.pair.inbound
     const drop = inbound.open(bytes, from, to)
     const sa = this.current
@@ -279,8 +296,25 @@ export class Peer implements SessionHandle, Scheduled {
     if (child.pair.lifetimeState() !== 'ok') this.expire(child, now)
     if (child.sa.mode === 'transport') {
       if (inbound.nextHeader !== IP_TCP) return this.host.drop('esp.nextHeader')
-      this.handleTcp(child, bytes, inbound.payloadFrom, inbound.payloadTo, child.remoteHost, child.localHost, false, now)
-    } else this.handleInnerIp(child, bytes, inbound.payloadFrom, inbound.payloadTo, inbound.nextHeader, now)
+      this.handleTcp(
+        child,
+        bytes,
+        inbound.payloadFrom,
+        inbound.payloadTo,
+        child.remoteHost,
+        child.localHost,
+        false,
+        now,
+      )
+    } else
+      this.handleInnerIp(
+        child,
+        bytes,
+        inbound.payloadFrom,
+        inbound.payloadTo,
+        inbound.nextHeader,
+        now,
+      )
   }
 
   /** RFC 4301 §5.2 step 4: what came out of an SA must be what the SA was negotiated for. */
@@ -315,14 +349,24 @@ export class Peer implements SessionHandle, Scheduled {
     nextHeader: number,
     now: Millis,
   ): void {
-    if (nextHeader !== IpProtocol.Ipv4 && nextHeader !== IpProtocol.Ipv6) return this.host.drop('esp.nextHeader')
+    if (nextHeader !== IpProtocol.Ipv4 && nextHeader !== IpProtocol.Ipv6)
+      return this.host.drop('esp.nextHeader')
     const ip = readIpHeader(bytes, from, to)
     if (ip === undefined || (ip.version === 4) !== (nextHeader === IpProtocol.Ipv4)) {
       return this.host.drop('ip.malformed')
     }
     if (ip.fragment) return this.host.drop('ip.fragment')
     if (ip.protocol === IP_TCP) {
-      this.handleTcp(child, bytes, ip.payloadFrom, ip.payloadTo, ip.source, ip.destination, true, now)
+      this.handleTcp(
+        child,
+        bytes,
+        ip.payloadFrom,
+        ip.payloadTo,
+        ip.source,
+        ip.destination,
+        true,
+        now,
+      )
     } else if (ip.protocol === IpProtocol.Icmp || ip.protocol === IpProtocol.Icmpv6) {
       this.handleIcmp(child, bytes, ip)
     } else this.host.drop('ip.protocol')
@@ -330,7 +374,8 @@ export class Peer implements SessionHandle, Scheduled {
 
   /** Errors of the inner path, authenticated by ESP: a gateway says that a packet went no further. */
   private handleIcmp(child: Child, bytes: Uint8Array, ip: IpHeader): void {
-    if (!covers(child.sa.localSelectors, ip.destination, 0, 0)) return this.host.drop('esp.selectors')
+    if (!covers(child.sa.localSelectors, ip.destination, 0, 0))
+      return this.host.drop('esp.selectors')
     const error = readIcmpError(bytes, ip.payloadFrom, ip.payloadTo, ip.version)
     if (error === undefined) return this.host.drop('icmp.ignored')
     if (error.kind === 'unreachable') this.tcp?.handleUnreachable(error, error.hard)
@@ -409,7 +454,8 @@ export class Peer implements SessionHandle, Scheduled {
         continue
       }
       let nextHeader: number = IP_TCP
-      if (child.sa.mode === 'tunnel') nextHeader = prependIpHeader(packet, flow.localAddress, flow.remoteAddress, IP_TCP)
+      if (child.sa.mode === 'tunnel')
+        nextHeader = prependIpHeader(packet, flow.localAddress, flow.remoteAddress, IP_TCP)
       if (!child.pair.outbound.seal(packet, nextHeader)) {
         this.host.drop('esp.exhausted')
         this.expire(child, now)
@@ -431,7 +477,7 @@ export class Peer implements SessionHandle, Scheduled {
 
   /** Carries everything that happened to where it belongs. Called after every input and command. */
   settle(now: Millis): void {
-    for (let busy = true; busy; ) {
+    for (let busy = true; busy;) {
       busy = false
       for (const sa of [...this.sas, ...this.ended]) {
         for (let output = sa.pollOutput(); output !== undefined; output = sa.pollOutput()) {
@@ -464,7 +510,12 @@ export class Peer implements SessionHandle, Scheduled {
           this.host.emit({ kind: 'connected', attempt: pending, connection, session: this })
           break
         case 'accepted':
-          this.host.emit({ kind: 'accepted', connection, port: connection.localPort, session: this })
+          this.host.emit({
+            kind: 'accepted',
+            connection,
+            port: connection.localPort,
+            session: this,
+          })
           break
         case 'closed': {
           const error =
@@ -595,12 +646,21 @@ export class Peer implements SessionHandle, Scheduled {
     this.advance(now)
   }
 
-  private logKeys(sa: ChildSa, keys: (IkeSaOutput & { kind: 'childInstalled' })['keys'], path: Path): void {
+  private logKeys(
+    sa: ChildSa,
+    keys: (IkeSaOutput & { kind: 'childInstalled' })['keys'],
+    path: Path,
+  ): void {
     const { keyLog } = this.host.tracer
     if (keyLog === undefined) return
     const local = formatAddress(path.localAddress)
     const remote = formatAddress(path.remoteAddress)
-    const log = (spi: number, source: string, destination: string, direction: typeof keys.inbound): void =>
+    const log = (
+      spi: number,
+      source: string,
+      destination: string,
+      direction: typeof keys.inbound,
+    ): void =>
       keyLog({
         kind: 'esp',
         source,
@@ -697,7 +757,10 @@ export class Peer implements SessionHandle, Scheduled {
       const flow = this.flowOf(pending)
       if (flow !== undefined) this.open(pending, flow, now)
       else if (pending.ticket === 0 && !this.awaitsFirstChild) {
-        pending.ticket = this.current!.createChild(this.childRequest(pending, this.facts!.isOurs), now)
+        pending.ticket = this.current!.createChild(
+          this.childRequest(pending, this.facts!.isOurs),
+          now,
+        )
       }
     }
   }
@@ -739,7 +802,8 @@ export class Peer implements SessionHandle, Scheduled {
     if (child.sa.mode === 'transport') return child.localHost
     const own = [...(this.facts?.virtualAddresses ?? []), this.path.localAddress]
     const usable = own.find(
-      address => address.length === remote.length && covers(child.sa.localSelectors, address, IP_TCP, 0),
+      address =>
+        address.length === remote.length && covers(child.sa.localSelectors, address, IP_TCP, 0),
     )
     if (usable !== undefined) return usable
     const selector = child.sa.localSelectors.find(({ start }) => start.length === remote.length)

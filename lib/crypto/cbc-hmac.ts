@@ -10,7 +10,11 @@ import type { Aead } from './aead.ts'
 import { computeHmac, type Backend } from './prf.ts'
 
 export interface HmacFacts {
-  readonly hash: typeof HashAlgorithm.Sha1 | typeof HashAlgorithm.Sha2_256 | typeof HashAlgorithm.Sha2_384 | typeof HashAlgorithm.Sha2_512
+  readonly hash:
+    | typeof HashAlgorithm.Sha1
+    | typeof HashAlgorithm.Sha2_256
+    | typeof HashAlgorithm.Sha2_384
+    | typeof HashAlgorithm.Sha2_512
   readonly keyLength: number
   readonly icvLength: number
 }
@@ -29,7 +33,12 @@ export class CbcHmac implements Aead {
   private encryptionKeyObject: KeyObject | undefined
   private integrityKey: Uint8Array
 
-  constructor(backend: Backend, hmac: HmacFacts, encryptionKey: Uint8Array, integrityKey: Uint8Array) {
+  constructor(
+    backend: Backend,
+    hmac: HmacFacts,
+    encryptionKey: Uint8Array,
+    integrityKey: Uint8Array,
+  ) {
     this.backend = backend
     this.hmac = hmac
     this.icvLength = hmac.icvLength
@@ -38,19 +47,33 @@ export class CbcHmac implements Aead {
     this.integrityKey = integrityKey.slice()
   }
 
-  seal(bytes: Uint8Array, from: number, to: number, aad: Uint8Array, esnHigh: Uint8Array = EMPTY): void {
+  seal(
+    bytes: Uint8Array,
+    from: number,
+    to: number,
+    aad: Uint8Array,
+    esnHigh: Uint8Array = EMPTY,
+  ): void {
     const iv = bytes.subarray(from - BLOCK, from)
     const plaintext = bytes.subarray(from, to)
     if (this.encryptionKeyObject === undefined) {
       bytes.set(cbc(this.encryptionKey, iv, { disablePadding: true }).encrypt(plaintext), from)
     } else {
-      const cipher = createCipheriv(this.algorithm, this.encryptionKeyObject, iv).setAutoPadding(false)
+      const cipher = createCipheriv(this.algorithm, this.encryptionKeyObject, iv).setAutoPadding(
+        false,
+      )
       bytes.set(cipher.update(plaintext), from)
     }
     bytes.set(this.icv(bytes, from, to, aad, esnHigh), to)
   }
 
-  open(bytes: Uint8Array, from: number, to: number, aad: Uint8Array, esnHigh: Uint8Array = EMPTY): boolean {
+  open(
+    bytes: Uint8Array,
+    from: number,
+    to: number,
+    aad: Uint8Array,
+    esnHigh: Uint8Array = EMPTY,
+  ): boolean {
     const expected = this.icv(bytes, from, to, aad, esnHigh)
     if (!equal(expected, bytes.subarray(to, to + this.icvLength))) return false
     if (to === from || (to - from) % BLOCK !== 0) return false
@@ -59,7 +82,11 @@ export class CbcHmac implements Aead {
     if (this.encryptionKeyObject === undefined) {
       bytes.set(cbc(this.encryptionKey, iv, { disablePadding: true }).decrypt(ciphertext), from)
     } else {
-      const decipher = createDecipheriv(this.algorithm, this.encryptionKeyObject, iv).setAutoPadding(false)
+      const decipher = createDecipheriv(
+        this.algorithm,
+        this.encryptionKeyObject,
+        iv,
+      ).setAutoPadding(false)
       bytes.set(decipher.update(ciphertext), from)
     }
     return true
@@ -69,7 +96,13 @@ export class CbcHmac implements Aead {
     return `aes-${this.encryptionKey.length * 8}-cbc`
   }
 
-  private icv(bytes: Uint8Array, from: number, to: number, aad: Uint8Array, esnHigh: Uint8Array): Uint8Array {
+  private icv(
+    bytes: Uint8Array,
+    from: number,
+    to: number,
+    aad: Uint8Array,
+    esnHigh: Uint8Array,
+  ): Uint8Array {
     const mac = computeHmac(this.backend, this.hmac.hash, this.integrityKey, [
       aad,
       bytes.subarray(from - BLOCK, to),

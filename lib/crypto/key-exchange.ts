@@ -94,7 +94,11 @@ const nobleMontgomery = (curve: Montgomery, privateKey: Uint8Array): KeyExchange
 
 const nodeMontgomery = (curve: Montgomery, privateKey: Uint8Array): KeyExchange => {
   const der = concat(curve.pkcs8, privateKey)
-  let key: KeyObject | undefined = createPrivateKey({ key: Buffer.from(der), format: 'der', type: 'pkcs8' })
+  let key: KeyObject | undefined = createPrivateKey({
+    key: Buffer.from(der),
+    format: 'der',
+    type: 'pkcs8',
+  })
   const spki = createPublicKey(key).export({ format: 'der', type: 'spki' })
   der.fill(0)
   privateKey.fill(0)

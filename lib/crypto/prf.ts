@@ -59,7 +59,11 @@ export const computeHmac = (
   return new Uint8Array(mac.digest())
 }
 
-export const computeHash = (backend: Backend, hash: HashId, ...data: readonly Uint8Array[]): Uint8Array => {
+export const computeHash = (
+  backend: Backend,
+  hash: HashId,
+  ...data: readonly Uint8Array[]
+): Uint8Array => {
   const { name, noble } = HASHES[hash]
   if (backend === 'noble') {
     const state = noble.create()
@@ -72,7 +76,12 @@ export const computeHash = (backend: Backend, hash: HashId, ...data: readonly Ui
 }
 
 /** RFC 7296 §2.13: T1 | T2 | …, each over the one before, the seed and a counter of one octet. */
-export const prfPlus = (prf: Prf, key: Uint8Array, seed: Uint8Array, length: number): Uint8Array => {
+export const prfPlus = (
+  prf: Prf,
+  key: Uint8Array,
+  seed: Uint8Array,
+  length: number,
+): Uint8Array => {
   if (length > 255 * prf.length) throw new RangeError('prf+ gives no more than 255 blocks')
   const output = new Uint8Array(length)
   let block: Uint8Array = new Uint8Array(0)

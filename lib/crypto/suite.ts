@@ -36,7 +36,9 @@ export const supportsCipher = ({ encr, keyLength, integ }: CipherChoice): boolea
 
 export const keyLengths = ({ encr, keyLength, integ }: CipherChoice): KeyLengths => ({
   encryption:
-    encr === Encr.Chacha20Poly1305 ? 32 + SALT : keyLength / 8 + (encr === Encr.AesGcm16 ? SALT : 0),
+    encr === Encr.Chacha20Poly1305
+      ? 32 + SALT
+      : keyLength / 8 + (encr === Encr.AesGcm16 ? SALT : 0),
   integrity: HMACS[integ]?.keyLength ?? 0,
 })
 

@@ -47,8 +47,12 @@ export class ReplayWindow {
     const ahead = this.distance(high, low)
     const newest = ahead > 0
     if (newest) {
-      const steps = Math.min(Math.floor(low / WORD_BITS) - Math.floor(this.topLow / WORD_BITS) +
-        (high - this.topHigh) * (0x1_0000_0000 / WORD_BITS), this.words.length)
+      const steps = Math.min(
+        Math.floor(low / WORD_BITS) -
+          Math.floor(this.topLow / WORD_BITS) +
+          (high - this.topHigh) * (0x1_0000_0000 / WORD_BITS),
+        this.words.length,
+      )
       const top = Math.floor(this.topLow / WORD_BITS)
       for (let i = 1; i <= steps; i++) this.words[(top + i) & (this.words.length - 1)] = 0
       this.topHigh = high

@@ -60,6 +60,7 @@ export const parseKey = (name: string, given: unknown): Secret => {
   if (typeof given === 'string' && given !== '') return new Secret(utf8(given))
   if (given instanceof Uint8Array && given.length > 0) return new Secret(given)
   // The error must not print a key.
-  const kind = given instanceof Uint8Array ? new Uint8Array(0) : typeof given === 'string' ? '' : given
+  const kind =
+    given instanceof Uint8Array ? new Uint8Array(0) : typeof given === 'string' ? '' : given
   throw new OptionError(name, kind, 'a non-empty string or Uint8Array')
 }

@@ -25,13 +25,18 @@ const TYPES: Readonly<Record<string, readonly number[]>> = {
 
 const der = (tag: number, content: Uint8Array): Uint8Array => {
   const { length } = content
-  const head = length < 0x80 ? [length] : length < 0x100 ? [0x81, length] : [0x82, length >>> 8, length & 0xff]
+  const head =
+    length < 0x80 ? [length] : length < 0x100 ? [0x81, length] : [0x82, length >>> 8, length & 0xff]
   return concat(Uint8Array.of(tag, ...head), content)
 }
 
 /** Country codes are PrintableString, e-mail addresses and domain components IA5String. */
 const stringTag = (type: string): number =>
-  type === 'C' || type === 'SERIALNUMBER' ? PRINTABLE_STRING : /^(E|EMAILADDRESS|DC)$/.test(type) ? IA5_STRING : UTF8_STRING
+  type === 'C' || type === 'SERIALNUMBER'
+    ? PRINTABLE_STRING
+    : /^(E|EMAILADDRESS|DC)$/.test(type)
+      ? IA5_STRING
+      : UTF8_STRING
 
 /** Reads `C=CH, O=Example, CN=host`, in the order of the encoding; undefined when it is no such text. */
 export const encodeDistinguishedName = (text: string): Uint8Array | undefined => {
@@ -42,7 +47,10 @@ export const encodeDistinguishedName = (text: string): Uint8Array | undefined =>
     const value = part.slice(at + 1).trim()
     const oid = TYPES[type]
     if (at < 1 || oid === undefined || value === '') return undefined
-    const attribute = concat(der(OBJECT_IDENTIFIER, Uint8Array.from(oid)), der(stringTag(type), utf8(value)))
+    const attribute = concat(
+      der(OBJECT_IDENTIFIER, Uint8Array.from(oid)),
+      der(stringTag(type), utf8(value)),
+    )
     names.push(der(SET, der(SEQUENCE, attribute)))
   }
   return names.length === 0 ? undefined : der(SEQUENCE, concat(...names))

@@ -30,9 +30,14 @@ const PREFIXES: Readonly<Record<string, number>> = {
  */
 export const parseIdentity = (option: string, given: unknown): Identity => {
   if (typeof given !== 'string' || given === '') {
-    throw new OptionError(option, given, 'an identity: a name, an e-mail address, an IP address or keyid:…')
+    throw new OptionError(
+      option,
+      given,
+      'an identity: a name, an e-mail address, an IP address or keyid:…',
+    )
   }
-  if (given.startsWith('@#')) return { type: IdType.KeyId, data: hex(option, given, given.slice(2)) }
+  if (given.startsWith('@#'))
+    return { type: IdType.KeyId, data: hex(option, given, given.slice(2)) }
   const colon = given.indexOf(':')
   const type = colon > 0 ? PREFIXES[given.slice(0, colon).toLowerCase()] : undefined
   const text = type === undefined ? given : given.slice(colon + 1)
@@ -48,13 +53,22 @@ export const parseIdentity = (option: string, given: unknown): Identity => {
   }
   if (type !== undefined) return { type, data: utf8(text) }
   if (address !== undefined) return addressIdentity(address)
-  return { type: text.includes('@') ? IdType.Rfc822 : IdType.Fqdn, data: utf8(text.replace(/^@/, '')) }
+  return {
+    type: text.includes('@') ? IdType.Rfc822 : IdType.Fqdn,
+    data: utf8(text.replace(/^@/, '')),
+  }
 }
 
 const distinguishedName = (option: string, given: string, text: string): Identity => {
-  const data = text.startsWith('#') ? hex(option, given, text.slice(1)) : encodeDistinguishedName(text)
+  const data = text.startsWith('#')
+    ? hex(option, given, text.slice(1))
+    : encodeDistinguishedName(text)
   if (data === undefined) {
-    throw new OptionError(option, given, 'a distinguished name of C, ST, L, O, OU, CN, SN, serialNumber, E or DC')
+    throw new OptionError(
+      option,
+      given,
+      'a distinguished name of C, ST, L, O, OU, CN, SN, serialNumber, E or DC',
+    )
   }
   return { type: IdType.DerDn, data }
 }
@@ -72,7 +86,8 @@ export const addressIdentity = (address: Uint8Array): Identity => ({
   data: address,
 })
 
-export const sameIdentity = (a: Identity, b: Identity): boolean => a.type === b.type && equal(a.data, b.data)
+export const sameIdentity = (a: Identity, b: Identity): boolean =>
+  a.type === b.type && equal(a.data, b.data)
 
 /** Names are compared without regard to case (RFC 7296 §3.5: "no terminators", RFC 4343). */
 const isName = (type: number): boolean => type === IdType.Fqdn || type === IdType.Rfc822
@@ -84,7 +99,10 @@ export const identityText = ({ type, data }: Identity): string => {
 }
 
 /** Identities that are octets print as hexadecimal digits. */
-const OCTET_PREFIX: Readonly<Record<number, string>> = { [IdType.DerDn]: 'dn:#', [IdType.DerGn]: 'gn:#' }
+const OCTET_PREFIX: Readonly<Record<number, string>> = {
+  [IdType.DerDn]: 'dn:#',
+  [IdType.DerGn]: 'gn:#',
+}
 
 /** For logs and errors: escaped and bounded, since a peer chose it. */
 export const formatIdentity = (identity: Identity): string => {
@@ -92,7 +110,9 @@ export const formatIdentity = (identity: Identity): string => {
   const text = identityText(identity)
   if (type === IdType.Ipv4 || type === IdType.Ipv6) return text || 'malformed address'
   const quoted = printable(text)
-  return isName(type) ? quoted.slice(1, quoted.lastIndexOf("'")) : `${OCTET_PREFIX[type] ?? 'keyid:'}${text.slice(0, 120)}`
+  return isName(type)
+    ? quoted.slice(1, quoted.lastIndexOf("'"))
+    : `${OCTET_PREFIX[type] ?? 'keyid:'}${text.slice(0, 120)}`
 }
 
 /** Whether `identity` is what `pattern` asks for; '*' in a name stands for any text within it. */

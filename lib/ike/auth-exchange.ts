@@ -4,19 +4,51 @@
  */
 import { EMPTY } from '../base/bytes.ts'
 import type { Millis } from '../base/environment.ts'
-import { AuthenticationError, PeerMisbehavedError, PeerRefusedError, type IpsecError } from '../base/errors.ts'
+import {
+  AuthenticationError,
+  PeerMisbehavedError,
+  PeerRefusedError,
+  type IpsecError,
+} from '../base/errors.ts'
 import type { Path } from '../base/path.ts'
 import type { Secret } from '../base/secret.ts'
 import { checkSharedKeyAuth, sharedKeyAuth, signedOctets } from '../identity/auth.ts'
 import { parseKey } from '../identity/credentials.ts'
-import { addressIdentity, formatIdentity, identityMatches, type Identity } from '../identity/identity.ts'
+import {
+  addressIdentity,
+  formatIdentity,
+  identityMatches,
+  type Identity,
+} from '../identity/identity.ts'
 import { EVERYTHING, hostSelector } from '../policy/traffic-selectors.ts'
 import { find, hasExcess } from '../wire/message.ts'
 import { findErrorNotify, findNotify, notify } from '../wire/notify.ts'
 import type { ConfigurationAttribute, Payload } from '../wire/payloads.ts'
-import { AuthMethod, CpAttribute, CpType, ExchangeType, notifyName, NotifyType } from '../wire/registry.ts'
-import { acceptOffer, directChildKeys, discardOffer, makeOffer, offerPayloads, settleOffer, type ChildOffer } from './create-child.ts'
-import type { Built, ChildRequest, Exchange, ExchangeContext, PeerFacts, Question } from './exchange.ts'
+import {
+  AuthMethod,
+  CpAttribute,
+  CpType,
+  ExchangeType,
+  notifyName,
+  NotifyType,
+} from '../wire/registry.ts'
+import {
+  acceptOffer,
+  directChildKeys,
+  discardOffer,
+  makeOffer,
+  offerPayloads,
+  settleOffer,
+  type ChildOffer,
+} from './create-child.ts'
+import type {
+  Built,
+  ChildRequest,
+  Exchange,
+  ExchangeContext,
+  PeerFacts,
+  Question,
+} from './exchange.ts'
 import { DeleteIke } from './informational.ts'
 import type { Handshake } from './sa-init.ts'
 
@@ -65,7 +97,11 @@ const ownIdentity = (sa: AuthContext): Identity =>
   sa.config.credentials.localIdentity ??
   addressIdentity(sa.path.localAddress.length > 0 ? sa.path.localAddress : new Uint8Array(4))
 
-const idPayload = (kind: 'idi' | 'idr', { type, data }: Identity): Payload => ({ kind, idType: type, data })
+const idPayload = (kind: 'idi' | 'idr', { type, data }: Identity): Payload => ({
+  kind,
+  idType: type,
+  data,
+})
 
 const factsOf = (
   sa: AuthContext,
@@ -167,8 +203,10 @@ export class Authenticate implements Exchange {
     }
     const proof = sharedKeyAuth(sa.suite.prf, key, octetsOf(sa, true, local))
     const initialContact =
-      (policy.initialContact ?? credentials.localIdentity !== undefined) && sa.config.isFirstContact()
-    const request = policy.childless === 'force' && sa.handshake.childless ? undefined : this.request
+      (policy.initialContact ?? credentials.localIdentity !== undefined) &&
+      sa.config.isFirstContact()
+    const request =
+      policy.childless === 'force' && sa.handshake.childless ? undefined : this.request
     this.offer = request && makeOffer(sa, request, undefined)
     return [
       idPayload('idi', local),
@@ -230,7 +268,10 @@ export class Authenticate implements Exchange {
       refusal?.type === NotifyType.AuthenticationFailed
         ? new AuthenticationError('The peer refused our authentication')
         : name === undefined
-          ? new PeerMisbehavedError('ERR_IKE_AUTH_ANSWER', "The peer's answer lacks identity or AUTH")
+          ? new PeerMisbehavedError(
+              'ERR_IKE_AUTH_ANSWER',
+              "The peer's answer lacks identity or AUTH",
+            )
           : new PeerRefusedError(name, `The peer refused IKE_AUTH: ${name}`)
     sa.finish(error, false, now)
   }
@@ -345,11 +386,17 @@ const checkInitiator = (
   }
   if (auth === undefined) return 'it sent no AUTH payload'
   if (auth.method !== AuthMethod.SharedKey) return 'it does not use a pre-shared key'
-  if (secret === undefined) return `there is no pre-shared key for it (we are ${formatIdentity(local)})`
+  if (secret === undefined)
+    return `there is no pre-shared key for it (we are ${formatIdentity(local)})`
   return proven ? undefined : 'it does not know the pre-shared key'
 }
 
-const failed = (sa: AuthContext, remote: Identity, why: string, now: Millis): readonly Payload[] => {
+const failed = (
+  sa: AuthContext,
+  remote: Identity,
+  why: string,
+  now: Millis,
+): readonly Payload[] => {
   const identity = formatIdentity(remote)
   const error = new AuthenticationError(`Peer ${identity} could not be authenticated: ${why}`)
   sa.output({ kind: 'authenticationFailed', identity, path: sa.path, error })
@@ -358,7 +405,11 @@ const failed = (sa: AuthContext, remote: Identity, why: string, now: Millis): re
 }
 
 const endWith = (sa: AuthContext, type: number, now: Millis): readonly Payload[] => {
-  sa.finish(new PeerMisbehavedError(notifyName(type), 'The peer sent an IKE_AUTH that cannot be read'), true, now)
+  sa.finish(
+    new PeerMisbehavedError(notifyName(type), 'The peer sent an IKE_AUTH that cannot be read'),
+    true,
+    now,
+  )
   return [notify(type)]
 }
 
@@ -421,7 +472,10 @@ const assignAddresses = (
   if (cp?.type !== CpType.Request || sa.config.assignAddress === undefined) return []
   const asked = (type: number): boolean => cp.attributes.some(attribute => attribute.type === type)
   const addresses: Uint8Array[] = []
-  for (const [type, family] of [[CpAttribute.InternalIp4Address, 4], [CpAttribute.InternalIp6Address, 6]] as const) {
+  for (const [type, family] of [
+    [CpAttribute.InternalIp4Address, 4],
+    [CpAttribute.InternalIp6Address, 6],
+  ] as const) {
     const address = asked(type) ? sa.config.assignAddress(remote, family) : undefined
     if (address !== undefined) addresses.push(address)
   }
@@ -437,4 +491,3 @@ const configurationReply = (assigned: readonly Uint8Array[]): readonly Payload[]
   )
   return [{ kind: 'cp', type: CpType.Reply, attributes }]
 }
-

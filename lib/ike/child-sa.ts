@@ -62,6 +62,8 @@ export class ChildSa implements ChildFacts {
 
   /** Its end is settled and only the Delete is outstanding. */
   get isClosing(): boolean {
-    return this.state === 'deleting' || (this.state === 'replaced' && this.rekeying.own !== undefined)
+    return (
+      this.state === 'deleting' || (this.state === 'replaced' && this.rekeying.own !== undefined)
+    )
   }
 }

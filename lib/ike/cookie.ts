@@ -30,7 +30,13 @@ export class CookieJar {
     return this.compute(this.secret, this.version, nonce, spiI, path)
   }
 
-  accepts(cookie: Uint8Array, nonce: Uint8Array, spiI: Uint8Array, path: Path, now: Millis): boolean {
+  accepts(
+    cookie: Uint8Array,
+    nonce: Uint8Array,
+    spiI: Uint8Array,
+    path: Path,
+    now: Millis,
+  ): boolean {
     this.rotate(now)
     const age = (this.version - (cookie[0] ?? 0)) & 0xff
     if (age > 1) return false

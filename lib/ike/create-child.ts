@@ -18,12 +18,7 @@ import {
   withoutKe,
   withSpi,
 } from '../policy/proposal.ts'
-import {
-  formatSelector,
-  isNarrowing,
-  narrow,
-  singleHost,
-} from '../policy/traffic-selectors.ts'
+import { formatSelector, isNarrowing, narrow, singleHost } from '../policy/traffic-selectors.ts'
 import { find } from '../wire/message.ts'
 import { findErrorNotify, findNotify, notify, readU16List, u16Data } from '../wire/notify.ts'
 import type { NotifyPayload, Payload } from '../wire/payloads.ts'
@@ -153,7 +148,10 @@ export const settleOffer = (offer: ChildOffer, payloads: readonly Payload[]): Se
   const misbehaved = (what: string): Settled => ({
     kind: 'refused',
     notify: 0,
-    error: new PeerMisbehavedError('ERR_IKE_CHILD_ANSWER', `The peer's answer for a Child SA ${what}`),
+    error: new PeerMisbehavedError(
+      'ERR_IKE_CHILD_ANSWER',
+      `The peer's answer for a Child SA ${what}`,
+    ),
   })
   const sa = find(payloads, 'sa')
   if (sa === undefined) {
@@ -189,7 +187,9 @@ export const settleOffer = (offer: ChildOffer, payloads: readonly Payload[]): Se
     tsi.selectors,
     tsr.selectors,
   )
-  return supportsCipher(facts.cipher) ? { kind: 'agreed', facts } : misbehaved('names no cipher of ours')
+  return supportsCipher(facts.cipher)
+    ? { kind: 'agreed', facts }
+    : misbehaved('names no cipher of ours')
 }
 
 const childRefused = (offer: ChildOffer, { type }: NotifyPayload): IpsecError =>
@@ -252,7 +252,8 @@ export const acceptOffer = (
     )
   }
   const { proposal } = choice
-  if (proposal.spi.length !== 4) return refuse(NotifyType.InvalidSyntax, 'the SPI has not four octets')
+  if (proposal.spi.length !== 4)
+    return refuse(NotifyType.InvalidSyntax, 'the SPI has not four octets')
 
   const asksTransport = findNotify(payloads, NotifyType.UseTransportMode) !== undefined
   const transport =
@@ -326,7 +327,9 @@ export const answerKeyExchange = (
   sa: ExchangeContext,
   payloads: readonly Payload[],
   group: number,
-): { kind: 'ok'; exchange: KeyExchange | undefined; shared: Uint8Array | undefined } | { kind: 'refused'; notify: NotifyPayload } => {
+):
+  | { kind: 'ok'; exchange: KeyExchange | undefined; shared: Uint8Array | undefined }
+  | { kind: 'refused'; notify: NotifyPayload } => {
   if (group === 0) return { kind: 'ok', exchange: undefined, shared: undefined }
   const theirs = find(payloads, 'ke')
   if (theirs === undefined || theirs.group !== group) {
@@ -366,7 +369,11 @@ export class CreateChild implements Exchange {
   build(sa: ExchangeContext): Payload[] | undefined {
     if (sa.state !== 'established') return undefined
     const { pfs } = sa.config.policy
-    this.offer = makeOffer(sa, this.request, pfs ? (this.groups.at(-1) ?? sa.suite.group) : undefined)
+    this.offer = makeOffer(
+      sa,
+      this.request,
+      pfs ? (this.groups.at(-1) ?? sa.suite.group) : undefined,
+    )
     return [...offerPayloads(this.offer), ...keyPayloads(this.offer)]
   }
 
@@ -384,7 +391,10 @@ export class CreateChild implements Exchange {
       const error =
         settled.kind === 'refused'
           ? settled.error
-          : new PeerMisbehavedError('ERR_IKE_CHILD_ANSWER', "The peer's key exchange cannot be used")
+          : new PeerMisbehavedError(
+              'ERR_IKE_CHILD_ANSWER',
+              "The peer's key exchange cannot be used",
+            )
       if (settled.kind === 'refused' && settled.notify === NotifyType.TemporaryFailure) {
         return sa.enqueueLater(new CreateChild(this.request, this.ticket), now)
       }

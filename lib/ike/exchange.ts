@@ -25,7 +25,8 @@ export interface IkeSaConfig {
   allocateSpi(): number
   releaseSpi(spi: number): void
   /** An address for a peer that asks for one; undefined: there is none. */
-  readonly assignAddress?: ((identity: Identity, family: 4 | 6) => Uint8Array | undefined) | undefined
+  readonly assignAddress?:
+    ((identity: Identity, family: 4 | 6) => Uint8Array | undefined) | undefined
   readonly releaseAddress?: ((address: Uint8Array) => void) | undefined
   /** This is the first SA with that peer (INITIAL_CONTACT). */
   isFirstContact(): boolean
@@ -163,7 +164,11 @@ export interface ExchangeContext {
   install(
     facts: ChildFacts,
     keys: ChildKeys,
-    options: { outboundReady: boolean; replaces?: ChildSa | undefined; ticket?: number | undefined },
+    options: {
+      outboundReady: boolean
+      replaces?: ChildSa | undefined
+      ticket?: number | undefined
+    },
     now: Millis,
   ): ChildSa
   remove(child: ChildSa, now: Millis): void

@@ -24,7 +24,20 @@ import { ChildSa, type ChildFacts } from './child-sa.ts'
 import type { Rekeying } from './collision.ts'
 import type { CookieJar } from './cookie.ts'
 import { CreateChild, type AcceptOptions } from './create-child.ts'
-import type { ChildKeys, ChildRequest, Exchange, ExchangeContext, IkeOutput, IkeSaConfig, IkeSaState, IkeSuite, PeerFacts, Question, Successor, SuccessorFacts } from './exchange.ts'
+import type {
+  ChildKeys,
+  ChildRequest,
+  Exchange,
+  ExchangeContext,
+  IkeOutput,
+  IkeSaConfig,
+  IkeSaState,
+  IkeSuite,
+  PeerFacts,
+  Question,
+  Successor,
+  SuccessorFacts,
+} from './exchange.ts'
 import { Reassembly } from './fragmentation.ts'
 import { DeleteChild, DeleteIke, Liveness, respondInformational } from './informational.ts'
 import { MessageWindow } from './message-window.ts'
@@ -33,7 +46,15 @@ import { RekeyChild } from './rekey-child.ts'
 import { RekeyIke } from './rekey-ike.ts'
 import { respondSaInit, SaInit, type Handshake } from './sa-init.ts'
 
-const Timer = { HalfOpen: 0, Soft: 1, Hard: 2, Liveness: 3, Orphan: 4, Forget: 5, Reauth: 6 } as const
+const Timer = {
+  HalfOpen: 0,
+  Soft: 1,
+  Hard: 2,
+  Liveness: 3,
+  Orphan: 4,
+  Forget: 5,
+  Reauth: 6,
+} as const
 
 /** Ours: how long a replaced inbound SA still receives what was under way (rule E7). */
 const LINGER: Millis = 5_000
@@ -133,7 +154,15 @@ export class IkeSa implements AuthContext, Successor {
   ): { sa: IkeSa } | { reply: Uint8Array; why: string } | { drop: string } {
     const header = readIkeHeader(request)
     if (header === undefined) return { drop: 'ike.malformed' }
-    const answer = respondSaInit(config.policy, config.environment, request, header, path, cookies, now)
+    const answer = respondSaInit(
+      config.policy,
+      config.environment,
+      request,
+      header,
+      path,
+      cookies,
+      now,
+    )
     if (answer.kind === 'drop') return { drop: answer.why }
     if (answer.kind === 'reply') return { reply: answer.message, why: answer.why }
     const { handshake } = answer
@@ -157,10 +186,29 @@ export class IkeSa implements AuthContext, Successor {
     this.state = 'auth'
   }
 
-  private protect(suite: IkeSuite, skeyseed: Uint8Array, nonceI: Uint8Array, nonceR: Uint8Array): void {
+  private protect(
+    suite: IkeSuite,
+    skeyseed: Uint8Array,
+    nonceI: Uint8Array,
+    nonceR: Uint8Array,
+  ): void {
     const { environment, policy, tracer } = this.config
-    const keys = deriveIkeKeys(suite.prf, skeyseed, nonceI, nonceR, this.spiI, this.spiR, keyLengths(suite.cipher))
-    this.protection = new Protection(environment, policy.backend, suite.cipher, keys, this.originalInitiator)
+    const keys = deriveIkeKeys(
+      suite.prf,
+      skeyseed,
+      nonceI,
+      nonceR,
+      this.spiI,
+      this.spiR,
+      keyLengths(suite.cipher),
+    )
+    this.protection = new Protection(
+      environment,
+      policy.backend,
+      suite.cipher,
+      keys,
+      this.originalInitiator,
+    )
     tracer.keyLog?.({
       kind: 'ike',
       spiI: this.spiI,
@@ -229,9 +277,13 @@ export class IkeSa implements AuthContext, Successor {
     this.outputs.push(output as IkeSaOutput)
   }
 
-  trace(name: string, facts: Readonly<Record<string, string | number | boolean | undefined>>): void {
+  trace(
+    name: string,
+    facts: Readonly<Record<string, string | number | boolean | undefined>>,
+  ): void {
     const { tracer } = this.config
-    if (tracer.enabled) tracer.emit({ name, at: this.heardAt, facts: { spi: this.ownSpi, ...facts } })
+    if (tracer.enabled)
+      tracer.emit({ name, at: this.heardAt, facts: { spi: this.ownSpi, ...facts } })
   }
 
   // --- commands ---
@@ -268,7 +320,8 @@ export class IkeSa implements AuthContext, Successor {
 
   close(now: Millis): void {
     if (this.state === 'init' || this.state === 'auth') return this.finish(undefined, false, now)
-    if (this.state === 'established' || this.state === 'provisional') this.enqueue(new DeleteIke(), now)
+    if (this.state === 'established' || this.state === 'provisional')
+      this.enqueue(new DeleteIke(), now)
   }
 
   /** Ends it without a word to the peer. */
@@ -346,7 +399,10 @@ export class IkeSa implements AuthContext, Successor {
       this.current = undefined
       return
     }
-    this.trace('ike.request.sent', { exchange: nameOf(ExchangeType, exchange.type), id: this.window.ownId })
+    this.trace('ike.request.sent', {
+      exchange: nameOf(ExchangeType, exchange.type),
+      id: this.window.ownId,
+    })
     this.window.request(this.sealed(exchange.type, this.window.ownId, false, payloads), now)
   }
 
@@ -355,7 +411,12 @@ export class IkeSa implements AuthContext, Successor {
     this.startNext(now)
   }
 
-  private sealed(exchange: number, messageId: number, response: boolean, payloads: readonly Payload[]): Uint8Array[] {
+  private sealed(
+    exchange: number,
+    messageId: number,
+    response: boolean,
+    payloads: readonly Payload[],
+  ): Uint8Array[] {
     const facts: HeaderFacts = {
       spiI: this.spiI,
       spiR: this.responderSpi,
@@ -374,7 +435,8 @@ export class IkeSa implements AuthContext, Successor {
     const header = readIkeHeader(message)
     if (header === undefined || header.majorVersion !== 2) return
     if (header.originalInitiator === this.originalInitiator) return
-    if (header.exchange === ExchangeType.IkeSaInit) return this.handleInit(message, header, path, now)
+    if (header.exchange === ExchangeType.IkeSaInit)
+      return this.handleInit(message, header, path, now)
     // Before the keys exist nothing else can be genuine.
     if (this.protection === undefined || toHex(header.spiR) !== toHex(this.responderSpi)) return
     const layout = findEncrypted(message, header)
@@ -402,11 +464,18 @@ export class IkeSa implements AuthContext, Successor {
       })
     }
     if (whole === undefined) return
-    this.handleAuthentic(header, readChain(whole.plaintext, 0, whole.plaintext.length, whole.firstInner), path, now)
+    this.handleAuthentic(
+      header,
+      readChain(whole.plaintext, 0, whole.plaintext.length, whole.firstInner),
+      path,
+      now,
+    )
   }
 
   private isExpected(header: IkeHeader): boolean {
-    return header.response ? this.window.isAwaited(header.messageId) : this.window.isNext(header.messageId)
+    return header.response
+      ? this.window.isAwaited(header.messageId)
+      : this.window.isNext(header.messageId)
   }
 
   private repeatAnswer(header: IkeHeader, path: Path): void {
@@ -414,7 +483,12 @@ export class IkeSa implements AuthContext, Successor {
   }
 
   /** Its ICV has verified: from here on the message may change things. */
-  private handleAuthentic(header: IkeHeader, payloads: Payload[] | ChainError, path: Path, now: Millis): void {
+  private handleAuthentic(
+    header: IkeHeader,
+    payloads: Payload[] | ChainError,
+    path: Path,
+    now: Millis,
+  ): void {
     if (!this.isExpected(header)) return this.repeatAnswer(header, path)
     this.heardAt = now
     if (!samePath(path, this.currentPath) && this.state !== 'closed') this.movePath(path, now)
@@ -427,7 +501,10 @@ export class IkeSa implements AuthContext, Successor {
     if (exchange === undefined || header.exchange !== exchange.type) return
     this.window.settle()
     this.current = undefined
-    this.trace('ike.response', { exchange: nameOf(ExchangeType, exchange.type), id: header.messageId })
+    this.trace('ike.response', {
+      exchange: nameOf(ExchangeType, exchange.type),
+      id: header.messageId,
+    })
     exchange.onResponse(this, isChainError(payloads) ? [] : payloads, now)
     this.startNext(now)
     this.armLiveness(now)
@@ -441,8 +518,11 @@ export class IkeSa implements AuthContext, Successor {
     this.window.accept()
     this.trace('ike.request', { exchange: nameOf(ExchangeType, exchange), id: header.messageId })
     // Rule E4: only the survivor of a simultaneous rekey is used for anything but its own Delete.
-    if (this.state === 'provisional' && !isDeleteOfIke(payloads)) this.predecessor!.settleOnPeer(now)
-    const answer = isChainError(payloads) ? chainRefusal(payloads) : this.respond(exchange, payloads, now)
+    if (this.state === 'provisional' && !isDeleteOfIke(payloads))
+      this.predecessor!.settleOnPeer(now)
+    const answer = isChainError(payloads)
+      ? chainRefusal(payloads)
+      : this.respond(exchange, payloads, now)
     if (answer === 'parked') this.parkedRequest = header
     else this.reply(exchange, answer)
   }
@@ -453,8 +533,13 @@ export class IkeSa implements AuthContext, Successor {
     return exchange === ExchangeType.CreateChildSa || exchange === ExchangeType.Informational
   }
 
-  private respond(exchange: number, payloads: readonly Payload[], now: Millis): readonly Payload[] | 'parked' {
-    if (hasExcess(payloads) || lacksRequired(exchange, payloads)) return [notify(NotifyType.InvalidSyntax)]
+  private respond(
+    exchange: number,
+    payloads: readonly Payload[],
+    now: Millis,
+  ): readonly Payload[] | 'parked' {
+    if (hasExcess(payloads) || lacksRequired(exchange, payloads))
+      return [notify(NotifyType.InvalidSyntax)]
     switch (exchange) {
       case ExchangeType.IkeAuth:
         this.timers.clear(Timer.HalfOpen)
@@ -487,7 +572,8 @@ export class IkeSa implements AuthContext, Successor {
     return {
       withKeyExchange: true,
       remoteAllowed:
-        policy.remoteTs ?? (assigned.length > 0 ? assigned.map(address => hostSelector(address)) : EVERYTHING),
+        policy.remoteTs ??
+        (assigned.length > 0 ? assigned.map(address => hostSelector(address)) : EVERYTHING),
       localAllowed: policy.localTs ?? EVERYTHING,
       observedRemote: this.currentPath.remoteAddress,
     }
@@ -510,10 +596,17 @@ export class IkeSa implements AuthContext, Successor {
 
   private handleInit(message: Uint8Array, header: IkeHeader, path: Path, now: Millis): void {
     if (!this.originalInitiator) {
-      const repeated = !header.response && this.state === 'auth' && sameOctets(message, this.facts!.request)
+      const repeated =
+        !header.response && this.state === 'auth' && sameOctets(message, this.facts!.request)
       return repeated ? this.window.repeatAnswer(path) : this.trace('ike.drop', { why: 'init' })
     }
-    if (this.state !== 'init' || !header.response || header.messageId !== 0 || this.init === undefined) return
+    if (
+      this.state !== 'init' ||
+      !header.response ||
+      header.messageId !== 0 ||
+      this.init === undefined
+    )
+      return
     const outcome = this.init.onResponse(message, header, path)
     switch (outcome.kind) {
       case 'ignored':
@@ -547,7 +640,8 @@ export class IkeSa implements AuthContext, Successor {
     this.timers.clear(Timer.HalfOpen)
     this.armLifetime(now)
     const { reauthInterval } = this.config.policy
-    if (reauthInterval > 0 && this.originalInitiator) this.timers.set(Timer.Reauth, now + reauthInterval)
+    if (reauthInterval > 0 && this.originalInitiator)
+      this.timers.set(Timer.Reauth, now + reauthInterval)
     this.trace('ike.established', { peer: peer.identityText, suite: peer.ikeSuite })
     this.output({ kind: 'established', peer })
     this.armLiveness(now)
@@ -562,11 +656,20 @@ export class IkeSa implements AuthContext, Successor {
   install(
     facts: ChildFacts,
     keys: ChildKeys,
-    options: { outboundReady: boolean; replaces?: ChildSa | undefined; ticket?: number | undefined },
+    options: {
+      outboundReady: boolean
+      replaces?: ChildSa | undefined
+      ticket?: number | undefined
+    },
     now: Millis,
   ): ChildSa {
     const lifetime = drawLifetime(this.config.policy.childLifetime, this.config.environment)
-    const child = new ChildSa(facts, options.outboundReady, now + lifetime.softTime, now + lifetime.hardTime)
+    const child = new ChildSa(
+      facts,
+      options.outboundReady,
+      now + lifetime.softTime,
+      now + lifetime.hardTime,
+    )
     this.owned.set(child.inboundSpi, child)
     this.output({
       kind: 'childInstalled',
@@ -619,7 +722,8 @@ export class IkeSa implements AuthContext, Successor {
     sa.protect(suite, skeyseed, nonceI, nonceR)
     sa.state = 'established'
     sa.armLifetime(now)
-    if (this.timers.isSet(Timer.Reauth)) sa.timers.set(Timer.Reauth, this.timers.deadline(Timer.Reauth))
+    if (this.timers.isSet(Timer.Reauth))
+      sa.timers.set(Timer.Reauth, this.timers.deadline(Timer.Reauth))
     this.output({ kind: 'successor', sa })
     return sa
   }
@@ -684,7 +788,8 @@ export class IkeSa implements AuthContext, Successor {
     }
     this.owned.clear()
     for (const address of this.peer?.assignedAddresses ?? []) {
-      if (this.rekeying.own === undefined && this.rekeying.peer === undefined) this.config.releaseAddress?.(address)
+      if (this.rekeying.own === undefined && this.rekeying.peer === undefined)
+        this.config.releaseAddress?.(address)
     }
     this.trace('ike.closed', { error: error?.message })
     this.output({ kind: 'closed', error })
@@ -726,7 +831,11 @@ export class IkeSa implements AuthContext, Successor {
   private handleTimer(slot: (typeof Timer)[keyof typeof Timer], now: Millis): void {
     switch (slot) {
       case Timer.HalfOpen:
-        return this.finish(new UnreachablePeerError('The peer did not finish its handshake'), false, now)
+        return this.finish(
+          new UnreachablePeerError('The peer did not finish its handshake'),
+          false,
+          now,
+        )
       case Timer.Soft:
         return this.rekeyIke(now)
       case Timer.Hard:
@@ -779,14 +888,18 @@ export class IkeSa implements AuthContext, Successor {
     // When we were the last to hear, the peer has reason to ask; if it never does, we ask late.
     const patience = livenessInterval * (this.sentAt > this.heardAt ? 1 : QUIET_FACTOR)
     if (quiet >= patience && this.owned.size > 0) this.probe(now)
-    this.timers.set(Timer.Liveness, quiet < patience ? this.heardAt + patience : now + livenessInterval)
+    this.timers.set(
+      Timer.Liveness,
+      quiet < patience ? this.heardAt + patience : now + livenessInterval,
+    )
   }
 }
 
 const MAX_CHILDREN = 1024
 
 const isDeleteOfIke = (payloads: Payload[] | ChainError): boolean =>
-  !isChainError(payloads) && payloads.some(payload => payload.kind === 'delete' && payload.spis.length === 0)
+  !isChainError(payloads) &&
+  payloads.some(payload => payload.kind === 'delete' && payload.spis.length === 0)
 
 /** §2.5, §2.21.3: what a peer is told whose authenticated message cannot be read. */
 const chainRefusal = ({ error, payloadType }: ChainError): readonly Payload[] =>
@@ -796,4 +909,3 @@ const chainRefusal = ({ error, payloadType }: ChainError): readonly Payload[] =>
 
 const sameOctets = (a: Uint8Array, b: Uint8Array): boolean =>
   a.length === b.length && a.every((octet, i) => octet === b[i])
-

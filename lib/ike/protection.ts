@@ -50,7 +50,9 @@ export class Protection {
       const part = chain.bytes.subarray(i * capacity, (i + 1) * capacity)
       // RFC 7383 §2.5.1: only the first fragment says what the message begins with.
       const first = i === 0 ? chain.first : 0
-      return this.finish(layoutEncrypted(facts, first, part, this.outbound, { number: i + 1, total }))
+      return this.finish(
+        layoutEncrypted(facts, first, part, this.outbound, { number: i + 1, total }),
+      )
     })
   }
 

@@ -73,7 +73,12 @@ export class RekeyChild implements Exchange {
     own.responderNonce = nonceR
     const keys = directChildKeys(sa, settled.facts, offer.nonce, nonceR, shared, true)
     offer.exchange?.wipe()
-    const replacement = sa.install(settled.facts, keys, { outboundReady: true, replaces: child }, now)
+    const replacement = sa.install(
+      settled.facts,
+      keys,
+      { outboundReady: true, replaces: child },
+      now,
+    )
     own.replacement = replacement
     sa.trace('child.rekeyed', { old: child.inboundSpi, new: replacement.inboundSpi })
     if (child.state === 'rekeying') child.state = 'replaced'
@@ -130,7 +135,12 @@ export class RekeyChild implements Exchange {
     const made = answerChild(sa, payloads, { ...options, keep: child })
     if (made.kind === 'refused') return [made.notify]
     // The peer sends on it once it has our answer; we do once that has shown (rule of make before break).
-    const replacement = sa.install(made.facts, made.keys, { outboundReady: false, replaces: child }, now)
+    const replacement = sa.install(
+      made.facts,
+      made.keys,
+      { outboundReady: false, replaces: child },
+      now,
+    )
     child.rekeying.peer = {
       initiatorNonce: made.nonceI,
       responderNonce: made.nonceR,

@@ -38,7 +38,11 @@ export class RekeyIke implements Exchange {
     this.proposals = withSpi(policy.ike, this.spi)
     const group = this.groups.at(-1) ?? sa.suite.group
     this.exchange = createKeyExchange(policy.backend, group, environment)!
-    sa.rekeying.own = { initiatorNonce: this.nonce, responderNonce: undefined, replacement: undefined }
+    sa.rekeying.own = {
+      initiatorNonce: this.nonce,
+      responderNonce: undefined,
+      replacement: undefined,
+    }
     return [
       { kind: 'sa', proposals: this.proposals },
       { kind: 'nonce', data: this.nonce },
@@ -77,7 +81,8 @@ export class RekeyIke implements Exchange {
     const nonceR = find(payloads, 'nonce')?.data
     const ke = find(payloads, 'ke')
     const proposal = answer && checkChosen(this.proposals, answer.proposals)
-    if (proposal === undefined || nonceR === undefined || proposal.spi.length !== SPI_LENGTH) return undefined
+    if (proposal === undefined || nonceR === undefined || proposal.spi.length !== SPI_LENGTH)
+      return undefined
     const suite = suiteOf(sa.config.policy.backend, proposal)
     if (suite === undefined || ke === undefined || ke.group !== suite.group) return undefined
     if (this.exchange?.group !== ke.group) return undefined
@@ -110,7 +115,11 @@ export class RekeyIke implements Exchange {
     sa.retryIkeLater(now)
   }
 
-  static respond(sa: ExchangeContext, payloads: readonly Payload[], now: Millis): readonly Payload[] {
+  static respond(
+    sa: ExchangeContext,
+    payloads: readonly Payload[],
+    now: Millis,
+  ): readonly Payload[] {
     if (sa.rekeying.peer !== undefined || sa.busyWith?.subject === 'childSa') {
       return [notify(NotifyType.TemporaryFailure)]
     }
@@ -135,7 +144,15 @@ export class RekeyIke implements Exchange {
     const skeyseed = computeRekeySkeyseed(sa.suite.prf, sa.skD as never, shared, nonceI, nonceR)
     shared.fill(0)
     const replacement = sa.createSuccessor(
-      { originalInitiator: false, spiI: choice.proposal.spi, spiR, suite, skeyseed, nonceI, nonceR },
+      {
+        originalInitiator: false,
+        spiI: choice.proposal.spi,
+        spiR,
+        suite,
+        skeyseed,
+        nonceI,
+        nonceR,
+      },
       now,
     )
     sa.rekeying.peer = { initiatorNonce: nonceI, responderNonce: nonceR, replacement }

@@ -6,15 +6,33 @@ import { equal, utf8 } from '../base/bytes.ts'
 import { randomBytes, type Environment, type Millis } from '../base/environment.ts'
 import { PeerRefusedError, type IpsecError } from '../base/errors.ts'
 import type { Path } from '../base/path.ts'
-import { createKeyExchange, publicValueLength, supportsGroup, type KeyExchange } from '../crypto/key-exchange.ts'
+import {
+  createKeyExchange,
+  publicValueLength,
+  supportsGroup,
+  type KeyExchange,
+} from '../crypto/key-exchange.ts'
 import type { PeerPolicy } from '../policy/options.ts'
-import { checkChosen, chooseProposal, chosen, formatProposal, groupsOf } from '../policy/proposal.ts'
+import {
+  checkChosen,
+  chooseProposal,
+  chosen,
+  formatProposal,
+  groupsOf,
+} from '../policy/proposal.ts'
 import { IKE_HEADER_LENGTH, type HeaderFacts, type IkeHeader } from '../wire/ike-header.ts'
 import { find, hasExcess, lacksRequired, writeMessage } from '../wire/message.ts'
 import { findErrorNotify, findNotify, notify, readU16List, u16Data } from '../wire/notify.ts'
 import { isChainError, readChain } from '../wire/payload-chain.ts'
 import type { Payload } from '../wire/payloads.ts'
-import { ExchangeType, nameOf, notifyName, NotifyType, ProtocolId, TransformType } from '../wire/registry.ts'
+import {
+  ExchangeType,
+  nameOf,
+  notifyName,
+  NotifyType,
+  ProtocolId,
+  TransformType,
+} from '../wire/registry.ts'
 import type { CookieJar } from './cookie.ts'
 import { NONCE_LENGTH } from './create-child.ts'
 import type { IkeSuite } from './exchange.ts'
@@ -55,7 +73,9 @@ const readCapabilities = (
 ): Pick<Handshake, 'peerIsOurs' | 'fragmentation' | 'childless'> => {
   const says = (type: number): boolean => findNotify(payloads, type) !== undefined
   return {
-    peerIsOurs: payloads.some(payload => payload.kind === 'vendor' && equal(payload.data, VENDOR_ID)),
+    peerIsOurs: payloads.some(
+      payload => payload.kind === 'vendor' && equal(payload.data, VENDOR_ID),
+    ),
     fragmentation: policy.fragmentation && says(NotifyType.Ikev2FragmentationSupported),
     childless: policy.childless !== 'never' && says(NotifyType.ChildlessIkev2Supported),
   }
@@ -115,7 +135,8 @@ export class SaInit {
     const payloads = readPayloads(response, header)
     if (isChainError(payloads)) return { kind: 'ignored', why: 'ike.init.malformed' }
     const cookie = findNotify(payloads, NotifyType.Cookie)
-    if (cookie !== undefined && find(payloads, 'sa') === undefined) return this.onCookie(cookie.data)
+    if (cookie !== undefined && find(payloads, 'sa') === undefined)
+      return this.onCookie(cookie.data)
     const otherGroup = findNotify(payloads, NotifyType.InvalidKePayload)
     if (otherGroup !== undefined) return this.onInvalidKe(readU16List(otherGroup)[0])
     const refusal = findErrorNotify(payloads)
@@ -260,11 +281,15 @@ export const respondSaInit = (
   if (cookies !== undefined) {
     const cookie = findNotify(payloads, NotifyType.Cookie)?.data
     if (cookie === undefined || !cookies.accepts(cookie, nonceI, spiI, path, now)) {
-      return reply('ike.init.cookie', notify(NotifyType.Cookie, cookies.make(nonceI, spiI, path, now)))
+      return reply(
+        'ike.init.cookie',
+        notify(NotifyType.Cookie, cookies.make(nonceI, spiI, path, now)),
+      )
     }
   }
   const offered = find(payloads, 'sa')!.proposals
-  if (offered.some(({ protocol, spi }) => protocol !== ProtocolId.Ike || spi.length > 0)) return invalid()
+  if (offered.some(({ protocol, spi }) => protocol !== ProtocolId.Ike || spi.length > 0))
+    return invalid()
   const choice = chooseProposal(offered, policy.ike)
   const suite = choice.kind === 'chosen' ? suiteOf(policy.backend, choice.proposal) : undefined
   if (choice.kind === 'none' || suite === undefined) {

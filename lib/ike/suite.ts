@@ -18,6 +18,14 @@ export const suiteOf = (backend: Backend, proposal: Proposal): IkeSuite | undefi
   const prf = createPrf(backend, chosen(proposal, TransformType.Prf).id)
   const group = chosen(proposal, TransformType.Ke).id
   if (prf === undefined || !supportsCipher(cipher) || !supportsGroup(group)) return undefined
-  const prfName = nameOf(Prf, prf.id).replace('Hmac', 'HMAC-').replace('Sha', 'SHA').replace('_', '-')
-  return { cipher, prf, group, text: `${formatCipher(cipher)}, PRF-${prfName}, ${nameOf(KeGroup, group)}` }
+  const prfName = nameOf(Prf, prf.id)
+    .replace('Hmac', 'HMAC-')
+    .replace('Sha', 'SHA')
+    .replace('_', '-')
+  return {
+    cipher,
+    prf,
+    group,
+    text: `${formatCipher(cipher)}, PRF-${prfName}, ${nameOf(KeGroup, group)}`,
+  }
 }

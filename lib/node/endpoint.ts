@@ -9,7 +9,13 @@ import type { Path } from '../base/path.ts'
 import type { Tracer } from '../base/trace.ts'
 import type { Millis } from '../base/environment.ts'
 import { Core, type Gateway, type Responder } from '../core/core.ts'
-import type { Attempt, Connection, ConnectRequest, CoreEvent, SessionHandle } from '../core/events.ts'
+import type {
+  Attempt,
+  Connection,
+  ConnectRequest,
+  CoreEvent,
+  SessionHandle,
+} from '../core/events.ts'
 import { DEFAULT_TCP_CONFIG, type TcpConfig } from '../core/tcp-config.ts'
 import { monotonicNow, systemEnvironment } from './environment.ts'
 import { UdpSocket } from './udp-socket.ts'
@@ -387,7 +393,8 @@ const ownerOf = (connection: Connection): ConnectionOwner | undefined =>
 /** `errno` as Node gives it: the system's number, negative. */
 const withNumber = (error: Error | undefined): Error | undefined => {
   const code = (error as NodeJS.ErrnoException | undefined)?.code
-  const number = code === undefined ? undefined : constants.errno[code as keyof typeof constants.errno]
+  const number =
+    code === undefined ? undefined : constants.errno[code as keyof typeof constants.errno]
   return error === undefined || number === undefined || 'errno' in error
     ? error
     : Object.assign(error, { errno: -number })

@@ -50,14 +50,21 @@ export class UdpSocket {
     this.socket.on('error', error => this.events.onError(error as NodeJS.ErrnoException))
   }
 
-  bind(port: number, address: string | undefined, done: (error?: NodeJS.ErrnoException) => void): void {
+  bind(
+    port: number,
+    address: string | undefined,
+    done: (error?: NodeJS.ErrnoException) => void,
+  ): void {
     const failed = (error: Error): void => done(error as NodeJS.ErrnoException)
     this.socket.once('error', failed)
-    this.socket.bind({ port, ...(address === undefined ? {} : { address }), exclusive: true }, () => {
-      this.socket.removeListener('error', failed)
-      this.noteLocal()
-      done()
-    })
+    this.socket.bind(
+      { port, ...(address === undefined ? {} : { address }), exclusive: true },
+      () => {
+        this.socket.removeListener('error', failed)
+        this.noteLocal()
+        done()
+      },
+    )
   }
 
   /** Fixes the remote end: cheaper sends, and the system reports when nobody listens there. */
@@ -75,7 +82,8 @@ export class UdpSocket {
     const local = this.socket.address()
     const address = parseAddress(local.address.split('%')[0]!)
     this.localPort = local.port
-    this.localAddress = address === undefined || address.every(octet => octet === 0) ? EMPTY : address
+    this.localAddress =
+      address === undefined || address.every(octet => octet === 0) ? EMPTY : address
     this.paths.clear()
   }
 

@@ -76,7 +76,8 @@ const LONGEST = 2 ** 31 - 1
 const integer =
   (least: number, most: number, unit = ''): Reader<number> =>
   (name, value) => {
-    if (typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most) return value
+    if (typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most)
+      return value
     throw new OptionError(name, value, `an integer from ${least} to ${most}${unit && ` ${unit}`}`)
   }
 
@@ -200,7 +201,10 @@ interface OptionReader {
 }
 
 /** Reads own properties of an options object; `undefined` counts as not given, as in Node. */
-export const reader = (options: Readonly<Record<string, unknown>>, prefix?: string): OptionReader => {
+export const reader = (
+  options: Readonly<Record<string, unknown>>,
+  prefix?: string,
+): OptionReader => {
   const full = (name: string): string => (prefix === undefined ? name : `${prefix}.${name}`)
   const read = <T>(name: string, parse: Reader<T>, fallback: T): T => {
     const value = Object.hasOwn(options, name) ? options[name] : undefined
@@ -211,7 +215,8 @@ export const reader = (options: Readonly<Record<string, unknown>>, prefix?: stri
       for (const name of Object.keys(options)) {
         if (known.includes(name)) continue
         const near = nearest(name, known)
-        const hint = near === undefined ? `one of ${known.join(', ')}` : `left out; did you mean "${near}"?`
+        const hint =
+          near === undefined ? `one of ${known.join(', ')}` : `left out; did you mean "${near}"?`
         throw new OptionError(full(name), options[name], `${hint} (no such option)`)
       }
     },
@@ -221,7 +226,9 @@ export const reader = (options: Readonly<Record<string, unknown>>, prefix?: stri
 /** A known name that a slip of the finger may have meant. */
 const nearest = (name: string, known: readonly string[]): string | undefined => {
   const lower = name.toLowerCase()
-  return known.find(word => word.toLowerCase() === lower || editDistance(word.toLowerCase(), lower) <= 2)
+  return known.find(
+    word => word.toLowerCase() === lower || editDistance(word.toLowerCase(), lower) <= 2,
+  )
 }
 
 const editDistance = (a: string, b: string): number => {

@@ -4,7 +4,16 @@
  */
 import { EMPTY } from '../base/bytes.ts'
 import { OptionError } from '../base/errors.ts'
-import { Encr, Esn, Integ, isAead, KeGroup, Prf, ProtocolId, TransformType } from '../wire/registry.ts'
+import {
+  Encr,
+  Esn,
+  Integ,
+  isAead,
+  KeGroup,
+  Prf,
+  ProtocolId,
+  TransformType,
+} from '../wire/registry.ts'
 import type { Proposal, Transform } from '../wire/sa.ts'
 
 // --- keywords ---

@@ -6,7 +6,11 @@ import { IpProtocol, TrafficSelectorType } from '../wire/registry.ts'
 import type { TrafficSelector } from '../wire/traffic-selector.ts'
 
 const ANY_PORT_END = 65535
-const PROTOCOLS: Readonly<Record<string, number>> = { tcp: IpProtocol.Tcp, udp: IpProtocol.Udp, any: 0 }
+const PROTOCOLS: Readonly<Record<string, number>> = {
+  tcp: IpProtocol.Tcp,
+  udp: IpProtocol.Udp,
+  any: 0,
+}
 
 /** Reads '10.0.0.0/8', '::1', '10.0.0.1-10.0.0.9', each with '[tcp]' or '[tcp/8080]' behind it. */
 export const parseSelectors = (option: string, given: unknown): readonly TrafficSelector[] => {
@@ -15,14 +19,21 @@ export const parseSelectors = (option: string, given: unknown): readonly Traffic
   return texts.map(text => {
     const selector = typeof text === 'string' ? parseSelector(text) : undefined
     if (selector === undefined) {
-      throw new OptionError(option, text, "a traffic selector like '10.1.0.0/16' or '10.0.0.1[tcp/8080]'")
+      throw new OptionError(
+        option,
+        text,
+        "a traffic selector like '10.1.0.0/16' or '10.0.0.1[tcp/8080]'",
+      )
     }
     return selector
   })
 }
 
 const parseSelector = (text: string): TrafficSelector | undefined => {
-  const match = /^([0-9a-f.:]+)(?:\/(\d{1,3})|-([0-9a-f.:]+))?(?:\[(\w+)(?:\/(\d{1,5})(?:-(\d{1,5}))?)?\])?$/i.exec(text.trim())
+  const match =
+    /^([0-9a-f.:]+)(?:\/(\d{1,3})|-([0-9a-f.:]+))?(?:\[(\w+)(?:\/(\d{1,5})(?:-(\d{1,5}))?)?\])?$/i.exec(
+      text.trim(),
+    )
   if (match === null) return undefined
   const start = parseAddress(match[1]!)
   if (start === undefined) return undefined
@@ -30,10 +41,12 @@ const parseSelector = (text: string): TrafficSelector | undefined => {
     match[3] === undefined ? subnet(start, match[2]) : { start, end: parseAddress(match[3]) }
   if (range?.end === undefined || range.start.length !== range.end.length) return undefined
   if (compare(range.start, range.end) > 0) return undefined
-  const protocol = match[4] === undefined ? 0 : (PROTOCOLS[match[4].toLowerCase()] ?? Number(match[4]))
+  const protocol =
+    match[4] === undefined ? 0 : (PROTOCOLS[match[4].toLowerCase()] ?? Number(match[4]))
   const startPort = Number(match[5] ?? 0)
   const endPort = Number(match[6] ?? match[5] ?? ANY_PORT_END)
-  if (!(protocol >= 0 && protocol <= 255) || endPort > ANY_PORT_END || startPort > endPort) return undefined
+  if (!(protocol >= 0 && protocol <= 255) || endPort > ANY_PORT_END || startPort > endPort)
+    return undefined
   return selector(range.start, range.end, protocol, startPort, endPort)
 }
 
@@ -94,7 +107,8 @@ export const formatSelector = (ts: TrafficSelector): string => {
 const formatSubnet = (ts: TrafficSelector): string | undefined => {
   for (let bits = 0; bits < 8 * ts.start.length; bits++) {
     const whole = subnet(ts.start, String(bits))!
-    if (equal(whole.start, ts.start) && equal(whole.end, ts.end)) return `${formatAddress(ts.start)}/${bits}`
+    if (equal(whole.start, ts.start) && equal(whole.end, ts.end))
+      return `${formatAddress(ts.start)}/${bits}`
   }
   return undefined
 }
@@ -162,8 +176,10 @@ export const sameSelector = (a: TrafficSelector, b: TrafficSelector): boolean =>
   equal(a.start, b.start) &&
   equal(a.end, b.end)
 
-export const sameSelectors = (a: readonly TrafficSelector[], b: readonly TrafficSelector[]): boolean =>
-  a.length === b.length && a.every((one, i) => sameSelector(one, b[i]!))
+export const sameSelectors = (
+  a: readonly TrafficSelector[],
+  b: readonly TrafficSelector[],
+): boolean => a.length === b.length && a.every((one, i) => sameSelector(one, b[i]!))
 
 /** Each selector of `answer` lies within what was offered: an answer may only narrow (§2.9). */
 export const isNarrowing = (

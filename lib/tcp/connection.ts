@@ -1,7 +1,14 @@
 /** A TCP connection as its owner uses it, and its timers. What segments mean is in `receive.ts`. */
 import type { Millis } from '../base/environment.ts'
 import type { Packet } from '../base/packet.ts'
-import { Tcb, Timer, type CloseReason, type Flow, type StackContext, type TcpState } from './control-block.ts'
+import {
+  Tcb,
+  Timer,
+  type CloseReason,
+  type Flow,
+  type StackContext,
+  type TcpState,
+} from './control-block.ts'
 import { armKeepAlive, findLoss, sendAck } from './receive.ts'
 import { transmitNext } from './transmit.ts'
 
@@ -144,7 +151,11 @@ export class TcpConnection extends Tcb {
       return this.stack.ready(this)
     }
     const probing =
-      this.sackPermitted && this.recoverAt < 0 && !this.tailProbed && this.rtt.backoffs === 0 && this.rtt.rttvar > 0
+      this.sackPermitted &&
+      this.recoverAt < 0 &&
+      !this.tailProbed &&
+      this.rtt.backoffs === 0 &&
+      this.rtt.rttvar > 0
     if (probing && now < this.oldestSentAt() + this.rtt.rto) {
       // RFC 8985 §7.3: new data if there is any, else the last segment once more.
       this.tailProbed = true

@@ -39,12 +39,7 @@ export interface Flow {
 }
 
 export type CloseReason =
-  | 'ECONNREFUSED'
-  | 'ECONNRESET'
-  | 'ETIMEDOUT'
-  | 'EPIPE'
-  | 'EHOSTUNREACH'
-  | 'ENETUNREACH'
+  'ECONNREFUSED' | 'ECONNRESET' | 'ETIMEDOUT' | 'EPIPE' | 'EHOSTUNREACH' | 'ENETUNREACH'
 
 /** What the stack gives its connections. */
 export interface StackContext {

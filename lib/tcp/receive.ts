@@ -13,7 +13,12 @@ const CHALLENGES_PER_SECOND = 10
 /** Ours: a smaller one would turn each write into a storm of segments. */
 const LEAST_MSS = 64
 
-export const receiveSegment = (tcb: Tcb, segment: TcpSegment, bytes: Uint8Array, now: Millis): void => {
+export const receiveSegment = (
+  tcb: Tcb,
+  segment: TcpSegment,
+  bytes: Uint8Array,
+  now: Millis,
+): void => {
   if (tcb.state === 'SYN-SENT') return receiveInSynSent(tcb, segment, now)
   if (!isAcceptable(tcb, segment)) return refuseUnacceptable(tcb, segment, now)
   if (isOld(tcb, segment, now)) return sendAck(tcb)
@@ -107,7 +112,10 @@ const isAcceptable = (tcb: Tcb, segment: TcpSegment): boolean => {
   }
   if (window === 0) return false
   const last = (seq + length - 1) >>> 0
-  return (afterOrAt(seq, tcb.rcvNxt) && before(seq, end)) || (afterOrAt(last, tcb.rcvNxt) && before(last, end))
+  return (
+    (afterOrAt(seq, tcb.rcvNxt) && before(seq, end)) ||
+    (afterOrAt(last, tcb.rcvNxt) && before(last, end))
+  )
 }
 
 const refuseUnacceptable = (tcb: Tcb, segment: TcpSegment, now: Millis): void => {
@@ -260,7 +268,8 @@ const acknowledgeData = (tcb: Tcb, segment: TcpSegment, sacked: number, now: Mil
   } else {
     findLoss(tcb, now)
     // RFC 6582 §3.2: without SACK a partial ACK names the next hole.
-    if (!tcb.sackPermitted && tcb.inFlight.first !== undefined) tcb.inFlight.markLost(tcb.inFlight.first)
+    if (!tcb.sackPermitted && tcb.inFlight.first !== undefined)
+      tcb.inFlight.markLost(tcb.inFlight.first)
     reduceProportionally(tcb, acked + sacked)
   }
   armRetransmit(tcb, now)
@@ -271,7 +280,8 @@ const undoIfSpurious = (tcb: Tcb, segment: TcpSegment): void => {
   const { undo } = tcb
   if (undo === undefined) return
   tcb.undo = undefined
-  if (!tcb.timestamps || !segment.hasTimestamps || !before(segment.timestampEcho, undo.timestamp)) return
+  if (!tcb.timestamps || !segment.hasTimestamps || !before(segment.timestampEcho, undo.timestamp))
+    return
   tcb.congestion.cwnd = undo.cwnd
   tcb.congestion.ssthresh = undo.ssthresh
 }
@@ -390,7 +400,8 @@ const enterTimeWait = (tcb: Tcb, now: Millis): void => {
 const receiveData = (tcb: Tcb, segment: TcpSegment, bytes: Uint8Array, now: Millis): void => {
   const length = segment.dataLength
   if (length === 0) return
-  if (tcb.state !== 'ESTABLISHED' && tcb.state !== 'FIN-WAIT-1' && tcb.state !== 'FIN-WAIT-2') return
+  if (tcb.state !== 'ESTABLISHED' && tcb.state !== 'FIN-WAIT-1' && tcb.state !== 'FIN-WAIT-2')
+    return
   const end = (segment.seq + length) >>> 0
   if (tcb.abandoned) {
     // RFC 1122 §4.2.2.13: nobody will read it, and the peer is told.

@@ -163,7 +163,12 @@ export class SentSegments {
 
   covers(seq: number): boolean {
     const { first, last } = this
-    return first !== undefined && last !== undefined && beforeOrAt(first.seq, seq) && before(seq, last.end)
+    return (
+      first !== undefined &&
+      last !== undefined &&
+      beforeOrAt(first.seq, seq) &&
+      before(seq, last.end)
+    )
   }
 
   clear(): void {

@@ -88,7 +88,9 @@ export class TcpStack implements StackContext {
   connect(flow: Flow, options: Opening, now: Millis): TcpConnection | undefined {
     const whole = flow.localPort === 0 ? this.withEphemeralPort(flow) : flow
     if (whole === undefined || this.isTaken(whole, now)) return undefined
-    const connection = this.add(new TcpConnection(this, whole, 'SYN-SENT', this.isn(whole, now), now))
+    const connection = this.add(
+      new TcpConnection(this, whole, 'SYN-SENT', this.isn(whole, now), now),
+    )
     connection.noDelay = options.noDelay ?? false
     if (options.keepAlive !== undefined) connection.setKeepAlive(options.keepAlive, now)
     this.ready(connection)
@@ -99,7 +101,8 @@ export class TcpStack implements StackContext {
     const known = this.find(flow)
     if (known === undefined) return false
     const waitEnds = known.timers.deadline(Timer.Wait)
-    const isOver = known.state === 'TIME-WAIT' && waitEnds - this.config.timeWait + REUSE_AFTER <= now
+    const isOver =
+      known.state === 'TIME-WAIT' && waitEnds - this.config.timeWait + REUSE_AFTER <= now
     if (isOver) this.remove(known)
     return !isOver
   }
@@ -116,7 +119,12 @@ export class TcpStack implements StackContext {
 
   /** RFC 6528 §3. */
   private isn(flow: Flow, now: Millis): number {
-    const ports = Uint8Array.of(flow.localPort >>> 8, flow.localPort, flow.remotePort >>> 8, flow.remotePort)
+    const ports = Uint8Array.of(
+      flow.localPort >>> 8,
+      flow.localPort,
+      flow.remotePort >>> 8,
+      flow.remotePort,
+    )
     const digest = sha256(concat(flow.localAddress, flow.remoteAddress, ports, this.secret))
     return (getU32(digest, 0) + Math.floor(now * ISN_TICKS_PER_MILLI)) >>> 0
   }
@@ -135,7 +143,8 @@ export class TcpStack implements StackContext {
       .get(keyOf(flow))
       ?.find(
         known =>
-          equal(known.remoteAddress, flow.remoteAddress) && equal(known.localAddress, flow.localAddress),
+          equal(known.remoteAddress, flow.remoteAddress) &&
+          equal(known.localAddress, flow.localAddress),
       )
   }
 
@@ -176,7 +185,8 @@ export class TcpStack implements StackContext {
   /** RFC 6191 §2: a SYN that is surely newer replaces what only waits. */
   private startsAnew(connection: TcpConnection): boolean {
     const { segment } = this
-    if (!segment.has(TcpFlag.Syn) || segment.has(TcpFlag.Ack) || segment.has(TcpFlag.Rst)) return false
+    if (!segment.has(TcpFlag.Syn) || segment.has(TcpFlag.Ack) || segment.has(TcpFlag.Rst))
+      return false
     return connection.timestamps && segment.hasTimestamps
       ? after(segment.timestampValue, connection.tsRecent)
       : after(segment.seq, connection.rcvNxt)
@@ -201,7 +211,9 @@ export class TcpStack implements StackContext {
       remoteAddress: flow.remoteAddress.slice(),
       remotePort: flow.remotePort,
     }
-    const connection = this.add(new TcpConnection(this, owned, 'SYN-RECEIVED', this.isn(owned, now), now))
+    const connection = this.add(
+      new TcpConnection(this, owned, 'SYN-RECEIVED', this.isn(owned, now), now),
+    )
     listener.halfOpen++
     this.passive.set(connection, listener)
     takeSynOptions(connection, segment, now)

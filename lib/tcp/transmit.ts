@@ -73,8 +73,7 @@ const resend = (tcb: Tcb, segment: SentSegment, packet: Packet, now: Millis): vo
 }
 
 /** Sequence number of the first octet in the queue. */
-const queueStart = (tcb: Tcb): number =>
-  tcb.sndUna === tcb.iss ? (tcb.iss + 1) >>> 0 : tcb.sndUna
+const queueStart = (tcb: Tcb): number => (tcb.sndUna === tcb.iss ? (tcb.iss + 1) >>> 0 : tcb.sndUna)
 
 const finSeq = (tcb: Tcb): number => (queueStart(tcb) + tcb.sendQueue.length) >>> 0
 
@@ -92,7 +91,8 @@ const transmitNew = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
     return false
   }
   if (!hasCongestionRoom(tcb, octets)) return false
-  if (octets < mss && !finishes && !tcb.probeTail && mustWait(tcb, octets, unsent, now)) return false
+  if (octets < mss && !finishes && !tcb.probeTail && mustWait(tcb, octets, unsent, now))
+    return false
   const seq = tcb.sndNxt
   const offset = tcb.sentOctets
   tcb.sentOctets += octets
@@ -141,7 +141,11 @@ export const armRetransmit = (tcb: Tcb, now: Millis): void => {
   }
   const { rto, srtt, backoffs } = tcb.rtt
   const canProbe =
-    tcb.sackPermitted && tcb.recoverAt < 0 && !tcb.tailProbed && backoffs === 0 && tcb.rtt.rttvar > 0
+    tcb.sackPermitted &&
+    tcb.recoverAt < 0 &&
+    !tcb.tailProbed &&
+    backoffs === 0 &&
+    tcb.rtt.rttvar > 0
   if (canProbe) {
     const alone = tcb.inFlight.list.length === 1 ? tcb.stack.config.delayedAck : 0
     const probe = Math.max(2 * srtt + alone, 10)
@@ -263,7 +267,13 @@ const synOptionsLength = (tcb: Tcb): number =>
 const offersTimestamps = (tcb: Tcb): boolean => tcb.state === 'SYN-SENT' || tcb.timestamps
 const offersSack = (tcb: Tcb): boolean => tcb.state === 'SYN-SENT' || tcb.sackPermitted
 
-const writeSynOptions = (tcb: Tcb, bytes: Uint8Array, from: number, flags: number, now: Millis): void => {
+const writeSynOptions = (
+  tcb: Tcb,
+  bytes: Uint8Array,
+  from: number,
+  flags: number,
+  now: Millis,
+): void => {
   let at = from
   bytes[at] = TcpOption.MaximumSegmentSize
   bytes[at + 1] = 4
@@ -308,7 +318,13 @@ const optionsLengthOf = (tcb: Tcb, octets: number): number => {
   return (tcb.timestamps ? 12 : 0) + (blocks === 0 ? 0 : 4 + 8 * blocks)
 }
 
-const writeOptions = (tcb: Tcb, bytes: Uint8Array, from: number, octets: number, now: Millis): void => {
+const writeOptions = (
+  tcb: Tcb,
+  bytes: Uint8Array,
+  from: number,
+  octets: number,
+  now: Millis,
+): void => {
   let at = from
   if (tcb.timestamps) {
     bytes[at] = TcpOption.NoOperation
@@ -333,12 +349,22 @@ const writeOptions = (tcb: Tcb, bytes: Uint8Array, from: number, octets: number,
 
 const finishChecksum = (packet: Packet, flow: Flow, at: number): void => {
   const { bytes } = packet
-  const sum = pseudoHeaderSum(flow.localAddress, flow.remoteAddress, IpProtocol.Tcp, packet.end - at)
+  const sum = pseudoHeaderSum(
+    flow.localAddress,
+    flow.remoteAddress,
+    IpProtocol.Tcp,
+    packet.end - at,
+  )
   putU16(bytes, at + 16, fold(addWords(sum, bytes, at, packet.end)))
 }
 
 /** A bare RST; with `ack` it acknowledges, without it takes the sequence number that was expected. */
-export const writeReset = (packet: Packet, flow: Flow, seq: number, ack: number | undefined): void => {
+export const writeReset = (
+  packet: Packet,
+  flow: Flow,
+  seq: number,
+  ack: number | undefined,
+): void => {
   const at = packet.prepend(TCP_HEADER_LENGTH)
   const { bytes } = packet
   bytes.fill(0, at, at + TCP_HEADER_LENGTH)

@@ -3,7 +3,12 @@
  * Fragment payload (RFC 7383 §2.5). Sealing and opening are done by whoever has the keys.
  */
 import { getU16, putU16 } from '../base/bytes.ts'
-import { IKE_HEADER_LENGTH, writeIkeHeader, type HeaderFacts, type IkeHeader } from './ike-header.ts'
+import {
+  IKE_HEADER_LENGTH,
+  writeIkeHeader,
+  type HeaderFacts,
+  type IkeHeader,
+} from './ike-header.ts'
 import { GENERIC_HEADER_LENGTH, isChainError, walkChain, type ChainError } from './payload-chain.ts'
 import { PayloadType } from './registry.ts'
 
@@ -41,7 +46,10 @@ export const findEncrypted = (
     }
   }
   if (last?.type !== PayloadType.EncryptedFragment) return undefined
-  const malformed: ChainError = { error: 'INVALID_SYNTAX', payloadType: PayloadType.EncryptedFragment }
+  const malformed: ChainError = {
+    error: 'INVALID_SYNTAX',
+    payloadType: PayloadType.EncryptedFragment,
+  }
   if (last.bodyTo - last.bodyFrom < FRAGMENT_FIELDS) return malformed
   const fragment = getU16(message, last.bodyFrom)
   const totalFragments = getU16(message, last.bodyFrom + 2)

@@ -64,7 +64,8 @@ export const writeIkeHeader = (
   message[16] = nextPayload
   message[17] = VERSION_2_0
   message[18] = facts.exchange
-  message[19] = (facts.originalInitiator ? FLAG_INITIATOR : 0) | (facts.response ? FLAG_RESPONSE : 0)
+  message[19] =
+    (facts.originalInitiator ? FLAG_INITIATOR : 0) | (facts.response ? FLAG_RESPONSE : 0)
   putU32(message, 20, facts.messageId)
   putU32(message, 24, length)
 }

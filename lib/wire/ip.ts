@@ -33,7 +33,8 @@ const readIpv4 = (bytes: Uint8Array, from: number, to: number): IpHeader | undef
   const headerLength = (bytes[from]! & 15) * 4
   const totalLength = getU16(bytes, from + 2)
   if (headerLength < IPV4_HEADER_LENGTH || totalLength < headerLength) return undefined
-  if (totalLength > to - from || fold(addWords(0, bytes, from, from + headerLength)) !== 0) return undefined
+  if (totalLength > to - from || fold(addWords(0, bytes, from, from + headerLength)) !== 0)
+    return undefined
   return {
     version: 4,
     source: bytes.slice(from + 12, from + 16),
@@ -57,7 +58,14 @@ const readIpv6 = (bytes: Uint8Array, from: number, to: number): IpHeader | undef
   let protocol = bytes[from + 6]!
   let at = from + IPV6_HEADER_LENGTH
   let fragment = false
-  for (let i = 0; protocol === HOP_BY_HOP || protocol === ROUTING || protocol === DESTINATION || protocol === FRAGMENT; i++) {
+  for (
+    let i = 0;
+    protocol === HOP_BY_HOP ||
+    protocol === ROUTING ||
+    protocol === DESTINATION ||
+    protocol === FRAGMENT;
+    i++
+  ) {
     if (i === MAX_EXTENSIONS || at + 8 > end) return undefined
     if (protocol === FRAGMENT) fragment ||= (getU16(bytes, at + 2) & 0xfff9) !== 0
     const length = protocol === FRAGMENT ? 8 : 8 * (bytes[at + 1]! + 1)

@@ -19,7 +19,9 @@ export const notifyEsp = (type: number, spi: number, data: Uint8Array = EMPTY): 
 }
 
 export const findNotify = (payloads: readonly Payload[], type: number): NotifyPayload | undefined =>
-  payloads.find((payload): payload is NotifyPayload => payload.kind === 'notify' && payload.type === type)
+  payloads.find(
+    (payload): payload is NotifyPayload => payload.kind === 'notify' && payload.type === type,
+  )
 
 /** The first error notify, which decides what a response means. */
 export const findErrorNotify = (payloads: readonly Payload[]): NotifyPayload | undefined =>
@@ -36,7 +38,9 @@ export const u16Data = (...values: readonly number[]): Uint8Array => {
 
 /** A list of 16-bit numbers: INVALID_KE_PAYLOAD's group, SIGNATURE_HASH_ALGORITHMS (RFC 7427 §4). */
 export const readU16List = ({ data }: NotifyPayload): number[] =>
-  data.length % 2 === 0 ? Array.from({ length: data.length / 2 }, (_, i) => getU16(data, 2 * i)) : []
+  data.length % 2 === 0
+    ? Array.from({ length: data.length / 2 }, (_, i) => getU16(data, 2 * i))
+    : []
 
 /** One 32-bit number: AUTH_LIFETIME in seconds (RFC 4478), SET_WINDOW_SIZE. */
 export const readU32 = ({ data }: NotifyPayload): number | undefined =>
@@ -53,4 +57,5 @@ export const readEspSpi = ({ protocol, spi }: NotifyPayload): number | undefined
   protocol === ProtocolId.Esp && spi.length === 4 ? getU32(spi, 0) : undefined
 
 /** INVALID_SPI carries the SPI in its data (RFC 7296 §3.10.1). */
-export const invalidSpi = (spi: number): NotifyPayload => notify(NotifyType.InvalidSpi, u32Data(spi))
+export const invalidSpi = (spi: number): NotifyPayload =>
+  notify(NotifyType.InvalidSpi, u32Data(spi))

@@ -36,7 +36,7 @@ export const walkChain = (
 ): RawPayload[] | ChainError => {
   const reader = new Reader(bytes, from, to)
   const payloads: RawPayload[] = []
-  for (let type = first; type !== PayloadType.None; ) {
+  for (let type = first; type !== PayloadType.None;) {
     const next = reader.u8()
     const critical = (reader.u8() & CRITICAL) !== 0
     const length = reader.u16()
@@ -90,5 +90,8 @@ export const writeChain = (payloads: readonly Payload[]): WrittenChain => {
     writer.patchU16(start + 2, writer.length - start)
   })
   const first = payloads[0]
-  return { first: first === undefined ? PayloadType.None : payloadTypeOf(first), bytes: writer.finish() }
+  return {
+    first: first === undefined ? PayloadType.None : payloadTypeOf(first),
+    bytes: writer.finish(),
+  }
 }

@@ -5,7 +5,11 @@
 import { Reader, type Writer } from '../base/bytes.ts'
 import { PayloadType, ProtocolId } from './registry.ts'
 import { readSa, writeSa, type Proposal } from './sa.ts'
-import { readTrafficSelectors, writeTrafficSelectors, type TrafficSelector } from './traffic-selector.ts'
+import {
+  readTrafficSelectors,
+  writeTrafficSelectors,
+  type TrafficSelector,
+} from './traffic-selector.ts'
 
 export interface ConfigurationAttribute {
   readonly type: number
@@ -50,7 +54,11 @@ export interface NotifyPayload {
 export type PayloadKind = Payload['kind']
 
 /** Reads the body of one payload; the views it holds are copies, so the datagram can be reused. */
-export const readPayload = (type: number, critical: boolean, body: Uint8Array): Payload | undefined => {
+export const readPayload = (
+  type: number,
+  critical: boolean,
+  body: Uint8Array,
+): Payload | undefined => {
   const reader = new Reader(body)
   const payload = readBody(type, critical, reader)
   return reader.failed ? undefined : payload
@@ -122,7 +130,11 @@ const readDelete = (reader: Reader): Payload | undefined => {
   // RFC 7296 §3.11: an IKE SA is named by the header, so its Delete lists no SPI.
   const expected = protocol === ProtocolId.Ike ? 0 : 4
   if (spiLength !== expected || (expected === 0 && count !== 0)) return undefined
-  return { kind: 'delete', protocol, spis: Array.from({ length: count }, () => reader.take(4).slice()) }
+  return {
+    kind: 'delete',
+    protocol,
+    spis: Array.from({ length: count }, () => reader.take(4).slice()),
+  }
 }
 
 const readConfiguration = (reader: Reader): Payload | undefined => {

@@ -221,5 +221,7 @@ export const nameOf = (registry: Readonly<Record<string, number>>, value: number
 /** The registry's spelling of a notify type, for example AUTHENTICATION_FAILED. */
 export const notifyName = (type: number): string => {
   const name = nameOf(NotifyType, type)
-  return name === String(type) ? `NOTIFY_${type}` : name.replace(/(?<=[a-z0-9])[A-Z]/g, '_$&').toUpperCase()
+  return name === String(type)
+    ? `NOTIFY_${type}`
+    : name.replace(/(?<=[a-z0-9])[A-Z]/g, '_$&').toUpperCase()
 }

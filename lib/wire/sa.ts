@@ -29,7 +29,7 @@ const MAX_TRANSFORMS = 255
 export const readSa = (body: Uint8Array): Proposal[] | undefined => {
   const reader = new Reader(body)
   const proposals: Proposal[] = []
-  for (let more = true; more; ) {
+  for (let more = true; more;) {
     const last = reader.u8()
     reader.skip(1)
     const length = reader.u16()
@@ -95,7 +95,10 @@ const readTransform = (body: Uint8Array): Transform | undefined => {
 export const writeSa = (writer: Writer, proposals: readonly Proposal[]): void => {
   proposals.forEach((proposal, i) => {
     const start = writer.length
-    writer.u8(i + 1 < proposals.length ? MORE_PROPOSALS : 0).u8(0).u16(0)
+    writer
+      .u8(i + 1 < proposals.length ? MORE_PROPOSALS : 0)
+      .u8(0)
+      .u16(0)
     writer.u8(proposal.number).u8(proposal.protocol)
     writer.u8(proposal.spi.length).u8(proposal.transforms.length).put(proposal.spi)
     proposal.transforms.forEach((transform, j) => {

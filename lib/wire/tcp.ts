@@ -76,7 +76,7 @@ export class TcpSegment {
 
   /** A malformed option ends the list: what came before it stays valid. */
   private readOptions(bytes: Uint8Array, from: number, to: number): void {
-    for (let at = from; at < to; ) {
+    for (let at = from; at < to;) {
       const kind = bytes[at]!
       if (kind === TcpOption.End) return
       if (kind === TcpOption.NoOperation) {

@@ -58,7 +58,10 @@ export const writeTrafficSelectors = (
 ): void => {
   writer.u8(selectors.length).zeros(3)
   for (const selector of selectors) {
-    writer.u8(selector.type).u8(selector.protocol).u16(HEADER + 2 * selector.start.length)
+    writer
+      .u8(selector.type)
+      .u8(selector.protocol)
+      .u16(HEADER + 2 * selector.start.length)
     writer.u16(selector.startPort).u16(selector.endPort).put(selector.start).put(selector.end)
   }
 }

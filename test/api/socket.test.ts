@@ -4,14 +4,22 @@ import * as http from 'node:http'
 import * as net from 'node:net'
 import { createHash, randomBytes } from 'node:crypto'
 import t from 'tap'
-import { createSecureServer, createSecureSocket, SecureSocket, type SecureServer } from '../../lib/index.ts'
+import {
+  createSecureServer,
+  createSecureSocket,
+  SecureSocket,
+  type SecureServer,
+} from '../../lib/index.ts'
 
 const psk = 'a pre-shared key for these tests'
 
 // Compiles only while a SecureSocket can stand wherever a net.Socket is asked for.
 export const assignable = (
   socket: SecureSocket,
-): Pick<net.Socket, 'destroySoon' | 'bytesRead' | 'bytesWritten' | 'connecting' | 'readyState' | 'pending'> => socket
+): Pick<
+  net.Socket,
+  'destroySoon' | 'bytesRead' | 'bytesWritten' | 'connecting' | 'readyState' | 'pending'
+> => socket
 
 interface Rig {
   server: SecureServer
@@ -20,7 +28,10 @@ interface Rig {
   connect(options?: object): SecureSocket
 }
 
-const serve = async (onConnection: (socket: SecureSocket) => void, options: object = {}): Promise<Rig> => {
+const serve = async (
+  onConnection: (socket: SecureSocket) => void,
+  options: object = {},
+): Promise<Rig> => {
   const server = createSecureServer({ psk, ikePort: 0, ...options }, onConnection)
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -34,7 +45,8 @@ const serve = async (onConnection: (socket: SecureSocket) => void, options: obje
   }
 }
 
-const closed = (server: SecureServer): Promise<void> => new Promise(resolve => void server.close(() => resolve()))
+const closed = (server: SecureServer): Promise<void> =>
+  new Promise(resolve => void server.close(() => resolve()))
 
 t.test('echo: events, addresses, counters and the order net gives them', async t => {
   const { server, connect, port } = await serve(socket => socket.pipe(socket))
@@ -59,7 +71,10 @@ t.test('echo: events, addresses, counters and the order net gives them', async t
   t.ok(socket.authorized && socket.peerId === '127.0.0.1')
   await once(socket, 'close')
   t.equal(text, 'before connect, hello')
-  t.strictSame(events.filter(name => name !== 'finish'), ['connect', 'ready', 'secureConnect', 'end', 'close'])
+  t.strictSame(
+    events.filter(name => name !== 'finish'),
+    ['connect', 'ready', 'secureConnect', 'end', 'close'],
+  )
   t.equal(socket.bytesRead, 21)
   t.strictSame(socket.address(), {})
   t.equal(socket.readyState, 'closed')
@@ -86,7 +101,9 @@ t.test('several sockets share one IKE SA; 8 MiB each way arrive whole', async t 
 
 t.test('backpressure: a reader that stops closes the window and memory stays bounded', async t => {
   let reader: SecureSocket | undefined
-  const { server, connect } = await serve(socket => void (reader = socket), { pauseOnConnect: true })
+  const { server, connect } = await serve(socket => void (reader = socket), {
+    pauseOnConnect: true,
+  })
   const socket = connect()
   await once(socket, 'connect')
   for (let i = 0; i < 256; i++) socket.write(Buffer.alloc(1 << 16))
@@ -141,9 +158,13 @@ t.test('bad options throw at once and name the option', t => {
   }
   t.throws(() => createSecureServer({} as never), /"psk"/)
   t.throws(() => createSecureSocket({ psk, host: 'x' }), { code: 'ERR_MISSING_ARGS' })
-  const polluted = JSON.parse('{"__proto__": {"psk": "from a prototype, which must not count"}}') as object
+  const polluted = JSON.parse(
+    '{"__proto__": {"psk": "from a prototype, which must not count"}}',
+  ) as object
   t.throws(() => createSecureSocket({ port: 1, ...polluted }), /"__proto__"/)
-  t.throws(() => createSecureSocket(Object.create({ psk, port: 1 }) as object), { code: 'ERR_MISSING_ARGS' })
+  t.throws(() => createSecureSocket(Object.create({ psk, port: 1 }) as object), {
+    code: 'ERR_MISSING_ARGS',
+  })
   t.end()
 })
 
@@ -184,7 +205,9 @@ t.test('rekeys in the middle of a transfer', async t => {
 })
 
 t.test('HTTP over it, with an agent that keeps connections', async t => {
-  const web = http.createServer((request, response) => response.end(`${request.method} ${request.url} ${request.socket.remoteAddress}`))
+  const web = http.createServer((request, response) =>
+    response.end(`${request.method} ${request.url} ${request.socket.remoteAddress}`),
+  )
   const { server, connect } = await serve(socket => void web.emit('connection', socket))
   class Agent extends http.Agent {
     override createConnection(): SecureSocket {
@@ -194,10 +217,15 @@ t.test('HTTP over it, with an agent that keeps connections', async t => {
   const agent = new Agent({ keepAlive: true })
   for (let i = 0; i < 3; i++) {
     const body = await new Promise<string>((resolve, reject) => {
-      http.get({ host: '127.0.0.1', path: `/${i}`, agent }, response => {
-        let text = ''
-        response.setEncoding('utf8').on('data', piece => (text += piece)).on('end', () => resolve(text))
-      }).on('error', reject)
+      http
+        .get({ host: '127.0.0.1', path: `/${i}`, agent }, response => {
+          let text = ''
+          response
+            .setEncoding('utf8')
+            .on('data', piece => (text += piece))
+            .on('end', () => resolve(text))
+        })
+        .on('error', reject)
     })
     t.equal(body, `GET /${i} 127.0.0.1`)
   }
@@ -211,7 +239,9 @@ t.test('the same script gives the same events as net', async t => {
     const events: string[] = []
     const socket = connect() as net.Socket
     for (const name of ['connect', 'ready', 'end', 'close', 'error', 'finish'] as const) {
-      socket.on(name, (...args: unknown[]) => events.push(`${name}${name === 'close' ? `(${String(args[0])})` : ''}`))
+      socket.on(name, (...args: unknown[]) =>
+        events.push(`${name}${name === 'close' ? `(${String(args[0])})` : ''}`),
+      )
     }
     socket.resume()
     await once(socket, 'ready')
@@ -219,36 +249,53 @@ t.test('the same script gives the same events as net', async t => {
     await once(socket, 'close')
     return events
   }
-  const plain = net.createServer(socket => void socket.on('data', () => {}).on('end', () => {})).listen(0, '127.0.0.1')
+  const plain = net
+    .createServer(socket => void socket.on('data', () => {}).on('end', () => {}))
+    .listen(0, '127.0.0.1')
   await once(plain, 'listening')
-  const theirs = await script(() => net.connect((plain.address() as net.AddressInfo).port, '127.0.0.1'))
+  const theirs = await script(() =>
+    net.connect((plain.address() as net.AddressInfo).port, '127.0.0.1'),
+  )
   plain.close()
-  const { server, connect } = await serve(socket => void socket.on('data', () => {}).on('end', () => {}))
+  const { server, connect } = await serve(
+    socket => void socket.on('data', () => {}).on('end', () => {}),
+  )
   const ours = await script(connect)
   t.strictSame(ours, theirs)
   await closed(server)
 })
 
-t.test('unconnected, then connect(); setTimeout; unref; abort signal; reconnecting the same object', async t => {
-  const { server, port, ikePort } = await serve(socket => void socket.on('error', () => {}).resume())
-  const socket = new SecureSocket({ psk, ikePort })
-  t.ok(socket.pending)
-  socket.connect(port, '127.0.0.1')
-  await once(socket, 'connect')
-  socket.setTimeout(30)
-  await once(socket, 'timeout')
-  t.notOk(socket.destroyed)
-  socket.unref().ref()
-  socket.destroy()
-  await once(socket, 'close')
-  socket.connect(port, '127.0.0.1')
-  await once(socket, 'connect')
-  socket.destroy()
-  await once(socket, 'close')
-  const controller = new AbortController()
-  const aborted = createSecureSocket({ host: '127.0.0.1', port, ikePort, psk, signal: controller.signal })
-  controller.abort()
-  t.match((await once(aborted, 'error'))[0], { code: 'ABORT_ERR' })
-  t.throws(() => socket.setTimeout(-1), { code: 'ERR_OUT_OF_RANGE' })
-  await closed(server)
-})
+t.test(
+  'unconnected, then connect(); setTimeout; unref; abort signal; reconnecting the same object',
+  async t => {
+    const { server, port, ikePort } = await serve(
+      socket => void socket.on('error', () => {}).resume(),
+    )
+    const socket = new SecureSocket({ psk, ikePort })
+    t.ok(socket.pending)
+    socket.connect(port, '127.0.0.1')
+    await once(socket, 'connect')
+    socket.setTimeout(30)
+    await once(socket, 'timeout')
+    t.notOk(socket.destroyed)
+    socket.unref().ref()
+    socket.destroy()
+    await once(socket, 'close')
+    socket.connect(port, '127.0.0.1')
+    await once(socket, 'connect')
+    socket.destroy()
+    await once(socket, 'close')
+    const controller = new AbortController()
+    const aborted = createSecureSocket({
+      host: '127.0.0.1',
+      port,
+      ikePort,
+      psk,
+      signal: controller.signal,
+    })
+    controller.abort()
+    t.match((await once(aborted, 'error'))[0], { code: 'ABORT_ERR' })
+    t.throws(() => socket.setTimeout(-1), { code: 'ERR_OUT_OF_RANGE' })
+    await closed(server)
+  },
+)

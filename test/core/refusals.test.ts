@@ -25,7 +25,10 @@ t.test('a wrong key and an unknown identity give the client the same words', t =
     t.equal(world.accepted.length, 0)
     t.equal(refusals(world).length, 1)
   }
-  t.match(refusals(wrong.world)[0]?.error.message, /198\.51\.100\.7.*does not know the pre-shared key/)
+  t.match(
+    refusals(wrong.world)[0]?.error.message,
+    /198\.51\.100\.7.*does not know the pre-shared key/,
+  )
   t.match(refusals(unknown.world)[0]?.error.message, /mallory.*there is no pre-shared key/)
   unknown.world.run(120_000)
   t.ok(unknown.world.server.isIdle, 'the SA is gone')
@@ -40,10 +43,18 @@ t.test('a client that expects another identity ends the SA and says so', t => {
 })
 
 t.test('no common proposal: the client lists its offer, the server both sides', t => {
-  const { world, stream } = attempt({ ike: 'aes256gcm16-prfsha384-ecp384' }, { ike: 'aes128gcm16-prfsha256-x25519' })
+  const { world, stream } = attempt(
+    { ike: 'aes256gcm16-prfsha384-ecp384' },
+    { ike: 'aes128gcm16-prfsha256-x25519' },
+  )
   t.equal(codeOf(stream.error), 'NO_PROPOSAL_CHOSEN')
-  t.strictSame((stream.error as { details?: unknown }).details, { offered: ['aes256gcm16-prfsha384-ecp384'] })
-  t.match(refusals(world)[0]?.error.message, /offered aes256gcm16-prfsha384-ecp384.*accepted aes128gcm16-prfsha256-x25519/)
+  t.strictSame((stream.error as { details?: unknown }).details, {
+    offered: ['aes256gcm16-prfsha384-ecp384'],
+  })
+  t.match(
+    refusals(world)[0]?.error.message,
+    /offered aes256gcm16-prfsha384-ecp384.*accepted aes128gcm16-prfsha256-x25519/,
+  )
   t.end()
 })
 
@@ -75,7 +86,12 @@ t.test('cookie and another group, one after the other', t => {
 
 t.test('nobody listens on the inner port: ECONNREFUSED as net gives it', t => {
   const { stream } = attempt({}, {}, 81)
-  t.match(stream.error, { code: 'ECONNREFUSED', syscall: 'connect', address: '192.0.2.1', port: 81 })
+  t.match(stream.error, {
+    code: 'ECONNREFUSED',
+    syscall: 'connect',
+    address: '192.0.2.1',
+    port: 81,
+  })
   t.end()
 })
 
@@ -109,14 +125,29 @@ t.test('a peer that dies ends its sockets with ETIMEDOUT within the liveness tim
 })
 
 t.test('every type of identity, each way', t => {
-  for (const id of ['192.0.2.9', '2001:db8::9', 'host.test', 'user@host.test', '@#00ff10', 'C=CH, O=Example, CN=host', 'gn:#820474657374', 'fqdn:10.0.0.1']) {
-    const { stream, world } = attempt({ localId: id, remoteId: 'server.test' }, { localId: 'server.test', remoteId: id })
+  for (const id of [
+    '192.0.2.9',
+    '2001:db8::9',
+    'host.test',
+    'user@host.test',
+    '@#00ff10',
+    'C=CH, O=Example, CN=host',
+    'gn:#820474657374',
+    'fqdn:10.0.0.1',
+  ]) {
+    const { stream, world } = attempt(
+      { localId: id, remoteId: 'server.test' },
+      { localId: 'server.test', remoteId: id },
+    )
     t.equal(stream.error, undefined, id)
     t.equal(world.accepted[0]?.received, 1000)
     const other = attempt({ localId: id }, { remoteId: 'somebody.else' })
     t.equal(codeOf(other.stream.error), 'AUTHENTICATION_FAILED')
   }
-  const wildcard = attempt({ localId: 'a.sensors.test' }, { psk: { '*.sensors.test': 'simulated pre-shared key' } })
+  const wildcard = attempt(
+    { localId: 'a.sensors.test' },
+    { psk: { '*.sensors.test': 'simulated pre-shared key' } },
+  )
   t.equal(wildcard.stream.error, undefined)
   t.end()
 })
@@ -149,88 +180,94 @@ t.test('tunnel mode, and transport mode that the server does not do', t => {
   t.end()
 })
 
-t.test('100,000 random, truncated, changed, replayed and reflected datagrams beside a transfer do no harm', t => {
-  const world = new World(5, PERFECT, { livenessInterval: 0 })
-  const random = new Random(9)
-  const recorded: Uint8Array[] = []
-  world.filter = (_to, bytes) => {
-    recorded.push(bytes.slice())
-    return true
-  }
-  const stream = new Stream(300_000, 1, 2)
-  world.serve = () => new Stream(200_000, 2, 1)
-  world.connect(stream)
-  for (let i = 0; i < 100_000; i++) {
-    if (i % 400 === 0) world.run(5)
-    const source = recorded[random.integer(0, recorded.length - 1)]!
-    const kind = random.integer(0, 4)
-    let bytes = source.slice()
-    if (kind === 0) {
-      bytes = new Uint8Array(random.integer(0, 200))
-      random.fill(bytes)
-    } else if (kind === 1) bytes = bytes.slice(0, random.integer(0, bytes.length))
-    else if (kind === 2) bytes[random.integer(0, bytes.length - 1)]! ^= 1 << random.integer(0, 7)
-    else if (kind === 3 && getU32(bytes, 0) === 0) bytes[23]! ^= 0x28
-    const path = {
-      socket: 0,
-      localAddress: new Uint8Array([192, 0, 2, 1]),
-      localPort: 4500,
-      remoteAddress: new Uint8Array([203, 0, 113, random.integer(1, 250)]),
-      remotePort: random.integer(1024, 65535),
+t.test(
+  '100,000 random, truncated, changed, replayed and reflected datagrams beside a transfer do no harm',
+  t => {
+    const world = new World(5, PERFECT, { livenessInterval: 0 })
+    const random = new Random(9)
+    const recorded: Uint8Array[] = []
+    world.filter = (_to, bytes) => {
+      recorded.push(bytes.slice())
+      return true
     }
-    const core = random.chance(0.5) ? world.client : world.server
-    core.handleDatagram(bytes, path, world.now)
-  }
-  world.run(600_000, () => stream.closed)
-  t.equal(stream.error, undefined)
-  t.notOk(stream.corrupted || world.accepted.some(({ corrupted }) => corrupted))
-  t.equal(world.accepted.find(({ received }) => received > 0)?.received, 300_000)
-  t.equal(stream.received, 200_000)
-  t.ok(world.server.saCount <= 2000, `${world.server.saCount} SAs at the server`)
-  const drops = Object.values(world.server.counters.drops).reduce((sum, count) => sum + count, 0)
-  t.ok(drops > 10_000, `${drops} counted with their reasons`)
-  t.end()
-})
-
-t.test('a flood of first requests from many sources leaves a bounded number of SAs, and an honest client connects', t => {
-  const world = new World(6)
-  const probe = new World(7)
-  let first: Uint8Array | undefined
-  probe.filter = (to, bytes) => {
-    if (to === 'server') first ??= bytes.slice()
-    return false
-  }
-  probe.connect(new Stream(1, 1, 2))
-  let answered = 0
-  world.filter = (to, bytes) => {
-    if (to === 'client') answered += bytes.length
-    return true
-  }
-  let asked = 0
-  for (let i = 0; i < 5000; i++) {
-    const bytes = first!.slice()
-    bytes[4] = i >>> 8
-    bytes[5] = i
-    asked += bytes.length
-    world.server.handleDatagram(
-      bytes,
-      {
+    const stream = new Stream(300_000, 1, 2)
+    world.serve = () => new Stream(200_000, 2, 1)
+    world.connect(stream)
+    for (let i = 0; i < 100_000; i++) {
+      if (i % 400 === 0) world.run(5)
+      const source = recorded[random.integer(0, recorded.length - 1)]!
+      const kind = random.integer(0, 4)
+      let bytes = source.slice()
+      if (kind === 0) {
+        bytes = new Uint8Array(random.integer(0, 200))
+        random.fill(bytes)
+      } else if (kind === 1) bytes = bytes.slice(0, random.integer(0, bytes.length))
+      else if (kind === 2) bytes[random.integer(0, bytes.length - 1)]! ^= 1 << random.integer(0, 7)
+      else if (kind === 3 && getU32(bytes, 0) === 0) bytes[23]! ^= 0x28
+      const path = {
         socket: 0,
         localAddress: new Uint8Array([192, 0, 2, 1]),
         localPort: 4500,
-        remoteAddress: new Uint8Array([10, 9, i >>> 8, i]),
-        remotePort: 5000,
-      },
-      world.now,
-    )
-    world.pump()
-  }
-  t.ok(world.server.saCount <= 30, `${world.server.saCount} half-open SAs`)
-  t.ok(answered <= asked, `${answered} octets answered to ${asked}`)
-  world.filter = () => true
-  const stream = new Stream(1000, 1, 2)
-  world.connect(stream)
-  world.run(3000, () => stream.closed)
-  t.equal(world.accepted.length, 1)
-  t.end()
-})
+        remoteAddress: new Uint8Array([203, 0, 113, random.integer(1, 250)]),
+        remotePort: random.integer(1024, 65535),
+      }
+      const core = random.chance(0.5) ? world.client : world.server
+      core.handleDatagram(bytes, path, world.now)
+    }
+    world.run(600_000, () => stream.closed)
+    t.equal(stream.error, undefined)
+    t.notOk(stream.corrupted || world.accepted.some(({ corrupted }) => corrupted))
+    t.equal(world.accepted.find(({ received }) => received > 0)?.received, 300_000)
+    t.equal(stream.received, 200_000)
+    t.ok(world.server.saCount <= 2000, `${world.server.saCount} SAs at the server`)
+    const drops = Object.values(world.server.counters.drops).reduce((sum, count) => sum + count, 0)
+    t.ok(drops > 10_000, `${drops} counted with their reasons`)
+    t.end()
+  },
+)
+
+t.test(
+  'a flood of first requests from many sources leaves a bounded number of SAs, and an honest client connects',
+  t => {
+    const world = new World(6)
+    const probe = new World(7)
+    let first: Uint8Array | undefined
+    probe.filter = (to, bytes) => {
+      if (to === 'server') first ??= bytes.slice()
+      return false
+    }
+    probe.connect(new Stream(1, 1, 2))
+    let answered = 0
+    world.filter = (to, bytes) => {
+      if (to === 'client') answered += bytes.length
+      return true
+    }
+    let asked = 0
+    for (let i = 0; i < 5000; i++) {
+      const bytes = first!.slice()
+      bytes[4] = i >>> 8
+      bytes[5] = i
+      asked += bytes.length
+      world.server.handleDatagram(
+        bytes,
+        {
+          socket: 0,
+          localAddress: new Uint8Array([192, 0, 2, 1]),
+          localPort: 4500,
+          remoteAddress: new Uint8Array([10, 9, i >>> 8, i]),
+          remotePort: 5000,
+        },
+        world.now,
+      )
+      world.pump()
+    }
+    t.ok(world.server.saCount <= 30, `${world.server.saCount} half-open SAs`)
+    t.ok(answered <= asked, `${answered} octets answered to ${asked}`)
+    world.filter = () => true
+    const stream = new Stream(1000, 1, 2)
+    world.connect(stream)
+    world.run(3000, () => stream.closed)
+    t.equal(world.accepted.length, 1)
+    t.end()
+  },
+)

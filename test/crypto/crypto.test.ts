@@ -4,7 +4,11 @@ import t from 'tap'
 import { concat, fromHex, toHex } from '../../lib/base/bytes.ts'
 import { Secret } from '../../lib/base/secret.ts'
 import { createKeyExchange, publicValueLength } from '../../lib/crypto/key-exchange.ts'
-import { computeRekeySkeyseed, computeSkeyseed, deriveChildKeys } from '../../lib/crypto/key-material.ts'
+import {
+  computeRekeySkeyseed,
+  computeSkeyseed,
+  deriveChildKeys,
+} from '../../lib/crypto/key-material.ts'
 import { createPrf, prfPlus } from '../../lib/crypto/prf.ts'
 import { createAead } from '../../lib/crypto/suite.ts'
 import { Encr, Integ, KeGroup, Prf } from '../../lib/wire/registry.ts'
@@ -13,7 +17,9 @@ import { seededEnvironment } from '../harness/random.ts'
 const BACKENDS = ['node', 'noble'] as const
 const FOLDER = '../shared/vectors'
 const isThere = existsSync(FOLDER)
-const suffix = isThere ? '' : ' (skipped: the folder with third-party vectors is not beside this one)'
+const suffix = isThere
+  ? ''
+  : ' (skipped: the folder with third-party vectors is not beside this one)'
 const load = (name: string) => JSON.parse(readFileSync(`${FOLDER}/${name}`, 'utf8'))
 const withVectors = (name: string, run: (t: Tap.Test) => void): void => {
   void t.test(`${name}${suffix}`, { skip: !isThere }, t => {
@@ -41,7 +47,10 @@ for (const backend of BACKENDS) {
     const key = new TextEncoder().encode('Jefe')
     const data = new TextEncoder().encode('what do ya want for nothing?')
     const prf = createPrf(backend, Prf.HmacSha2_256)!
-    t.equal(toHex(prf.compute(key, data)), '5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843')
+    t.equal(
+      toHex(prf.compute(key, data)),
+      '5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843',
+    )
     t.equal(
       toHex(createPrf(backend, Prf.HmacSha2_384)!.compute(key, data)),
       'af45d2e376484031617f78d2b58a6b1b9c7ef464f5a01b47e42ec3736322445e8e2240ca5e69e2c78b3239ecfab21649',
@@ -59,9 +68,16 @@ for (const backend of BACKENDS) {
   })
 
   withVectors(`${backend}: ESP packets of draft-mcgrew-gcm-test-01 and RFC 7634 appendix A`, t => {
-    for (const { id, alg, key, salt, iv, aad, plaintext_with_trailer, ciphertext_and_tag } of load('esp_aead.json').tests) {
+    for (const { id, alg, key, salt, iv, aad, plaintext_with_trailer, ciphertext_and_tag } of load(
+      'esp_aead.json',
+    ).tests) {
       const plaintext = fromHex(plaintext_with_trailer)
-      const cipher = createAead(backend, cipherOf(alg, key.length / 2), fromHex(key + salt), new Uint8Array(0))
+      const cipher = createAead(
+        backend,
+        cipherOf(alg, key.length / 2),
+        fromHex(key + salt),
+        new Uint8Array(0),
+      )
       const bytes = concat(fromHex(iv), plaintext, new Uint8Array(16))
       cipher.seal(bytes, 8, 8 + plaintext.length, fromHex(aad))
       t.equal(toHex(bytes.subarray(8)), ciphertext_and_tag, id)
@@ -72,7 +88,12 @@ for (const backend of BACKENDS) {
 
   withVectors(`${backend}: the IKE message of RFC 7634 appendix B`, t => {
     const [test] = load('ike_sk_aead.json').tests
-    const cipher = createAead(backend, cipherOf('CHACHA', 32), fromHex(test.key + test.salt), new Uint8Array(0))
+    const cipher = createAead(
+      backend,
+      cipherOf('CHACHA', 32),
+      fromHex(test.key + test.salt),
+      new Uint8Array(0),
+    )
     const bytes = fromHex(test.message)
     const from = test.aad.length / 2 + 8
     t.ok(cipher.open(bytes, from, bytes.length - 16, fromHex(test.aad)))
@@ -82,51 +103,83 @@ for (const backend of BACKENDS) {
   withVectors(`${backend}: NIST's IKEv2 key derivation`, t => {
     const [test] = load('ikev2_kdf_acvp.json').tests
     const prf = createPrf(backend, Prf.HmacSha1)!
-    const [nInit, nResp, spiInit, spiResp] = ['nInit', 'nResp', 'spiInit', 'spiResp'].map(name => fromHex(test[name])) as [Uint8Array, Uint8Array, Uint8Array, Uint8Array]
+    const [nInit, nResp, spiInit, spiResp] = ['nInit', 'nResp', 'spiInit', 'spiResp'].map(name =>
+      fromHex(test[name]),
+    ) as [Uint8Array, Uint8Array, Uint8Array, Uint8Array]
     const skeyseed = computeSkeyseed(prf, nInit, nResp, fromHex(test.gir))
     t.equal(toHex(skeyseed), test.sKeySeed)
     const stream = prfPlus(prf, skeyseed, concat(nInit, nResp, spiInit, spiResp), 132)
     t.equal(toHex(stream), test.derivedKeyingMaterial)
     const skD = new Secret(stream.subarray(0, 20))
     const join = (material: ReturnType<typeof deriveChildKeys>) =>
-      toHex(concat(material.initiator.encryption.bytes, material.initiator.integrity.bytes, material.responder.encryption.bytes, material.responder.integrity.bytes))
+      toHex(
+        concat(
+          material.initiator.encryption.bytes,
+          material.initiator.integrity.bytes,
+          material.responder.encryption.bytes,
+          material.responder.integrity.bytes,
+        ),
+      )
     const lengths = { encryption: 46, integrity: 20 }
-    t.equal(join(deriveChildKeys(prf, skD, nInit, nResp, undefined, lengths)), test.derivedKeyingMaterialChild)
-    t.equal(join(deriveChildKeys(prf, skD, nInit, nResp, fromHex(test.girNew), lengths)), test.derivedKeyingMaterialDh)
-    t.equal(toHex(computeRekeySkeyseed(prf, skD, fromHex(test.girNew), nInit, nResp)), test.sKeySeedReKey)
+    t.equal(
+      join(deriveChildKeys(prf, skD, nInit, nResp, undefined, lengths)),
+      test.derivedKeyingMaterialChild,
+    )
+    t.equal(
+      join(deriveChildKeys(prf, skD, nInit, nResp, fromHex(test.girNew), lengths)),
+      test.derivedKeyingMaterialDh,
+    )
+    t.equal(
+      toHex(computeRekeySkeyseed(prf, skD, fromHex(test.girNew), nInit, nResp)),
+      test.sKeySeedReKey,
+    )
   })
 
-  withVectors(`${backend}: Wycheproof AES-GCM and ChaCha20-Poly1305: nothing forged is taken`, t => {
-    for (const [file, algorithm] of [['aes_gcm', 'AES'], ['chacha20_poly1305', 'CHACHA']] as const) {
-      let accepted = 0
-      for (const group of load(`wycheproof/${file}_test.json`).testGroups) {
-        if (group.ivSize !== 96 || group.tagSize !== 128) continue
-        for (const { tcId, key, iv, aad, msg, ct, tag, result } of group.tests) {
-          const nonce = fromHex(iv)
-          const cipher = createAead(backend, cipherOf(algorithm, key.length / 2), concat(fromHex(key), nonce.subarray(0, 4)), new Uint8Array(0))
-          const bytes = concat(nonce.subarray(4), fromHex(ct), fromHex(tag))
-          const opened = cipher.open(bytes, 8, 8 + ct.length / 2, fromHex(aad))
-          if (opened !== (result === 'valid')) t.fail(`${file} ${tcId}: ${opened}`)
-          if (opened && toHex(bytes.subarray(8, 8 + msg.length / 2)) !== msg) t.fail(`${file} ${tcId}: plaintext`)
-          if (opened) accepted++
+  withVectors(
+    `${backend}: Wycheproof AES-GCM and ChaCha20-Poly1305: nothing forged is taken`,
+    t => {
+      for (const [file, algorithm] of [
+        ['aes_gcm', 'AES'],
+        ['chacha20_poly1305', 'CHACHA'],
+      ] as const) {
+        let accepted = 0
+        for (const group of load(`wycheproof/${file}_test.json`).testGroups) {
+          if (group.ivSize !== 96 || group.tagSize !== 128) continue
+          for (const { tcId, key, iv, aad, msg, ct, tag, result } of group.tests) {
+            const nonce = fromHex(iv)
+            const cipher = createAead(
+              backend,
+              cipherOf(algorithm, key.length / 2),
+              concat(fromHex(key), nonce.subarray(0, 4)),
+              new Uint8Array(0),
+            )
+            const bytes = concat(nonce.subarray(4), fromHex(ct), fromHex(tag))
+            const opened = cipher.open(bytes, 8, 8 + ct.length / 2, fromHex(aad))
+            if (opened !== (result === 'valid')) t.fail(`${file} ${tcId}: ${opened}`)
+            if (opened && toHex(bytes.subarray(8, 8 + msg.length / 2)) !== msg)
+              t.fail(`${file} ${tcId}: plaintext`)
+            if (opened) accepted++
+          }
         }
+        t.ok(accepted > 30, `${file}: ${accepted} valid ones opened`)
       }
-      t.ok(accepted > 30, `${file}: ${accepted} valid ones opened`)
-    }
-  })
+    },
+  )
 
   withVectors(`${backend}: RFC 5903 and RFC 8031 shared secrets and KE payloads`, t => {
     let count = 0
     for (const test of load('ike_dh.json').tests) {
       const group: number = test.group
       const privateI = test.i ?? test.private_i ?? test.ki
-      const peer = test.KEr_payload === undefined ? undefined : fromHex(test.KEr_payload).subarray(8)
+      const peer =
+        test.KEr_payload === undefined ? undefined : fromHex(test.KEr_payload).subarray(8)
       if (privateI === undefined || peer === undefined) continue
       const exchange = createKeyExchange(backend, group, {
         wallClock: () => 0,
         randomFill: bytes => bytes.set(fromHex(privateI.padStart(2 * bytes.length, '0'))),
       })!
-      if (test.KEi_payload !== undefined) t.equal(toHex(exchange.publicValue), test.KEi_payload.slice(16), test.id)
+      if (test.KEi_payload !== undefined)
+        t.equal(toHex(exchange.publicValue), test.KEi_payload.slice(16), test.id)
       const shared = exchange.sharedSecret(peer)
       t.ok(shared !== undefined && JSON.stringify(test).includes(toHex(shared)), test.id)
       count++
@@ -135,16 +188,27 @@ for (const backend of BACKENDS) {
   })
 
   withVectors(`${backend}: Wycheproof X25519 and X448: no exception, no zero secret`, t => {
-    for (const [file, group, octets] of [['x25519', KeGroup.X25519, 32], ['x448', KeGroup.X448, 56]] as const) {
+    for (const [file, group, octets] of [
+      ['x25519', KeGroup.X25519, 32],
+      ['x448', KeGroup.X448, 56],
+    ] as const) {
       for (const { testGroups } of [load(`wycheproof/${file}_test.json`)]) {
         for (const { tests } of testGroups) {
           for (const test of tests) {
-            const exchange = createKeyExchange(backend, group, { wallClock: () => 0, randomFill: bytes => bytes.set(fromHex(test.private)) })!
+            const exchange = createKeyExchange(backend, group, {
+              wallClock: () => 0,
+              randomFill: bytes => bytes.set(fromHex(test.private)),
+            })!
             const shared = exchange.sharedSecret(fromHex(test.public))
             const isZero = /^0*$/.test(test.shared)
             const usable = test.public.length === 2 * octets && !isZero
             if (!usable && shared !== undefined) t.fail(`${file} ${test.tcId}: taken`)
-            if (usable && (shared === undefined || toHex(shared) !== test.shared) && test.result === 'valid') t.fail(`${file} ${test.tcId}`)
+            if (
+              usable &&
+              (shared === undefined || toHex(shared) !== test.shared) &&
+              test.result === 'valid'
+            )
+              t.fail(`${file} ${test.tcId}`)
           }
         }
       }
@@ -152,32 +216,46 @@ for (const backend of BACKENDS) {
     t.ok(true, 'all cases were run')
   })
 
-  t.test(`${backend}: a peer's value that is not exactly what the RFC describes gives no secret`, t => {
-    for (const group of [KeGroup.X25519, KeGroup.X448, KeGroup.P256, KeGroup.P384, KeGroup.P521, KeGroup.Modp2048]) {
-      const ours = createKeyExchange(backend, group, seededEnvironment(group))!
-      const theirs = createKeyExchange(backend, group, seededEnvironment(group + 100))!
-      const length = publicValueLength(group)
-      t.equal(ours.publicValue.length, length)
-      t.equal(toHex(ours.sharedSecret(theirs.publicValue)!), toHex(theirs.sharedSecret(ours.publicValue)!), `${group}`)
-      t.equal(ours.sharedSecret(new Uint8Array(length)), undefined, 'zero')
-      t.equal(ours.sharedSecret(theirs.publicValue.subarray(1)), undefined, 'short')
-      t.equal(ours.sharedSecret(concat(theirs.publicValue, Uint8Array.of(0))), undefined, 'long')
-      t.equal(ours.sharedSecret(new Uint8Array(0)), undefined, 'empty')
-      if (group >= KeGroup.P256 && group <= KeGroup.P521) {
-        const offCurve = theirs.publicValue.slice()
-        offCurve[offCurve.length - 1]! ^= 1
-        t.equal(ours.sharedSecret(offCurve), undefined, 'not on the curve')
+  t.test(
+    `${backend}: a peer's value that is not exactly what the RFC describes gives no secret`,
+    t => {
+      for (const group of [
+        KeGroup.X25519,
+        KeGroup.X448,
+        KeGroup.P256,
+        KeGroup.P384,
+        KeGroup.P521,
+        KeGroup.Modp2048,
+      ]) {
+        const ours = createKeyExchange(backend, group, seededEnvironment(group))!
+        const theirs = createKeyExchange(backend, group, seededEnvironment(group + 100))!
+        const length = publicValueLength(group)
+        t.equal(ours.publicValue.length, length)
+        t.equal(
+          toHex(ours.sharedSecret(theirs.publicValue)!),
+          toHex(theirs.sharedSecret(ours.publicValue)!),
+          `${group}`,
+        )
+        t.equal(ours.sharedSecret(new Uint8Array(length)), undefined, 'zero')
+        t.equal(ours.sharedSecret(theirs.publicValue.subarray(1)), undefined, 'short')
+        t.equal(ours.sharedSecret(concat(theirs.publicValue, Uint8Array.of(0))), undefined, 'long')
+        t.equal(ours.sharedSecret(new Uint8Array(0)), undefined, 'empty')
+        if (group >= KeGroup.P256 && group <= KeGroup.P521) {
+          const offCurve = theirs.publicValue.slice()
+          offCurve[offCurve.length - 1]! ^= 1
+          t.equal(ours.sharedSecret(offCurve), undefined, 'not on the curve')
+        }
+        ours.wipe()
       }
-      ours.wipe()
-    }
-    const modp = createKeyExchange(backend, KeGroup.Modp2048, seededEnvironment(1))!
-    const one = new Uint8Array(256)
-    one[255] = 1
-    t.equal(modp.sharedSecret(one), undefined, 'one')
-    t.equal(modp.sharedSecret(new Uint8Array(256).fill(255)), undefined, 'above the prime')
-    t.equal(createKeyExchange(backend, 1025, seededEnvironment(1)), undefined, 'an unknown group')
-    t.end()
-  })
+      const modp = createKeyExchange(backend, KeGroup.Modp2048, seededEnvironment(1))!
+      const one = new Uint8Array(256)
+      one[255] = 1
+      t.equal(modp.sharedSecret(one), undefined, 'one')
+      t.equal(modp.sharedSecret(new Uint8Array(256).fill(255)), undefined, 'above the prime')
+      t.equal(createKeyExchange(backend, 1025, seededEnvironment(1)), undefined, 'an unknown group')
+      t.end()
+    },
+  )
 }
 
 t.test('a secret does not print', t => {

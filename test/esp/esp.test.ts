@@ -2,7 +2,12 @@ import t from 'tap'
 import { toHex } from '../../lib/base/bytes.ts'
 import { Packet } from '../../lib/base/packet.ts'
 import { Secret } from '../../lib/base/secret.ts'
-import { createAead, keyLengths, supportsCipher, type CipherChoice } from '../../lib/crypto/suite.ts'
+import {
+  createAead,
+  keyLengths,
+  supportsCipher,
+  type CipherChoice,
+} from '../../lib/crypto/suite.ts'
 import { EspSaPair } from '../../lib/esp/esp-sa.ts'
 import { Drop, InboundSa } from '../../lib/esp/inbound-sa.ts'
 import { OutboundSa } from '../../lib/esp/outbound-sa.ts'
@@ -19,15 +24,35 @@ const CIPHERS: readonly CipherChoice[] = [
   { encr: Encr.AesCbc, keyLength: 128, integ: Integ.HmacSha2_512_256 },
 ]
 
-const keysFor = (cipher: CipherChoice, fill: number): { encryption: Uint8Array; integrity: Uint8Array } => {
+const keysFor = (
+  cipher: CipherChoice,
+  fill: number,
+): { encryption: Uint8Array; integrity: Uint8Array } => {
   const { encryption, integrity } = keyLengths(cipher)
-  return { encryption: new Uint8Array(encryption).fill(fill), integrity: new Uint8Array(integrity).fill(fill + 1) }
+  return {
+    encryption: new Uint8Array(encryption).fill(fill),
+    integrity: new Uint8Array(integrity).fill(fill + 1),
+  }
 }
 
-const pairOf = (cipher: CipherChoice, esn: boolean, backends: readonly ['node' | 'noble', 'node' | 'noble']) => {
+const pairOf = (
+  cipher: CipherChoice,
+  esn: boolean,
+  backends: readonly ['node' | 'noble', 'node' | 'noble'],
+) => {
   const { encryption, integrity } = keysFor(cipher, 7)
-  const out = new OutboundSa(0x1234, createAead(backends[0], cipher, encryption, integrity), esn, seededEnvironment(1))
-  const into = new InboundSa(0x1234, createAead(backends[1], cipher, encryption, integrity), esn, 1024)
+  const out = new OutboundSa(
+    0x1234,
+    createAead(backends[0], cipher, encryption, integrity),
+    esn,
+    seededEnvironment(1),
+  )
+  const into = new InboundSa(
+    0x1234,
+    createAead(backends[1], cipher, encryption, integrity),
+    esn,
+    1024,
+  )
   return { out, into }
 }
 
@@ -40,39 +65,52 @@ const sealed = (out: OutboundSa, payload: Uint8Array, nextHeader = 6): Uint8Arra
 
 for (const cipher of CIPHERS) {
   for (const esn of [false, true]) {
-    t.test(`${cipher.encr}/${cipher.keyLength}/${cipher.integ}, ESN ${esn}: what one backend seals the other opens`, t => {
-      for (const backends of [['node', 'noble'], ['noble', 'node']] as const) {
-        const { out, into } = pairOf(cipher, esn, backends)
-        for (let length = 0; length < 70; length++) {
-          const payload = Uint8Array.from({ length }, (_, i) => i + length)
-          const bytes = sealed(out, payload)
-          if (bytes.length % 4 !== 0) t.fail('not aligned to four octets')
-          const drop = into.open(bytes, 0, bytes.length)
-          if (drop !== Drop.None) t.fail(`length ${length}: drop ${drop}`)
-          t.equal(toHex(bytes.subarray(into.payloadFrom, into.payloadTo)), toHex(payload))
-          if (into.open(bytes, 0, bytes.length) !== Drop.Replay) t.fail('a replay was taken')
+    t.test(
+      `${cipher.encr}/${cipher.keyLength}/${cipher.integ}, ESN ${esn}: what one backend seals the other opens`,
+      t => {
+        for (const backends of [
+          ['node', 'noble'],
+          ['noble', 'node'],
+        ] as const) {
+          const { out, into } = pairOf(cipher, esn, backends)
+          for (let length = 0; length < 70; length++) {
+            const payload = Uint8Array.from({ length }, (_, i) => i + length)
+            const bytes = sealed(out, payload)
+            if (bytes.length % 4 !== 0) t.fail('not aligned to four octets')
+            const drop = into.open(bytes, 0, bytes.length)
+            if (drop !== Drop.None) t.fail(`length ${length}: drop ${drop}`)
+            t.equal(toHex(bytes.subarray(into.payloadFrom, into.payloadTo)), toHex(payload))
+            if (into.open(bytes, 0, bytes.length) !== Drop.Replay) t.fail('a replay was taken')
+          }
+          t.equal(into.nextHeader, 6)
         }
-        t.equal(into.nextHeader, 6)
+        t.end()
+      },
+    )
+  }
+  t.test(
+    `${cipher.encr}/${cipher.keyLength}/${cipher.integ}: a change of any octet is noticed and changes nothing`,
+    t => {
+      const { out, into } = pairOf(cipher, true, ['node', 'node'])
+      const bytes = sealed(
+        out,
+        Uint8Array.from({ length: 40 }, (_, i) => i),
+      )
+      for (let at = 4; at < bytes.length; at++) {
+        const copy = bytes.slice()
+        copy[at]! ^= 0x10
+        if (into.open(copy, 0, copy.length) === Drop.None)
+          t.fail(`octet ${at} was not authenticated`)
+      }
+      t.equal(into.packets, 0)
+      t.equal(into.open(bytes, 0, bytes.length), Drop.None)
+      for (let length = 0; length < bytes.length; length++) {
+        const cut = bytes.slice(0, length)
+        if (into.open(cut, 0, length) === Drop.None) t.fail(`${length} octets were taken`)
       }
       t.end()
-    })
-  }
-  t.test(`${cipher.encr}/${cipher.keyLength}/${cipher.integ}: a change of any octet is noticed and changes nothing`, t => {
-    const { out, into } = pairOf(cipher, true, ['node', 'node'])
-    const bytes = sealed(out, Uint8Array.from({ length: 40 }, (_, i) => i))
-    for (let at = 4; at < bytes.length; at++) {
-      const copy = bytes.slice()
-      copy[at]! ^= 0x10
-      if (into.open(copy, 0, copy.length) === Drop.None) t.fail(`octet ${at} was not authenticated`)
-    }
-    t.equal(into.packets, 0)
-    t.equal(into.open(bytes, 0, bytes.length), Drop.None)
-    for (let length = 0; length < bytes.length; length++) {
-      const cut = bytes.slice(0, length)
-      if (into.open(cut, 0, length) === Drop.None) t.fail(`${length} octets were taken`)
-    }
-    t.end()
-  })
+    },
+  )
 }
 
 t.test('the window agrees with a plain list of what was seen, over wraps of the low half', t => {
@@ -94,7 +132,8 @@ t.test('the window agrees with a plain list of what was seen, over wraps of the 
       const high = window.inferHigh(low)
       const expected = number > 0 && number > top - 64 && !seen.has(number)
       const actual = high * 2 ** 32 + low === number && window.accepts(high, low)
-      if (number > top - 64 && high * 2 ** 32 + low !== number) t.fail(`high half of ${number} with top ${top}`)
+      if (number > top - 64 && high * 2 ** 32 + low !== number)
+        t.fail(`high half of ${number} with top ${top}`)
       if (actual !== expected) t.fail(`${number} with top ${top}: ${actual}`)
       if (!actual) continue
       t.equal(window.note(high, low), number > top)
@@ -135,8 +174,16 @@ t.test('limits: soft, then hard; secrets are wiped by the taker; SPIs are fresh'
   const inboundKeys = keys()
   const environment = seededEnvironment(9)
   const pair = new EspSaPair({
-    spiIn: 300, spiOut: 301, esn: false, replayWindow: 64, cipher, inboundKeys, outboundKeys: keys(),
-    backend: 'auto', environment, limits: { softOctets: 100, hardOctets: 200, softPackets: Infinity, hardPackets: Infinity },
+    spiIn: 300,
+    spiOut: 301,
+    esn: false,
+    replayWindow: 64,
+    cipher,
+    inboundKeys,
+    outboundKeys: keys(),
+    backend: 'auto',
+    environment,
+    limits: { softOctets: 100, hardOctets: 200, softPackets: Infinity, hardPackets: Infinity },
   })
   t.equal(inboundKeys.encryption.length, 0)
   t.equal(pair.lifetimeState(), 'ok')

@@ -75,7 +75,11 @@ export class Stream {
 
   read(): void {
     if (this.paused || this.connection === undefined) return
-    for (let octets = this.connection.receive(); octets !== undefined; octets = this.connection.receive()) {
+    for (
+      let octets = this.connection.receive();
+      octets !== undefined;
+      octets = this.connection.receive()
+    ) {
       for (const octet of octets) {
         if (octet !== patternAt(this.peerStream, this.received++)) this.corrupted = true
       }
@@ -127,7 +131,13 @@ export class World {
   private readonly ivs = new Set<string>()
   private readonly clientSecurity
 
-  constructor(seed: number, network: Network = PERFECT, clientOptions: Options = {}, serverOptions: Options = {}, tracer: Tracer = SILENT) {
+  constructor(
+    seed: number,
+    network: Network = PERFECT,
+    clientOptions: Options = {},
+    serverOptions: Options = {},
+    tracer: Tracer = SILENT,
+  ) {
     this.random = new Random(seed)
     this.network = { ...network }
     const security = (options: Options) => {
@@ -135,7 +145,11 @@ export class World {
       return { policy: parsePolicy(all), credentials: parseCredentials(all) }
     }
     this.clientSecurity = security(clientOptions)
-    this.client = new Core({ environment: seededEnvironment(seed + 1), tracer, tcp: DEFAULT_TCP_CONFIG })
+    this.client = new Core({
+      environment: seededEnvironment(seed + 1),
+      tracer,
+      tcp: DEFAULT_TCP_CONFIG,
+    })
     this.server = new Core({
       environment: seededEnvironment(seed + 2),
       tracer,
@@ -156,7 +170,13 @@ export class World {
     }
     const attempt = this.client.connect(
       { ...this.clientSecurity, path },
-      { remoteAddress: SERVER_ADDRESS, remotePort: port, localPort: 0, noDelay: false, keepAlive: undefined },
+      {
+        remoteAddress: SERVER_ADDRESS,
+        remotePort: port,
+        localPort: 0,
+        noDelay: false,
+        keepAlive: undefined,
+      },
       stream,
       this.now,
     )
@@ -166,14 +186,18 @@ export class World {
 
   /** Sends what is ready, delivers events, until both ends are quiet. */
   pump(): void {
-    for (let busy = true; busy; ) {
+    for (let busy = true; busy;) {
       busy = this.pumpOne(this.client, 'server') || this.pumpOne(this.server, 'client')
     }
   }
 
   private pumpOne(core: Core, to: 'client' | 'server'): boolean {
     let busy = false
-    for (let path = core.pollTransmit(this.packet, this.now); path !== undefined; path = core.pollTransmit(this.packet, this.now)) {
+    for (
+      let path = core.pollTransmit(this.packet, this.now);
+      path !== undefined;
+      path = core.pollTransmit(this.packet, this.now)
+    ) {
       busy = true
       this.send(this.packet.view().slice(), to, path)
     }
@@ -185,8 +209,10 @@ export class World {
   }
 
   private send(bytes: Uint8Array, to: 'client' | 'server', path: Path): void {
-    if (++this.datagrams > MAX_DATAGRAMS) throw new Error(`runaway: ${to} gets ${bytes.length} octets again and again`)
-    for (const octet of bytes.subarray(0, 64)) this.trace = (Math.imul(this.trace, 31) + octet) >>> 0
+    if (++this.datagrams > MAX_DATAGRAMS)
+      throw new Error(`runaway: ${to} gets ${bytes.length} octets again and again`)
+    for (const octet of bytes.subarray(0, 64))
+      this.trace = (Math.imul(this.trace, 31) + octet) >>> 0
     if (bytes.length > 8 && getU32(bytes, 0) !== 0) {
       const iv = `${to}${toHex(bytes.subarray(0, 16))}`
       if (this.ivs.has(iv)) this.repeatedIvs++
@@ -199,7 +225,8 @@ export class World {
     for (let i = 0; i < copies; i++) {
       const copy = bytes.slice()
       // UDP's own checksum guards what nothing else protects yet: the first two messages.
-      if (!isSaInit(copy) && this.random.chance(corrupt)) copy[this.random.integer(0, copy.length - 1)]! ^= 1 << this.random.integer(0, 7)
+      if (!isSaInit(copy) && this.random.chance(corrupt))
+        copy[this.random.integer(0, copy.length - 1)]! ^= 1 << this.random.integer(0, 7)
       const at = this.now + delay + this.random.fraction() * jitter
       this.wire.push({ at, order: this.order++, to, bytes: copy, path: this.pathAt(to, path) })
     }
@@ -295,7 +322,9 @@ export class World {
   }
 
   private step(): void {
-    const due = this.wire.filter(({ at }) => at <= this.now).sort((a, b) => a.at - b.at || a.order - b.order)
+    const due = this.wire
+      .filter(({ at }) => at <= this.now)
+      .sort((a, b) => a.at - b.at || a.order - b.order)
     for (const datagram of due) {
       this.wire.splice(this.wire.indexOf(datagram), 1)
       // A NAT that forgot the mapping drops what comes to the old port.

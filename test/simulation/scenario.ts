@@ -39,8 +39,18 @@ export const runScenario = (seed: number, tracer?: Tracer): Outcome => {
       }
     : { retransmit: { tries: 15 } }
   const mode = random.chance(0.5) ? 'auto' : 'tunnel'
-  const esp = random.chance(0.2) ? { esp: 'aes128-sha256' } : random.chance(0.3) ? { esp: 'aes128gcm16-noesn' } : {}
-  const world = new World(seed, network, { mode, idleTimeout: 3000, ...options, ...esp }, { ...options, ...esp, pfs: false }, tracer)
+  const esp = random.chance(0.2)
+    ? { esp: 'aes128-sha256' }
+    : random.chance(0.3)
+      ? { esp: 'aes128gcm16-noesn' }
+      : {}
+  const world = new World(
+    seed,
+    network,
+    { mode, idleTimeout: 3000, ...options, ...esp },
+    { ...options, ...esp, pfs: false },
+    tracer,
+  )
   const streams: Stream[] = []
   const count = random.integer(1, 3)
   const amount = (): number => random.integer(0, harsh ? 30_000 : 150_000)
@@ -59,14 +69,20 @@ export const runScenario = (seed: number, tracer?: Tracer): Outcome => {
     // A source that trickles and a reader that stops now and then, while keys change under them.
     for (const stream of streams) stream.budget = 0
     for (let tick = 0; tick < 100; tick++) {
-      for (const [side, list] of [[world.client, streams], [world.server, world.accepted]] as const) {
+      for (const [side, list] of [
+        [world.client, streams],
+        [world.server, world.accepted],
+      ] as const) {
         for (const stream of list) {
           stream.budget = random.integer(0, 4000)
           stream.paused = random.chance(0.2)
           world.work(side, stream)
         }
       }
-      for (const [side, sessions] of [[world.client, world.sessions.client], [world.server, world.sessions.server]] as const) {
+      for (const [side, sessions] of [
+        [world.client, world.sessions.client],
+        [world.server, world.sessions.server],
+      ] as const) {
         for (const session of sessions) {
           if (!rekeying) continue
           if (random.chance(0.06)) session.rekeyChild(world.now)
@@ -77,7 +93,10 @@ export const runScenario = (seed: number, tracer?: Tracer): Outcome => {
       if (rebinds && random.chance(0.05)) world.clientPort++
       world.run(random.integer(50, 400))
     }
-    for (const [side, list] of [[world.client, streams], [world.server, world.accepted]] as const) {
+    for (const [side, list] of [
+      [world.client, streams],
+      [world.server, world.accepted],
+    ] as const) {
       for (const stream of list) {
         stream.budget = Infinity
         stream.paused = false
@@ -86,7 +105,10 @@ export const runScenario = (seed: number, tracer?: Tracer): Outcome => {
     }
     world.serve = index => new Stream(amounts[index] ?? 0, TO_CLIENT, TO_SERVER)
   }
-  world.run(HOUR, () => streams.every(({ closed }) => closed) && world.accepted.every(({ closed }) => closed))
+  world.run(
+    HOUR,
+    () => streams.every(({ closed }) => closed) && world.accepted.every(({ closed }) => closed),
+  )
   for (const [i, stream] of streams.entries()) {
     if (!stream.closed) problems.push(`client stream ${i} did not close`)
     if (stream.error !== undefined) problems.push(`client stream ${i}: ${stream.error.message}`)
@@ -98,10 +120,14 @@ export const runScenario = (seed: number, tracer?: Tracer): Outcome => {
   }
   const total = (list: readonly Stream[], key: 'sent' | 'received'): number =>
     list.reduce((sum, stream) => sum + stream[key], 0)
-  if (world.accepted.length !== count) problems.push(`${world.accepted.length} of ${count} accepted`)
-  if (total(streams, 'sent') !== total(world.accepted, 'received')) problems.push('octets to the server are missing')
-  if (total(world.accepted, 'sent') !== total(streams, 'received')) problems.push('octets to the client are missing')
-  for (const stream of [...streams, ...world.accepted]) if (stream.corrupted) problems.push('a stream is not what was sent')
+  if (world.accepted.length !== count)
+    problems.push(`${world.accepted.length} of ${count} accepted`)
+  if (total(streams, 'sent') !== total(world.accepted, 'received'))
+    problems.push('octets to the server are missing')
+  if (total(world.accepted, 'sent') !== total(streams, 'received'))
+    problems.push('octets to the client are missing')
+  for (const stream of [...streams, ...world.accepted])
+    if (stream.corrupted) problems.push('a stream is not what was sent')
   world.run(HOUR)
   if (!world.client.isIdle) problems.push(`the client keeps ${world.client.saCount} SAs`)
   if (!world.server.isIdle) problems.push(`the server keeps ${world.server.saCount} SAs`)

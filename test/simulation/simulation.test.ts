@@ -11,7 +11,8 @@ t.test('150 random networks: streams intact, nothing left over, no IV twice, no 
 })
 
 t.test('the same seed gives the same datagrams', t => {
-  for (const seed of [3, 17, 46]) t.equal(runScenario(seed).trace, runScenario(seed).trace, `seed ${seed}`)
+  for (const seed of [3, 17, 46])
+    t.equal(runScenario(seed).trace, runScenario(seed).trace, `seed ${seed}`)
   t.not(runScenario(3).trace, runScenario(4).trace)
   t.end()
 })

@@ -16,11 +16,19 @@ import { TcpSegment } from '../../lib/wire/tcp.ts'
 import { parseProposals } from '../../lib/policy/proposal.ts'
 import { parseSelectors } from '../../lib/policy/traffic-selectors.ts'
 
-const octets = (length: number, first = 1): Uint8Array => Uint8Array.from({ length }, (_, i) => first + i)
+const octets = (length: number, first = 1): Uint8Array =>
+  Uint8Array.from({ length }, (_, i) => first + i)
 
 /** One of every payload there is. */
 const EVERY: readonly Payload[] = [
-  { kind: 'sa', proposals: parseProposals('ike', ['aes256gcm16-prfsha256-x25519', 'aes128-sha256-modp2048'], 'ike') },
+  {
+    kind: 'sa',
+    proposals: parseProposals(
+      'ike',
+      ['aes256gcm16-prfsha256-x25519', 'aes128-sha256-modp2048'],
+      'ike',
+    ),
+  },
   { kind: 'ke', group: 31, data: octets(32) },
   { kind: 'nonce', data: octets(32) },
   { kind: 'idi', idType: 2, data: octets(11) },
@@ -35,7 +43,14 @@ const EVERY: readonly Payload[] = [
   { kind: 'vendor', data: octets(16) },
   { kind: 'tsi', selectors: parseSelectors('ts', ['10.0.0.0/8[tcp/80]', '::/0']) },
   { kind: 'tsr', selectors: parseSelectors('ts', '192.0.2.1') },
-  { kind: 'cp', type: 1, attributes: [{ type: 1, value: octets(0) }, { type: 3, value: octets(4) }] },
+  {
+    kind: 'cp',
+    type: 1,
+    attributes: [
+      { type: 1, value: octets(0) },
+      { type: 3, value: octets(4) },
+    ],
+  },
   { kind: 'eap', data: octets(9) },
 ]
 
@@ -58,12 +73,15 @@ t.test('random mutations and random octets never make a reader throw', t => {
   const { first, bytes } = writeChain(EVERY)
   const segment = new TcpSegment()
   fc.assert(
-    fc.property(fc.array(fc.tuple(fc.nat(bytes.length - 1), fc.nat(255)), { maxLength: 8 }), edits => {
-      const copy = bytes.slice()
-      for (const [at, value] of edits) copy[at] = value
-      const result = readChain(copy, 0, copy.length, first)
-      return isChainError(result) || Array.isArray(result)
-    }),
+    fc.property(
+      fc.array(fc.tuple(fc.nat(bytes.length - 1), fc.nat(255)), { maxLength: 8 }),
+      edits => {
+        const copy = bytes.slice()
+        for (const [at, value] of edits) copy[at] = value
+        const result = readChain(copy, 0, copy.length, first)
+        return isChainError(result) || Array.isArray(result)
+      },
+    ),
     { numRuns: 3000 },
   )
   fc.assert(
@@ -98,7 +116,12 @@ t.test('a length field that is wrong by one is refused', t => {
 })
 
 t.test('an unknown payload is passed over, or refused when critical', t => {
-  const payload = (critical: boolean): Payload => ({ kind: 'unknown', type: 200, critical, data: octets(5) })
+  const payload = (critical: boolean): Payload => ({
+    kind: 'unknown',
+    type: 200,
+    critical,
+    data: octets(5),
+  })
   const chain = (critical: boolean): ReturnType<typeof readChain> => {
     const { first, bytes } = writeChain([payload(critical), { kind: 'nonce', data: octets(16) }])
     return readChain(bytes, 0, bytes.length, first)
@@ -113,7 +136,12 @@ t.test('more payloads than any honest message has are refused', t => {
   const { first, bytes } = writeChain(many)
   t.ok(isChainError(readChain(bytes, 0, bytes.length, first)))
   t.ok(hasExcess(many))
-  t.ok(hasExcess([{ kind: 'nonce', data: octets(16) }, { kind: 'nonce', data: octets(16) }]))
+  t.ok(
+    hasExcess([
+      { kind: 'nonce', data: octets(16) },
+      { kind: 'nonce', data: octets(16) },
+    ]),
+  )
   t.ok(lacksRequired(ExchangeType.IkeSaInit, [{ kind: 'nonce', data: octets(16) }]))
   t.end()
 })
@@ -123,7 +151,14 @@ t.test('a proposal whose counts or lengths lie is refused', t => {
   writeSa(writer, parseProposals('ike', 'aes256gcm16-prfsha256-x25519', 'ike'))
   const good = writer.finish()
   t.ok(readSa(good))
-  for (const [at, value] of [[7, 9], [7, 1], [0, 2], [0, 7], [3, 4], [8, 0]] as const) {
+  for (const [at, value] of [
+    [7, 9],
+    [7, 1],
+    [0, 2],
+    [0, 7],
+    [3, 4],
+    [8, 0],
+  ] as const) {
     const bad = good.slice()
     bad[at] = value
     t.equal(readSa(bad), undefined, `octet ${at} = ${value}`)
@@ -133,7 +168,14 @@ t.test('a proposal whose counts or lengths lie is refused', t => {
 
 t.test('the header must tell the true length', t => {
   const message = writeMessage(
-    { spiI: octets(8), spiR: octets(8), exchange: 34, originalInitiator: true, response: false, messageId: 0 },
+    {
+      spiI: octets(8),
+      spiR: octets(8),
+      exchange: 34,
+      originalInitiator: true,
+      response: false,
+      messageId: 0,
+    },
     [{ kind: 'nonce', data: octets(16) }],
   )
   t.equal(readIkeHeader(message)?.length, message.length)
@@ -144,16 +186,31 @@ t.test('the header must tell the true length', t => {
 })
 
 t.test('SK and SKF say where their parts lie', t => {
-  const facts = { spiI: octets(8), spiR: octets(8), exchange: 35, originalInitiator: false, response: true, messageId: 1 }
+  const facts = {
+    spiI: octets(8),
+    spiR: octets(8),
+    exchange: 35,
+    originalInitiator: false,
+    response: true,
+    messageId: 1,
+  }
   const cipher = { ivLength: 16, icvLength: 16, blockSize: 16 }
   const whole = layoutEncrypted(facts, 36, octets(21), cipher)
   t.equal((whole.to - whole.from) % 16, 0)
   const layout = findEncrypted(whole.message, readIkeHeader(whole.message)!)
   t.match(layout, { firstInner: 36, aadEnd: whole.ivAt, isFragment: false })
   const part = layoutEncrypted(facts, 0, octets(21), cipher, { number: 2, total: 3 })
-  t.match(findEncrypted(part.message, readIkeHeader(part.message)!), { fragment: 2, totalFragments: 3, isFragment: true })
+  t.match(findEncrypted(part.message, readIkeHeader(part.message)!), {
+    fragment: 2,
+    totalFragments: 3,
+    isFragment: true,
+  })
   part.message[33] = 9
-  t.match(findEncrypted(part.message, readIkeHeader(part.message)!), { error: 'INVALID_SYNTAX' }, 'fragment 9 of 3')
+  t.match(
+    findEncrypted(part.message, readIkeHeader(part.message)!),
+    { error: 'INVALID_SYNTAX' },
+    'fragment 9 of 3',
+  )
   t.end()
 })
 
@@ -167,11 +224,28 @@ t.test('datagrams are told apart as RFC 3948 says', t => {
 })
 
 t.test('addresses are read and written as RFC 5952 says', t => {
-  for (const text of ['0.0.0.0', '255.255.255.255', '::', '::1', '2001:db8::1', '1:2:3:4:5:6:7:8', '2001:db8:0:1:1:1:1:1']) {
+  for (const text of [
+    '0.0.0.0',
+    '255.255.255.255',
+    '::',
+    '::1',
+    '2001:db8::1',
+    '1:2:3:4:5:6:7:8',
+    '2001:db8:0:1:1:1:1:1',
+  ]) {
     t.equal(formatAddress(parseAddress(text)!), text)
   }
   t.equal(toHex(parseAddress('::ffff:1.2.3.4')!), '00000000000000000000ffff01020304')
-  for (const text of ['1.2.3', '1.2.3.256', '01.2.3.4', ':::', '1::2::3', '1:2:3:4:5:6:7:8:9', 'g::', '']) {
+  for (const text of [
+    '1.2.3',
+    '1.2.3.256',
+    '01.2.3.4',
+    ':::',
+    '1::2::3',
+    '1:2:3:4:5:6:7:8:9',
+    'g::',
+    '',
+  ]) {
     t.equal(parseAddress(text), undefined, text)
   }
   t.equal(notifyName(24), 'AUTHENTICATION_FAILED')
