@@ -48,7 +48,7 @@ export const runScenario = (seed: number, tracer?: Tracer): Outcome => {
     seed,
     network,
     { mode, idleTimeout: 3000, ...options, ...esp },
-    { ...options, ...esp, pfs: false },
+    { ...options, ...esp },
     tracer,
   )
   const streams: Stream[] = []
