@@ -32,8 +32,8 @@ export const runScenario = (seed: number, tracer?: Tracer): Outcome => {
   const options = rekeying
     ? {
         // Hard limits that no lossy exchange reaches; the rekeys themselves come by command below.
-        childLifetime: random.integer(60_000, 120_000),
-        ikeLifetime: random.integer(60_000, 120_000),
+        childLifetime: random.integer(150_000, 300_000),
+        ikeLifetime: random.integer(150_000, 300_000),
         pfs: random.chance(0.5),
         retransmit: { tries: 15 },
       }
