@@ -1,0 +1,86 @@
+/**
+ * The one door to the product: everything else here knows only these functions. Options pass through as
+ * they are, so that a scenario reads like a program that uses the package.
+ */
+import { channel } from 'node:diagnostics_channel'
+import type { Duplex } from 'node:stream'
+import { createSecureServer, createSecureSocket } from '../../lib/index.ts'
+
+export type Options = Readonly<Record<string, unknown>>
+
+/** What a scenario looks at besides the stream. */
+export interface ProtectedSocket extends Duplex {
+  readonly localAddress?: string | undefined
+  readonly remoteAddress?: string | undefined
+  readonly session?: ProtectedSession | undefined
+  readonly authorized?: boolean
+  readonly peerId?: string | undefined
+  getPeerCertificate?(): { subjectaltname?: string } | undefined
+}
+
+export interface ProtectedSession {
+  readonly info: {
+    readonly ikeSuite: string
+    readonly ikeRekeys: number
+    readonly childRekeys: number
+    readonly localBehindNat: boolean
+    readonly remoteBehindNat: boolean
+    readonly children: readonly {
+      readonly mode: string
+      readonly suite: string
+      readonly localSelectors: readonly string[]
+      readonly remoteSelectors: readonly string[]
+    }[]
+  }
+  readonly virtualAddresses: readonly string[]
+  readonly dns: readonly string[]
+  readonly netmask: string | undefined
+  rekeyIke(): void
+  rekeyChild(): void
+}
+
+export interface ProtectedServer {
+  once(event: string, listener: (...args: unknown[]) => void): unknown
+  close(): unknown
+}
+
+/** Starts to connect; nothing is awaited. */
+export const open = (options: Options): ProtectedSocket =>
+  createSecureSocket(options as never) as unknown as ProtectedSocket
+
+/** Resolves with the connected socket. */
+export const connect = (options: Options): Promise<ProtectedSocket> =>
+  new Promise((resolve, reject) => {
+    const socket = open(options)
+    socket.once('error', reject)
+    socket.once('connect', () => {
+      socket.off('error', reject)
+      resolve(socket)
+    })
+  })
+
+/** Resolves once it listens. */
+export const listen = (
+  options: Options,
+  port: number,
+  onConnection: (socket: ProtectedSocket) => void,
+): Promise<ProtectedServer> =>
+  new Promise((resolve, reject) => {
+    const server = createSecureServer(options as never, socket =>
+      onConnection(socket as unknown as ProtectedSocket),
+    )
+    server.once('error', reject)
+    server.listen(port, () => {
+      server.off('error', reject)
+      server.on('error', () => {})
+      resolve(server)
+    })
+  })
+
+/** What the product tells about itself, newest last. */
+export const traces: string[] = []
+channel('ike-socket:trace').subscribe(message => {
+  const { name, facts } = message as { name: string; facts: unknown }
+  traces.push(`${new Date().toISOString().slice(11, 23)} ${name} ${JSON.stringify(facts)}`)
+  if (traces.length > 5000) traces.splice(0, 1000)
+})

@@ -1,0 +1,271 @@
+/** strongSwan connects, we answer: TCP clients of a kernel behind it reach our server. */
+import assert from 'node:assert/strict'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Options, ProtectedSession } from './product.ts'
+import { Agent, Daemon, PSK, script, until } from './rig.ts'
+import {
+  atParts,
+  failsWith,
+  SERVER_PORT,
+  SHORT,
+  SLOW,
+  type ConnectionLines,
+  type Context,
+  type Scenario,
+} from './scenario.ts'
+import { ESP_SUITES, IKE_SUITES } from './scenarios-initiator.ts'
+import type { Plan } from './transfer.ts'
+
+const scenario = (
+  name: string,
+  run: (context: Context) => Promise<void>,
+  more: Partial<Scenario> = {},
+): Scenario => ({ name, role: 'responder', peer: 'strongSwan', run, ...more })
+
+const simple = (name: string, lines: ConnectionLines = {}, options: Options = {}, plan: Plan = SHORT): Scenario =>
+  scenario(name, async context => {
+    await context.listen(options)
+    await context.fetch(lines, plan)
+  })
+
+/** They are refused and their log says why. */
+const refused = (name: string, lines: ConnectionLines, options: Options, reason: RegExp): Scenario =>
+  scenario(name, async context => {
+    const { sockets } = await context.listen(options)
+    await context.prepare(lines)
+    await failsWith(context.rig.initiator.initiate(context.name), reason)
+    assert.equal(sockets.length, 0)
+  })
+
+const ALERT: Options = { livenessInterval: 500, retransmit: { initial: 200, factor: 1.5, max: 1000, tries: 4 } }
+
+const rekeyed = (session: ProtectedSession | undefined, ike: number, children: number): void => {
+  assert.ok(session, 'there was a connection')
+  assert.ok(session.info.ikeRekeys >= ike && session.info.childRekeys >= children, JSON.stringify(session.info))
+}
+
+/** Another strongSwan as initiator. */
+const another = async (context: Context, netns: 'peer' | 'home', ports: [number, number] = [0, 0]): Promise<Daemon> => {
+  const daemon = new Daemon(`initiator-${context.number}`, { conf: 'initiator', netns, ports, table: 300 + context.number, intermediate: 'inter-c' })
+  context.daemons.push(daemon)
+  context.atEnd(() => daemon.kill())
+  await daemon.start()
+  return daemon
+}
+
+export const scenarios: readonly Scenario[] = [
+  scenario('psk, address by configuration payload', async context => {
+    const { sockets } = await context.listen()
+    await context.fetch()
+    const session = sockets[0]?.session
+    assert.match(session?.info.children[0]?.remoteSelectors.join() ?? '', new RegExp(`^10\\.94\\.${context.number}\\.`))
+    await context.rig.initiator.waitForLog(new RegExp(`installing new virtual IP 10\\.94\\.${context.number}\\.`), 0)
+  }),
+  simple('psk, host to host', { connection: 'vips =', child: 'local_ts = 10.95.0.1/32' }, { addressPool: undefined, dns: undefined }),
+  simple('on another identity type', { remote: 'id = 10.90.0.1' }, { localId: '10.90.0.1' }),
+  ...IKE_SUITES.map(suite => simple(`IKE ${suite}`, { connection: `proposals = ${suite.replace('x448', 'curve448')}` })),
+  ...ESP_SUITES.map(suite => simple(`ESP ${suite}`, { child: `esp_proposals = ${suite}` })),
+  simple('their default proposals', { connection: 'proposals = default', child: 'esp_proposals = default' }),
+  simple('ESP with noble', {}, { crypto: 'noble' }),
+  simple('16 MiB each way', {}, {}, { up: 2 ** 24, down: 2 ** 24 }),
+  scenario('20 sockets over one SA', async context => {
+    await context.listen()
+    await context.fetch()
+    await Promise.all(Array.from({ length: 20 }, () => context.kernel(SHORT)))
+  }),
+  scenario('inner port closed', async context => {
+    await context.listen()
+    await context.fetch()
+    const kernel = { kind: 'kernel', host: context.serverAddress, port: SERVER_PORT + 1, plan: SHORT } as const
+    await failsWith(context.rig.peer.run(kernel), /ECONNREFUSED/)
+  }),
+
+  // --- rekeying ---
+  scenario('rekeys started by us', async context => {
+    const { sockets } = await context.listen()
+    await context.prepare()
+    await context.rig.initiator.initiate(context.name)
+    const session = (): ProtectedSession => sockets[0]!.session!
+    const acts = { 0.2: () => session().rekeyChild(), 0.4: () => session().rekeyIke(), 0.6: () => session().rekeyChild() }
+    await context.kernel(SLOW, atParts(SLOW, acts))
+    rekeyed(sockets[0]?.session, 1, 2)
+  }),
+  scenario('rekeys started by them', async context => {
+    const { sockets } = await context.listen()
+    await context.prepare()
+    await context.rig.initiator.initiate(context.name)
+    const rekey = (what: string) => () => context.rig.initiator.control('--rekey', `--${what}`, context.name)
+    await context.kernel(SLOW, atParts(SLOW, { 0.2: rekey('child'), 0.4: rekey('ike'), 0.6: rekey('child') }))
+    rekeyed(sockets[0]?.session, 1, 2)
+  }),
+  scenario('rekeys by their time limits', async context => {
+    const { sockets } = await context.listen()
+    await context.fetch(
+      { connection: 'rekey_time = 4s\n over_time = 4s', child: 'rekey_time = 2s\n life_time = 5s' },
+      { up: 2_600_000, down: 2_600_000, rate: 400_000 },
+    )
+    rekeyed(sockets[0]?.session, 1, 2)
+  }),
+  scenario('rekeys by our time limits', async context => {
+    const { sockets } = await context.listen({ childLifetime: 2000, ikeLifetime: 4000 })
+    await context.fetch({}, { up: 2_400_000, down: 2_400_000, rate: 400_000 })
+    rekeyed(sockets[0]?.session, 1, 2)
+  }),
+  scenario('rekeys started by them, without PFS', async context => {
+    const { sockets } = await context.listen()
+    await context.prepare({ child: 'esp_proposals = aes256gcm16' })
+    await context.rig.initiator.initiate(context.name)
+    const rekey = () => context.rig.initiator.control('--rekey', '--child', context.name)
+    await context.kernel(SLOW, atParts(SLOW, { 0.3: rekey }))
+    rekeyed(sockets[0]?.session, 0, 1)
+  }),
+  scenario('Child SA rekeyed by their octet limit', async context => {
+    const { sockets } = await context.listen()
+    await context.fetch(
+      { child: 'rekey_bytes = 1000000\n life_bytes = 20000000\n rand_bytes = 0' },
+      { up: 4_000_000, down: 4_000_000, rate: 2_000_000 },
+    )
+    rekeyed(sockets[0]?.session, 0, 1)
+  }),
+  scenario('both rekey at the same time', async context => {
+    const { sockets } = await context.listen()
+    await context.prepare()
+    await context.rig.initiator.initiate(context.name)
+    const both = (what: 'ike' | 'child') => () => {
+      void context.rig.initiator.control('--rekey', `--${what}`, context.name)
+      const session = sockets[0]!.session!
+      for (const wait of [0, 5, 10, 15, 20]) {
+        setTimeout(() => (what === 'ike' ? wait === 10 && session.rekeyIke() : session.rekeyChild()), wait)
+      }
+    }
+    await context.kernel(SLOW, atParts(SLOW, { 0.2: both('child'), 0.5: both('ike'), 0.8: both('child') }))
+    rekeyed(sockets[0]?.session, 1, 2)
+  }),
+  simple('they authenticate again', { connection: 'reauth_time = 2s\n over_time = 3s\n rekey_time = 0s' }, {}, { up: 2_000_000, down: 2_000_000, rate: 400_000 }),
+
+  // --- ends and restarts ---
+  scenario('their process killed', async context => {
+    const { sockets } = await context.listen(ALERT)
+    const daemon = await another(context, 'peer')
+    await context.prepare({}, daemon)
+    await daemon.initiate(context.name)
+    context.kernel(SLOW, atParts(SLOW, { 0.3: () => daemon.kill() })).catch(() => {})
+    const socket = await until('a connection', 5000, () => sockets[0])
+    await new Promise(resolve => socket.once('close', resolve))
+    assert.match((socket.errored as NodeJS.ErrnoException | null)?.code ?? '', /ETIMEDOUT|ECONNRESET/)
+  }),
+  scenario('our process killed', async context => {
+    const agent = new Agent()
+    context.atEnd(() => agent.kill())
+    await agent.run({ kind: 'server', options: context.server(), port: SERVER_PORT })
+    await context.fetch({ connection: 'dpd_delay = 1s' })
+    await agent.kill()
+    await until('strongSwan gives us up', 15_000, async () => (await context.rig.initiator.sas(context.name)).length === 0)
+  }),
+  scenario('our restart: they connect again', async context => {
+    const agent = new Agent()
+    context.atEnd(() => agent.kill())
+    await agent.run({ kind: 'server', options: context.server(), port: SERVER_PORT })
+    await context.fetch({ connection: 'dpd_delay = 1s', child: 'dpd_action = start' })
+    await agent.kill()
+    await context.listen()
+    await until('data after the restart', 15_000, () => context.kernel(SHORT).then(() => true, () => false))
+  }, { seconds: 30 }),
+  scenario('their restart: they connect again', async context => {
+    await context.listen()
+    const daemon = await another(context, 'peer')
+    await context.prepare({}, daemon)
+    await daemon.initiate(context.name)
+    await context.kernel(SHORT)
+    await daemon.kill()
+    await daemon.start()
+    await daemon.initiate(context.name)
+    await context.kernel(SHORT)
+  }),
+  scenario('they delete the IKE SA', async context => {
+    const { sockets } = await context.listen()
+    await context.prepare()
+    await context.rig.initiator.initiate(context.name)
+    context.kernel(SLOW).catch(() => {})
+    const socket = await until('a connection', 5000, () => sockets[0])
+    const closed = new Promise<void>(resolve => socket.once('close', resolve))
+    await context.rig.initiator.terminate(context.name)
+    await closed
+  }),
+  scenario('our orderly close leaves nothing there', async context => {
+    const { server, sockets } = await context.listen()
+    await context.fetch()
+    for (const socket of sockets) socket.destroy()
+    server.close()
+    await until('the SA is gone', 5000, async () => (await context.rig.initiator.sas(context.name)).length === 0)
+  }),
+
+  // --- NAT, fragments, cookies, negotiation ---
+  scenario(
+    'behind a NAT that rebinds',
+    async context => {
+      await context.listen(ALERT)
+      const daemon = await another(context, 'home')
+      await context.prepare({ connection: 'dpd_delay = 1s' }, daemon)
+      await daemon.initiate(context.name)
+      const home = new Agent('home')
+      context.atEnd(() => home.kill())
+      await home.run(
+        { kind: 'kernel', host: context.serverAddress, port: SERVER_PORT, plan: SLOW },
+        atParts(SLOW, { 0.4: () => script('network', 'rebind') }),
+      )
+    },
+    { lock: 'nat', seconds: 30 },
+  ),
+  simple('fragments of 576 octets from us', { connection: 'proposals = default', child: 'esp_proposals = default' }, {
+    fragmentSize: 576,
+    dns: Array.from({ length: 80 }, (_, i) => `10.94.0.${i + 1}`),
+  }),
+  simple('fragments of 600 octets from them', {
+    connection: 'fragmentation = force',
+    child: `esp_proposals = ${['aes256gcm16', 'aes128gcm16', 'chacha20poly1305', 'aes256-sha256', 'aes256-sha512', 'aes128-sha256', 'aes192gcm16', 'aes192-sha384']
+      .map(suite => `${suite}-x25519-ecp256-ecp384-ecp521-modp2048-modp3072-modp4096`)
+      .join(', ')}`,
+  }),
+  simple('cookies', {}, { cookieThreshold: 0 }),
+  simple('INVALID_KE_PAYLOAD', { connection: 'proposals = aes256gcm16-prfsha384-x25519-ecp384' }, { ike: 'aes256gcm16-prfsha384-ecp384' }),
+  simple(
+    'cookies and INVALID_KE_PAYLOAD',
+    { connection: 'proposals = aes256gcm16-prfsha384-x25519-ecp384' },
+    { ike: 'aes256gcm16-prfsha384-ecp384', cookieThreshold: 0 },
+  ),
+  simple('childless IKE_AUTH', { connection: 'childless = force' }),
+  scenario('dead peer probes of theirs are answered', async context => {
+    await context.listen()
+    await context.fetch({ connection: 'dpd_delay = 1s' })
+    await sleep(3500)
+    await context.kernel(SHORT)
+  }),
+  simple('MOBIKE offered', { connection: 'mobike = yes' }),
+  scenario(
+    'from port 500, floating to 4500',
+    async context => {
+      await context.listen({ ikePort: 500 })
+      const daemon = await another(context, 'home', [500, 4500])
+      await context.prepare({ connection: 'remote_port = 500' }, daemon)
+      await daemon.initiate(context.name)
+      const home = new Agent('home')
+      context.atEnd(() => home.kill())
+      await home.run({ kind: 'kernel', host: context.serverAddress, port: SERVER_PORT, plan: SHORT })
+    },
+    { lock: 'nat' },
+  ),
+  scenario('IPv6 inside', async context => {
+    const host = `fd94::${context.number}`
+    await context.listen({ localTs: [`${host}/128`], addressPool: [`fd94:${context.number}::/112`] })
+    await context.prepare({ connection: 'vips = ::', child: `remote_ts = ${host}/128` })
+    await context.rig.initiator.initiate(context.name)
+    await context.rig.peer.run({ kind: 'kernel', host, port: SERVER_PORT, plan: SHORT })
+  }),
+  simple('IPv6 outside', { connection: 'remote_addrs = fd90::1' }),
+  refused('wrong PSK', {}, { psk: 'not the right horse battery' }, /AUTHENTICATION_FAILED|AUTH_FAILED/),
+  refused('unknown identity', {}, { psk: { 'somebody.else.test': PSK } }, /AUTHENTICATION_FAILED|AUTH_FAILED/),
+  refused('no common IKE proposal', { connection: 'proposals = aes128-sha256-modp2048' }, { ike: 'aes256gcm16-prfsha384-ecp384' }, /NO_PROPOSAL_CHOSEN|NO_PROP/),
+  refused('no common ESP proposal', { child: 'esp_proposals = aes128-sha512' }, { esp: 'aes256gcm16' }, /NO_PROPOSAL_CHOSEN|NO_PROP/),
+  refused('traffic selectors unacceptable', { child: 'remote_ts = 10.250.0.0/24' }, {}, /TS_UNACCEPTABLE|TS_UNACCEPT/),
+]
