@@ -8,6 +8,24 @@ import { createSecureServer, createSecureSocket } from '../../lib/index.ts'
 
 export type Options = Readonly<Record<string, unknown>>
 
+/** EAP-MSCHAPv2 as client. */
+export const eapPassword = (identity: string, password: string): Options => ({
+  eap: { method: 'mschapv2', identity, password },
+})
+
+/** EAP-TLS as client: the TLS identity is apart from IKE's. */
+export const eapCertificate = (identity: string, cert: string, key: string, ca: string): Options => ({
+  eap: { method: 'tls', identity, cert, key, ca },
+})
+
+/** A post-quantum pre-shared key (RFC 8784). */
+export const postQuantumKey = (id: string, secret: Uint8Array, required: boolean): Options => ({
+  ppk: { id, secret, required },
+})
+
+/** Directory for Wireshark's tables of IKEv2 and ESP keys. */
+export const keyLog = (directory: string): Options => ({ keyLog: directory })
+
 /** What a scenario looks at besides the stream. */
 export interface ProtectedSocket extends Duplex {
   readonly localAddress?: string | undefined
@@ -42,6 +60,7 @@ export interface ProtectedSession {
 export interface ProtectedServer {
   once(event: string, listener: (...args: unknown[]) => void): unknown
   close(): unknown
+  setCredentials(options: Options): void
 }
 
 /** Starts to connect; nothing is awaited. */
@@ -73,7 +92,7 @@ export const listen = (
     server.listen(port, () => {
       server.off('error', reject)
       server.on('error', () => {})
-      resolve(server)
+      resolve(server as unknown as ProtectedServer)
     })
   })
 

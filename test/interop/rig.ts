@@ -74,6 +74,10 @@ export class Daemon {
     this.options = options
   }
 
+  get netns(): string | undefined {
+    return this.options.netns
+  }
+
   async start(): Promise<void> {
     const { conf, netns, ports, table = 220, intermediate, extra } = this.options
     const args = [join(HOME, 'conf', `${conf}.conf`), '-p', String(ports[0]), '-P', String(ports[1])]

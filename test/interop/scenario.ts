@@ -113,10 +113,13 @@ export class Context {
       ikePort: this.ikePort,
       mode: 'tunnel',
       localTs: [`${this.serverAddress}/32`],
-      addressPool: [`10.94.${this.number}.128/25`],
-      dns: ['10.94.0.53'],
       ...extra,
     }
+  }
+
+  /** Gives the other end an address: with it, strongSwan needs `WITH_ADDRESS`. */
+  get pool(): Options {
+    return { addressPool: [`10.94.${this.number}.128/25`], dns: ['10.94.0.53'] }
   }
 
   /** Our server; every connection is answered and kept in the list. */
@@ -148,6 +151,7 @@ export class Context {
     id = server.rig.test
     ${lines.remote ?? ''} }
   children { ${this.name} : to-net {
+    local_ts = 10.95.0.${daemon.netns === 'home' ? 2 : 1}/32
     remote_ts = ${this.serverAddress}/32
     ${lines.child ?? ''} } }
 }`,
@@ -175,6 +179,9 @@ export interface ConnectionLines {
   readonly child?: string
 }
 
+/** strongSwan asks for an address by the configuration payload. */
+export const WITH_ADDRESS: ConnectionLines = { connection: 'vips = 0.0.0.0', child: 'local_ts = dynamic' }
+
 /** Calls `act` once each time the transfer has passed that part of what it sends. */
 export const atParts = (plan: Plan, acts: Readonly<Record<number, () => unknown>>): ((sent: number) => void) => {
   const left = Object.entries(acts).map(([part, act]) => ({ at: Number(part) * plan.up, act }))
@@ -190,6 +197,7 @@ export const failsWith = async (promise: Promise<unknown>, pattern: RegExp): Pro
     (reason: Error & { code?: string }) => reason,
   )
   assert.ok(error, `an error like ${pattern} was expected`)
+  assert.ok(!/^ERR_(INVALID|MISSING)/.test(error.code ?? ''), `not by an option: ${error.message}`)
   assert.match(`${error.code ?? ''} ${error.message}`, pattern)
   return error
 }

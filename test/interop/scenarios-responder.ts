@@ -12,6 +12,7 @@ import {
   type ConnectionLines,
   type Context,
   type Scenario,
+  WITH_ADDRESS,
 } from './scenario.ts'
 import { ESP_SUITES, IKE_SUITES } from './scenarios-initiator.ts'
 import type { Plan } from './transfer.ts'
@@ -55,15 +56,22 @@ const another = async (context: Context, netns: 'peer' | 'home', ports: [number,
 
 export const scenarios: readonly Scenario[] = [
   scenario('psk, address by configuration payload', async context => {
-    const { sockets } = await context.listen()
-    await context.fetch()
+    const { sockets } = await context.listen(context.pool)
+    await context.fetch(WITH_ADDRESS)
     const session = sockets[0]?.session
     assert.match(session?.info.children[0]?.remoteSelectors.join() ?? '', new RegExp(`^10\\.94\\.${context.number}\\.`))
     await context.rig.initiator.waitForLog(new RegExp(`installing new virtual IP 10\\.94\\.${context.number}\\.`), 0)
   }),
-  simple('psk, host to host', { connection: 'vips =', child: 'local_ts = 10.95.0.1/32' }, { addressPool: undefined, dns: undefined }),
+  simple('psk, host to host'),
   simple('on another identity type', { remote: 'id = 10.90.0.1' }, { localId: '10.90.0.1' }),
-  ...IKE_SUITES.map(suite => simple(`IKE ${suite}`, { connection: `proposals = ${suite.replace('x448', 'curve448')}` })),
+  ...IKE_SUITES.map(suite => 
+    // X448 is not among the defaults
+    simple(
+      `IKE ${suite}`,
+      { connection: `proposals = ${suite.replace('x448', 'curve448')}` },
+      suite.endsWith('x448') ? { ike: suite } : {},
+    ),
+  ),
   ...ESP_SUITES.map(suite => simple(`ESP ${suite}`, { child: `esp_proposals = ${suite}` })),
   simple('their default proposals', { connection: 'proposals = default', child: 'esp_proposals = default' }),
   simple('ESP with noble', {}, { crypto: 'noble' }),
@@ -206,7 +214,7 @@ export const scenarios: readonly Scenario[] = [
     async context => {
       await context.listen(ALERT)
       const daemon = await another(context, 'home')
-      await context.prepare({ connection: 'dpd_delay = 1s' }, daemon)
+      await context.prepare({ connection: 'dpd_delay = 1s\n remote_addrs = 10.96.0.2' }, daemon)
       await daemon.initiate(context.name)
       const home = new Agent('home')
       context.atEnd(() => home.kill())
@@ -217,9 +225,11 @@ export const scenarios: readonly Scenario[] = [
     },
     { lock: 'nat', seconds: 30 },
   ),
-  simple('fragments of 576 octets from us', { connection: 'proposals = default', child: 'esp_proposals = default' }, {
-    fragmentSize: 576,
-    dns: Array.from({ length: 80 }, (_, i) => `10.94.0.${i + 1}`),
+  scenario('fragments of 576 octets from us', async context => {
+    const dns = Array.from({ length: 80 }, (_, i) => `10.94.0.${i + 1}`)
+    await context.listen({ ...context.pool, dns, fragmentSize: 576 })
+    await context.fetch(WITH_ADDRESS)
+    await context.rig.initiator.waitForLog(/received fragment #2 of/, 0)
   }),
   simple('fragments of 600 octets from them', {
     connection: 'fragmentation = force',
@@ -247,7 +257,7 @@ export const scenarios: readonly Scenario[] = [
     async context => {
       await context.listen({ ikePort: 500 })
       const daemon = await another(context, 'home', [500, 4500])
-      await context.prepare({ connection: 'remote_port = 500' }, daemon)
+      await context.prepare({ connection: 'remote_port = 500\n remote_addrs = 10.96.0.2' }, daemon)
       await daemon.initiate(context.name)
       const home = new Agent('home')
       context.atEnd(() => home.kill())
@@ -257,8 +267,8 @@ export const scenarios: readonly Scenario[] = [
   ),
   scenario('IPv6 inside', async context => {
     const host = `fd94::${context.number}`
-    await context.listen({ localTs: [`${host}/128`], addressPool: [`fd94:${context.number}::/112`] })
-    await context.prepare({ connection: 'vips = ::', child: `remote_ts = ${host}/128` })
+    await context.listen({ localTs: [`${host}/128`] })
+    await context.prepare({ child: `local_ts = fd95::1/128\n remote_ts = ${host}/128` })
     await context.rig.initiator.initiate(context.name)
     await context.rig.peer.run({ kind: 'kernel', host, port: SERVER_PORT, plan: SHORT })
   }),

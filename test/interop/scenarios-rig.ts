@@ -20,6 +20,7 @@ interface Profile extends ConnectionLines {
 const connection = (context: Context, profile: Profile): string => `${context.name} : to-us {
   remote_addrs = ${profile.address ?? '10.90.0.11'}
   remote_port = ${profile.port ?? PEER_PORT}
+  vips = 0.0.0.0
   ${profile.connection ?? ''}
   local { auth = ${profile.localAuth ?? 'psk'}
     id = ${context.clientId}
@@ -183,6 +184,11 @@ export const scenarios: readonly Scenario[] = [
     local: 'certs = client-ecdsa.crt\n id = client-ecdsa.rig.test',
   }),
   simple('no PFS', { address: '10.90.0.30', child: 'esp_proposals = aes256gcm16' }),
+  rig('Child SA deleted after inactivity', async context => {
+    await initiate(context, { address: '10.90.0.22' })
+    await fetch(context)
+    await context.rig.responder.waitForLog(/deleting CHILD_SA after \d+ seconds of inactivity/, 10_000)
+  }),
   simple('PPK optional, not used', { address: '10.90.0.31' }),
   rig('cookies', async context => {
     const { daemon, port } = await context.startDaemon({ extra: 'cookies.extra' })
