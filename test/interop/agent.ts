@@ -17,7 +17,11 @@ const run = async (id: number, job: Job): Promise<void> => {
   const progress = (sent: number): void => report({ id, progress: sent })
   switch (job.kind) {
     case 'kernel':
-      return transfer(kernelConnect({ host: job.host, port: job.port, noDelay: true }), job.plan, progress)
+      return transfer(
+        kernelConnect({ host: job.host, port: job.port, noDelay: true }),
+        job.plan,
+        progress,
+      )
     case 'product':
       return transfer(await connect(job.options), job.plan, progress)
     case 'server':

@@ -14,7 +14,12 @@ export const eapPassword = (identity: string, password: string): Options => ({
 })
 
 /** EAP-TLS as client: the TLS identity is apart from IKE's. */
-export const eapCertificate = (identity: string, cert: string, key: string, ca: string): Options => ({
+export const eapCertificate = (
+  identity: string,
+  cert: string,
+  key: string,
+  ca: string,
+): Options => ({
   eap: { method: 'tls', identity, cert, key, ca },
 })
 

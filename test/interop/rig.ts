@@ -28,7 +28,10 @@ export const PEER_PORT = 14500
 
 export const script = async (name: string, ...args: string[]): Promise<string> => {
   try {
-    const { stdout, stderr } = await execute(join(HOME, name), args, { maxBuffer: 1 << 24, timeout: 30_000 })
+    const { stdout, stderr } = await execute(join(HOME, name), args, {
+      maxBuffer: 1 << 24,
+      timeout: 30_000,
+    })
     return stdout + stderr
   } catch (error) {
     const { stdout = '', stderr = '' } = error as { stdout?: string; stderr?: string }
@@ -80,7 +83,13 @@ export class Daemon {
 
   async start(): Promise<void> {
     const { conf, netns, ports, table = 220, intermediate, extra } = this.options
-    const args = [join(HOME, 'conf', `${conf}.conf`), '-p', String(ports[0]), '-P', String(ports[1])]
+    const args = [
+      join(HOME, 'conf', `${conf}.conf`),
+      '-p',
+      String(ports[0]),
+      '-P',
+      String(ports[1]),
+    ]
     args.push('-k', PKI, '-a', `ca ${intermediate}`, '-t', String(table))
     if (netns !== undefined) args.push('-n', netns)
     if (extra !== undefined) args.push('-x', join(HOME, 'conf', extra))
@@ -139,8 +148,10 @@ export class Daemon {
   }
 
   waitForLog(pattern: RegExp, milliseconds: number, from = 0): Promise<RegExpExecArray> {
-    return until(`${String(pattern)} in the log of ${this.name}`, milliseconds, () =>
-      pattern.exec(this.log.slice(from)) ?? undefined,
+    return until(
+      `${String(pattern)} in the log of ${this.name}`,
+      milliseconds,
+      () => pattern.exec(this.log.slice(from)) ?? undefined,
     )
   }
 }
@@ -150,7 +161,11 @@ export class Agent {
   private readonly child: ChildProcess
   private readonly jobs = new Map<
     number,
-    { resolve: () => void; reject: (error: Error) => void; progress?: ((sent: number) => void) | undefined }
+    {
+      resolve: () => void
+      reject: (error: Error) => void
+      progress?: ((sent: number) => void) | undefined
+    }
   >()
   private last = 0
 
@@ -158,14 +173,17 @@ export class Agent {
     const node = [process.execPath, join(import.meta.dirname, 'agent.js')]
     const [command, ...args] = netns === undefined ? node : ['ip', 'netns', 'exec', netns, ...node]
     this.child = spawn(command!, args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
-    this.child.on('message', (message: { id: number; progress?: number; error?: string; code?: string }) => {
-      const job = this.jobs.get(message.id)
-      if (job === undefined) return
-      if (message.progress !== undefined) return job.progress?.(message.progress)
-      this.jobs.delete(message.id)
-      if (message.error === undefined) job.resolve()
-      else job.reject(Object.assign(new Error(message.error), { code: message.code }))
-    })
+    this.child.on(
+      'message',
+      (message: { id: number; progress?: number; error?: string; code?: string }) => {
+        const job = this.jobs.get(message.id)
+        if (job === undefined) return
+        if (message.progress !== undefined) return job.progress?.(message.progress)
+        this.jobs.delete(message.id)
+        if (message.error === undefined) job.resolve()
+        else job.reject(Object.assign(new Error(message.error), { code: message.code }))
+      },
+    )
     this.child.on('exit', () => {
       for (const { reject } of this.jobs.values()) reject(new Error('the process ended'))
     })
@@ -213,7 +231,12 @@ export const startRig = async (): Promise<Rig> => {
     ports: [0, 0],
     intermediate: 'inter-c',
   })
-  await Promise.all([responder.start(), initiator.start(), service(SERVICE.host), service(SERVICE.host6)])
+  await Promise.all([
+    responder.start(),
+    initiator.start(),
+    service(SERVICE.host),
+    service(SERVICE.host6),
+  ])
   const peer = new Agent('peer')
   return {
     responder,

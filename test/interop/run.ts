@@ -40,7 +40,8 @@ const load = async (): Promise<readonly Scenario[]> => {
 const wanted = ({ name, role, peer }: Scenario): boolean =>
   values.only === undefined || values.only.some(text => `${role} ${peer} ${name}`.includes(text))
 
-const tail = (text: string, lines: number): string => text.trimEnd().split('\n').slice(-lines).join('\n')
+const tail = (text: string, lines: number): string =>
+  text.trimEnd().split('\n').slice(-lines).join('\n')
 
 const limited = <T>(promise: Promise<T>, seconds: number): Promise<T> => {
   let timer: NodeJS.Timeout
@@ -50,7 +51,12 @@ const limited = <T>(promise: Promise<T>, seconds: number): Promise<T> => {
   return Promise.race([promise, limit]).finally(() => clearTimeout(timer))
 }
 
-const runOne = async (rig: Rig, scenario: Scenario, number: number, ourLog: readonly string[]): Promise<Result> => {
+const runOne = async (
+  rig: Rig,
+  scenario: Scenario,
+  number: number,
+  ourLog: readonly string[],
+): Promise<Result> => {
   const context = new Context(rig, number, scenario.role)
   const from = new Map(context.daemons.map(daemon => [daemon, daemon.log.length]))
   const started = performance.now()
@@ -63,11 +69,16 @@ const runOne = async (rig: Rig, scenario: Scenario, number: number, ourLog: read
   }
   const milliseconds = performance.now() - started
   const mark = error === undefined ? 'ok    ' : 'FAILED'
-  console.log(`${mark} ${(milliseconds / 1000).toFixed(1).padStart(5)} s  ${scenario.role}, ${scenario.peer}: ${scenario.name}`)
+  console.log(
+    `${mark} ${(milliseconds / 1000).toFixed(1).padStart(5)} s  ${scenario.role}, ${scenario.peer}: ${scenario.name}`,
+  )
   if (error !== undefined) {
     console.log(error.stack)
     const logs = [
-      ...context.daemons.map(daemon => ({ name: daemon.name, text: daemon.log.slice(from.get(daemon) ?? 0) })),
+      ...context.daemons.map(daemon => ({
+        name: daemon.name,
+        text: daemon.log.slice(from.get(daemon) ?? 0),
+      })),
       { name: 'ike-socket', text: ourLog.filter(line => line >= since).join('\n') },
     ]
     for (const { name, text } of logs) {
@@ -81,7 +92,11 @@ const runOne = async (rig: Rig, scenario: Scenario, number: number, ourLog: read
   return { scenario, milliseconds, error }
 }
 
-const runAll = async (rig: Rig, scenarios: readonly Scenario[], ourLog: readonly string[]): Promise<Result[]> => {
+const runAll = async (
+  rig: Rig,
+  scenarios: readonly Scenario[],
+  ourLog: readonly string[],
+): Promise<Result[]> => {
   const results: Result[] = []
   // The long ones first, so that none of them is left alone at the end.
   const waiting = scenarios
@@ -90,7 +105,9 @@ const runAll = async (rig: Rig, scenarios: readonly Scenario[], ourLog: readonly
   const locks = new Set<string>()
   const worker = async (): Promise<void> => {
     for (;;) {
-      const at = waiting.findIndex(({ scenario: { lock } }) => lock === undefined || !locks.has(lock))
+      const at = waiting.findIndex(
+        ({ scenario: { lock } }) => lock === undefined || !locks.has(lock),
+      )
       if (at < 0 && waiting.length === 0) return
       if (at < 0) {
         await new Promise(resolve => setTimeout(resolve, 50))
@@ -107,17 +124,22 @@ const runAll = async (rig: Rig, scenarios: readonly Scenario[], ourLog: readonly
 }
 
 const print = (results: readonly Result[]): void => {
-  const columns = [...new Set(results.map(({ scenario }) => `${scenario.peer} (we: ${scenario.role})`))].sort()
+  const columns = [
+    ...new Set(results.map(({ scenario }) => `${scenario.peer} (we: ${scenario.role})`)),
+  ].sort()
   const names = [...new Set(results.map(({ scenario }) => scenario.name))].sort()
   const width = Math.max(...names.map(name => name.length))
   console.log(`\n${'scenario'.padEnd(width)}  ${columns.join('  ')}`)
   for (const name of names) {
     const cells = columns.map(column => {
       const result = results.find(
-        ({ scenario }) => scenario.name === name && `${scenario.peer} (we: ${scenario.role})` === column,
+        ({ scenario }) =>
+          scenario.name === name && `${scenario.peer} (we: ${scenario.role})` === column,
       )
       const text =
-        result === undefined ? '-' : `${result.error === undefined ? 'ok' : 'FAILED'} ${(result.milliseconds / 1000).toFixed(1)} s`
+        result === undefined
+          ? '-'
+          : `${result.error === undefined ? 'ok' : 'FAILED'} ${(result.milliseconds / 1000).toFixed(1)} s`
       return text.padEnd(column.length)
     })
     console.log(`${name.padEnd(width)}  ${cells.join('  ')}`)

@@ -55,7 +55,8 @@ export class Context {
   }
 
   async end(): Promise<void> {
-    for (const cleanup of this.cleanups.splice(0).reverse()) await Promise.resolve(cleanup()).catch(() => {})
+    for (const cleanup of this.cleanups.splice(0).reverse())
+      await Promise.resolve(cleanup()).catch(() => {})
   }
 
   // --- the product as initiator ---
@@ -89,7 +90,9 @@ export class Context {
   }
 
   /** Another strongSwan as responder, on its own ports. */
-  async startDaemon(options: Partial<DaemonOptions> = {}): Promise<{ daemon: Daemon; port: number }> {
+  async startDaemon(
+    options: Partial<DaemonOptions> = {},
+  ): Promise<{ daemon: Daemon; port: number }> {
     const port = 14_500 + this.number
     const daemon = new Daemon(`responder-${this.number}`, {
       conf: 'responder',
@@ -123,7 +126,9 @@ export class Context {
   }
 
   /** Our server; every connection is answered and kept in the list. */
-  async listen(extra: Options = {}): Promise<{ server: ProtectedServer; sockets: ProtectedSocket[] }> {
+  async listen(
+    extra: Options = {},
+  ): Promise<{ server: ProtectedServer; sockets: ProtectedSocket[] }> {
     const sockets: ProtectedSocket[] = []
     const server = await listen(this.server(extra), SERVER_PORT, socket => {
       sockets.push(socket)
@@ -167,7 +172,10 @@ export class Context {
   }
 
   kernel(plan: Plan, progress?: (sent: number) => void): Promise<void> {
-    return this.rig.peer.run({ kind: 'kernel', host: this.serverAddress, port: SERVER_PORT, plan }, progress)
+    return this.rig.peer.run(
+      { kind: 'kernel', host: this.serverAddress, port: SERVER_PORT, plan },
+      progress,
+    )
   }
 }
 
@@ -180,10 +188,16 @@ export interface ConnectionLines {
 }
 
 /** strongSwan asks for an address by the configuration payload. */
-export const WITH_ADDRESS: ConnectionLines = { connection: 'vips = 0.0.0.0', child: 'local_ts = dynamic' }
+export const WITH_ADDRESS: ConnectionLines = {
+  connection: 'vips = 0.0.0.0',
+  child: 'local_ts = dynamic',
+}
 
 /** Calls `act` once each time the transfer has passed that part of what it sends. */
-export const atParts = (plan: Plan, acts: Readonly<Record<number, () => unknown>>): ((sent: number) => void) => {
+export const atParts = (
+  plan: Plan,
+  acts: Readonly<Record<number, () => unknown>>,
+): ((sent: number) => void) => {
   const left = Object.entries(acts).map(([part, act]) => ({ at: Number(part) * plan.up, act }))
   return sent => {
     while (left[0] !== undefined && sent >= left[0].at) left.shift()!.act()

@@ -14,7 +14,11 @@ import { transfer } from './transfer.ts'
 const execute = promisify(execFile)
 
 /** Records the UDP port while `act` runs. */
-const record = async (context: Context, port: number, act: () => Promise<void>): Promise<string> => {
+const record = async (
+  context: Context,
+  port: number,
+  act: () => Promise<void>,
+): Promise<string> => {
   const file = join(RUN, `${context.name}.pcap`)
   const tshark = spawn('tshark', ['-q', '-i', 'any', '-f', `udp port ${port}`, '-w', file], {
     stdio: ['ignore', 'ignore', 'pipe'],
@@ -48,10 +52,17 @@ const decode = async (
     ],
     { maxBuffer: 1 << 26, env: { ...process.env, HOME: config, XDG_CONFIG_HOME: config } },
   )
-  return stdout.split('\n').filter(Boolean).map(line => line.split('\t'))
+  return stdout
+    .split('\n')
+    .filter(Boolean)
+    .map(line => line.split('\t'))
 }
 
-const scenario = (name: string, role: Scenario['role'], run: (context: Context) => Promise<void>): Scenario => ({
+const scenario = (
+  name: string,
+  role: Scenario['role'],
+  run: (context: Context) => Promise<void>,
+): Scenario => ({
   name,
   role,
   peer: 'strongSwan',
@@ -72,30 +83,57 @@ const ours = (context: Context, role: Scenario['role']): string =>
   // Other scenarios use the same port of strongSwan's: only what belongs to the recorded transfer counts.
   role === 'initiator' ? 'udp' : `udp.port == ${context.ikePort}`
 
-export const scenarios: readonly Scenario[] = (['initiator', 'responder'] as const).flatMap(role => [
-  scenario('tshark sees IKEv2 and ESP', role, async context => {
-    const port = portOf(context, role)
-    const file = await record(context, port, () => talk(context, role, {}))
-    const ike = await decode(file, port, `isakmp && ${ours(context, role)}`, ['isakmp.version', 'isakmp.exchangetype'])
-    assert.ok(ike.some(([version, type]) => version === '0x20' && type === '34'), 'IKE_SA_INIT')
-    assert.ok(ike.some(([version, type]) => version === '0x20' && type === '35'), 'IKE_AUTH')
-    const esp = await decode(file, port, `esp && ${ours(context, role)}`, ['esp.spi', 'esp.sequence'])
-    assert.ok(esp.length > 100, `${esp.length} ESP packets`)
-    const other = await decode(file, port, `_ws.malformed && ${ours(context, role)}`, ['frame.number', 'frame.protocols'])
-    assert.deepEqual(other, [], 'nothing is malformed')
-  }),
-  scenario('tshark decrypts with our key log', role, async context => {
-    const port = portOf(context, role)
-    const config = join(RUN, `${context.name}-keys`)
-    mkdirSync(join(config, 'wireshark'), { recursive: true })
-    const file = await record(context, port, () =>
-      talk(context, role, { ...keyLog(join(config, 'wireshark')), ike: 'aes256gcm16-prfsha256-x25519', esp: 'aes256gcm16' }),
-    )
-    const auth = await decode(file, port, 'isakmp.exchangetype == 35 && isakmp.auth.method', ['isakmp.auth.method'], config)
-    assert.ok(auth.length >= 2, 'both AUTH payloads are readable')
-    const inner = await decode(file, port, 'esp && tcp', ['tcp.port', 'esp.icv_good'], config)
-    assert.ok(inner.length > 100, `${inner.length} inner TCP segments`)
-    const bad = await decode(file, port, 'esp.icv_bad == 1', ['frame.number'], config)
-    assert.deepEqual(bad, [], 'every ICV is right')
-  }),
-])
+export const scenarios: readonly Scenario[] = (['initiator', 'responder'] as const).flatMap(
+  role => [
+    scenario('tshark sees IKEv2 and ESP', role, async context => {
+      const port = portOf(context, role)
+      const file = await record(context, port, () => talk(context, role, {}))
+      const ike = await decode(file, port, `isakmp && ${ours(context, role)}`, [
+        'isakmp.version',
+        'isakmp.exchangetype',
+      ])
+      assert.ok(
+        ike.some(([version, type]) => version === '0x20' && type === '34'),
+        'IKE_SA_INIT',
+      )
+      assert.ok(
+        ike.some(([version, type]) => version === '0x20' && type === '35'),
+        'IKE_AUTH',
+      )
+      const esp = await decode(file, port, `esp && ${ours(context, role)}`, [
+        'esp.spi',
+        'esp.sequence',
+      ])
+      assert.ok(esp.length > 100, `${esp.length} ESP packets`)
+      const other = await decode(file, port, `_ws.malformed && ${ours(context, role)}`, [
+        'frame.number',
+        'frame.protocols',
+      ])
+      assert.deepEqual(other, [], 'nothing is malformed')
+    }),
+    scenario('tshark decrypts with our key log', role, async context => {
+      const port = portOf(context, role)
+      const config = join(RUN, `${context.name}-keys`)
+      mkdirSync(join(config, 'wireshark'), { recursive: true })
+      const file = await record(context, port, () =>
+        talk(context, role, {
+          ...keyLog(join(config, 'wireshark')),
+          ike: 'aes256gcm16-prfsha256-x25519',
+          esp: 'aes256gcm16',
+        }),
+      )
+      const auth = await decode(
+        file,
+        port,
+        'isakmp.exchangetype == 35 && isakmp.auth.method',
+        ['isakmp.auth.method'],
+        config,
+      )
+      assert.ok(auth.length >= 2, 'both AUTH payloads are readable')
+      const inner = await decode(file, port, 'esp && tcp', ['tcp.port', 'esp.icv_good'], config)
+      assert.ok(inner.length > 100, `${inner.length} inner TCP segments`)
+      const bad = await decode(file, port, 'esp.icv_bad == 1', ['frame.number'], config)
+      assert.deepEqual(bad, [], 'every ICV is right')
+    }),
+  ],
+)

@@ -32,7 +32,13 @@ const asInitiator = (name: string, run: (context: Context) => Promise<void>): Sc
 
 /** Our client with certificates on both sides. */
 const certified = (context: Context, mine: Options, theirs: string, extra: Options = {}): Options =>
-  context.client(11, { psk: undefined, ca: pem('ca.crt'), remoteId: `${theirs}.rig.test`, ...mine, ...extra })
+  context.client(11, {
+    psk: undefined,
+    ca: pem('ca.crt'),
+    remoteId: `${theirs}.rig.test`,
+    ...mine,
+    ...extra,
+  })
 
 const connects = (name: string, options: (context: Context) => Options): Scenario =>
   asInitiator(name, async context => {
@@ -47,8 +53,14 @@ const isRefused = (name: string, options: (context: Context) => Options, error: 
   })
 
 const initiator: readonly Scenario[] = [
-  ...KEYS.map(kind => connects(`certificates, ${kind}`, context => certified(context, own(`client-${kind}`), `server-${kind}`))),
-  connects('certificates, ours ed25519, theirs rsa', context => certified(context, own('client-ed25519'), 'server-rsa')),
+  ...KEYS.map(kind =>
+    connects(`certificates, ${kind}`, context =>
+      certified(context, own(`client-${kind}`), `server-${kind}`),
+    ),
+  ),
+  connects('certificates, ours ed25519, theirs rsa', context =>
+    certified(context, own('client-ed25519'), 'server-rsa'),
+  ),
   connects('certificates, chain with an intermediate', context =>
     certified(context, own('client-chain', 'inter-c'), 'server-chain'),
   ),
@@ -58,23 +70,65 @@ const initiator: readonly Scenario[] = [
     await transfer(socket, SHORT)
   }),
   connects('certificates in fragments', context =>
-    context.client(17, { psk: undefined, ca: pem('ca.crt'), remoteId: 'server-rsa.rig.test', fragmentSize: 576, ...own('client-rsa') }),
+    context.client(17, {
+      psk: undefined,
+      ca: pem('ca.crt'),
+      remoteId: 'server-rsa.rig.test',
+      fragmentSize: 576,
+      ...own('client-rsa'),
+    }),
   ),
-  isRefused('our certificate revoked', context => ({ ...certified(context, own('client-revoked'), 'server-ecdsa'), gateway: '10.90.0.21' }), /AUTHENTICATION_FAILED/),
-  connects('their revocation policy strict, ours good', context => ({ ...certified(context, own('client-ecdsa'), 'server-ecdsa'), gateway: '10.90.0.21' })),
-  isRefused('our certificate expired', context => certified(context, own('client-expired'), 'server-ecdsa'), /AUTHENTICATION_FAILED|CERT_HAS_EXPIRED/),
-  isRefused('our certificate of an unknown authority', context => certified(context, own('client-stranger'), 'server-ecdsa'), /AUTHENTICATION_FAILED/),
-  isRefused('our identity is not in our certificate', context => certified(context, own('client-ecdsa'), 'server-ecdsa', { localId: 'somebody.else.test' }), /AUTHENTICATION_FAILED/),
+  isRefused(
+    'our certificate revoked',
+    context => ({
+      ...certified(context, own('client-revoked'), 'server-ecdsa'),
+      gateway: '10.90.0.21',
+    }),
+    /AUTHENTICATION_FAILED/,
+  ),
+  connects('their revocation policy strict, ours good', context => ({
+    ...certified(context, own('client-ecdsa'), 'server-ecdsa'),
+    gateway: '10.90.0.21',
+  })),
+  isRefused(
+    'our certificate expired',
+    context => certified(context, own('client-expired'), 'server-ecdsa'),
+    /AUTHENTICATION_FAILED|CERT_HAS_EXPIRED/,
+  ),
+  isRefused(
+    'our certificate of an unknown authority',
+    context => certified(context, own('client-stranger'), 'server-ecdsa'),
+    /AUTHENTICATION_FAILED/,
+  ),
+  isRefused(
+    'our identity is not in our certificate',
+    context =>
+      certified(context, own('client-ecdsa'), 'server-ecdsa', { localId: 'somebody.else.test' }),
+    /AUTHENTICATION_FAILED/,
+  ),
   isRefused(
     'their certificate revoked',
-    context => certified(context, own('client-ecdsa'), 'server-revoked', { crl: readFileSync(join(PKI, 'ca.crl')), revocation: 'require' }),
+    context =>
+      certified(context, own('client-ecdsa'), 'server-revoked', {
+        crl: readFileSync(join(PKI, 'ca.crl')),
+        revocation: 'require',
+      }),
     /REVOKED/i,
   ),
-  isRefused('their certificate expired', context => certified(context, own('client-ecdsa'), 'server-expired'), /EXPIRED/i),
-  isRefused('their certificate of an unknown authority', context => certified(context, own('client-ecdsa'), 'server-stranger'), /AUTHENTICATION_FAILED|CERT|ISSUER/i),
+  isRefused(
+    'their certificate expired',
+    context => certified(context, own('client-ecdsa'), 'server-expired'),
+    /EXPIRED/i,
+  ),
+  isRefused(
+    'their certificate of an unknown authority',
+    context => certified(context, own('client-ecdsa'), 'server-stranger'),
+    /AUTHENTICATION_FAILED|CERT|ISSUER/i,
+  ),
   isRefused(
     'their identity is another',
-    context => certified(context, own('client-ecdsa'), 'server-ecdsa', { remoteId: 'server-*.other.test' }),
+    context =>
+      certified(context, own('client-ecdsa'), 'server-ecdsa', { remoteId: 'server-*.other.test' }),
     /AUTHENTICATION_FAILED|ALTNAME|identity/i,
   ),
   connects('certificate theirs, PSK ours', context =>
@@ -82,12 +136,22 @@ const initiator: readonly Scenario[] = [
   ),
   connects('PSK theirs, certificate ours', context => context.client(29, own('client-ecdsa'))),
   connects('EAP-MSCHAPv2', context =>
-    context.client(12, { psk: undefined, ca: pem('ca.crt'), remoteId: 'server-ecdsa.rig.test', ...eapPassword('alice', 'wonderland') }),
+    context.client(12, {
+      psk: undefined,
+      ca: pem('ca.crt'),
+      remoteId: 'server-ecdsa.rig.test',
+      ...eapPassword('alice', 'wonderland'),
+    }),
   ),
   isRefused(
     'EAP-MSCHAPv2, wrong password',
     context =>
-      context.client(12, { psk: undefined, ca: pem('ca.crt'), remoteId: 'server-ecdsa.rig.test', ...eapPassword('alice', 'looking glass') }),
+      context.client(12, {
+        psk: undefined,
+        ca: pem('ca.crt'),
+        remoteId: 'server-ecdsa.rig.test',
+        ...eapPassword('alice', 'looking glass'),
+      }),
     /AUTHENTICATION_FAILED|EAP/,
   ),
   connects('EAP-TLS', context =>
@@ -96,15 +160,44 @@ const initiator: readonly Scenario[] = [
       ca: pem('ca.crt'),
       remoteId: 'server-ecdsa.rig.test',
       localId: 'client-ecdsa.rig.test',
-      ...eapCertificate('client-ecdsa.rig.test', pem('client-ecdsa.crt'), pem('client-ecdsa.key'), pem('ca.crt')),
+      ...eapCertificate(
+        'client-ecdsa.rig.test',
+        pem('client-ecdsa.crt'),
+        pem('client-ecdsa.key'),
+        pem('ca.crt'),
+      ),
     }),
   ),
-  connects('PPK required by them', context => context.client(19, postQuantumKey(PPK_ID, PPK, true))),
+  connects('PPK required by them', context =>
+    context.client(19, postQuantumKey(PPK_ID, PPK, true)),
+  ),
   connects('PPK optional, used', context => context.client(31, postQuantumKey(PPK_ID, PPK, false))),
-  connects('PPK optional for us, unknown to them', context => context.client(11, postQuantumKey('nobody@rig.test', PPK, false))),
-  isRefused('PPK required by them, not ours', context => context.client(19), /AUTHENTICATION_FAILED/),
-  isRefused('PPK required by us, not theirs', context => context.client(11, postQuantumKey(PPK_ID, PPK, true)), /AUTHENTICATION_FAILED|PPK/),
-  isRefused('PPK wrong', context => context.client(19, postQuantumKey(PPK_ID, PPK.map(octet => octet ^ 1), true)), /AUTHENTICATION_FAILED/),
+  connects('PPK optional for us, unknown to them', context =>
+    context.client(11, postQuantumKey('nobody@rig.test', PPK, false)),
+  ),
+  isRefused(
+    'PPK required by them, not ours',
+    context => context.client(19),
+    /AUTHENTICATION_FAILED/,
+  ),
+  isRefused(
+    'PPK required by us, not theirs',
+    context => context.client(11, postQuantumKey(PPK_ID, PPK, true)),
+    /AUTHENTICATION_FAILED|PPK/,
+  ),
+  isRefused(
+    'PPK wrong',
+    context =>
+      context.client(
+        19,
+        postQuantumKey(
+          PPK_ID,
+          PPK.map(octet => octet ^ 1),
+          true,
+        ),
+      ),
+    /AUTHENTICATION_FAILED/,
+  ),
 ]
 
 // --- as responder ---
@@ -135,20 +228,39 @@ const refuses = (name: string, options: () => Options, connection: ConnectionLin
   asResponder(name, async context => {
     const { sockets } = await context.listen(options())
     await context.prepare(connection)
-    await failsWith(context.rig.initiator.initiate(context.name), /AUTHENTICATION_FAILED|AUTH_FAILED|authentication .*failed|no trusted|certificate/i)
+    await failsWith(
+      context.rig.initiator.initiate(context.name),
+      /AUTHENTICATION_FAILED|AUTH_FAILED|authentication .*failed|no trusted|certificate/i,
+    )
     assert.equal(sockets.length, 0)
   })
 
 const responder: readonly Scenario[] = [
   ...KEYS.map(kind =>
-    answers(`certificates, ${kind}`, () => ({ ...WITH_CA(), ...own(`server-${kind}`) }), lines(`client-${kind}`, `server-${kind}`)),
+    answers(
+      `certificates, ${kind}`,
+      () => ({ ...WITH_CA(), ...own(`server-${kind}`) }),
+      lines(`client-${kind}`, `server-${kind}`),
+    ),
   ),
-  answers('certificates, ours ed25519, theirs rsa', () => ({ ...WITH_CA(), ...own('server-ed25519') }), lines('client-rsa', 'server-ed25519')),
-  answers('certificates, chain with an intermediate', () => ({ ...WITH_CA(), ...own('server-chain', 'inter-s') }), lines('client-chain', 'server-chain')),
-  answers('certificates in fragments', () => ({ ...WITH_CA(), ...own('server-rsa'), fragmentSize: 576 }), {
-    ...lines('client-rsa', 'server-rsa'),
-    connection: 'fragmentation = force',
-  }),
+  answers(
+    'certificates, ours ed25519, theirs rsa',
+    () => ({ ...WITH_CA(), ...own('server-ed25519') }),
+    lines('client-rsa', 'server-ed25519'),
+  ),
+  answers(
+    'certificates, chain with an intermediate',
+    () => ({ ...WITH_CA(), ...own('server-chain', 'inter-s') }),
+    lines('client-chain', 'server-chain'),
+  ),
+  answers(
+    'certificates in fragments',
+    () => ({ ...WITH_CA(), ...own('server-rsa'), fragmentSize: 576 }),
+    {
+      ...lines('client-rsa', 'server-rsa'),
+      connection: 'fragmentation = force',
+    },
+  ),
   asResponder('peer certificate on the socket', async context => {
     const { sockets } = await context.listen({ ...WITH_CA(), ...own('server-ecdsa') })
     await context.prepare(lines('client-ecdsa', 'server-ecdsa'))
@@ -161,25 +273,56 @@ const responder: readonly Scenario[] = [
   }),
   refuses(
     'their certificate revoked',
-    () => ({ ...WITH_CA(), ...own('server-ecdsa'), crl: readFileSync(join(PKI, 'ca.crl')), revocation: 'require' }),
+    () => ({
+      ...WITH_CA(),
+      ...own('server-ecdsa'),
+      crl: readFileSync(join(PKI, 'ca.crl')),
+      revocation: 'require',
+    }),
     lines('client-revoked', 'server-ecdsa'),
   ),
-  refuses('their certificate expired', () => ({ ...WITH_CA(), ...own('server-ecdsa') }), lines('client-expired', 'server-ecdsa')),
-  refuses('their certificate of an unknown authority', () => ({ ...WITH_CA(), ...own('server-ecdsa') }), lines('client-stranger', 'server-ecdsa')),
-  refuses('our certificate expired', () => ({ ...WITH_CA(), ...own('server-expired') }), lines('client-ecdsa', 'server-expired')),
-  refuses('our certificate of an unknown authority', () => ({ ...WITH_CA(), ...own('server-stranger') }), lines('client-ecdsa', 'server-stranger')),
-  refuses('their identity is another', () => ({ ...WITH_CA(), ...own('server-ecdsa'), remoteId: '*.other.test' }), lines('client-ecdsa', 'server-ecdsa')),
+  refuses(
+    'their certificate expired',
+    () => ({ ...WITH_CA(), ...own('server-ecdsa') }),
+    lines('client-expired', 'server-ecdsa'),
+  ),
+  refuses(
+    'their certificate of an unknown authority',
+    () => ({ ...WITH_CA(), ...own('server-ecdsa') }),
+    lines('client-stranger', 'server-ecdsa'),
+  ),
+  refuses(
+    'our certificate expired',
+    () => ({ ...WITH_CA(), ...own('server-expired') }),
+    lines('client-ecdsa', 'server-expired'),
+  ),
+  refuses(
+    'our certificate of an unknown authority',
+    () => ({ ...WITH_CA(), ...own('server-stranger') }),
+    lines('client-ecdsa', 'server-stranger'),
+  ),
+  refuses(
+    'their identity is another',
+    () => ({ ...WITH_CA(), ...own('server-ecdsa'), remoteId: '*.other.test' }),
+    lines('client-ecdsa', 'server-ecdsa'),
+  ),
   answers('certificate ours, PSK theirs', () => ({ psk: PSK, ...own('server-ecdsa') }), {
     remote: 'auth = pubkey\n id = server-ecdsa.rig.test',
   }),
   answers('PSK ours, certificate theirs', () => ({ psk: PSK, ca: pem('ca.crt') }), {
     local: 'auth = pubkey\n certs = client-ecdsa.crt\n id = client-ecdsa.rig.test',
   }),
-  answers('PPK required', () => postQuantumKey(PPK_ID, PPK, true), { connection: `ppk_id = ${PPK_ID}\n ppk_required = yes` }),
-  answers('PPK optional, used', () => postQuantumKey(PPK_ID, PPK, false), { connection: `ppk_id = ${PPK_ID}` }),
+  answers('PPK required', () => postQuantumKey(PPK_ID, PPK, true), {
+    connection: `ppk_id = ${PPK_ID}\n ppk_required = yes`,
+  }),
+  answers('PPK optional, used', () => postQuantumKey(PPK_ID, PPK, false), {
+    connection: `ppk_id = ${PPK_ID}`,
+  }),
   answers('PPK optional for us, they have none', () => postQuantumKey(PPK_ID, PPK, false), {}),
   refuses('PPK required by us, not theirs', () => postQuantumKey(PPK_ID, PPK, true), {}),
-  refuses('PPK required by them, not ours', () => ({}), { connection: `ppk_id = ${PPK_ID}\n ppk_required = yes` }),
+  refuses('PPK required by them, not ours', () => ({}), {
+    connection: `ppk_id = ${PPK_ID}\n ppk_required = yes`,
+  }),
   asResponder('new credentials while it listens', async context => {
     const { server } = await context.listen({ ...WITH_CA(), ...own('server-stranger') })
     await context.prepare(lines('client-ecdsa', 'server-ecdsa'))

@@ -36,14 +36,19 @@ const refused = (name: string, options: (context: Context) => Options, error: Re
   })
 
 /** Near the end of a transfer: as many rekeys have happened, or the transfer fails. */
-const rekeyed = (ike: number, children: number) => (socket: ProtectedSocket): void => {
-  const info = socket.session!.info
-  if (info.ikeRekeys >= ike && info.childRekeys >= children) return
-  socket.destroy(new Error(`rekeyed too little: ${JSON.stringify(info)}`))
-}
+const rekeyed =
+  (ike: number, children: number) =>
+  (socket: ProtectedSocket): void => {
+    const info = socket.session!.info
+    if (info.ikeRekeys >= ike && info.childRekeys >= children) return
+    socket.destroy(new Error(`rekeyed too little: ${JSON.stringify(info)}`))
+  }
 
 /** Fast to see that nobody is there. */
-const ALERT: Options = { livenessInterval: 500, retransmit: { initial: 200, factor: 1.5, max: 1000, tries: 4 } }
+const ALERT: Options = {
+  livenessInterval: 500,
+  retransmit: { initial: 200, factor: 1.5, max: 1000, tries: 4 },
+}
 
 export const IKE_SUITES = [
   'aes256gcm16-prfsha384-ecp384',
@@ -82,7 +87,9 @@ export const scenarios: readonly Scenario[] = [
       assert.deepEqual(socket.session?.virtualAddresses, [])
     }),
   ),
-  simple('psk, one TCP port', context => context.hostToHost({ remoteId: 'port.rig.test', remoteTs: ['10.91.0.1/32[tcp/8000]'] })),
+  simple('psk, one TCP port', context =>
+    context.hostToHost({ remoteId: 'port.rig.test', remoteTs: ['10.91.0.1/32[tcp/8000]'] }),
+  ),
   scenario('mode auto: transport refused, tunnel taken', context =>
     moves(context.hostToHost({ mode: 'auto' }), SHORT, socket => {
       assert.equal(socket.session?.info.children[0]?.mode, 'tunnel')
@@ -99,21 +106,23 @@ export const scenarios: readonly Scenario[] = [
   simple('16 MiB each way', context => context.client(11), { up: 2 ** 24, down: 2 ** 24 }),
   scenario('20 sockets over one SA', async context => {
     await Promise.all(Array.from({ length: 20 }, () => moves(context.client(11))))
-    const established = [...context.rig.responder.log.matchAll(/established between \S+\[psk\.rig\.test\]\S+\[(\S+)\]/g)]
+    const established = [
+      ...context.rig.responder.log.matchAll(
+        /established between \S+\[psk\.rig\.test\]\S+\[(\S+)\]/g,
+      ),
+    ]
     assert.equal(established.filter(match => match[1] === context.clientId).length, 1)
   }),
   refused('inner port closed', context => context.client(11, { port: 8001 }), /ECONNREFUSED/),
 
   // --- rekeying ---
-  scenario(
-    'rekeys started by us',
-    context =>
-      moves(context.client(11), SLOW, undefined, {
-        0.2: socket => socket.session?.rekeyChild(),
-        0.4: socket => socket.session?.rekeyIke(),
-        0.6: socket => socket.session?.rekeyChild(),
-        0.9: rekeyed(1, 2),
-      }),
+  scenario('rekeys started by us', context =>
+    moves(context.client(11), SLOW, undefined, {
+      0.2: socket => socket.session?.rekeyChild(),
+      0.4: socket => socket.session?.rekeyIke(),
+      0.6: socket => socket.session?.rekeyChild(),
+      0.9: rekeyed(1, 2),
+    }),
   ),
   scenario('rekeys started by us, without PFS', context =>
     moves(context.client(30, { pfs: false }), SLOW, undefined, {
@@ -126,7 +135,9 @@ export const scenarios: readonly Scenario[] = [
     const { responder } = context.rig
     const rekey = (what: 'ike' | 'child') => async () => {
       const [sa] = await responder.sas(context.clientId)
-      const id = (what === 'ike' ? /^\S+: #(\d+)/ : /^  \S+: #(\d+), reqid \d+, INSTALLED/m).exec(sa ?? '')?.[1]
+      const id = (what === 'ike' ? /^\S+: #(\d+)/ : /^  \S+: #(\d+), reqid \d+, INSTALLED/m).exec(
+        sa ?? '',
+      )?.[1]
       await responder.control('--rekey', `--${what}-id`, String(id))
     }
     await moves(context.client(11), SLOW, undefined, {
@@ -135,7 +146,11 @@ export const scenarios: readonly Scenario[] = [
       0.6: rekey('child'),
       0.9: rekeyed(1, 2),
     })
-    await until('we close the idle SA', 5000, async () => (await responder.sas(context.clientId)).length === 0)
+    await until(
+      'we close the idle SA',
+      5000,
+      async () => (await responder.sas(context.clientId)).length === 0,
+    )
   }),
   scenario('rekeys by their time limits', context =>
     moves(context.client(14), { up: 2_600_000, down: 2_600_000, rate: 400_000 }, undefined, {
@@ -152,23 +167,41 @@ export const scenarios: readonly Scenario[] = [
       },
     ),
   ),
-  simple('Child SA rekeyed by their octet limit', context => context.client(15), { up: 4_000_000, down: 4_000_000, rate: 2_000_000 }),
-  simple('Child SA rekeyed by our octet limit', context => context.client(11, { childOctets: 1_000_000 }), {
+  simple('Child SA rekeyed by their octet limit', context => context.client(15), {
     up: 4_000_000,
     down: 4_000_000,
     rate: 2_000_000,
   }),
-  simple('AUTH_LIFETIME: we authenticate again', context => context.client(20), { up: 2_400_000, down: 2_400_000, rate: 400_000 }),
-  simple('we authenticate again by our own limit', context => context.client(11, { reauthInterval: 2000 }), {
-    up: 2_000_000,
-    down: 2_000_000,
+  simple(
+    'Child SA rekeyed by our octet limit',
+    context => context.client(11, { childOctets: 1_000_000 }),
+    {
+      up: 4_000_000,
+      down: 4_000_000,
+      rate: 2_000_000,
+    },
+  ),
+  simple('AUTH_LIFETIME: we authenticate again', context => context.client(20), {
+    up: 2_400_000,
+    down: 2_400_000,
     rate: 400_000,
   }),
+  simple(
+    'we authenticate again by our own limit',
+    context => context.client(11, { reauthInterval: 2000 }),
+    {
+      up: 2_000_000,
+      down: 2_000_000,
+      rate: 400_000,
+    },
+  ),
 
   // --- ends and restarts ---
   scenario('their process killed', async context => {
     const { daemon, port } = await context.startDaemon()
-    const transferred = moves(context.hostToHost({ ikePort: port, ...ALERT }), SLOW, undefined, { 0.3: () => daemon.kill() })
+    const transferred = moves(context.hostToHost({ ikePort: port, ...ALERT }), SLOW, undefined, {
+      0.3: () => daemon.kill(),
+    })
     await failsWith(transferred, /ETIMEDOUT|ECONNRESET/)
   }),
   scenario('our process killed', async context => {
@@ -176,11 +209,17 @@ export const scenarios: readonly Scenario[] = [
     context.atEnd(() => agent.kill())
     let started: () => void
     const running = new Promise<void>(resolve => (started = resolve))
-    agent.run({ kind: 'product', options: context.client(16), plan: SLOW }, () => started()).catch(() => {})
+    agent
+      .run({ kind: 'product', options: context.client(16), plan: SLOW }, () => started())
+      .catch(() => {})
     await running
     assert.equal((await context.rig.responder.sas(context.clientId)).length, 1)
     await agent.kill()
-    await until('strongSwan gives us up', 15_000, async () => (await context.rig.responder.sas(context.clientId)).length === 0)
+    await until(
+      'strongSwan gives us up',
+      15_000,
+      async () => (await context.rig.responder.sas(context.clientId)).length === 0,
+    )
   }),
   scenario('their restart: the next socket gets a new SA', async context => {
     const { daemon, port } = await context.startDaemon()
@@ -188,7 +227,12 @@ export const scenarios: readonly Scenario[] = [
     await moves(options)
     await daemon.kill()
     await daemon.start()
-    await until('a socket after the restart', 12_000, () => moves(options).then(() => true, () => false))
+    await until('a socket after the restart', 12_000, () =>
+      moves(options).then(
+        () => true,
+        () => false,
+      ),
+    )
   }),
   scenario('our restart: INITIAL_CONTACT replaces the old SA', async context => {
     const agent = new Agent()
@@ -212,13 +256,20 @@ export const scenarios: readonly Scenario[] = [
   }),
   scenario('they delete an idle Child SA, the next write makes another', async context => {
     const socket = await connect(context.client(22))
-    await context.rig.responder.waitForLog(/deleting CHILD_SA after \d+ seconds of inactivity/, 10_000)
+    await context.rig.responder.waitForLog(
+      /deleting CHILD_SA after \d+ seconds of inactivity/,
+      10_000,
+    )
     await sleep(500)
     await transfer(socket, SHORT)
   }),
   scenario('our orderly close leaves nothing there', async context => {
     await moves(context.client(11))
-    await until('the SA is gone', 5000, async () => (await context.rig.responder.sas(context.clientId)).length === 0)
+    await until(
+      'the SA is gone',
+      5000,
+      async () => (await context.rig.responder.sas(context.clientId)).length === 0,
+    )
   }),
 
   // --- NAT, fragments, cookies, negotiation ---
@@ -229,17 +280,28 @@ export const scenarios: readonly Scenario[] = [
       context.atEnd(() => home.kill())
       const from = context.rig.responder.log.length
       await home.run(
-        { kind: 'product', options: context.client(11, { ...ALERT, natKeepalive: 1000 }), plan: SLOW },
+        {
+          kind: 'product',
+          options: context.client(11, { ...ALERT, natKeepalive: 1000 }),
+          plan: SLOW,
+        },
         atParts(SLOW, { 0.4: () => script('network', 'rebind') }),
       )
-      const ports = context.rig.responder.log.slice(from).matchAll(/received packet: from 10\.96\.0\.1\[(\d+)\]/g)
-      assert.ok(new Set([...ports].map(match => match[1])).size > 1, 'IKE came from the new port too')
+      const ports = context.rig.responder.log
+        .slice(from)
+        .matchAll(/received packet: from 10\.96\.0\.1\[(\d+)\]/g)
+      assert.ok(
+        new Set([...ports].map(match => match[1])).size > 1,
+        'IKE came from the new port too',
+      )
     },
     { lock: 'nat', seconds: 30 },
   ),
   simple('fragments of 576 octets from us', context => context.client(11, { fragmentSize: 576 })),
   scenario('fragments of 600 octets from them', async context => {
-    await moves(context.client(17), SHORT, socket => assert.ok((socket.session?.dns.length ?? 0) >= 70))
+    await moves(context.client(17), SHORT, socket =>
+      assert.ok((socket.session?.dns.length ?? 0) >= 70),
+    )
     await context.rig.responder.waitForLog(/splitting IKE message/, 0)
   }),
   scenario('cookies', async context => {
@@ -249,14 +311,25 @@ export const scenarios: readonly Scenario[] = [
     await daemon.waitForLog(/parsed IKE_SA_INIT request 0 \[ N\(COOKIE\) SA/, 0)
   }),
   simple('INVALID_KE_PAYLOAD', context => context.client(24)),
-  scenario('cookies and INVALID_KE_PAYLOAD', async context => {
-    const { daemon, port } = await context.startDaemon({ extra: 'cookies.extra' })
-    await openHalf('10.90.0.11', port, 1)
-    await moves(
-      context.hostToHost({ gateway: '10.90.0.24', ikePort: port, remoteId: 'psk.rig.test', remoteTs: ['10.91.0.0/16'], virtualAddress: true, localTs: undefined }),
-    )
-    await daemon.waitForLog(/parsed IKE_SA_INIT request 0 \[ N\(COOKIE\) SA/, 0)
-  }, { lock: 'pool' }),
+  scenario(
+    'cookies and INVALID_KE_PAYLOAD',
+    async context => {
+      const { daemon, port } = await context.startDaemon({ extra: 'cookies.extra' })
+      await openHalf('10.90.0.11', port, 1)
+      await moves(
+        context.hostToHost({
+          gateway: '10.90.0.24',
+          ikePort: port,
+          remoteId: 'psk.rig.test',
+          remoteTs: ['10.91.0.0/16'],
+          virtualAddress: true,
+          localTs: undefined,
+        }),
+      )
+      await daemon.waitForLog(/parsed IKE_SA_INIT request 0 \[ N\(COOKIE\) SA/, 0)
+    },
+    { lock: 'pool' },
+  ),
   simple('childless IKE_AUTH', context => context.client(18, { childless: 'force' })),
   scenario(
     'from port 500, floating to 4500',
@@ -270,11 +343,31 @@ export const scenarios: readonly Scenario[] = [
   simple('traffic flow confidentiality padding', context => context.client(25)),
   simple('IPv6 inside', context => context.client(27, { host: SERVICE.host6 })),
   simple('IPv6 outside', context => context.client(11, { gateway: 'fd90::11' })),
-  refused('wrong PSK', context => context.client(11, { psk: 'not the right horse battery' }), /AUTHENTICATION_FAILED/),
-  refused('unknown identity wanted', context => context.client(11, { remoteId: 'nobody.rig.test' }), /AUTHENTICATION_FAILED/),
-  refused('no common IKE proposal', context => context.client(24, { ike: 'aes128-sha256-prfsha256-modp2048' }), /NO_PROPOSAL_CHOSEN/),
-  refused('no common ESP proposal', context => context.client(30, { esp: 'aes128-sha512' }), /NO_PROPOSAL_CHOSEN/),
-  refused('traffic selectors unacceptable', context => context.hostToHost({ remoteTs: ['10.250.0.0/24'], host: '10.250.0.1' }), /TS_UNACCEPTABLE/),
+  refused(
+    'wrong PSK',
+    context => context.client(11, { psk: 'not the right horse battery' }),
+    /AUTHENTICATION_FAILED/,
+  ),
+  refused(
+    'unknown identity wanted',
+    context => context.client(11, { remoteId: 'nobody.rig.test' }),
+    /AUTHENTICATION_FAILED/,
+  ),
+  refused(
+    'no common IKE proposal',
+    context => context.client(24, { ike: 'aes128-sha256-prfsha256-modp2048' }),
+    /NO_PROPOSAL_CHOSEN/,
+  ),
+  refused(
+    'no common ESP proposal',
+    context => context.client(30, { esp: 'aes128-sha512' }),
+    /NO_PROPOSAL_CHOSEN/,
+  ),
+  refused(
+    'traffic selectors unacceptable',
+    context => context.hostToHost({ remoteTs: ['10.250.0.0/24'], host: '10.250.0.1' }),
+    /TS_UNACCEPTABLE/,
+  ),
   scenario('nothing answers', async context => {
     const socket = open(context.client(39, { gateway: '10.90.0.77', ...ALERT }))
     const [error] = (await once(socket, 'error').then(
@@ -283,5 +376,9 @@ export const scenarios: readonly Scenario[] = [
     )) as [Error & { code?: string }]
     assert.match(error.code ?? '', /ETIMEDOUT|EHOSTUNREACH/)
   }),
-  refused('no IKE daemon at that port', context => context.client(11, { ikePort: 9 }), /ECONNREFUSED/),
+  refused(
+    'no IKE daemon at that port',
+    context => context.client(11, { ikePort: 9 }),
+    /ECONNREFUSED/,
+  ),
 ]

@@ -23,14 +23,24 @@ const scenario = (
   more: Partial<Scenario> = {},
 ): Scenario => ({ name, role: 'responder', peer: 'strongSwan', run, ...more })
 
-const simple = (name: string, lines: ConnectionLines = {}, options: Options = {}, plan: Plan = SHORT): Scenario =>
+const simple = (
+  name: string,
+  lines: ConnectionLines = {},
+  options: Options = {},
+  plan: Plan = SHORT,
+): Scenario =>
   scenario(name, async context => {
     await context.listen(options)
     await context.fetch(lines, plan)
   })
 
 /** They are refused and their log says why. */
-const refused = (name: string, lines: ConnectionLines, options: Options, reason: RegExp): Scenario =>
+const refused = (
+  name: string,
+  lines: ConnectionLines,
+  options: Options,
+  reason: RegExp,
+): Scenario =>
   scenario(name, async context => {
     const { sockets } = await context.listen(options)
     await context.prepare(lines)
@@ -38,16 +48,32 @@ const refused = (name: string, lines: ConnectionLines, options: Options, reason:
     assert.equal(sockets.length, 0)
   })
 
-const ALERT: Options = { livenessInterval: 500, retransmit: { initial: 200, factor: 1.5, max: 1000, tries: 4 } }
+const ALERT: Options = {
+  livenessInterval: 500,
+  retransmit: { initial: 200, factor: 1.5, max: 1000, tries: 4 },
+}
 
 const rekeyed = (session: ProtectedSession | undefined, ike: number, children: number): void => {
   assert.ok(session, 'there was a connection')
-  assert.ok(session.info.ikeRekeys >= ike && session.info.childRekeys >= children, JSON.stringify(session.info))
+  assert.ok(
+    session.info.ikeRekeys >= ike && session.info.childRekeys >= children,
+    JSON.stringify(session.info),
+  )
 }
 
 /** Another strongSwan as initiator. */
-const another = async (context: Context, netns: 'peer' | 'home', ports: [number, number] = [0, 0]): Promise<Daemon> => {
-  const daemon = new Daemon(`initiator-${context.number}`, { conf: 'initiator', netns, ports, table: 300 + context.number, intermediate: 'inter-c' })
+const another = async (
+  context: Context,
+  netns: 'peer' | 'home',
+  ports: [number, number] = [0, 0],
+): Promise<Daemon> => {
+  const daemon = new Daemon(`initiator-${context.number}`, {
+    conf: 'initiator',
+    netns,
+    ports,
+    table: 300 + context.number,
+    intermediate: 'inter-c',
+  })
   context.daemons.push(daemon)
   context.atEnd(() => daemon.kill())
   await daemon.start()
@@ -59,12 +85,18 @@ export const scenarios: readonly Scenario[] = [
     const { sockets } = await context.listen(context.pool)
     await context.fetch(WITH_ADDRESS)
     const session = sockets[0]?.session
-    assert.match(session?.info.children[0]?.remoteSelectors.join() ?? '', new RegExp(`^10\\.94\\.${context.number}\\.`))
-    await context.rig.initiator.waitForLog(new RegExp(`installing new virtual IP 10\\.94\\.${context.number}\\.`), 0)
+    assert.match(
+      session?.info.children[0]?.remoteSelectors.join() ?? '',
+      new RegExp(`^10\\.94\\.${context.number}\\.`),
+    )
+    await context.rig.initiator.waitForLog(
+      new RegExp(`installing new virtual IP 10\\.94\\.${context.number}\\.`),
+      0,
+    )
   }),
   simple('psk, host to host'),
   simple('on another identity type', { remote: 'id = 10.90.0.1' }, { localId: '10.90.0.1' }),
-  ...IKE_SUITES.map(suite => 
+  ...IKE_SUITES.map(suite =>
     // X448 is not among the defaults
     simple(
       `IKE ${suite}`,
@@ -73,7 +105,10 @@ export const scenarios: readonly Scenario[] = [
     ),
   ),
   ...ESP_SUITES.map(suite => simple(`ESP ${suite}`, { child: `esp_proposals = ${suite}` })),
-  simple('their default proposals', { connection: 'proposals = default', child: 'esp_proposals = default' }),
+  simple('their default proposals', {
+    connection: 'proposals = default',
+    child: 'esp_proposals = default',
+  }),
   simple('ESP with noble', {}, { crypto: 'noble' }),
   simple('16 MiB each way', {}, {}, { up: 2 ** 24, down: 2 ** 24 }),
   scenario('20 sockets over one SA', async context => {
@@ -84,7 +119,12 @@ export const scenarios: readonly Scenario[] = [
   scenario('inner port closed', async context => {
     await context.listen()
     await context.fetch()
-    const kernel = { kind: 'kernel', host: context.serverAddress, port: SERVER_PORT + 1, plan: SHORT } as const
+    const kernel = {
+      kind: 'kernel',
+      host: context.serverAddress,
+      port: SERVER_PORT + 1,
+      plan: SHORT,
+    } as const
     await failsWith(context.rig.peer.run(kernel), /ECONNREFUSED/)
   }),
 
@@ -94,7 +134,11 @@ export const scenarios: readonly Scenario[] = [
     await context.prepare()
     await context.rig.initiator.initiate(context.name)
     const session = (): ProtectedSession => sockets[0]!.session!
-    const acts = { 0.2: () => session().rekeyChild(), 0.4: () => session().rekeyIke(), 0.6: () => session().rekeyChild() }
+    const acts = {
+      0.2: () => session().rekeyChild(),
+      0.4: () => session().rekeyIke(),
+      0.6: () => session().rekeyChild(),
+    }
     await context.kernel(SLOW, atParts(SLOW, acts))
     rekeyed(sockets[0]?.session, 1, 2)
   }),
@@ -102,8 +146,12 @@ export const scenarios: readonly Scenario[] = [
     const { sockets } = await context.listen()
     await context.prepare()
     await context.rig.initiator.initiate(context.name)
-    const rekey = (what: string) => () => context.rig.initiator.control('--rekey', `--${what}`, context.name)
-    await context.kernel(SLOW, atParts(SLOW, { 0.2: rekey('child'), 0.4: rekey('ike'), 0.6: rekey('child') }))
+    const rekey = (what: string) => () =>
+      context.rig.initiator.control('--rekey', `--${what}`, context.name)
+    await context.kernel(
+      SLOW,
+      atParts(SLOW, { 0.2: rekey('child'), 0.4: rekey('ike'), 0.6: rekey('child') }),
+    )
     rekeyed(sockets[0]?.session, 1, 2)
   }),
   scenario('rekeys by their time limits', async context => {
@@ -143,13 +191,24 @@ export const scenarios: readonly Scenario[] = [
       void context.rig.initiator.control('--rekey', `--${what}`, context.name)
       const session = sockets[0]!.session!
       for (const wait of [0, 5, 10, 15, 20]) {
-        setTimeout(() => (what === 'ike' ? wait === 10 && session.rekeyIke() : session.rekeyChild()), wait)
+        setTimeout(
+          () => (what === 'ike' ? wait === 10 && session.rekeyIke() : session.rekeyChild()),
+          wait,
+        )
       }
     }
-    await context.kernel(SLOW, atParts(SLOW, { 0.2: both('child'), 0.5: both('ike'), 0.8: both('child') }))
+    await context.kernel(
+      SLOW,
+      atParts(SLOW, { 0.2: both('child'), 0.5: both('ike'), 0.8: both('child') }),
+    )
     rekeyed(sockets[0]?.session, 1, 2)
   }),
-  simple('they authenticate again', { connection: 'reauth_time = 2s\n over_time = 3s\n rekey_time = 0s' }, {}, { up: 2_000_000, down: 2_000_000, rate: 400_000 }),
+  simple(
+    'they authenticate again',
+    { connection: 'reauth_time = 2s\n over_time = 3s\n rekey_time = 0s' },
+    {},
+    { up: 2_000_000, down: 2_000_000, rate: 400_000 },
+  ),
 
   // --- ends and restarts ---
   scenario('their process killed', async context => {
@@ -160,7 +219,10 @@ export const scenarios: readonly Scenario[] = [
     context.kernel(SLOW, atParts(SLOW, { 0.3: () => daemon.kill() })).catch(() => {})
     const socket = await until('a connection', 5000, () => sockets[0])
     await new Promise(resolve => socket.once('close', resolve))
-    assert.match((socket.errored as NodeJS.ErrnoException | null)?.code ?? '', /ETIMEDOUT|ECONNRESET/)
+    assert.match(
+      (socket.errored as NodeJS.ErrnoException | null)?.code ?? '',
+      /ETIMEDOUT|ECONNRESET/,
+    )
   }),
   scenario('our process killed', async context => {
     const agent = new Agent()
@@ -168,17 +230,30 @@ export const scenarios: readonly Scenario[] = [
     await agent.run({ kind: 'server', options: context.server(), port: SERVER_PORT })
     await context.fetch({ connection: 'dpd_delay = 1s' })
     await agent.kill()
-    await until('strongSwan gives us up', 15_000, async () => (await context.rig.initiator.sas(context.name)).length === 0)
+    await until(
+      'strongSwan gives us up',
+      15_000,
+      async () => (await context.rig.initiator.sas(context.name)).length === 0,
+    )
   }),
-  scenario('our restart: they connect again', async context => {
-    const agent = new Agent()
-    context.atEnd(() => agent.kill())
-    await agent.run({ kind: 'server', options: context.server(), port: SERVER_PORT })
-    await context.fetch({ connection: 'dpd_delay = 1s', child: 'dpd_action = start' })
-    await agent.kill()
-    await context.listen()
-    await until('data after the restart', 15_000, () => context.kernel(SHORT).then(() => true, () => false))
-  }, { seconds: 30 }),
+  scenario(
+    'our restart: they connect again',
+    async context => {
+      const agent = new Agent()
+      context.atEnd(() => agent.kill())
+      await agent.run({ kind: 'server', options: context.server(), port: SERVER_PORT })
+      await context.fetch({ connection: 'dpd_delay = 1s', child: 'dpd_action = start' })
+      await agent.kill()
+      await context.listen()
+      await until('data after the restart', 15_000, () =>
+        context.kernel(SHORT).then(
+          () => true,
+          () => false,
+        ),
+      )
+    },
+    { seconds: 30 },
+  ),
   scenario('their restart: they connect again', async context => {
     await context.listen()
     const daemon = await another(context, 'peer')
@@ -205,7 +280,11 @@ export const scenarios: readonly Scenario[] = [
     await context.fetch()
     for (const socket of sockets) socket.destroy()
     server.close()
-    await until('the SA is gone', 5000, async () => (await context.rig.initiator.sas(context.name)).length === 0)
+    await until(
+      'the SA is gone',
+      5000,
+      async () => (await context.rig.initiator.sas(context.name)).length === 0,
+    )
   }),
 
   // --- NAT, fragments, cookies, negotiation ---
@@ -233,12 +312,25 @@ export const scenarios: readonly Scenario[] = [
   }),
   simple('fragments of 600 octets from them', {
     connection: 'fragmentation = force',
-    child: `esp_proposals = ${['aes256gcm16', 'aes128gcm16', 'chacha20poly1305', 'aes256-sha256', 'aes256-sha512', 'aes128-sha256', 'aes192gcm16', 'aes192-sha384']
+    child: `esp_proposals = ${[
+      'aes256gcm16',
+      'aes128gcm16',
+      'chacha20poly1305',
+      'aes256-sha256',
+      'aes256-sha512',
+      'aes128-sha256',
+      'aes192gcm16',
+      'aes192-sha384',
+    ]
       .map(suite => `${suite}-x25519-ecp256-ecp384-ecp521-modp2048-modp3072-modp4096`)
       .join(', ')}`,
   }),
   simple('cookies', {}, { cookieThreshold: 0 }),
-  simple('INVALID_KE_PAYLOAD', { connection: 'proposals = aes256gcm16-prfsha384-x25519-ecp384' }, { ike: 'aes256gcm16-prfsha384-ecp384' }),
+  simple(
+    'INVALID_KE_PAYLOAD',
+    { connection: 'proposals = aes256gcm16-prfsha384-x25519-ecp384' },
+    { ike: 'aes256gcm16-prfsha384-ecp384' },
+  ),
   simple(
     'cookies and INVALID_KE_PAYLOAD',
     { connection: 'proposals = aes256gcm16-prfsha384-x25519-ecp384' },
@@ -261,7 +353,12 @@ export const scenarios: readonly Scenario[] = [
       await daemon.initiate(context.name)
       const home = new Agent('home')
       context.atEnd(() => home.kill())
-      await home.run({ kind: 'kernel', host: context.serverAddress, port: SERVER_PORT, plan: SHORT })
+      await home.run({
+        kind: 'kernel',
+        host: context.serverAddress,
+        port: SERVER_PORT,
+        plan: SHORT,
+      })
     },
     { lock: 'nat' },
   ),
@@ -273,9 +370,34 @@ export const scenarios: readonly Scenario[] = [
     await context.rig.peer.run({ kind: 'kernel', host, port: SERVER_PORT, plan: SHORT })
   }),
   simple('IPv6 outside', { connection: 'remote_addrs = fd90::1' }),
-  refused('wrong PSK', {}, { psk: 'not the right horse battery' }, /AUTHENTICATION_FAILED|AUTH_FAILED/),
-  refused('unknown identity', {}, { psk: { 'somebody.else.test': PSK } }, /AUTHENTICATION_FAILED|AUTH_FAILED/),
-  refused('no common IKE proposal', { connection: 'proposals = aes128-sha256-modp2048' }, { ike: 'aes256gcm16-prfsha384-ecp384' }, /NO_PROPOSAL_CHOSEN|NO_PROP/),
-  refused('no common ESP proposal', { child: 'esp_proposals = aes128-sha512' }, { esp: 'aes256gcm16' }, /NO_PROPOSAL_CHOSEN|NO_PROP/),
-  refused('traffic selectors unacceptable', { child: 'remote_ts = 10.250.0.0/24' }, {}, /TS_UNACCEPTABLE|TS_UNACCEPT/),
+  refused(
+    'wrong PSK',
+    {},
+    { psk: 'not the right horse battery' },
+    /AUTHENTICATION_FAILED|AUTH_FAILED/,
+  ),
+  refused(
+    'unknown identity',
+    {},
+    { psk: { 'somebody.else.test': PSK } },
+    /AUTHENTICATION_FAILED|AUTH_FAILED/,
+  ),
+  refused(
+    'no common IKE proposal',
+    { connection: 'proposals = aes128-sha256-modp2048' },
+    { ike: 'aes256gcm16-prfsha384-ecp384' },
+    /NO_PROPOSAL_CHOSEN|NO_PROP/,
+  ),
+  refused(
+    'no common ESP proposal',
+    { child: 'esp_proposals = aes128-sha512' },
+    { esp: 'aes256gcm16' },
+    /NO_PROPOSAL_CHOSEN|NO_PROP/,
+  ),
+  refused(
+    'traffic selectors unacceptable',
+    { child: 'remote_ts = 10.250.0.0/24' },
+    {},
+    /TS_UNACCEPTABLE|TS_UNACCEPT/,
+  ),
 ]

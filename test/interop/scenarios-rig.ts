@@ -5,7 +5,15 @@
 import assert from 'node:assert/strict'
 import { openHalf } from './half-open.ts'
 import { Agent, Daemon, PEER_PORT, script, SERVICE, until } from './rig.ts'
-import { atParts, failsWith, SHORT, SLOW, type ConnectionLines, type Context, type Scenario } from './scenario.ts'
+import {
+  atParts,
+  failsWith,
+  SHORT,
+  SLOW,
+  type ConnectionLines,
+  type Context,
+  type Scenario,
+} from './scenario.ts'
 import type { Plan } from './transfer.ts'
 
 interface Profile extends ConnectionLines {
@@ -33,7 +41,11 @@ const connection = (context: Context, profile: Profile): string => `${context.na
     ${profile.child ?? ''} } }
 }`
 
-const initiate = async (context: Context, profile: Profile, daemon = context.rig.initiator): Promise<void> => {
+const initiate = async (
+  context: Context,
+  profile: Profile,
+  daemon = context.rig.initiator,
+): Promise<void> => {
   context.daemons.push(daemon)
   await daemon.add(context.name, connection(context, profile))
   context.atEnd(() => daemon.terminate(context.name))
@@ -45,7 +57,8 @@ const fetch = (
   plan: Plan = SHORT,
   progress?: (sent: number) => void,
   host: string = SERVICE.host,
-): Promise<void> => context.rig.peer.run({ kind: 'kernel', host, port: SERVICE.port, plan }, progress)
+): Promise<void> =>
+  context.rig.peer.run({ kind: 'kernel', host, port: SERVICE.port, plan }, progress)
 
 // All clients reach the same address behind the responder: one at a time, or their routes would overlap.
 const rig = (name: string, run: (context: Context) => Promise<void>, seconds = 20): Scenario => ({
@@ -82,7 +95,14 @@ const IKE_SUITES = [
   'aes128-sha256-modp3072',
   'aes256-sha512-modp4096',
 ]
-const ESP_SUITES = ['aes128gcm16', 'chacha20poly1305', 'aes256-sha256', 'aes256-sha384', 'aes256-sha512', 'aes128-sha256']
+const ESP_SUITES = [
+  'aes128gcm16',
+  'chacha20poly1305',
+  'aes256-sha256',
+  'aes256-sha384',
+  'aes256-sha512',
+  'aes128-sha256',
+]
 
 export const scenarios: readonly Scenario[] = [
   simple('psk, address from the pool', {}),
@@ -94,7 +114,9 @@ export const scenarios: readonly Scenario[] = [
   }),
   ...IKE_SUITES.map(suite => simple(`IKE ${suite}`, { connection: `proposals = ${suite}` })),
   ...ESP_SUITES.map(suite => simple(`ESP ${suite}`, { child: `esp_proposals = ${suite}` })),
-  ...['rsa', 'ecdsa', 'ecdsa384', 'ecdsa521', 'ed25519', 'ed448', 'chain'].map(who => certificate(`certificate ${who}`, who)),
+  ...['rsa', 'ecdsa', 'ecdsa384', 'ecdsa521', 'ed25519', 'ed448', 'chain'].map(who =>
+    certificate(`certificate ${who}`, who),
+  ),
   simple('EAP-MSCHAPv2', {
     address: '10.90.0.12',
     remoteId: 'server-ecdsa.rig.test',
@@ -109,12 +131,25 @@ export const scenarios: readonly Scenario[] = [
     remoteAuth: 'pubkey',
     local: 'certs = client-ecdsa.crt\n id = client-ecdsa.rig.test',
   }),
-  simple('rekeys by time', { address: '10.90.0.14' }, { up: 3_200_000, down: 3_200_000, rate: 400_000 }),
-  simple('Child SA rekeyed by octets', { address: '10.90.0.15' }, { up: 4_000_000, down: 4_000_000, rate: 1_000_000 }),
+  simple(
+    'rekeys by time',
+    { address: '10.90.0.14' },
+    { up: 3_200_000, down: 3_200_000, rate: 400_000 },
+  ),
+  simple(
+    'Child SA rekeyed by octets',
+    { address: '10.90.0.15' },
+    { up: 4_000_000, down: 4_000_000, rate: 1_000_000 },
+  ),
   rig('rekeys on command', async context => {
     await initiate(context, {})
-    const rekey = (what: string) => (): unknown => context.rig.initiator.control('--rekey', `--${what}`, context.name)
-    await fetch(context, SLOW, atParts(SLOW, { 0.2: rekey('child'), 0.5: rekey('ike'), 0.8: rekey('child') }))
+    const rekey = (what: string) => (): unknown =>
+      context.rig.initiator.control('--rekey', `--${what}`, context.name)
+    await fetch(
+      context,
+      SLOW,
+      atParts(SLOW, { 0.2: rekey('child'), 0.5: rekey('ike'), 0.8: rekey('child') }),
+    )
     await context.rig.responder.waitForLog(/IKE_SA psk\[\d+\] rekeyed/, 1000)
   }),
   simple('fragments', { address: '10.90.0.17', connection: 'vips = 0.0.0.0, ::' }),
@@ -127,8 +162,15 @@ export const scenarios: readonly Scenario[] = [
     local: 'certs = client-rsa.crt\n id = client-rsa.rig.test',
   }),
   simple('childless', { address: '10.90.0.18', connection: 'childless = force' }),
-  simple('PPK', { address: '10.90.0.19', connection: 'ppk_id = ppk1@rig.test\n ppk_required = yes' }),
-  simple('reauthentication', { address: '10.90.0.20' }, { up: 2_400_000, down: 2_400_000, rate: 400_000 }),
+  simple('PPK', {
+    address: '10.90.0.19',
+    connection: 'ppk_id = ppk1@rig.test\n ppk_required = yes',
+  }),
+  simple(
+    'reauthentication',
+    { address: '10.90.0.20' },
+    { up: 2_400_000, down: 2_400_000, rate: 400_000 },
+  ),
   simple('revocation strict', {
     address: '10.90.0.21',
     remoteId: 'server-ecdsa.rig.test',
@@ -187,7 +229,10 @@ export const scenarios: readonly Scenario[] = [
   rig('Child SA deleted after inactivity', async context => {
     await initiate(context, { address: '10.90.0.22' })
     await fetch(context)
-    await context.rig.responder.waitForLog(/deleting CHILD_SA after \d+ seconds of inactivity/, 10_000)
+    await context.rig.responder.waitForLog(
+      /deleting CHILD_SA after \d+ seconds of inactivity/,
+      10_000,
+    )
   }),
   simple('PPK optional, not used', { address: '10.90.0.31' }),
   rig('cookies', async context => {
@@ -198,15 +243,29 @@ export const scenarios: readonly Scenario[] = [
     await daemon.waitForLog(/parsed IKE_SA_INIT request 0 \[ N\(COOKIE\) SA/, 0)
   }),
   rig('dead peer: initiator killed', async context => {
-    const daemon = new Daemon('killed', { conf: 'initiator', netns: 'home', ports: [0, 0], intermediate: 'inter-c' })
+    const daemon = new Daemon('killed', {
+      conf: 'initiator',
+      netns: 'home',
+      ports: [0, 0],
+      intermediate: 'inter-c',
+    })
     await daemon.start()
     await initiate(context, { address: '10.90.0.16' }, daemon)
     assert.equal((await context.rig.responder.sas(context.clientId)).length, 1)
     await daemon.kill()
-    await until('the responder gives it up', 12_000, async () => (await context.rig.responder.sas(context.clientId)).length === 0)
+    await until(
+      'the responder gives it up',
+      12_000,
+      async () => (await context.rig.responder.sas(context.clientId)).length === 0,
+    )
   }),
   rig('NAT with rebinding', async context => {
-    const daemon = new Daemon('behind-nat', { conf: 'initiator', netns: 'home', ports: [0, 0], intermediate: 'inter-c' })
+    const daemon = new Daemon('behind-nat', {
+      conf: 'initiator',
+      netns: 'home',
+      ports: [0, 0],
+      intermediate: 'inter-c',
+    })
     context.atEnd(() => daemon.kill())
     await daemon.start()
     await initiate(context, { connection: 'dpd_delay = 1s' }, daemon)
@@ -217,15 +276,25 @@ export const scenarios: readonly Scenario[] = [
       { kind: 'kernel', host: SERVICE.host, port: SERVICE.port, plan },
       atParts(plan, { 0.4: () => script('network', 'rebind') }),
     )
-    const ports = [...context.rig.responder.log.matchAll(/received packet: from 10\.96\.0\.1\[(\d+)\]/g)]
+    const ports = [
+      ...context.rig.responder.log.matchAll(/received packet: from 10\.96\.0\.1\[(\d+)\]/g),
+    ]
     assert.ok(new Set(ports.map(match => match[1])).size > 1, 'the NAT gave it another port')
   }),
   rig('from port 500, floating to 4500', async context => {
-    const floating = new Daemon('floating-i', { conf: 'initiator', netns: 'home', ports: [500, 4500], intermediate: 'inter-c' })
+    const floating = new Daemon('floating-i', {
+      conf: 'initiator',
+      netns: 'home',
+      ports: [500, 4500],
+      intermediate: 'inter-c',
+    })
     context.atEnd(() => floating.kill())
     await floating.start()
     const { daemon } = await context.startDaemon({ ports: [500, 4500] })
     await initiate(context, { port: 500 }, floating)
-    await daemon.waitForLog(/received packet: from \S+ to 10\.90\.0\.11\[500\][^]*to 10\.90\.0\.11\[4500\]/, 0)
+    await daemon.waitForLog(
+      /received packet: from \S+ to 10\.90\.0\.11\[500\][^]*to 10\.90\.0\.11\[4500\]/,
+      0,
+    )
   }),
 ]

@@ -6,7 +6,6 @@
  * received and of what it sent, then FIN. `rate` paces both directions, in octets a second; 0: as fast as it goes.
  */
 import { createHash, randomBytes, type Hash } from 'node:crypto'
-import { once } from 'node:events'
 import type { Duplex } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 
@@ -20,6 +19,16 @@ const HEADER = 12
 const DIGESTS = 64
 const CHUNK = 16_384
 
+/** Resolves when it takes more, or never will. */
+const drained = (socket: Duplex): Promise<void> =>
+  new Promise(resolve => {
+    const done = (): void => {
+      socket.off('drain', done).off('close', done)
+      resolve()
+    }
+    socket.on('drain', done).on('close', done)
+  })
+
 const send = async (
   socket: Duplex,
   octets: number,
@@ -28,11 +37,11 @@ const send = async (
   onProgress?: (sent: number) => void,
 ): Promise<void> => {
   const started = performance.now()
-  for (let sent = 0; sent < octets && !socket.destroyed; ) {
+  for (let sent = 0; sent < octets && !socket.destroyed;) {
     const chunk = randomBytes(Math.min(CHUNK, octets - sent))
     hash.update(chunk)
     sent += chunk.length
-    if (!socket.write(chunk)) await Promise.race([once(socket, 'drain'), once(socket, 'close')])
+    if (!socket.write(chunk)) await drained(socket)
     const ahead = rate === 0 ? 0 : (sent / rate) * 1000 - (performance.now() - started)
     if (ahead > 0) await sleep(ahead)
     onProgress?.(sent)
@@ -54,8 +63,10 @@ export const transfer = (
     const check = (): void => {
       const said = Buffer.concat(digests)
       const expected = Buffer.concat([sentHash.digest(), receivedHash.digest()])
-      if (received !== down + DIGESTS) throw new Error(`received ${received} of ${down + DIGESTS} octets`)
-      if (!said.subarray(0, 32).equals(expected.subarray(0, 32))) throw new Error('upload: the hashes differ')
+      if (received !== down + DIGESTS)
+        throw new Error(`received ${received} of ${down + DIGESTS} octets`)
+      if (!said.subarray(0, 32).equals(expected.subarray(0, 32)))
+        throw new Error('upload: the hashes differ')
       if (!said.equals(expected)) throw new Error('download: the hashes differ')
       checked = true
     }
