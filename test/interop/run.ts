@@ -58,7 +58,6 @@ const runOne = async (
   ourLog: readonly string[],
 ): Promise<Result> => {
   const context = new Context(rig, number, scenario.role)
-  const from = new Map(context.daemons.map(daemon => [daemon, daemon.log.length]))
   const started = performance.now()
   const since = new Date().toISOString().slice(11, 23)
   let error: Error | undefined
@@ -77,7 +76,7 @@ const runOne = async (
     const logs = [
       ...context.daemons.map(daemon => ({
         name: daemon.name,
-        text: daemon.log.slice(from.get(daemon) ?? 0),
+        text: daemon.log.slice(context.logFrom.get(daemon) ?? 0),
       })),
       { name: 'ike-socket', text: ourLog.filter(line => line >= since).join('\n') },
     ]

@@ -1,6 +1,5 @@
 /** What a scenario is, and the helpers that make one short. */
 import assert from 'node:assert/strict'
-import { randomBytes } from 'node:crypto'
 import { listen, type Options, type ProtectedServer, type ProtectedSocket } from './product.ts'
 import { Daemon, PEER_PORT, PSK, SERVICE, type DaemonOptions, type Rig } from './rig.ts'
 import { answer, type Plan } from './transfer.ts'
@@ -37,6 +36,7 @@ export class Context {
   readonly ikePort: number
   /** Whose logs tell the story when it fails. */
   readonly daemons: Daemon[]
+  readonly logFrom: ReadonlyMap<Daemon, number>
   private readonly cleanups: (() => unknown)[] = []
 
   constructor(rig: Rig, number: number, role: Scenario['role']) {
@@ -47,6 +47,7 @@ export class Context {
     this.serverAddress = `10.94.${number}.1`
     this.ikePort = 24_000 + number
     this.daemons = [role === 'initiator' ? rig.responder : rig.initiator]
+    this.logFrom = new Map(this.daemons.map(daemon => [daemon, daemon.log.length]))
   }
 
   /** What to undo at the end, in reverse order. */
@@ -171,6 +172,17 @@ export class Context {
     await this.kernel(plan)
   }
 
+  /** What strongSwan said since this scenario began; others may have spoken too. */
+  said(pattern: RegExp, daemon = this.daemons[0]!): Promise<RegExpExecArray> {
+    return daemon.waitForLog(pattern, 500, this.logFrom.get(daemon) ?? 0)
+  }
+
+  /** How often strongSwan has established an IKE SA with our client, or as our client. */
+  get established(): number {
+    const line = new RegExp(`established between .*\\[${this.clientId}\\]`, 'g')
+    return [...this.daemons[0]!.log.matchAll(line)].length
+  }
+
   kernel(plan: Plan, progress?: (sent: number) => void): Promise<void> {
     return this.rig.peer.run(
       { kind: 'kernel', host: this.serverAddress, port: SERVER_PORT, plan },
@@ -215,5 +227,3 @@ export const failsWith = async (promise: Promise<unknown>, pattern: RegExp): Pro
   assert.match(`${error.code ?? ''} ${error.message}`, pattern)
   return error
 }
-
-export const randomName = (): string => randomBytes(4).toString('hex')

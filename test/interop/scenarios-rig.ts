@@ -169,7 +169,7 @@ export const scenarios: readonly Scenario[] = [
   simple(
     'reauthentication',
     { address: '10.90.0.20' },
-    { up: 2_400_000, down: 2_400_000, rate: 400_000 },
+    { up: 3_800_000, down: 3_800_000, rate: 400_000 },
   ),
   simple('revocation strict', {
     address: '10.90.0.21',
