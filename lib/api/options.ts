@@ -236,6 +236,7 @@ export const parseConnect = (options: SecureSocketOptions, complete: boolean): C
     })
   }
   read.refuseUnknown([...SOCKET_OPTIONS, ...POLICY_OPTIONS, ...CREDENTIAL_OPTIONS])
+  read('keyLog', typed<(entry: KeyLogEntry) => void>('function'), undefined)
   if (complete || given['psk'] !== undefined) parseSecurity(given)
   return {
     given: given as SecureSocketOptions,

@@ -107,6 +107,8 @@ export class Peer implements SessionHandle, Scheduled {
   /** IKE_AUTH carries a Child SA, and what became of it is not known yet. */
   private awaitsFirstChild = false
   private closing = false
+  /** We made the first SA; a rekey by the peer does not change who may let it go. */
+  private isClient = false
 
   constructor(
     host: PeerHost,
@@ -539,7 +541,7 @@ export class Peer implements SessionHandle, Scheduled {
   }
 
   private watchIdle(now: Millis): void {
-    if (!this.isIdle || !this.current?.originalInitiator) this.idleAt = Infinity
+    if (!this.isIdle || !this.isClient) this.idleAt = Infinity
     else if (this.idleAt === Infinity && this.policy.idleTimeout > 0) {
       this.idleAt = now + this.policy.idleTimeout
     }
@@ -720,6 +722,7 @@ export class Peer implements SessionHandle, Scheduled {
 
   private initiate(now: Millis): void {
     const first = this.attempts[0]
+    this.isClient = true
     this.awaitsFirstChild = first !== undefined && this.policy.childless !== 'force'
     const sa = IkeSa.initiate(
       this.saConfig(),
@@ -855,7 +858,7 @@ export class Peer implements SessionHandle, Scheduled {
   private requestChildFor(flow: Flow, now: Millis): void {
     const sa = this.current
     if (sa === undefined || sa.state !== 'established' || sa.children.size > 0) return
-    if (!sa.originalInitiator) return
+    if (!this.isClient) return
     sa.createChild(
       {
         mode: this.policy.mode,

@@ -294,7 +294,7 @@ export const acceptOffer = (
   }
 }
 
-/** With PFS off a peer may still ask for it; with PFS on it must not be argued away (§1.3.1). */
+/** With PFS off a peer may still ask for it; where it is demanded it must not be argued away (§1.3.1). */
 const acceptableWithKe = (sa: ExchangeContext): readonly Proposal[] => {
   const { policy } = sa.config
   const named = groupsOf(policy.esp).length > 0
@@ -305,7 +305,7 @@ const acceptableWithKe = (sa: ExchangeContext): readonly Proposal[] => {
     transforms: [
       ...proposal.transforms,
       ...groups.map(id => ({ type: TransformType.Ke, id })),
-      ...(policy.pfs ? [] : [{ type: TransformType.Ke, id: 0 }]),
+      ...(policy.pfs === true ? [] : [{ type: TransformType.Ke, id: 0 }]),
     ],
   }))
 }
@@ -372,7 +372,7 @@ export class CreateChild implements Exchange {
     this.offer = makeOffer(
       sa,
       this.request,
-      pfs ? (this.groups.at(-1) ?? sa.suite.group) : undefined,
+      pfs !== false ? (this.groups.at(-1) ?? sa.suite.group) : undefined,
     )
     return [...offerPayloads(this.offer), ...keyPayloads(this.offer)]
   }

@@ -27,8 +27,11 @@ export interface PeerPolicy {
   readonly ike: readonly Proposal[]
   /** Child SA proposals in order of preference. */
   readonly esp: readonly Proposal[]
-  /** CREATE_CHILD_SA makes a new key exchange. Default true (RFC 7296 §1.3). */
-  readonly pfs: boolean
+  /**
+   * CREATE_CHILD_SA makes a new key exchange (RFC 7296 §1.3). `true` demands it of the peer as well;
+   * undefined, the default: we do it, and a peer need not.
+   */
+  readonly pfs: boolean | undefined
   /** `auto` asks for transport mode and takes tunnel mode when it is refused. */
   readonly mode: 'auto' | 'transport' | 'tunnel'
   /** Ask the peer for an address, netmask and DNS servers (RFC 7296 §2.19); tunnel mode. */
@@ -158,7 +161,7 @@ export const parsePolicy = (options: Readonly<Record<string, unknown>>): PeerPol
   return Object.freeze({
     ike: read('ike', proposals('ike'), undefined) ?? parseProposals('ike', [...DEFAULT_IKE], 'ike'),
     esp: read('esp', proposals('esp'), undefined) ?? parseProposals('esp', [...DEFAULT_ESP], 'esp'),
-    pfs: read('pfs', boolean, true),
+    pfs: read('pfs', boolean, undefined),
     mode: read('mode', oneOf('auto', 'transport', 'tunnel'), 'auto'),
     virtualAddress: read('virtualAddress', boolean, false),
     localTs: read('localTs', parseSelectors, undefined),

@@ -170,6 +170,36 @@ t.test('every suite that can be named carries data', t => {
   t.end()
 })
 
+t.test('a peer may rekey without a new key exchange, unless it is demanded', t => {
+  for (const [serverPfs, rekeys] of [[undefined, 1], [true, 0]] as const) {
+    const world = new World(3, PERFECT, { pfs: false }, serverPfs === undefined ? {} : { pfs: serverPfs })
+    const stream = new Stream(10, 1, 2)
+    stream.budget = 0
+    world.connect(stream)
+    world.run(1000)
+    const [session] = world.sessions.client
+    session!.rekeyChild(world.now)
+    world.client.touchSession(session!, world.now)
+    world.run(1000)
+    t.equal(session!.info().childRekeys, rekeys)
+  }
+  t.end()
+})
+
+t.test('an idle SA is deleted by its client also after the server rekeyed it', t => {
+  const world = new World(4, PERFECT, { idleTimeout: 5000 })
+  const stream = new Stream(10, 1, 2)
+  world.connect(stream)
+  world.run(20_000, () => stream.closed)
+  const [session] = world.sessions.server
+  session!.rekeyIke(world.now)
+  world.server.touchSession(session!, world.now)
+  world.run(120_000)
+  t.equal(world.sessions.client[0]!.info().ikeRekeys, 1)
+  t.ok(world.client.isIdle && world.server.isIdle)
+  t.end()
+})
+
 t.test('tunnel mode, and transport mode that the server does not do', t => {
   const tunnel = attempt({ mode: 'tunnel' }, {})
   t.equal(tunnel.world.sessions.client[0]?.info().children[0]?.mode, 'tunnel')
