@@ -171,8 +171,16 @@ t.test('every suite that can be named carries data', t => {
 })
 
 t.test('a peer may rekey without a new key exchange, unless it is demanded', t => {
-  for (const [serverPfs, rekeys] of [[undefined, 1], [true, 0]] as const) {
-    const world = new World(3, PERFECT, { pfs: false }, serverPfs === undefined ? {} : { pfs: serverPfs })
+  for (const [serverPfs, rekeys] of [
+    [undefined, 1],
+    [true, 0],
+  ] as const) {
+    const world = new World(
+      3,
+      PERFECT,
+      { pfs: false },
+      serverPfs === undefined ? {} : { pfs: serverPfs },
+    )
     const stream = new Stream(10, 1, 2)
     stream.budget = 0
     world.connect(stream)
@@ -187,7 +195,7 @@ t.test('a peer may rekey without a new key exchange, unless it is demanded', t =
 })
 
 t.test('an idle SA is deleted by its client also after the server rekeyed it', t => {
-  const world = new World(4, PERFECT, { idleTimeout: 5000 })
+  const world = new World(4, PERFECT, { idleTimeout: 5000 }, { idleTimeout: 0 })
   const stream = new Stream(10, 1, 2)
   world.connect(stream)
   world.run(20_000, () => stream.closed)
