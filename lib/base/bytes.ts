@@ -182,16 +182,8 @@ export class Writer {
   }
 
   /** Overwrites a field whose value is known only after what follows it. */
-  patchU8(at: number, value: number): void {
-    this.bytes[at] = value
-  }
-
   patchU16(at: number, value: number): void {
     putU16(this.bytes, at, value)
-  }
-
-  patchU32(at: number, value: number): void {
-    putU32(this.bytes, at, value)
   }
 
   /** What was written, in memory of its own. */

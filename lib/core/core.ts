@@ -3,7 +3,7 @@
  * questions come out. Input only changes state; whoever drives the core then pulls `pollTransmit` and
  * `pollEvent` until both are empty and sleeps until `nextTimeout`.
  */
-import { getU32, putU32, toHex } from '../base/bytes.ts'
+import { equal, getU32, toHex } from '../base/bytes.ts'
 import type { Environment, Millis } from '../base/environment.ts'
 import { IpsecError, InternalError } from '../base/errors.ts'
 import type { Packet } from '../base/packet.ts'
@@ -18,7 +18,7 @@ import type { PeerPolicy } from '../policy/options.ts'
 import type { TcpConnection } from '../tcp/connection.ts'
 import { TcpListeners } from '../tcp/listener.ts'
 import { TcpStack, type TcpConfig } from '../tcp/stack.ts'
-import { classify } from '../wire/encapsulation.ts'
+import { classify, NON_ESP_MARKER_LENGTH, writeIkeDatagram } from '../wire/encapsulation.ts'
 import { IKE_HEADER_LENGTH, readIkeHeader, type IkeHeader } from '../wire/ike-header.ts'
 import { writeMessage } from '../wire/message.ts'
 import { findNotify, invalidSpi, readU32 } from '../wire/notify.ts'
@@ -202,7 +202,7 @@ export class Core {
       case 'esp':
         return this.handleEsp(bytes, path, now)
       case 'ike':
-        return this.handleIke(bytes.subarray(4), path, now)
+        return this.handleIke(bytes.subarray(NON_ESP_MARKER_LENGTH), path, now)
       case 'keepalive':
         return this.drop('keepalive')
       case 'invalid':
@@ -232,7 +232,8 @@ export class Core {
     }
     const isFirst =
       header.exchange === ExchangeType.IkeSaInit && !header.response && header.originalInitiator
-    if (isFirst && isZero(header.spiR)) return this.handleStranger(message, header.spiI, path, now)
+    if (isFirst && equal(header.spiR, NO_SPI))
+      return this.handleStranger(message, header.spiI, path, now)
     this.handleHint(message, header, path, now)
   }
 
@@ -380,9 +381,7 @@ export class Core {
   pollTransmit(packet: Packet, now: Millis): Path | undefined {
     const reply = this.replies.shift()
     if (reply !== undefined) {
-      packet.reset()
-      putU32(packet.bytes, packet.append(4), 0)
-      packet.bytes.set(reply.bytes, packet.append(reply.bytes.length))
+      writeIkeDatagram(packet, reply.bytes)
       this.counters.datagramsOut++
       return reply.path
     }
@@ -462,8 +461,6 @@ export class Core {
     }
   }
 }
-
-const isZero = (octets: Uint8Array): boolean => octets.every(octet => octet === 0)
 
 const strangerKey = (spiI: Uint8Array, path: Path): string =>
   `${toHex(spiI)}${toHex(path.remoteAddress)}${path.remotePort}`

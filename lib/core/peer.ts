@@ -4,7 +4,7 @@
  * `EspSaPair` that carries its packets, and routes each segment to the SA whose selectors cover it.
  */
 import { formatAddress } from '../base/address.ts'
-import { equal, putU32, toHex } from '../base/bytes.ts'
+import { equal, toHex } from '../base/bytes.ts'
 import { randomBytes, type Environment, type Millis } from '../base/environment.ts'
 import { PeerRefusedError, socketError, UnreachablePeerError } from '../base/errors.ts'
 import { MAX_DATAGRAM, type Packet } from '../base/packet.ts'
@@ -28,6 +28,7 @@ import {
 } from '../policy/traffic-selectors.ts'
 import type { TcpConnection } from '../tcp/connection.ts'
 import type { Flow, TcpStack } from '../tcp/stack.ts'
+import { writeIkeDatagram } from '../wire/encapsulation.ts'
 import { readIcmpError } from '../wire/icmp.ts'
 import { prependIpHeader, readIpHeader, type IpHeader } from '../wire/ip.ts'
 import { IpProtocol } from '../wire/registry.ts'
@@ -941,13 +942,6 @@ const faultOf = (code: string, syscall: string | undefined, flow: Flow): Error =
 const remove = <T>(list: T[], item: T): void => {
   const at = list.indexOf(item)
   if (at >= 0) list.splice(at, 1)
-}
-
-/** RFC 3948 §2.2: four zero octets tell IKE from ESP on the same port. */
-const writeIkeDatagram = (packet: Packet, message: Uint8Array): void => {
-  packet.reset()
-  putU32(packet.bytes, packet.append(4), 0)
-  packet.bytes.set(message, packet.append(message.length))
 }
 
 const childInfo = (child: Child): ChildInfo => ({

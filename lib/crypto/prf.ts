@@ -32,8 +32,6 @@ const PRFS: Readonly<Record<number, { readonly hash: HashId; readonly length: nu
   [PrfId.HmacSha2_512]: { hash: HashAlgorithm.Sha2_512, length: 64 },
 }
 
-export const supportsPrf = (id: number): boolean => id in PRFS
-
 /** Undefined for a PRF we do not have. */
 export const createPrf = (backend: Backend, id: number): Prf | undefined => {
   const facts = PRFS[id]

@@ -10,7 +10,6 @@ import {
   PeerRefusedError,
   type IpsecError,
 } from '../base/errors.ts'
-import type { Path } from '../base/path.ts'
 import type { Secret } from '../base/secret.ts'
 import { checkSharedKeyAuth, sharedKeyAuth, signedOctets } from '../identity/auth.ts'
 import { parseKey } from '../identity/credentials.ts'
@@ -20,7 +19,6 @@ import {
   identityMatches,
   type Identity,
 } from '../identity/identity.ts'
-import { EVERYTHING, hostSelector } from '../policy/traffic-selectors.ts'
 import { find, hasExcess } from '../wire/message.ts'
 import { findErrorNotify, findNotify, notify } from '../wire/notify.ts'
 import type { ConfigurationAttribute, Payload } from '../wire/payloads.ts'
@@ -34,6 +32,7 @@ import {
 } from '../wire/registry.ts'
 import {
   acceptOffer,
+  acceptOptions,
   directChildKeys,
   discardOffer,
   makeOffer,
@@ -57,7 +56,6 @@ export interface AuthContext extends ExchangeContext {
   readonly handshake: Handshake
   readonly skPi: Secret
   readonly skPr: Secret
-  readonly path: Path
   ask(question: Question, then: (value: unknown, now: Millis) => void): void
   /** A parked request is built again. */
   resume(now: Millis): void
@@ -432,7 +430,7 @@ const acceptInitiator = (
     idPayload('idr', local),
     { kind: 'auth', method: AuthMethod.SharedKey, data: proof },
     ...configurationReply(assigned),
-    ...acceptFirstChild(sa, payloads, assigned, now),
+    ...acceptFirstChild(sa, payloads, now),
   ]
 }
 
@@ -440,19 +438,10 @@ const acceptInitiator = (
 const acceptFirstChild = (
   sa: AuthContext,
   payloads: readonly Payload[],
-  assigned: readonly Uint8Array[],
   now: Millis,
 ): readonly Payload[] => {
   if (find(payloads, 'sa') === undefined) return []
-  const { policy } = sa.config
-  const acceptance = acceptOffer(sa, payloads, {
-    withKeyExchange: false,
-    remoteAllowed:
-      policy.remoteTs ??
-      (assigned.length > 0 ? assigned.map(address => hostSelector(address)) : EVERYTHING),
-    localAllowed: policy.localTs ?? EVERYTHING,
-    observedRemote: sa.path.remoteAddress,
-  })
+  const acceptance = acceptOffer(sa, payloads, acceptOptions(sa, false))
   if (acceptance.kind === 'refused') {
     sa.trace('child.refused', { notify: notifyName(acceptance.notify.type), why: acceptance.why })
     return [acceptance.notify]

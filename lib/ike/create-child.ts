@@ -18,7 +18,14 @@ import {
   withoutKe,
   withSpi,
 } from '../policy/proposal.ts'
-import { formatSelector, isNarrowing, narrow, singleHost } from '../policy/traffic-selectors.ts'
+import {
+  EVERYTHING,
+  hostSelector,
+  formatSelector,
+  isNarrowing,
+  narrow,
+  singleHost,
+} from '../policy/traffic-selectors.ts'
 import { find } from '../wire/message.ts'
 import { findErrorNotify, findNotify, notify, readU16List, u16Data } from '../wire/notify.ts'
 import type { NotifyPayload, Payload } from '../wire/payloads.ts'
@@ -124,7 +131,7 @@ export const directChildKeys = (
 ): ChildKeys => {
   const material = deriveChildKeys(
     sa.suite.prf,
-    sa.skD as Parameters<typeof deriveChildKeys>[1],
+    sa.skD,
     nonceI,
     nonceR,
     shared,
@@ -230,6 +237,20 @@ export interface AcceptOptions {
   readonly observedRemote: Uint8Array
 }
 
+/** What our policy lets this peer ask for: its assigned addresses, when it was given any. */
+export const acceptOptions = (sa: ExchangeContext, withKeyExchange: boolean): AcceptOptions => {
+  const { policy } = sa.config
+  const assigned = sa.peer?.assignedAddresses ?? []
+  return {
+    withKeyExchange,
+    remoteAllowed:
+      policy.remoteTs ??
+      (assigned.length > 0 ? assigned.map(address => hostSelector(address)) : EVERYTHING),
+    localAllowed: policy.localTs ?? EVERYTHING,
+    observedRemote: sa.path.remoteAddress,
+  }
+}
+
 export const acceptOffer = (
   sa: ExchangeContext,
   payloads: readonly Payload[],
@@ -323,7 +344,7 @@ const substituteHost = (
 // --- the exchange ---
 
 /** The half of a CREATE_CHILD_SA that answers, for new Child SAs and rekeys: `undefined` KE when none was chosen. */
-export const answerKeyExchange = (
+const answerKeyExchange = (
   sa: ExchangeContext,
   payloads: readonly Payload[],
   group: number,

@@ -5,6 +5,7 @@
 import type { Environment, Millis } from '../base/environment.ts'
 import type { IpsecError } from '../base/errors.ts'
 import type { Path } from '../base/path.ts'
+import type { Secret } from '../base/secret.ts'
 import type { Tracer } from '../base/trace.ts'
 import type { DirectionKeys } from '../crypto/key-material.ts'
 import type { Prf } from '../crypto/prf.ts'
@@ -146,7 +147,8 @@ export interface ExchangeContext {
   readonly config: IkeSaConfig
   readonly state: IkeSaState
   readonly suite: IkeSuite
-  readonly skD: { readonly bytes: Uint8Array }
+  readonly skD: Secret
+  readonly path: Path
   readonly peer: PeerFacts | undefined
   readonly children: ReadonlyMap<number, ChildSa>
   readonly rekeying: Rekeying<Successor>

@@ -2,7 +2,7 @@
  * One IKE SA: its SPIs, keys and message window, the queue of exchanges it starts, the Child SAs it owns
  * and its timers. What each exchange means stands in the file of that exchange.
  */
-import { toHex } from '../base/bytes.ts'
+import { equal, toHex } from '../base/bytes.ts'
 import { randomBytes, randomFraction, type Millis } from '../base/environment.ts'
 import { InternalError, UnreachablePeerError, type IpsecError } from '../base/errors.ts'
 import { formatEndpoint, samePath, type Path } from '../base/path.ts'
@@ -11,7 +11,6 @@ import { TimerTable } from '../base/timers.ts'
 import { computeSkeyseed, deriveIkeKeys } from '../crypto/key-material.ts'
 import { keyLengths } from '../crypto/suite.ts'
 import { drawLifetime } from '../policy/lifetime.ts'
-import { EVERYTHING, hostSelector } from '../policy/traffic-selectors.ts'
 import { findEncrypted } from '../wire/encrypted.ts'
 import { readIkeHeader, type HeaderFacts, type IkeHeader } from '../wire/ike-header.ts'
 import { find, hasExcess, lacksRequired } from '../wire/message.ts'
@@ -23,7 +22,7 @@ import { Authenticate, respondAuth, type AuthContext } from './auth-exchange.ts'
 import { ChildSa, type ChildFacts } from './child-sa.ts'
 import type { Rekeying } from './collision.ts'
 import type { CookieJar } from './cookie.ts'
-import { CreateChild, type AcceptOptions } from './create-child.ts'
+import { CreateChild, acceptOptions } from './create-child.ts'
 import type {
   ChildKeys,
   ChildRequest,
@@ -304,11 +303,6 @@ export class IkeSa implements AuthContext, Successor {
     if (child !== undefined) this.enqueue(new RekeyChild(child), now)
   }
 
-  deleteChild(inboundSpi: number, now: Millis): void {
-    const child = this.owned.get(inboundSpi)
-    if (child !== undefined) this.enqueue(new DeleteChild(child), now)
-  }
-
   /** The data path has reached a limit of that Child SA. */
   expire(inboundSpi: number, limit: 'soft' | 'hard', now: Millis): void {
     const child = this.owned.get(inboundSpi)
@@ -555,7 +549,7 @@ export class IkeSa implements AuthContext, Successor {
     // §2.25: while this SA goes, nothing new begins on it.
     if (this.state !== 'established') return [notify(NotifyType.TemporaryFailure)]
     if (find(payloads, 'tsi') === undefined) return RekeyIke.respond(this, payloads, now)
-    const options = this.acceptOptions()
+    const options = acceptOptions(this, true)
     if (findNotify(payloads, NotifyType.RekeySa) !== undefined) {
       return RekeyChild.respond(this, payloads, options, now)
     }
@@ -564,19 +558,6 @@ export class IkeSa implements AuthContext, Successor {
     }
     if (this.owned.size >= MAX_CHILDREN) return [notify(NotifyType.NoAdditionalSas)]
     return CreateChild.respond(this, payloads, options, now)
-  }
-
-  private acceptOptions(): AcceptOptions {
-    const { policy } = this.config
-    const assigned = this.peer?.assignedAddresses ?? []
-    return {
-      withKeyExchange: true,
-      remoteAllowed:
-        policy.remoteTs ??
-        (assigned.length > 0 ? assigned.map(address => hostSelector(address)) : EVERYTHING),
-      localAllowed: policy.localTs ?? EVERYTHING,
-      observedRemote: this.currentPath.remoteAddress,
-    }
   }
 
   private reply(exchange: number, payloads: readonly Payload[]): void {
@@ -597,7 +578,7 @@ export class IkeSa implements AuthContext, Successor {
   private handleInit(message: Uint8Array, header: IkeHeader, path: Path, now: Millis): void {
     if (!this.originalInitiator) {
       const repeated =
-        !header.response && this.state === 'auth' && sameOctets(message, this.facts!.request)
+        !header.response && this.state === 'auth' && equal(message, this.facts!.request)
       return repeated ? this.window.repeatAnswer(path) : this.trace('ike.drop', { why: 'init' })
     }
     if (
@@ -906,6 +887,3 @@ const chainRefusal = ({ error, payloadType }: ChainError): readonly Payload[] =>
   error === 'INVALID_SYNTAX'
     ? [notify(NotifyType.InvalidSyntax)]
     : [notify(NotifyType.UnsupportedCriticalPayload, Uint8Array.of(payloadType))]
-
-const sameOctets = (a: Uint8Array, b: Uint8Array): boolean =>
-  a.length === b.length && a.every((octet, i) => octet === b[i])

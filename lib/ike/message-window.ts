@@ -53,10 +53,6 @@ export class MessageWindow {
     return this.nextPeerId
   }
 
-  get wasRetransmitted(): boolean {
-    return (this.outstanding?.sentTimes ?? 0) > 1
-  }
-
   // --- our requests ---
 
   /** Sends a request whose message ID is `ownId`, until it is answered or given up. */

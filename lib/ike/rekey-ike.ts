@@ -3,6 +3,7 @@ import { randomBytes, type Millis } from '../base/environment.ts'
 import { createKeyExchange, type KeyExchange } from '../crypto/key-exchange.ts'
 import { computeRekeySkeyseed } from '../crypto/key-material.ts'
 import { checkChosen, chooseProposal, chosen, withSpi } from '../policy/proposal.ts'
+import { IKE_SPI_LENGTH } from '../wire/ike-header.ts'
 import { find } from '../wire/message.ts'
 import { findNotify, notify, readU16List, u16Data } from '../wire/notify.ts'
 import type { Payload } from '../wire/payloads.ts'
@@ -13,8 +14,6 @@ import { NONCE_LENGTH } from './create-child.ts'
 import type { Exchange, ExchangeContext } from './exchange.ts'
 import { DeleteIke } from './informational.ts'
 import { suiteOf } from './suite.ts'
-
-const SPI_LENGTH = 8
 
 export class RekeyIke implements Exchange {
   readonly type = ExchangeType.CreateChildSa
@@ -34,7 +33,7 @@ export class RekeyIke implements Exchange {
     if (sa.rekeying.own !== undefined || sa.rekeying.peer !== undefined) return undefined
     const { environment, policy } = sa.config
     this.nonce = randomBytes(environment, NONCE_LENGTH)
-    this.spi = randomBytes(environment, SPI_LENGTH)
+    this.spi = randomBytes(environment, IKE_SPI_LENGTH)
     this.proposals = withSpi(policy.ike, this.spi)
     const group = this.groups.at(-1) ?? sa.suite.group
     this.exchange = createKeyExchange(policy.backend, group, environment)!
@@ -81,7 +80,7 @@ export class RekeyIke implements Exchange {
     const nonceR = find(payloads, 'nonce')?.data
     const ke = find(payloads, 'ke')
     const proposal = answer && checkChosen(this.proposals, answer.proposals)
-    if (proposal === undefined || nonceR === undefined || proposal.spi.length !== SPI_LENGTH)
+    if (proposal === undefined || nonceR === undefined || proposal.spi.length !== IKE_SPI_LENGTH)
       return undefined
     const suite = suiteOf(sa.config.policy.backend, proposal)
     if (suite === undefined || ke === undefined || ke.group !== suite.group) return undefined
@@ -89,7 +88,7 @@ export class RekeyIke implements Exchange {
     const shared = this.exchange.sharedSecret(ke.data)
     this.exchange.wipe()
     if (shared === undefined) return undefined
-    const skeyseed = computeRekeySkeyseed(sa.suite.prf, sa.skD as never, shared, this.nonce, nonceR)
+    const skeyseed = computeRekeySkeyseed(sa.suite.prf, sa.skD, shared, this.nonce, nonceR)
     shared.fill(0)
     return {
       originalInitiator: true,
@@ -131,7 +130,7 @@ export class RekeyIke implements Exchange {
     const choice = chooseProposal(offered.proposals, policy.ike)
     if (choice.kind === 'none') return [notify(NotifyType.NoProposalChosen)]
     const suite = suiteOf(policy.backend, choice.proposal)
-    if (suite === undefined || choice.proposal.spi.length !== SPI_LENGTH) {
+    if (suite === undefined || choice.proposal.spi.length !== IKE_SPI_LENGTH) {
       return [notify(NotifyType.NoProposalChosen)]
     }
     const group = chosen(choice.proposal, TransformType.Ke).id
@@ -140,8 +139,8 @@ export class RekeyIke implements Exchange {
     const shared = exchange?.sharedSecret(ke.data)
     if (exchange === undefined || shared === undefined) return [notify(NotifyType.InvalidSyntax)]
     const nonceR = randomBytes(environment, NONCE_LENGTH)
-    const spiR = randomBytes(environment, SPI_LENGTH)
-    const skeyseed = computeRekeySkeyseed(sa.suite.prf, sa.skD as never, shared, nonceI, nonceR)
+    const spiR = randomBytes(environment, IKE_SPI_LENGTH)
+    const skeyseed = computeRekeySkeyseed(sa.suite.prf, sa.skD, shared, nonceI, nonceR)
     shared.fill(0)
     const replacement = sa.createSuccessor(
       {

@@ -2,7 +2,6 @@
  * From what a program writes to what the core works with, once, at the door: every default, every range
  * and every refusal is here. Only own properties count, so nothing reaches a policy by a prototype.
  */
-import { parseAddress } from '../base/address.ts'
 import type { Millis } from '../base/environment.ts'
 import { OptionError } from '../base/errors.ts'
 import type { Proposal } from '../wire/sa.ts'
@@ -246,13 +245,6 @@ const editDistance = (a: string, b: string): number => {
     row = next
   }
   return row[b.length]!
-}
-
-/** An address option, as octets. */
-export const addressOption: Reader<Uint8Array> = (name, value) => {
-  const octets = typeof value === 'string' ? parseAddress(value) : undefined
-  if (octets === undefined) throw new OptionError(name, value, 'an IPv4 or IPv6 address')
-  return octets
 }
 
 export { boolean as booleanOption, integer as integerOption }

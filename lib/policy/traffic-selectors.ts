@@ -176,11 +176,6 @@ export const sameSelector = (a: TrafficSelector, b: TrafficSelector): boolean =>
   equal(a.start, b.start) &&
   equal(a.end, b.end)
 
-export const sameSelectors = (
-  a: readonly TrafficSelector[],
-  b: readonly TrafficSelector[],
-): boolean => a.length === b.length && a.every((one, i) => sameSelector(one, b[i]!))
-
 /** Each selector of `answer` lies within what was offered: an answer may only narrow (§2.9). */
 export const isNarrowing = (
   answer: readonly TrafficSelector[],

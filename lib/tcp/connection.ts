@@ -10,7 +10,7 @@ import {
   type TcpState,
 } from './control-block.ts'
 import { armKeepAlive, findLoss, sendAck } from './receive.ts'
-import { transmitNext } from './transmit.ts'
+import { canProbeTail, transmitNext } from './transmit.ts'
 
 export interface KeepAliveSettings {
   readonly enable: boolean
@@ -150,13 +150,7 @@ export class TcpConnection extends Tcb {
       this.synSent = false
       return this.stack.ready(this)
     }
-    const probing =
-      this.sackPermitted &&
-      this.recoverAt < 0 &&
-      !this.tailProbed &&
-      this.rtt.backoffs === 0 &&
-      this.rtt.rttvar > 0
-    if (probing && now < this.oldestSentAt() + this.rtt.rto) {
+    if (canProbeTail(this) && now < this.oldestSentAt() + this.rtt.rto) {
       // RFC 8985 §7.3: new data if there is any, else the last segment once more.
       this.tailProbed = true
       this.probeTail = true

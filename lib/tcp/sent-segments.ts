@@ -3,7 +3,7 @@
  * RFC 6675) and what RACK concludes from the time of sending (RFC 8985 §6).
  */
 import type { Millis } from '../base/environment.ts'
-import { after, afterOrAt, before, beforeOrAt, distance } from '../base/serial.ts'
+import { after, afterOrAt, before, distance } from '../base/serial.ts'
 
 export interface SentSegment {
   readonly seq: number
@@ -159,16 +159,6 @@ export class SentSegments {
 
   firstLost(): SentSegment | undefined {
     return this.lostCount === 0 ? undefined : this.list.find(({ lost }) => lost)
-  }
-
-  covers(seq: number): boolean {
-    const { first, last } = this
-    return (
-      first !== undefined &&
-      last !== undefined &&
-      beforeOrAt(first.seq, seq) &&
-      before(seq, last.end)
-    )
   }
 
   clear(): void {

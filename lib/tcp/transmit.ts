@@ -125,10 +125,22 @@ const mustWait = (tcb: Tcb, octets: number, unsent: number, now: Millis): boolea
 }
 
 const armPersist = (tcb: Tcb, now: Millis): void => {
-  if (!tcb.inFlight.isEmpty || tcb.timers.isSet(Timer.Persist)) return
+  if (tcb.inFlight.isEmpty && !tcb.timers.isSet(Timer.Persist)) armPersistAgain(tcb, now)
+}
+
+/** Each probe waits longer than the one before (RFC 9293 §3.8.6.1). */
+const armPersistAgain = (tcb: Tcb, now: Millis): void => {
   const wait = Math.min(tcb.rtt.rto * 2 ** tcb.persistProbes, tcb.stack.config.maxRto)
   tcb.timers.set(Timer.Persist, now + wait)
 }
+
+/** A round trip is known, nothing is being recovered, and the last probe was answered (RFC 8985 §7.2). */
+export const canProbeTail = (tcb: Tcb): boolean =>
+  tcb.sackPermitted &&
+  tcb.recoverAt < 0 &&
+  !tcb.tailProbed &&
+  tcb.rtt.backoffs === 0 &&
+  tcb.rtt.rttvar > 0
 
 /**
  * One timer for the retransmission timeout and the tail loss probe (RFC 8985 §7.2): the probe comes
@@ -139,14 +151,8 @@ export const armRetransmit = (tcb: Tcb, now: Millis): void => {
     tcb.timers.clear(Timer.Retransmit)
     return
   }
-  const { rto, srtt, backoffs } = tcb.rtt
-  const canProbe =
-    tcb.sackPermitted &&
-    tcb.recoverAt < 0 &&
-    !tcb.tailProbed &&
-    backoffs === 0 &&
-    tcb.rtt.rttvar > 0
-  if (canProbe) {
+  const { rto, srtt } = tcb.rtt
+  if (canProbeTail(tcb)) {
     const alone = tcb.inFlight.list.length === 1 ? tcb.stack.config.delayedAck : 0
     const probe = Math.max(2 * srtt + alone, 10)
     if (probe < rto) {
@@ -196,11 +202,6 @@ const transmitProbe = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
     return true
   }
   return false
-}
-
-const armPersistAgain = (tcb: Tcb, now: Millis): void => {
-  const wait = Math.min(tcb.rtt.rto * 2 ** tcb.persistProbes, tcb.stack.config.maxRto)
-  tcb.timers.set(Timer.Persist, now + wait)
 }
 
 const transmitAck = (tcb: Tcb, packet: Packet, now: Millis): boolean => {

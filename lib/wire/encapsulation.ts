@@ -1,5 +1,6 @@
 /** What a datagram on the shared UDP port is (RFC 3948 §2). */
-import { getU32 } from '../base/bytes.ts'
+import { getU32, putU32 } from '../base/bytes.ts'
+import type { Packet } from '../base/packet.ts'
 
 export const NON_ESP_MARKER_LENGTH = 4
 const KEEPALIVE = 0xff
@@ -12,4 +13,11 @@ export const classify = (bytes: Uint8Array): DatagramKind => {
   if (bytes.length === 1) return bytes[0] === KEEPALIVE ? 'keepalive' : 'invalid'
   if (bytes.length < SHORTEST_ESP) return 'invalid'
   return getU32(bytes, 0) === 0 ? 'ike' : 'esp'
+}
+
+/** An IKE message on this port has four zero octets in front, where ESP has its SPI (§2.2). */
+export const writeIkeDatagram = (packet: Packet, message: Uint8Array): void => {
+  packet.reset()
+  putU32(packet.bytes, packet.append(NON_ESP_MARKER_LENGTH), 0)
+  packet.bytes.set(message, packet.append(message.length))
 }
