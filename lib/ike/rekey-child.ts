@@ -45,7 +45,11 @@ export class RekeyChild implements Exchange {
       remoteSelectors: child.remoteSelectors,
     }
     const { pfs } = sa.config.policy
-    this.offer = makeOffer(sa, request, pfs !== false ? (this.groups.at(-1) ?? sa.suite.group) : undefined)
+    this.offer = makeOffer(
+      sa,
+      request,
+      pfs !== false ? (this.groups.at(-1) ?? sa.suite.group) : undefined,
+    )
     child.state = 'rekeying'
     child.rekeying.own = {
       initiatorNonce: this.offer.nonce,
