@@ -17,3 +17,5 @@ export {
   PeerRefusedError,
   UnreachablePeerError,
 } from './base/errors.ts'
+export { formatKeyLog, type KeyLogRow } from './node/key-log.ts'
+export type { KeyLogEntry } from './base/trace.ts'

@@ -2,6 +2,7 @@
 import { channel } from 'node:diagnostics_channel'
 import { debuglog } from 'node:util'
 import type { KeyLogEntry, TraceEvent, Tracer } from '../base/trace.ts'
+import { writeKeyLog } from '../node/key-log.ts'
 
 export const channels = {
   clientSocket: channel('net.client.socket'),
@@ -10,10 +11,14 @@ export const channels = {
   trace: channel('ike-socket:trace'),
 }
 
+/** A folder for Wireshark's tables, or whoever takes the keys. */
+export type KeyLog = string | ((entry: KeyLogEntry) => void)
+
 const log = debuglog('ike-socket')
+let warned = false
 
 /** Publishes to the channel and to NODE_DEBUG; free when nobody listens. */
-export const makeTracer = (keyLog: ((entry: KeyLogEntry) => void) | undefined): Tracer => ({
+export const makeTracer = (keyLog: KeyLog | undefined): Tracer => ({
   get enabled() {
     return channels.trace.hasSubscribers || log.enabled
   },
@@ -21,5 +26,16 @@ export const makeTracer = (keyLog: ((entry: KeyLogEntry) => void) | undefined): 
     if (channels.trace.hasSubscribers) channels.trace.publish(event)
     if (log.enabled) log('%s %j', event.name, event.facts)
   },
-  keyLog,
+  keyLog: keyLog === undefined ? undefined : takeKeys(keyLog),
 })
+
+const takeKeys = (keyLog: KeyLog): ((entry: KeyLogEntry) => void) => {
+  if (!warned) {
+    warned = true
+    process.emitWarning(
+      'THE KEYS OF ALL SAs ARE GIVEN OUT (option keyLog): whoever has them reads everything that is sent',
+      { code: 'IKE_KEY_LOG' },
+    )
+  }
+  return typeof keyLog === 'string' ? writeKeyLog(keyLog) : keyLog
+}

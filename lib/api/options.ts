@@ -2,7 +2,6 @@
 import type { BlockList } from 'node:net'
 import type { LookupFunction } from 'node:net'
 import { OptionError } from '../base/errors.ts'
-import type { KeyLogEntry } from '../base/trace.ts'
 import {
   CREDENTIAL_OPTIONS,
   parseCredentials,
@@ -17,6 +16,7 @@ import {
   reader,
   type PeerPolicy,
 } from '../policy/options.ts'
+import type { KeyLog } from './channels.ts'
 
 type Psk = string | Uint8Array
 type OneOrMore = string | readonly string[]
@@ -52,7 +52,7 @@ export interface IkeOptions {
   childless?: 'allow' | 'force' | 'never'
   initialContact?: boolean
   ikePort?: number
-  keyLog?: (entry: KeyLogEntry) => void
+  keyLog?: KeyLog
 }
 
 export interface OnRead {
@@ -196,6 +196,13 @@ const typed =
 
 const anything = <T>(_name: string, value: unknown): T => value as T
 
+const keyLog = (name: string, value: unknown): KeyLog => {
+  if (typeof value === 'function' || (typeof value === 'string' && value !== '')) {
+    return value as KeyLog
+  }
+  throw new OptionError(name, value, 'a folder or a function', 'ERR_INVALID_ARG_TYPE')
+}
+
 /** As net: a number or a decimal string, 0 to 65535. */
 export const parsePort = (name: string, value: unknown): number => {
   const port = typeof value === 'string' && /^\s*\d+\s*$/.test(value) ? Number(value) : value
@@ -236,7 +243,7 @@ export const parseConnect = (options: SecureSocketOptions, complete: boolean): C
     })
   }
   read.refuseUnknown([...SOCKET_OPTIONS, ...POLICY_OPTIONS, ...CREDENTIAL_OPTIONS])
-  read('keyLog', typed<(entry: KeyLogEntry) => void>('function'), undefined)
+  read('keyLog', keyLog, undefined)
   if (complete || given['psk'] !== undefined) parseSecurity(given)
   return {
     given: given as SecureSocketOptions,
@@ -294,7 +301,7 @@ export const parseSecurity = (options: Readonly<Record<string, unknown>>): Secur
 export interface ServerSettings extends Security {
   readonly ikePort: number
   readonly pauseOnConnect: boolean
-  readonly keyLog: ((entry: KeyLogEntry) => void) | undefined
+  readonly keyLog: KeyLog | undefined
   /** For the sockets of accepted connections. */
   readonly connection: SecureSocketOptions
 }
@@ -321,7 +328,7 @@ export const parseServer = (options: SecureServerOptions): ServerSettings => {
     ...parseSecurity(given),
     ikePort: read('ikePort', parsePort, DEFAULT_IKE_PORT),
     pauseOnConnect: read('pauseOnConnect', booleanOption, false),
-    keyLog: read('keyLog', typed<(entry: KeyLogEntry) => void>('function'), undefined),
+    keyLog: read('keyLog', keyLog, undefined),
     connection,
   }
 }
