@@ -84,6 +84,8 @@ export interface SecureSocketOptions extends IkeOptions {
 }
 
 export interface SecureServerOptions extends IkeOptions {
+  addressPool?: OneOrMore
+  dns?: OneOrMore
   authorize?: (peer: { id: string; address: string }) => boolean | Promise<boolean>
   allowHalfOpen?: boolean
   pauseOnConnect?: boolean

@@ -14,6 +14,7 @@ import { CookieJar } from '../ike/cookie.ts'
 import type { IkeSaConfig, PeerFacts, Question } from '../ike/exchange.ts'
 import { IkeSa } from '../ike/ike-sa.ts'
 import { sameIdentity } from '../identity/identity.ts'
+import { AddressPool } from '../policy/address-pool.ts'
 import type { PeerPolicy } from '../policy/options.ts'
 import type { TcpConnection } from '../tcp/connection.ts'
 import { TcpListeners } from '../tcp/listener.ts'
@@ -42,8 +43,6 @@ export interface CoreConfig {
   readonly tcp: TcpConfig
   /** How strangers are received; undefined: they are not (a client). Replaced for a hot reload. */
   responder?: Responder | undefined
-  readonly assignAddress?: IkeSaConfig['assignAddress']
-  readonly releaseAddress?: IkeSaConfig['releaseAddress']
 }
 
 export interface Responder {
@@ -100,7 +99,7 @@ export class Core {
     this.peerHost = this.makePeerHost()
   }
 
-  /** Hot reload: SAs from now on are negotiated with these; live ones stay as they are. */
+  /** Hot reload: SAs from now on are negotiated with these; live ones and the pool stay as they are. */
   setResponder(responder: Responder): void {
     this.config.responder = responder
   }
@@ -408,12 +407,12 @@ export class Core {
 
   private makePeerHost(): PeerHost {
     const { config } = this
+    const pool = config.responder?.policy.addressPool
     return {
       environment: config.environment,
       tracer: config.tracer,
       sad: this.sad,
-      assignAddress: config.assignAddress,
-      releaseAddress: config.releaseAddress,
+      pool: pool === undefined ? undefined : new AddressPool(pool),
       newStack: peer => {
         const stack = new TcpStack(config.environment, config.tcp, this.listeners)
         this.stacks.set(stack, peer)

@@ -59,8 +59,7 @@ export interface PeerHost {
   ask(sa: IkeSa, id: number, question: Question): void
   emit(event: CoreEvent): void
   drop(reason: string): void
-  readonly assignAddress: IkeSaConfig['assignAddress']
-  readonly releaseAddress: IkeSaConfig['releaseAddress']
+  readonly pool: IkeSaConfig['pool']
 }
 
 /** An installed Child SA: what IKE negotiated and what carries its packets. */
@@ -694,6 +693,7 @@ export class Peer implements SessionHandle, Scheduled {
   private handleClosed(sa: IkeSa, error: Error | undefined): void {
     remove(this.sas, sa)
     this.ended.push(sa)
+    this.releaseAddresses(sa)
     if (this.sas.length > 0) return
     const cause = error ?? new PeerRefusedError('ECONNRESET', 'The peer closed the IKE SA')
     this.failAttempts(cause, () => true)
@@ -704,6 +704,12 @@ export class Peer implements SessionHandle, Scheduled {
     this.keepaliveAt = Infinity
     this.idleAt = Infinity
     if (this.announced) this.host.emit({ kind: 'sessionDown', session: this, error })
+  }
+
+  /** Addresses go back when the last of the SAs that a rekey made of each other has ended. */
+  private releaseAddresses(sa: IkeSa): void {
+    if (sa.peer === undefined || this.sas.some(({ peer }) => peer === sa.peer)) return
+    for (const address of sa.peer.assignedAddresses) this.host.pool?.release(address)
   }
 
   private failAttempts(error: Error, which: (pending: Pending) => boolean): void {
@@ -743,8 +749,8 @@ export class Peer implements SessionHandle, Scheduled {
       credentials: this.credentials,
       allocateSpi: () => host.sad.allocate(host.environment),
       releaseSpi: spi => host.sad.release(spi),
-      assignAddress: host.assignAddress,
-      releaseAddress: host.releaseAddress,
+      pool: host.pool,
+      heldAddresses: () => this.facts?.virtualAddresses ?? [],
       isFirstContact: () => host.isFirstContact(this),
     }
   }

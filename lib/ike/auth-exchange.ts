@@ -25,7 +25,6 @@ import type { Payload } from '../wire/payloads.ts'
 import { AuthMethod, ExchangeType, notifyName, NotifyType } from '../wire/registry.ts'
 import {
   assignAddresses,
-  configurationReply,
   configurationRequest,
   readConfiguration,
   type Configuration,
@@ -174,7 +173,7 @@ export class Authenticate implements Exchange {
         ? []
         : [idPayload('idr', credentials.remoteIdentity)]),
       { kind: 'auth', method: AuthMethod.SharedKey, data: proof },
-      ...(policy.virtualAddress ? [configurationRequest] : []),
+      ...(policy.virtualAddress ? [configurationRequest(sa.config.heldAddresses())] : []),
       ...(this.offer === undefined ? [] : offerPayloads(this.offer)),
     ]
   }
@@ -381,8 +380,8 @@ const acceptInitiator = (
   now: Millis,
 ): readonly Payload[] => {
   const proof = sharedKeyAuth(sa.suite.prf, secret, octetsOf(sa, false, local))
-  const assigned = assignAddresses(sa, payloads, remote)
-  const facts = factsOf(sa, local, remote, readConfiguration([]), assigned)
+  const assignment = assignAddresses(sa, payloads, remote)
+  const facts = factsOf(sa, local, remote, readConfiguration([]), assignment.addresses)
   sa.establish(facts, now)
   if (findNotify(payloads, NotifyType.InitialContact) !== undefined) {
     sa.output({ kind: 'initialContact', identity: remote })
@@ -390,8 +389,8 @@ const acceptInitiator = (
   return [
     idPayload('idr', local),
     { kind: 'auth', method: AuthMethod.SharedKey, data: proof },
-    ...configurationReply(assigned),
-    ...acceptFirstChild(sa, payloads, now),
+    ...assignment.payloads,
+    ...(assignment.failed ? [] : acceptFirstChild(sa, payloads, now)),
   ]
 }
 

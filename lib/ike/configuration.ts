@@ -1,9 +1,10 @@
 /** The configuration payload, both halves: addresses, netmask and DNS servers (RFC 7296 §2.19, §3.15). */
 import { EMPTY } from '../base/bytes.ts'
-import type { Identity } from '../identity/identity.ts'
+import { identityKey, type Identity } from '../identity/identity.ts'
 import { find } from '../wire/message.ts'
+import { findNotify, notify } from '../wire/notify.ts'
 import type { ConfigurationAttribute, Payload } from '../wire/payloads.ts'
-import { CpAttribute, CpType } from '../wire/registry.ts'
+import { CpAttribute, CpType, NotifyType } from '../wire/registry.ts'
 import type { ExchangeContext } from './exchange.ts'
 
 export interface Configuration {
@@ -20,11 +21,24 @@ const REQUESTED = [
   CpAttribute.InternalIp6Dns,
 ]
 
-export const configurationRequest: Payload = {
+/** `held`: addresses that an SA before this one gave us; who authenticates anew wants to keep them. */
+export const configurationRequest = (held: readonly Uint8Array[]): Payload => ({
   kind: 'cp',
   type: CpType.Request,
-  attributes: REQUESTED.map(type => ({ type, value: EMPTY })),
+  attributes: REQUESTED.map(type => {
+    const address = held.find(({ length }) => type === ADDRESS_TYPES[length])
+    return { type, value: address === undefined ? EMPTY : addressValue(address) }
+  }),
+})
+
+const ADDRESS_TYPES: Readonly<Record<number, number>> = {
+  4: CpAttribute.InternalIp4Address,
+  16: CpAttribute.InternalIp6Address,
 }
+
+/** §3.15.1: an IPv6 address has its prefix length behind it. */
+const addressValue = (address: Uint8Array): Uint8Array =>
+  address.length === 4 ? address : Uint8Array.of(...address, 128)
 
 export const readConfiguration = (payloads: readonly Payload[]): Configuration => {
   const cp = find(payloads, 'cp')
@@ -43,31 +57,61 @@ export const readConfiguration = (payloads: readonly Payload[]): Configuration =
   }
 }
 
+/** A responder's answer to a request for addresses. */
+export interface Assignment {
+  readonly addresses: readonly Uint8Array[]
+  readonly payloads: readonly Payload[]
+  /** There was none left, so there is no Child SA either (§3.15.4). */
+  readonly failed: boolean
+}
+
+const NOTHING: Assignment = { addresses: [], payloads: [], failed: false }
+
 export const assignAddresses = (
   sa: ExchangeContext,
   payloads: readonly Payload[],
   remote: Identity,
-): readonly Uint8Array[] => {
+): Assignment => {
   const cp = find(payloads, 'cp')
-  if (cp?.type !== CpType.Request || sa.config.assignAddress === undefined) return []
+  const { pool, policy } = sa.config
+  if (cp?.type !== CpType.Request || pool === undefined) return NOTHING
   const asked = (type: number): boolean => cp.attributes.some(attribute => attribute.type === type)
+  const attributes: ConfigurationAttribute[] = []
   const addresses: Uint8Array[] = []
-  for (const [type, family] of [
-    [CpAttribute.InternalIp4Address, 4],
-    [CpAttribute.InternalIp6Address, 6],
-  ] as const) {
-    const address = asked(type) ? sa.config.assignAddress(remote, family) : undefined
-    if (address !== undefined) addresses.push(address)
+  const restarted = findNotify(payloads, NotifyType.InitialContact) !== undefined
+  let missing = false
+  for (const length of [4, 16] as const) {
+    const type = ADDRESS_TYPES[length]!
+    const wanted = cp.attributes.find(attribute => attribute.type === type)?.value
+    // A family that the pool does not have is passed over (§3.15.4).
+    if (wanted === undefined || !pool.has(length)) continue
+    const lease = pool.assign(
+      identityKey(remote),
+      length,
+      wanted.length >= length ? wanted.subarray(0, length) : undefined,
+      restarted,
+    )
+    if (lease === undefined) {
+      missing = true
+      continue
+    }
+    addresses.push(lease.address)
+    attributes.push({ type, value: addressValue(lease.address) })
+    if (lease.netmask !== undefined && asked(CpAttribute.InternalIp4Netmask))
+      attributes.push({ type: CpAttribute.InternalIp4Netmask, value: lease.netmask })
   }
-  return addresses
-}
-
-export const configurationReply = (assigned: readonly Uint8Array[]): readonly Payload[] => {
-  if (assigned.length === 0) return []
-  const attributes = assigned.map((address): ConfigurationAttribute =>
-    address.length === 4
-      ? { type: CpAttribute.InternalIp4Address, value: address }
-      : { type: CpAttribute.InternalIp6Address, value: Uint8Array.of(...address, 128) },
-  )
-  return [{ kind: 'cp', type: CpType.Reply, attributes }]
+  if (addresses.length === 0) {
+    return missing
+      ? { addresses, payloads: [notify(NotifyType.InternalAddressFailure)], failed: true }
+      : NOTHING
+  }
+  for (const value of policy.dns) {
+    const type = value.length === 4 ? CpAttribute.InternalIp4Dns : CpAttribute.InternalIp6Dns
+    attributes.push({ type, value })
+  }
+  return {
+    addresses,
+    payloads: [{ kind: 'cp', type: CpType.Reply, attributes }],
+    failed: false,
+  }
 }

@@ -11,6 +11,7 @@ import type { DirectionKeys } from '../crypto/key-material.ts'
 import type { Prf } from '../crypto/prf.ts'
 import type { Credentials } from '../identity/credentials.ts'
 import type { Identity } from '../identity/identity.ts'
+import type { AddressPool } from '../policy/address-pool.ts'
 import type { PeerPolicy } from '../policy/options.ts'
 import type { Payload } from '../wire/payloads.ts'
 import type { TrafficSelector } from '../wire/traffic-selector.ts'
@@ -25,10 +26,10 @@ export interface IkeSaConfig {
   /** A fresh inbound ESP SPI, and its return. */
   allocateSpi(): number
   releaseSpi(spi: number): void
-  /** An address for a peer that asks for one; undefined: there is none. */
-  readonly assignAddress?:
-    ((identity: Identity, family: 4 | 6) => Uint8Array | undefined) | undefined
-  readonly releaseAddress?: ((address: Uint8Array) => void) | undefined
+  /** Addresses for peers that ask for one. */
+  readonly pool: AddressPool | undefined
+  /** What the peer gave us by an SA that this one is to replace. */
+  heldAddresses(): readonly Uint8Array[]
   /** This is the first SA with that peer (INITIAL_CONTACT). */
   isFirstContact(): boolean
 }

@@ -768,10 +768,6 @@ export class IkeSa implements AuthContext, Successor {
       this.output({ kind: 'childRemoved', inboundSpi: child.inboundSpi, linger: 0 })
     }
     this.owned.clear()
-    for (const address of this.peer?.assignedAddresses ?? []) {
-      if (this.rekeying.own === undefined && this.rekeying.peer === undefined)
-        this.config.releaseAddress?.(address)
-    }
     this.trace('ike.closed', { error: error?.message })
     this.output({ kind: 'closed', error })
     if (linger && this.protection !== undefined) this.timers.set(Timer.Forget, now + FORGET)

@@ -3,9 +3,11 @@
  * and every refusal is here. Only own properties count, so nothing reaches a policy by a prototype.
  */
 import type { Millis } from '../base/environment.ts'
+import { parseAddress } from '../base/address.ts'
 import { OptionError } from '../base/errors.ts'
 import type { Proposal } from '../wire/sa.ts'
 import type { TrafficSelector } from '../wire/traffic-selector.ts'
+import { parsePool } from './address-pool.ts'
 import type { LifetimePolicy } from './lifetime.ts'
 import { DEFAULT_ESP, DEFAULT_IKE, parseProposals } from './proposal.ts'
 import { parseSelectors } from './traffic-selectors.ts'
@@ -37,6 +39,9 @@ export interface PeerPolicy {
   readonly virtualAddress: boolean
   readonly localTs: readonly TrafficSelector[] | undefined
   readonly remoteTs: readonly TrafficSelector[] | undefined
+  /** Given to peers that ask for an address (RFC 7296 §3.15), with these DNS servers. */
+  readonly addressPool: readonly TrafficSelector[] | undefined
+  readonly dns: readonly Uint8Array[]
   readonly backend: 'auto' | 'node' | 'noble'
   /** Octets of the largest IP packet of the path; undefined: 1400, or the loopback's. */
   readonly mtu: number | undefined
@@ -119,6 +124,13 @@ const retransmit: Reader<RetransmitPolicy> = (name, value) => {
   }
 }
 
+const addresses: Reader<readonly Uint8Array[]> = (name, value) =>
+  (Array.isArray(value) ? value : [value]).map((text: unknown) => {
+    const address = typeof text === 'string' ? parseAddress(text) : undefined
+    if (address === undefined) throw new OptionError(name, text, 'IP addresses')
+    return address
+  })
+
 const proposals =
   (kind: 'ike' | 'esp'): Reader<readonly Proposal[]> =>
   (name, value) =>
@@ -133,6 +145,8 @@ export const POLICY_OPTIONS = [
   'virtualAddress',
   'localTs',
   'remoteTs',
+  'addressPool',
+  'dns',
   'crypto',
   'mtu',
   'replayWindow',
@@ -165,6 +179,8 @@ export const parsePolicy = (options: Readonly<Record<string, unknown>>): PeerPol
     virtualAddress: read('virtualAddress', boolean, false),
     localTs: read('localTs', parseSelectors, undefined),
     remoteTs: read('remoteTs', parseSelectors, undefined),
+    addressPool: read('addressPool', parsePool, undefined),
+    dns: read('dns', addresses, []),
     backend: read('crypto', oneOf('auto', 'node', 'noble'), 'auto'),
     mtu: read('mtu', integer(576, 65535, 'octets'), undefined),
     replayWindow: read('replayWindow', integer(32, 65536, 'packets'), 1024),

@@ -105,10 +105,15 @@ export const formatSelector = (ts: TrafficSelector): string => {
 }
 
 const formatSubnet = (ts: TrafficSelector): string | undefined => {
-  for (let bits = 0; bits < 8 * ts.start.length; bits++) {
+  const bits = prefixLength(ts)
+  return bits === undefined ? undefined : `${formatAddress(ts.start)}/${bits}`
+}
+
+/** Bits of the subnet that a selector's addresses make up, if they make up one. */
+export const prefixLength = (ts: TrafficSelector): number | undefined => {
+  for (let bits = 0; bits <= 8 * ts.start.length; bits++) {
     const whole = subnet(ts.start, String(bits))!
-    if (equal(whole.start, ts.start) && equal(whole.end, ts.end))
-      return `${formatAddress(ts.start)}/${bits}`
+    if (equal(whole.start, ts.start) && equal(whole.end, ts.end)) return bits
   }
   return undefined
 }
