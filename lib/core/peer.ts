@@ -560,14 +560,19 @@ export class Peer implements SessionHandle, Scheduled {
         if (child !== undefined) child.pair.outboundReady = true
         return
       }
+      case 'childRekeyed':
+        this.childRekeys++
+        return
       case 'childRemoved':
         return this.retire(output.inboundSpi, output.linger, now)
       case 'childFailed':
         if (output.ticket === undefined) this.awaitsFirstChild = false
         return this.failAttempts(output.error, pending => pending.ticket === (output.ticket ?? 0))
       case 'successor':
-        this.ikeRekeys++
         return this.addSa(output.sa)
+      case 'rekeyed':
+        this.ikeRekeys++
+        return
       case 'reauthenticate':
         return this.initiate(now)
       case 'initialContact':
@@ -637,7 +642,6 @@ export class Peer implements SessionHandle, Scheduled {
       remoteHost: singleHost(sa.remoteSelectors) ?? path.remoteAddress,
       removeAt: Infinity,
     }
-    if (output.replaces !== undefined) this.childRekeys++
     this.children.unshift(child)
     this.host.sad.install(sa.inboundSpi, child)
     this.tcp ??= this.host.newStack(this)

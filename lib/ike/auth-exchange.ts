@@ -186,7 +186,7 @@ export class Authenticate implements Exchange {
     const remote = { type: id.idType, data: id.data }
     const verdict = this.check(sa, remote, auth)
     if (verdict !== undefined) {
-      this.discard(sa)
+      this.abandon(sa)
       // §2.21.2: the peer believes the SA exists, so it is told.
       sa.enqueue(new TellFailure(verdict), now)
       return
@@ -219,7 +219,7 @@ export class Authenticate implements Exchange {
   }
 
   private onRefused(sa: AuthContext, payloads: readonly Payload[], now: Millis): void {
-    this.discard(sa)
+    this.abandon(sa)
     const refusal = findErrorNotify(payloads)
     const name = refusal === undefined ? undefined : notifyName(refusal.type)
     const error =
@@ -250,7 +250,7 @@ export class Authenticate implements Exchange {
     sa.install(settled.facts, keys, { outboundReady: true }, now)
   }
 
-  private discard(sa: AuthContext): void {
+  abandon(sa: ExchangeContext): void {
     this.secret?.bytes?.fill(0)
     if (this.offer !== undefined) discardOffer(sa, this.offer)
     this.offer = undefined

@@ -18,6 +18,7 @@ import {
   withoutKe,
   withSpi,
 } from '../policy/proposal.ts'
+import type { PeerPolicy } from '../policy/options.ts'
 import {
   EVERYTHING,
   hostSelector,
@@ -365,12 +366,31 @@ const answerKeyExchange = (
   return { kind: 'ok', exchange, shared }
 }
 
-/** A wrong first guess of the group may be mended once for each group we offered (§1.3). */
-export const regroup = (offer: ChildOffer, payloads: readonly Payload[]): number | undefined => {
+/** The groups our policy has for a Child SA's own key exchange. */
+const childGroups = ({ esp, ike }: PeerPolicy): number[] => {
+  const named = groupsOf(esp).filter(group => group !== 0)
+  return named.length > 0 ? named : groupsOf(ike)
+}
+
+/** The group of the KE payload: what the peer wanted, else the IKE SA's; undefined without PFS. */
+export const firstGroup = (sa: ExchangeContext, wanted: readonly number[]): number | undefined => {
+  const { policy } = sa.config
+  if (policy.pfs === false) return undefined
+  const groups = childGroups(policy)
+  return wanted.at(-1) ?? (groups.includes(sa.suite.group) ? sa.suite.group : groups[0])
+}
+
+/** A wrong first guess of the group may be mended once for each group of ours (§1.3). */
+export const regroup = (
+  sa: ExchangeContext,
+  offer: ChildOffer,
+  payloads: readonly Payload[],
+): number | undefined => {
   const invalid = findNotify(payloads, NotifyType.InvalidKePayload)
   if (invalid === undefined || offer.exchange === undefined) return undefined
   const [group] = readU16List(invalid)
-  return group !== undefined && group !== offer.exchange.group ? group : undefined
+  if (group === undefined || group === offer.exchange.group) return undefined
+  return childGroups(sa.config.policy).includes(group) ? group : undefined
 }
 
 export class CreateChild implements Exchange {
@@ -378,10 +398,11 @@ export class CreateChild implements Exchange {
   readonly subject = 'childSa'
   private offer: ChildOffer | undefined
   private readonly request: ChildRequest
-  private readonly ticket: number
+  private readonly ticket: number | undefined
   private readonly groups: number[]
 
-  constructor(request: ChildRequest, ticket: number, groups: number[] = []) {
+  /** `ticket` undefined: nobody waits for it. */
+  constructor(request: ChildRequest, ticket: number | undefined, groups: number[] = []) {
     this.request = request
     this.ticket = ticket
     this.groups = groups
@@ -389,18 +410,13 @@ export class CreateChild implements Exchange {
 
   build(sa: ExchangeContext): Payload[] | undefined {
     if (sa.state !== 'established') return undefined
-    const { pfs } = sa.config.policy
-    this.offer = makeOffer(
-      sa,
-      this.request,
-      pfs !== false ? (this.groups.at(-1) ?? sa.suite.group) : undefined,
-    )
+    this.offer = makeOffer(sa, this.request, firstGroup(sa, this.groups))
     return [...offerPayloads(this.offer), ...keyPayloads(this.offer)]
   }
 
   onResponse(sa: ExchangeContext, payloads: readonly Payload[], now: Millis): void {
     const offer = this.offer!
-    const group = regroup(offer, payloads)
+    const group = regroup(sa, offer, payloads)
     if (group !== undefined && !this.groups.includes(group)) {
       discardOffer(sa, offer)
       return sa.enqueue(new CreateChild(this.request, this.ticket, [...this.groups, group]), now)
@@ -419,12 +435,24 @@ export class CreateChild implements Exchange {
       if (settled.kind === 'refused' && settled.notify === NotifyType.TemporaryFailure) {
         return sa.enqueueLater(new CreateChild(this.request, this.ticket), now)
       }
-      return sa.output({ kind: 'childFailed', ticket: this.ticket, error })
+      return this.fail(sa, error)
+    }
+    if (sa.wasDeletedEarly(settled.facts.outboundSpi)) {
+      discardOffer(sa, offer)
+      return this.fail(sa, new PeerRefusedError('ECONNRESET', 'The peer deleted the new Child SA'))
     }
     const nonceR = find(payloads, 'nonce')!.data
     const keys = directChildKeys(sa, settled.facts, offer.nonce, nonceR, shared, true)
     offer.exchange?.wipe()
     sa.install(settled.facts, keys, { outboundReady: true, ticket: this.ticket }, now)
+  }
+
+  abandon(sa: ExchangeContext): void {
+    if (this.offer !== undefined) discardOffer(sa, this.offer)
+  }
+
+  private fail(sa: ExchangeContext, error: IpsecError): void {
+    if (this.ticket !== undefined) sa.output({ kind: 'childFailed', ticket: this.ticket, error })
   }
 
   static respond(

@@ -79,16 +79,18 @@ export type IkeOutput<Sa = unknown> =
       child: ChildSa
       /** The taker wipes them. */
       keys: ChildKeys
-      /** Inbound SPI of the Child SA it takes the place of. */
-      replaces: number | undefined
       ticket: number | undefined
     }
   /** From now on send on it. */
   | { kind: 'childOutbound'; inboundSpi: number }
+  /** Settled, once for each Child SA that is rekeyed: `by` is the inbound SPI of what took its place. */
+  | { kind: 'childRekeyed'; inboundSpi: number; by: number }
   | { kind: 'childRemoved'; inboundSpi: number; linger: Millis }
   | { kind: 'childFailed'; ticket: number | undefined; error: IpsecError }
   /** The IKE SA was rekeyed, or may turn out to be: a new SA to route messages to. */
   | { kind: 'successor'; sa: Sa }
+  /** Settled, once for each IKE SA that is rekeyed. */
+  | { kind: 'rekeyed'; by: Sa }
   | { kind: 'reauthenticate' }
   | { kind: 'initialContact'; identity: Identity }
   | { kind: 'question'; id: number; question: Question }
@@ -109,6 +111,8 @@ export interface Exchange {
   /** The request's payloads; undefined when it became pointless while it waited its turn. */
   build(sa: ExchangeContext, now: Millis): Built
   onResponse(sa: ExchangeContext, payloads: readonly Payload[], now: Millis): void
+  /** The SA ends before the answer has come. */
+  abandon?(sa: ExchangeContext): void
   /** No answer came, whatever we did; the SA is lost. */
   onTimeout?(sa: ExchangeContext, now: Millis): void
 }
@@ -167,15 +171,16 @@ export interface ExchangeContext {
   install(
     facts: ChildFacts,
     keys: ChildKeys,
-    options: {
-      outboundReady: boolean
-      replaces?: ChildSa | undefined
-      ticket?: number | undefined
-    },
+    options: { outboundReady: boolean; ticket?: number | undefined },
     now: Millis,
   ): ChildSa
   remove(child: ChildSa, now: Millis): void
   makeOutbound(child: ChildSa): void
+  /** The peer ought to delete that Child SA (rule E6). */
+  awaitChildDelete(child: ChildSa, now: Millis): void
+  /** A Delete came for a Child SA whose making we have not heard of yet. */
+  noteEarlyDelete(outboundSpi: number): void
+  wasDeletedEarly(outboundSpi: number): boolean
   retryChildLater(child: ChildSa, now: Millis): void
   retryIkeLater(now: Millis): void
   createSuccessor(facts: SuccessorFacts, now: Millis): Successor
@@ -188,7 +193,7 @@ export interface ExchangeContext {
 
 /** A replacement IKE SA as a rekey handles it. */
 export interface Successor {
-  /** It lost a simultaneous rekey: we delete it. */
+  /** It lost a simultaneous rekey: whoever made it deletes it. */
   markRekeyed(): void
   markProvisional(predecessor: ExchangeContext): void
   enqueue(exchange: Exchange, now: Millis): void

@@ -14,10 +14,10 @@ import { drawLifetime } from '../policy/lifetime.ts'
 import { findEncrypted } from '../wire/encrypted.ts'
 import { readIkeHeader, type HeaderFacts, type IkeHeader } from '../wire/ike-header.ts'
 import { find, hasExcess, lacksRequired } from '../wire/message.ts'
-import { findNotify, notify } from '../wire/notify.ts'
+import { findErrorNotify, findNotify, notify } from '../wire/notify.ts'
 import { isChainError, readChain, writeChain, type ChainError } from '../wire/payload-chain.ts'
 import type { Payload } from '../wire/payloads.ts'
-import { ExchangeType, nameOf, NotifyType } from '../wire/registry.ts'
+import { ExchangeType, nameOf, NotifyType, ProtocolId } from '../wire/registry.ts'
 import { Authenticate, respondAuth, type AuthContext } from './auth-exchange.ts'
 import { ChildSa, type ChildFacts } from './child-sa.ts'
 import type { Rekeying } from './collision.ts'
@@ -64,6 +64,8 @@ const FORGET: Millis = 30_000
 /** Ours: first wait after TEMPORARY_FAILURE; it doubles and has a random part (rule E8). */
 const RETRY: Millis = 1_000
 const MAX_RETRY: Millis = 60_000
+/** RFC 7296 §2.25 "several minutes": after so long of TEMPORARY_FAILURE the two ends are out of step. */
+const PATIENCE: Millis = 300_000
 /** Ours: an SA on which nobody sends is asked after so many liveness intervals. */
 const QUIET_FACTOR = 3
 /** RFC 7383 §2.5.1: what the IP packet adds to an IKE message: IPv6 and UDP headers, non-ESP marker. */
@@ -109,8 +111,14 @@ export class IkeSa implements AuthContext, Successor {
   private parkedRequest: IkeHeader | undefined
   private refusal: IpsecError | undefined
   private refusals = 0
+  /** Since when every CREATE_CHILD_SA of ours was refused with TEMPORARY_FAILURE. */
+  private refusedSince: Millis | undefined
+  /** Outbound SPIs that the peer deleted before we heard that it had made them. */
+  private readonly deletedEarly = new Set<number>()
   private predecessor: ExchangeContext | undefined
   private heardAt: Millis
+  /** A genuine message has come on this SA. */
+  private wasHeard = false
   private sentAt: Millis = -Infinity
 
   private constructor(
@@ -314,8 +322,7 @@ export class IkeSa implements AuthContext, Successor {
 
   close(now: Millis): void {
     if (this.state === 'init' || this.state === 'auth') return this.finish(undefined, false, now)
-    if (this.state === 'established' || this.state === 'provisional')
-      this.enqueue(new DeleteIke(), now)
+    this.enqueue(new DeleteIke(), now)
   }
 
   /** Ends it without a word to the peer. */
@@ -485,6 +492,7 @@ export class IkeSa implements AuthContext, Successor {
   ): void {
     if (!this.isExpected(header)) return this.repeatAnswer(header, path)
     this.heardAt = now
+    this.wasHeard = true
     if (!samePath(path, this.currentPath) && this.state !== 'closed') this.movePath(path, now)
     if (header.response) this.handleResponse(header, payloads, now)
     else this.handleRequest(header, payloads, now)
@@ -499,9 +507,20 @@ export class IkeSa implements AuthContext, Successor {
       exchange: nameOf(ExchangeType, exchange.type),
       id: header.messageId,
     })
-    exchange.onResponse(this, isChainError(payloads) ? [] : payloads, now)
+    const readable = isChainError(payloads) ? [] : payloads
+    exchange.onResponse(this, readable, now)
+    this.deletedEarly.clear()
+    if (exchange.type === ExchangeType.CreateChildSa) this.noteOutcome(readable, now)
     this.startNext(now)
     this.armLiveness(now)
+  }
+
+  private noteOutcome(payloads: readonly Payload[], now: Millis): void {
+    const refusal = findErrorNotify(payloads)
+    if (refusal === undefined) this.refusals = 0
+    if (refusal?.type !== NotifyType.TemporaryFailure) this.refusedSince = undefined
+    else if (this.refusedSince === undefined) this.refusedSince = now
+    else if (now - this.refusedSince >= PATIENCE) this.enqueue(new DeleteIke(), now)
   }
 
   private handleRequest(header: IkeHeader, payloads: Payload[] | ChainError, now: Millis): void {
@@ -637,11 +656,7 @@ export class IkeSa implements AuthContext, Successor {
   install(
     facts: ChildFacts,
     keys: ChildKeys,
-    options: {
-      outboundReady: boolean
-      replaces?: ChildSa | undefined
-      ticket?: number | undefined
-    },
+    options: { outboundReady: boolean; ticket?: number | undefined },
     now: Millis,
   ): ChildSa {
     const lifetime = drawLifetime(this.config.policy.childLifetime, this.config.environment)
@@ -656,7 +671,6 @@ export class IkeSa implements AuthContext, Successor {
       kind: 'childInstalled',
       child,
       keys,
-      replaces: options.replaces?.inboundSpi,
       ticket: options.ticket,
     })
     return child
@@ -670,6 +684,20 @@ export class IkeSa implements AuthContext, Successor {
     this.output({ kind: 'childRemoved', inboundSpi: child.inboundSpi, linger: LINGER })
     const next = child.rekeying.peer?.replacement
     if (next !== undefined && next.state !== 'gone') this.makeOutbound(next)
+  }
+
+  awaitChildDelete(child: ChildSa, now: Millis): void {
+    child.hardAt = Math.min(child.hardAt, now + ORPHAN)
+  }
+
+  noteEarlyDelete(outboundSpi: number): void {
+    const isMaking =
+      this.busyWith?.type === ExchangeType.CreateChildSa && this.busyWith.subject === 'childSa'
+    if (isMaking && this.deletedEarly.size < MAX_EARLY_DELETES) this.deletedEarly.add(outboundSpi)
+  }
+
+  wasDeletedEarly(outboundSpi: number): boolean {
+    return this.deletedEarly.has(outboundSpi)
   }
 
   makeOutbound(child: ChildSa): void {
@@ -718,17 +746,19 @@ export class IkeSa implements AuthContext, Successor {
     this.timers.clear(Timer.Reauth)
     this.timers.clear(Timer.Liveness)
     next.state = 'established'
+    if (!next.timers.isSet(Timer.Soft)) next.armLifetime(now)
     next.nextTicket = this.nextTicket
     next.queue.push(...this.queue.filter(exchange => !(exchange instanceof RekeyIke)))
     next.waiting.push(...this.waiting)
     this.queue = []
     this.waiting = []
+    this.output({ kind: 'rekeyed', by: next })
     next.startNext(now)
     next.armLiveness(now)
   }
 
   markRekeyed(): void {
-    this.state = 'rekeyed'
+    if (this.state !== 'closed') this.state = 'rekeyed'
   }
 
   markProvisional(predecessor: ExchangeContext): void {
@@ -738,13 +768,15 @@ export class IkeSa implements AuthContext, Successor {
 
   /** The peer ought to delete this SA (rule E6). */
   expectPeerDelete(now: Millis): void {
-    this.timers.set(Timer.Orphan, now + ORPHAN)
+    if (this.state !== 'closed') this.timers.set(Timer.Orphan, now + ORPHAN)
   }
 
   settleOnPeer(now: Millis): void {
     const { peer } = this.rekeying
     if (peer?.replacement === undefined || this.settled) return
     this.settled = true
+    // The peer has already ended what was to take over: everything ends with it.
+    if ((peer.replacement as IkeSa).state === 'closed') return this.finish(undefined, true, now)
     this.handOver(peer.replacement, now)
     this.expectPeerDelete(now)
   }
@@ -757,6 +789,7 @@ export class IkeSa implements AuthContext, Successor {
     if (this.state === 'closed') return
     this.state = 'closed'
     this.window.settle()
+    this.current?.exchange.abandon?.(this)
     this.current = undefined
     this.queue = []
     this.waiting = []
@@ -788,6 +821,7 @@ export class IkeSa implements AuthContext, Successor {
     if (this.state === 'established') {
       for (const child of this.owned.values()) {
         if (child.state === 'installed') next = Math.min(next, child.softAt, child.hardAt)
+        else if (child.state === 'replaced') next = Math.min(next, child.hardAt)
       }
     }
     return next
@@ -820,7 +854,10 @@ export class IkeSa implements AuthContext, Successor {
       case Timer.Liveness:
         return this.checkLiveness(now)
       case Timer.Orphan:
-        return this.enqueue(new DeleteIke(), now)
+        // The peer never used it, so it may never have heard of it; there is nobody to tell.
+        return this.wasHeard
+          ? this.enqueue(new DeleteIke(), now)
+          : this.finish(undefined, false, now)
       case Timer.Forget:
         return this.forget()
       case Timer.Reauth:
@@ -841,11 +878,11 @@ export class IkeSa implements AuthContext, Successor {
 
   private handleChildLifetimes(now: Millis): void {
     for (const child of [...this.owned.values()]) {
-      if (child.state !== 'installed') continue
+      if (child.state !== 'installed' && child.state !== 'replaced') continue
       if (child.hardAt <= now) {
         child.hardAt = Infinity
         this.enqueue(new DeleteChild(child), now)
-      } else if (child.softAt <= now) {
+      } else if (child.state === 'installed' && child.softAt <= now) {
         child.softAt = Math.min(now + MAX_RETRY, child.hardAt)
         this.enqueue(new RekeyChild(child), now)
       }
@@ -873,10 +910,11 @@ export class IkeSa implements AuthContext, Successor {
 }
 
 const MAX_CHILDREN = 1024
+const MAX_EARLY_DELETES = 64
 
 const isDeleteOfIke = (payloads: Payload[] | ChainError): boolean =>
   !isChainError(payloads) &&
-  payloads.some(payload => payload.kind === 'delete' && payload.spis.length === 0)
+  payloads.some(payload => payload.kind === 'delete' && payload.protocol === ProtocolId.Ike)
 
 /** §2.5, §2.21.3: what a peer is told whose authenticated message cannot be read. */
 const chainRefusal = ({ error, payloadType }: ChainError): readonly Payload[] =>

@@ -31,7 +31,7 @@ export class DeleteChild implements Exchange {
   }
 
   build(): Payload[] | undefined {
-    if (this.child.state === 'gone') return undefined
+    if (this.child.state === 'gone' || this.child.state === 'deleting') return undefined
     this.child.state = 'deleting'
     return [deleteEsp([this.child.inboundSpi])]
   }
@@ -47,7 +47,7 @@ export class DeleteIke implements Exchange {
   readonly subject = 'nothing'
 
   build(sa: ExchangeContext): Payload[] | undefined {
-    if (sa.state === 'closed') return undefined
+    if (sa.state === 'closed' || sa.state === 'deleting') return undefined
     sa.startDeleting()
     return [DELETE_IKE]
   }
@@ -97,7 +97,10 @@ export const respondInformational = (
     if (payload.protocol !== ProtocolId.Esp) continue
     for (const spi of payload.spis) {
       const child = sa.childByOutboundSpi(getU32(spi, 0))
-      if (child === undefined) continue
+      if (child === undefined) {
+        sa.noteEarlyDelete(getU32(spi, 0))
+        continue
+      }
       // §1.4.1: when both delete at once, neither answers with what its own request names.
       if (child.state !== 'deleting') answered.push(child.inboundSpi)
       sa.remove(child, now)

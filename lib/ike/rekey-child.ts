@@ -8,8 +8,10 @@ import type { ChildSa } from './child-sa.ts'
 import { ownAttemptLoses } from './collision.ts'
 import {
   answerChild,
+  CreateChild,
   directChildKeys,
   discardOffer,
+  firstGroup,
   keyPayloads,
   makeOffer,
   offerPayloads,
@@ -19,7 +21,7 @@ import {
   type AcceptOptions,
   type ChildOffer,
 } from './create-child.ts'
-import type { Exchange, ExchangeContext } from './exchange.ts'
+import type { ChildRequest, Exchange, ExchangeContext } from './exchange.ts'
 import { DeleteChild } from './informational.ts'
 
 export class RekeyChild implements Exchange {
@@ -34,22 +36,12 @@ export class RekeyChild implements Exchange {
     this.groups = groups
   }
 
-  /** Validated when it starts, not when it was queued: meanwhile the peer may have done it. */
+  /** Validated when it starts, not when it was queued: meanwhile the peer may have done it (rules E1, E2). */
   build(sa: ExchangeContext): Payload[] | undefined {
     const { child } = this
     if (child.state !== 'installed' || !child.outboundReady) return undefined
     if (child.rekeying.peer !== undefined || sa.state !== 'established') return undefined
-    const request = {
-      mode: child.mode,
-      localSelectors: child.localSelectors,
-      remoteSelectors: child.remoteSelectors,
-    }
-    const { pfs } = sa.config.policy
-    this.offer = makeOffer(
-      sa,
-      request,
-      pfs !== false ? (this.groups.at(-1) ?? sa.suite.group) : undefined,
-    )
+    this.offer = makeOffer(sa, requestOf(child), firstGroup(sa, this.groups))
     child.state = 'rekeying'
     child.rekeying.own = {
       initiatorNonce: this.offer.nonce,
@@ -75,48 +67,61 @@ export class RekeyChild implements Exchange {
     const { peer } = child.rekeying
     const nonceR = find(payloads, 'nonce')!.data
     own.responderNonce = nonceR
-    const keys = directChildKeys(sa, settled.facts, offer.nonce, nonceR, shared, true)
-    offer.exchange?.wipe()
-    const replacement = sa.install(
-      settled.facts,
-      keys,
-      { outboundReady: true, replaces: child },
-      now,
-    )
-    own.replacement = replacement
-    sa.trace('child.rekeyed', { old: child.inboundSpi, new: replacement.inboundSpi })
-    if (child.state === 'rekeying') child.state = 'replaced'
-    if (peer === undefined) return sa.enqueue(new DeleteChild(child), now)
-    const theirs = peer.replacement!
-    if (ownAttemptLoses(own, peer)) {
-      replacement.state = 'replaced'
-      if (theirs.state === 'provisional') theirs.state = 'installed'
-      sa.enqueue(new DeleteChild(replacement), now)
-    } else {
-      if (theirs.state === 'provisional') theirs.state = 'replaced'
-      sa.enqueue(new DeleteChild(child), now)
+    const loses = peer !== undefined && ownAttemptLoses(own, peer)
+    if (sa.wasDeletedEarly(settled.facts.outboundSpi)) discardOffer(sa, offer)
+    else {
+      const keys = directChildKeys(sa, settled.facts, offer.nonce, nonceR, shared, true)
+      offer.exchange?.wipe()
+      own.replacement = sa.install(settled.facts, keys, { outboundReady: !loses }, now)
     }
+    if (loses) {
+      this.settleOnPeer(sa, now)
+      if (own.replacement === undefined) return
+      own.replacement.state = 'replaced'
+      return sa.enqueue(new DeleteChild(own.replacement), now)
+    }
+    if (child.state === 'rekeying') child.state = 'replaced'
+    const theirs = peer?.replacement
+    if (theirs?.state === 'provisional') {
+      theirs.state = 'replaced'
+      sa.awaitChildDelete(theirs, now)
+    }
+    if (own.replacement !== undefined) tellRekeyed(sa, child, own.replacement)
+    sa.enqueue(new DeleteChild(child), now)
+  }
+
+  abandon(sa: ExchangeContext): void {
+    if (this.offer !== undefined) discardOffer(sa, this.offer)
+  }
+
+  /** The peer's half survives; its initiator deletes the old SA (§2.8.1). */
+  private settleOnPeer(sa: ExchangeContext, now: Millis): void {
+    const { child } = this
+    const survivor = child.rekeying.peer!.replacement!
+    if (survivor.state === 'provisional') survivor.state = 'installed'
+    if (child.state === 'rekeying') {
+      child.state = 'replaced'
+      sa.awaitChildDelete(child, now)
+    }
+    tellRekeyed(sa, child, survivor)
   }
 
   private onRefused(sa: ExchangeContext, payloads: readonly Payload[], now: Millis): void {
     const { child } = this
-    const { peer } = child.rekeying
-    const group = regroup(this.offer!, payloads)
+    const group = regroup(sa, this.offer!, payloads)
     discardOffer(sa, this.offer!)
     child.rekeying.own = undefined
-    if (peer?.replacement?.state === 'provisional') peer.replacement.state = 'installed'
+    if (child.rekeying.peer !== undefined) return this.settleOnPeer(sa, now)
     if (child.state !== 'rekeying') return
-    if (peer !== undefined) {
-      child.state = 'replaced'
-      return
-    }
     child.state = 'installed'
     if (group !== undefined && !this.groups.includes(group)) {
       return sa.enqueue(new RekeyChild(child, [...this.groups, group]), now)
     }
-    // §2.25: the peer has already forgotten it, so we do as well.
-    if (findErrorNotify(payloads)?.type === NotifyType.ChildSaNotFound) return sa.remove(child, now)
-    sa.retryChildLater(child, now)
+    if (findErrorNotify(payloads)?.type !== NotifyType.ChildSaNotFound)
+      return sa.retryChildLater(child, now)
+    // §2.25: the peer has lost it, so we forget it without a word and make another from scratch.
+    sa.remove(child, now)
+    sa.enqueue(new CreateChild(requestOf(child), undefined), now)
   }
 
   static respond(
@@ -138,20 +143,30 @@ export class RekeyChild implements Exchange {
     }
     const made = answerChild(sa, payloads, { ...options, keep: child })
     if (made.kind === 'refused') return [made.notify]
-    // The peer sends on it once it has our answer; we do once that has shown (rule of make before break).
-    const replacement = sa.install(
-      made.facts,
-      made.keys,
-      { outboundReady: false, replaces: child },
-      now,
-    )
+    // The peer sends on it once it has our answer; we do once that has shown (rule E3).
+    const replacement = sa.install(made.facts, made.keys, { outboundReady: false }, now)
     child.rekeying.peer = {
       initiatorNonce: made.nonceI,
       responderNonce: made.nonceR,
       replacement,
     }
     if (child.rekeying.own !== undefined) replacement.state = 'provisional'
-    else child.state = 'replaced'
+    else {
+      child.state = 'replaced'
+      sa.awaitChildDelete(child, now)
+      tellRekeyed(sa, child, replacement)
+    }
     return made.payloads
   }
+}
+
+const requestOf = ({ mode, localSelectors, remoteSelectors }: ChildSa): ChildRequest => ({
+  mode,
+  localSelectors,
+  remoteSelectors,
+})
+
+const tellRekeyed = (sa: ExchangeContext, old: ChildSa, by: ChildSa): void => {
+  sa.trace('child.rekeyed', { old: old.inboundSpi, new: by.inboundSpi })
+  sa.output({ kind: 'childRekeyed', inboundSpi: old.inboundSpi, by: by.inboundSpi })
 }

@@ -2,7 +2,7 @@
 import { randomBytes, type Millis } from '../base/environment.ts'
 import { createKeyExchange, type KeyExchange } from '../crypto/key-exchange.ts'
 import { computeRekeySkeyseed } from '../crypto/key-material.ts'
-import { checkChosen, chooseProposal, chosen, withSpi } from '../policy/proposal.ts'
+import { checkChosen, chooseProposal, chosen, groupsOf, withSpi } from '../policy/proposal.ts'
 import { IKE_SPI_LENGTH } from '../wire/ike-header.ts'
 import { find } from '../wire/message.ts'
 import { findNotify, notify, readU16List, u16Data } from '../wire/notify.ts'
@@ -72,6 +72,10 @@ export class RekeyIke implements Exchange {
     }
   }
 
+  abandon(): void {
+    this.exchange?.wipe()
+  }
+
   private read(
     sa: ExchangeContext,
     payloads: readonly Payload[],
@@ -108,10 +112,16 @@ export class RekeyIke implements Exchange {
     if (sa.state !== 'established') return
     const invalid = findNotify(payloads, NotifyType.InvalidKePayload)
     const group = invalid && readU16List(invalid)[0]
-    if (group !== undefined && group !== sa.suite.group && !this.groups.includes(group)) {
+    if (group !== undefined && this.mayTry(sa, group)) {
       return sa.enqueue(new RekeyIke([...this.groups, group]), now)
     }
     sa.retryIkeLater(now)
+  }
+
+  /** Each group of ours once (§1.3). */
+  private mayTry(sa: ExchangeContext, group: number): boolean {
+    const tried = this.groups.includes(group) || group === sa.suite.group
+    return !tried && groupsOf(sa.config.policy.ike).includes(group)
   }
 
   static respond(
