@@ -89,6 +89,7 @@ export class End {
       releaseSpi: spi => void this.spis.delete(spi),
       isFirstContact: () => true,
       pool: undefined,
+      heldAddresses: () => [],
     }
   }
 
