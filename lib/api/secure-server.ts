@@ -126,7 +126,9 @@ export class SecureServer extends EventEmitter {
     endpoint.bind(host, ikePort, options.ipv6Only ?? false, error => {
       this.#starting = false
       if (error !== undefined)
-        return this.#failed(listenError(error.code ?? 'EIO', host ?? '::', ikePort, error))
+        return this.#failed(
+          listenError(error.code ?? 'EIO', host ?? '::', portOf(error) ?? ikePort, error),
+        )
       this.#begin(port, options.backlog ?? DEFAULT_BACKLOG)
     })
     return this
@@ -300,6 +302,10 @@ const listenError = (
     ),
     { code, errno: cause?.errno, syscall: 'listen', address, port },
   )
+
+/** Which of the two it was, where there are two. */
+const portOf = (error: NodeJS.ErrnoException): number | undefined =>
+  'port' in error && typeof error.port === 'number' ? error.port : undefined
 
 const normalizeListen = (
   args: readonly unknown[],

@@ -10,6 +10,10 @@ export interface Path {
   readonly localPort: number
   readonly remoteAddress: Uint8Array
   readonly remotePort: number
+  /** Port 500, where IKE stands alone and has no non-ESP marker (RFC 3948 §2.2). */
+  readonly bare?: boolean | undefined
+  /** Of an initiator's bare path: where everything after IKE_SA_INIT goes (RFC 7296 §2.23). */
+  readonly floatsTo?: Path | undefined
 }
 
 export const samePath = (a: Path, b: Path): boolean =>

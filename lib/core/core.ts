@@ -197,6 +197,7 @@ export class Core {
   /** One datagram; its octets are decrypted in place and not kept. */
   handleDatagram(bytes: Uint8Array, path: Path, now: Millis): void {
     this.counters.datagramsIn++
+    if (path.bare === true) return this.handleIke(bytes, path, now)
     switch (classify(bytes)) {
       case 'esp':
         return this.handleEsp(bytes, path, now)
@@ -380,7 +381,7 @@ export class Core {
   pollTransmit(packet: Packet, now: Millis): Path | undefined {
     const reply = this.replies.shift()
     if (reply !== undefined) {
-      writeIkeDatagram(packet, reply.bytes)
+      writeIkeDatagram(packet, reply.bytes, reply.path.bare)
       this.counters.datagramsOut++
       return reply.path
     }

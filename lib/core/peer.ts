@@ -424,7 +424,7 @@ export class Peer implements SessionHandle, Scheduled {
       for (const sa of list) {
         const message = sa.pollTransmit()
         if (message === undefined) continue
-        writeIkeDatagram(packet, message.bytes)
+        writeIkeDatagram(packet, message.bytes, message.path.bare)
         this.sent(now)
         return message.path
       }

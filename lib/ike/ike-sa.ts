@@ -624,6 +624,8 @@ export class IkeSa implements AuthContext, Successor {
         this.window.settle()
         this.begin(handshake)
         this.heardAt = now
+        // §2.23: we have UDP alone, so the peer encapsulates in any case and both move to its port for that.
+        if (this.currentPath.floatsTo !== undefined) this.movePath(this.currentPath.floatsTo, now)
         this.enqueue(new Authenticate(this.firstChild?.(handshake.peerIsOurs)), now)
         return
       }

@@ -47,6 +47,14 @@ export interface EndpointWatcher {
   onQuestion(question: (CoreEvent & { kind: 'question' })['question']): unknown
 }
 
+/** IKE without ESP beside it begins there (RFC 7296 §2), */
+const BARE_PORT = 500
+/** and goes on here, because ESP comes in UDP (§2.23). */
+const FLOATED_PORT = 4500
+
+const portsFrom = (port: number): number[] =>
+  port === BARE_PORT ? [BARE_PORT, FLOATED_PORT] : [port]
+
 /** Datagrams to send before others get their turn; the rest follows in the next one. */
 const BURST = 128
 /** How long an end that closes waits for its peers to confirm. */
@@ -63,7 +71,8 @@ export class Endpoint {
   readonly core: Core
   private readonly watcher: EndpointWatcher
   private readonly packet = new Packet()
-  private socket: UdpSocket | undefined
+  /** One, or two where IKE begins at port 500; a path names the one it belongs to by its place. */
+  private sockets: UdpSocket[] = []
   private gateway: Gateway | undefined
   private readonly waiting: (() => void)[] = []
   private readonly listeners = new Map<number, ListenerOwner>()
@@ -90,14 +99,26 @@ export class Endpoint {
 
   // --- opening ---
 
-  /** A client: one connected socket towards one gateway. */
+  /** A client: connected towards one gateway. */
   openTowards(address: string, port: number, remote: Uint8Array, responder: Responder): void {
-    const socket = this.makeSocket(remote.length === 4 ? 4 : 6, false)
-    socket.connect(port, address, error => {
-      if (error !== undefined) return this.failAll(error)
-      this.gateway = { ...responder, path: socket.path(remote, port) }
-      for (const start of this.waiting.splice(0)) start()
-    })
+    const ports = portsFrom(port)
+    const paths: Path[] = []
+    const next = (): void => {
+      const [to] = ports.splice(0, 1)
+      if (to === undefined) {
+        const [first, floatsTo] = paths
+        this.gateway = { ...responder, path: floatsTo ? { ...first!, floatsTo } : first! }
+        for (const start of this.waiting.splice(0)) start()
+        return
+      }
+      const socket = this.makeSocket(remote.length === 4 ? 4 : 6, false, to === BARE_PORT)
+      socket.connect(to, address, error => {
+        if (error !== undefined) return this.failAll(error)
+        paths.push(socket.path(remote, to))
+        next()
+      })
+    }
+    next()
   }
 
   /** A server: bound, for whoever comes. */
@@ -107,29 +128,47 @@ export class Endpoint {
     ipv6Only: boolean,
     done: (error?: NodeJS.ErrnoException) => void,
   ): void {
+    const ports = portsFrom(port)
+    const next = (error?: NodeJS.ErrnoException): void => {
+      const [at] = ports.splice(0, 1)
+      if (error !== undefined || at === undefined) return done(error)
+      this.bindOne(address, at, ipv6Only, next)
+    }
+    next()
+  }
+
+  private bindOne(
+    address: string | undefined,
+    port: number,
+    ipv6Only: boolean,
+    done: (error?: NodeJS.ErrnoException) => void,
+  ): void {
+    const bare = port === BARE_PORT
     if (address !== undefined) {
       const family = address.includes(':') ? 6 : 4
-      return this.makeSocket(family, ipv6Only).bind(port, address, done)
+      return this.makeSocket(family, ipv6Only, bare).bind(port, address, done)
     }
     // As net does: both families when the system has IPv6.
-    const both = this.makeSocket(6, ipv6Only)
+    const both = this.makeSocket(6, ipv6Only, bare)
     both.bind(port, '::', error => {
       if (error?.code !== 'EAFNOSUPPORT' && error?.code !== 'EADDRNOTAVAIL') return done(error)
       both.close()
-      this.makeSocket(4, false).bind(port, '0.0.0.0', done)
+      this.sockets.pop()
+      this.makeSocket(4, false, bare).bind(port, '0.0.0.0', done)
     })
   }
 
-  private makeSocket(family: 4 | 6, ipv6Only: boolean): UdpSocket {
-    this.socket = new UdpSocket(0, family, ipv6Only, {
+  private makeSocket(family: 4 | 6, ipv6Only: boolean, bare: boolean): UdpSocket {
+    const socket = new UdpSocket(this.sockets.length, family, ipv6Only, bare, {
       onDatagram: (bytes, path) => {
         this.core.handleDatagram(bytes, path, this.now())
         this.schedule()
       },
       onError: error => this.handleSocketError(error),
     })
-    if (this.refs === 0) this.socket.unref()
-    return this.socket
+    this.sockets.push(socket)
+    if (this.refs === 0) socket.unref()
+    return socket
   }
 
   /** An ICMP refusal is believed only while nothing authenticated says otherwise (RFC 7296 §2.4). */
@@ -139,7 +178,7 @@ export class Endpoint {
   }
 
   get udpAddress(): { address: string; port: number; family: 'IPv4' | 'IPv6' } | undefined {
-    return this.socket?.address()
+    return this.sockets[0]?.address()
   }
 
   now(): Millis {
@@ -244,13 +283,15 @@ export class Endpoint {
 
   /** True when there is more to send than one turn may. */
   private transmit(now: Millis): boolean {
-    const { socket, packet } = this
-    if (socket === undefined) return false
+    const { sockets, packet } = this
+    if (sockets.length === 0) return false
     for (let sent = 0; sent < BURST; sent++) {
-      if (socket.isCongested) return true
+      for (const socket of sockets) {
+        if (socket.isCongested) return true
+      }
       const path = this.core.pollTransmit(packet, now)
       if (path === undefined) return false
-      socket.send(packet.view(), path)
+      sockets[path.socket]!.send(packet.view(), path)
     }
     return true
   }
@@ -327,13 +368,13 @@ export class Endpoint {
 
   ref(): void {
     if (this.refs++ > 0) return
-    this.socket?.ref()
+    for (const socket of this.sockets) socket.ref()
     this.timer?.ref()
   }
 
   unref(): void {
     if (--this.refs > 0) return
-    this.socket?.unref()
+    for (const socket of this.sockets) socket.unref()
     this.timer?.unref()
   }
 
@@ -383,7 +424,7 @@ export class Endpoint {
     this.closed = true
     clearTimeout(this.timer)
     this.timer = undefined
-    this.socket?.close()
+    for (const socket of this.sockets) socket.close()
   }
 }
 

@@ -22,6 +22,7 @@ export class UdpSocket {
   private readonly events: UdpEvents
   private readonly index: number
   private readonly family: 4 | 6
+  private readonly bare: boolean
   private connected = false
   private closed = false
   private localAddress: Uint8Array = EMPTY
@@ -30,8 +31,10 @@ export class UdpSocket {
   private readonly paths = new Map<string, Path>()
   private readonly texts = new WeakMap<Path, string>()
 
-  constructor(index: number, family: 4 | 6, ipv6Only: boolean, events: UdpEvents) {
+  /** `bare`: it is for port 500. */
+  constructor(index: number, family: 4 | 6, ipv6Only: boolean, bare: boolean, events: UdpEvents) {
     this.index = index
+    this.bare = bare
     this.events = events
     this.family = family
     this.socket = createSocket({
@@ -100,6 +103,7 @@ export class UdpSocket {
       localPort: this.localPort,
       remoteAddress,
       remotePort,
+      bare: this.bare,
     }
   }
 

@@ -15,9 +15,9 @@ export const classify = (bytes: Uint8Array): DatagramKind => {
   return getU32(bytes, 0) === 0 ? 'ike' : 'esp'
 }
 
-/** An IKE message on this port has four zero octets in front, where ESP has its SPI (§2.2). */
-export const writeIkeDatagram = (packet: Packet, message: Uint8Array): void => {
+/** Where ESP comes too, an IKE message has four zero octets in front, in the place of ESP's SPI (§2.2). */
+export const writeIkeDatagram = (packet: Packet, message: Uint8Array, bare = false): void => {
   packet.reset()
-  putU32(packet.bytes, packet.append(NON_ESP_MARKER_LENGTH), 0)
+  if (!bare) putU32(packet.bytes, packet.append(NON_ESP_MARKER_LENGTH), 0)
   packet.bytes.set(message, packet.append(message.length))
 }

@@ -334,7 +334,7 @@ export const scenarios: readonly Scenario[] = [
       await moves(context.hostToHost({ ikePort: 500 }))
       await daemon.waitForLog(/to 10\.90\.0\.11\[500\][^]*to 10\.90\.0\.11\[4500\]/, 0)
     },
-    { lock: 'port 500' },
+    { lock: 'nat' }, // ports 500 and 4500 are one server's at a time,
   ),
   simple('traffic flow confidentiality padding', context => context.client(25)),
   simple('IPv6 inside', context => context.client(27, { host: SERVICE.host6 })),
