@@ -1,0 +1,206 @@
+/**
+ * EAP as the peer (RFC 3748, RFC 4137 §4) with one method. Requests come authenticated inside IKE_AUTH (RFC 7296
+ * §2.16); what does not belong there ends the authentication, since IKE cannot wait for another packet.
+ */
+import type { Environment } from '../../base/environment.ts'
+import { OptionError, printable } from '../../base/errors.ts'
+import { copy, utf8 } from '../../base/bytes.ts'
+import { Secret } from '../../base/secret.ts'
+import {
+  EapCode,
+  eapResponse,
+  EapType,
+  eapTypeName,
+  readEapPacket,
+  type EapPacket,
+} from './eap-packet.ts'
+import { MSK_LENGTH } from './mschap-crypto.ts'
+import { MsChapV2 } from './mschapv2.ts'
+
+export type EapSettings =
+  | { readonly method: 'mschapv2'; readonly identity: string; readonly password: Secret }
+  /** TLS itself is run by the application: see `EapStep`. */
+  | { readonly method: 'tls'; readonly identity: string }
+
+export type EapStep =
+  | { readonly kind: 'respond'; readonly packet: Uint8Array }
+  /** The application runs this method: the answer comes by `resume`. */
+  | { readonly kind: 'external'; readonly request: Uint8Array }
+  /** The gateway is convinced and so are we; the key is the caller's to wipe. */
+  | { readonly kind: 'success'; readonly msk: Uint8Array }
+  /** Words for our side; what the gateway wrote is escaped. */
+  | { readonly kind: 'failed'; readonly why: string }
+
+export type EapAnswer =
+  { readonly packet: Uint8Array; readonly msk?: Uint8Array | undefined } | { readonly why: string }
+
+/** Requests of one authentication. A chain of certificates in fragments takes a dozen. */
+const ROUND_LIMIT = 64
+
+export class EapPeer {
+  private readonly settings: EapSettings
+  private readonly type: number
+  private readonly mschap: MsChapV2 | undefined
+  /** `waiting`: `resume` comes next. */
+  private state: 'begun' | 'in method' | 'waiting' | 'finished' | 'over' = 'begun'
+  private msk: Uint8Array | undefined
+  private refusal: string | undefined
+  private rounds = 0
+  private requestId = 0
+
+  constructor(settings: EapSettings, environment: Environment) {
+    this.settings = settings
+    this.type = settings.method === 'tls' ? EapType.Tls : EapType.MsChapV2
+    this.mschap =
+      settings.method === 'mschapv2'
+        ? new MsChapV2(settings.identity, settings.password, environment)
+        : undefined
+  }
+
+  /** The content of an EAP payload. */
+  handle(bytes: Uint8Array): EapStep {
+    if (this.state === 'waiting' || this.state === 'over') return this.fail('EAP after its end')
+    const packet = readEapPacket(bytes)
+    if (packet === undefined) return this.fail('the gateway sent a malformed EAP packet')
+    switch (packet.code) {
+      case EapCode.Request:
+        if (++this.rounds > ROUND_LIMIT)
+          return this.fail('the gateway sends EAP requests endlessly')
+        return this.handleRequest(packet, bytes)
+      case EapCode.Success:
+        return this.handleSuccess()
+      case EapCode.Failure:
+        return this.fail(`the gateway refused us by EAP${this.refusal ? `: ${this.refusal}` : ''}`)
+      default:
+        return this.fail('the gateway sent an EAP response')
+    }
+  }
+
+  private handleRequest(packet: EapPacket, bytes: Uint8Array): EapStep {
+    const { id, type } = packet
+    if (type === EapType.Notification) {
+      // RFC 3748 §5.2: acknowledged at any time before the method's end. Its text is shown to nobody.
+      if (this.state === 'finished') return this.fail('an EAP request after the method has ended')
+      return { kind: 'respond', packet: eapResponse(id, EapType.Notification) }
+    }
+    if (type === this.type) return this.runMethod(packet, bytes)
+    // RFC 3748 §2.1: one method, and once it has begun nothing else.
+    if (this.state !== 'begun') {
+      return this.fail(`the gateway changed to EAP type ${eapTypeName(type)} half-way`)
+    }
+    if (type === EapType.Identity) {
+      const identity = eapResponse(id, EapType.Identity, utf8(this.settings.identity))
+      return { kind: 'respond', packet: identity }
+    }
+    if (type === EapType.Nak) return this.fail('the gateway sent an EAP request of type Nak')
+    // RFC 3748 §5.3.1: the type that we would have.
+    this.refusal = `it wanted ${eapTypeName(type)}, we ${eapTypeName(this.type)}`
+    return { kind: 'respond', packet: eapResponse(id, EapType.Nak, Uint8Array.of(this.type)) }
+  }
+
+  private runMethod({ id, data }: EapPacket, bytes: Uint8Array): EapStep {
+    if (this.state === 'finished') return this.fail('an EAP request after the method has ended')
+    this.refusal = undefined
+    if (this.mschap === undefined) {
+      this.state = 'waiting'
+      this.requestId = id
+      return { kind: 'external', request: copy(bytes) }
+    }
+    this.state = 'in method'
+    const step = this.mschap.handle(data)
+    if (step.kind === 'failed') return this.fail(step.why)
+    if (step.kind === 'refused') this.refusal = step.why
+    else if (step.msk !== undefined) this.finish(step.msk)
+    return { kind: 'respond', packet: eapResponse(id, this.type, step.data) }
+  }
+
+  /** What the application's method answers; undefined when it gave up. */
+  resume(answer: EapAnswer | undefined): EapStep {
+    if (this.state !== 'waiting') return this.fail('an answer that nobody waits for')
+    if (answer === undefined) return this.fail('the EAP method gave up')
+    if ('why' in answer) return this.fail(answer.why)
+    const packet = readEapPacket(answer.packet)
+    const isOurs =
+      packet?.code === EapCode.Response && packet.type === this.type && packet.id === this.requestId
+    if (!isOurs) return this.fail('the EAP method answered with another packet')
+    this.state = 'in method'
+    if (answer.msk !== undefined) {
+      if (answer.msk.length !== MSK_LENGTH) return this.fail('the EAP method gave no key')
+      this.finish(copy(answer.msk))
+    }
+    return { kind: 'respond', packet: answer.packet }
+  }
+
+  private finish(msk: Uint8Array): void {
+    this.msk = msk
+    this.state = 'finished'
+  }
+
+  /** Only a method that ran to its end, and gave a key, makes this true: anyone can write four octets. */
+  private handleSuccess(): EapStep {
+    const { msk } = this
+    if (this.state !== 'finished' || msk === undefined) {
+      return this.fail('the gateway claims EAP success before the method has ended')
+    }
+    this.msk = undefined
+    this.state = 'over'
+    this.mschap?.wipe()
+    return { kind: 'success', msk }
+  }
+
+  private fail(why: string): EapStep {
+    this.wipe()
+    return { kind: 'failed', why }
+  }
+
+  wipe(): void {
+    this.state = 'over'
+    this.msk?.fill(0)
+    this.msk = undefined
+    this.mschap?.wipe()
+  }
+}
+
+// --- options ---
+
+const MEMBERS: Readonly<Record<EapSettings['method'], readonly string[]>> = {
+  mschapv2: ['method', 'identity', 'password'],
+  tls: ['method', 'identity', 'cert', 'key', 'passphrase', 'ca', 'crl', 'servername'],
+}
+
+/** RFC 7542 §2.2: no user name is longer. */
+const IDENTITY_LIMIT = 253
+/** RFC 2759 §4: in UTF-16 units. */
+const PASSWORD_LIMIT = 256
+
+/** Reads the option `eap`. What is TLS's own in it is left to `node/eap-tls.ts`. */
+export const parseEap = (given: unknown): EapSettings => {
+  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
+    throw new OptionError('eap', given, 'an object such as { method, identity, password }')
+  }
+  const own = (name: string): unknown =>
+    Object.hasOwn(given, name) ? (given as Record<string, unknown>)[name] : undefined
+  const method = own('method')
+  if (method !== 'mschapv2' && method !== 'tls') {
+    throw new OptionError('eap.method', method, "'mschapv2' or 'tls'")
+  }
+  const accepted = MEMBERS[method]
+  for (const name of Object.keys(given)) {
+    if (!accepted.includes(name)) {
+      const option = `eap.${printable(name, 40).slice(1, -1)}`
+      throw new OptionError(option, '', `left out: members are ${accepted.join(', ')}`)
+    }
+  }
+  const identity = own('identity')
+  if (typeof identity !== 'string' || identity === '' || utf8(identity).length > IDENTITY_LIMIT) {
+    throw new OptionError('eap.identity', identity, 'a user name of 1 to 253 octets')
+  }
+  if (method === 'tls') return { method, identity }
+  const password = own('password')
+  if (typeof password !== 'string' || password === '' || password.length > PASSWORD_LIMIT) {
+    // The error must not print a password.
+    const shown = typeof password === 'string' ? `${password.length} characters` : password
+    throw new OptionError('eap.password', shown, 'a string of 1 to 256 characters')
+  }
+  return { method, identity, password: new Secret(utf8(password)) }
+}
