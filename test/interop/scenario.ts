@@ -11,6 +11,8 @@ export interface Scenario {
   readonly peer: string
   /** Time limit; default 20. */
   readonly seconds?: number
+  /** What the product must learn first; such scenarios run on request. */
+  readonly pending?: string
   /** Scenarios with the same lock do not run at the same time. */
   readonly lock?: string
   run(context: Context): Promise<void>

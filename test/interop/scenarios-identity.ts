@@ -333,4 +333,7 @@ const responder: readonly Scenario[] = [
   }),
 ]
 
-export const scenarios: readonly Scenario[] = [...initiator, ...responder]
+export const scenarios: readonly Scenario[] = [...initiator, ...responder].map(scenario => ({
+  ...scenario,
+  pending: 'part C',
+}))

@@ -176,10 +176,14 @@ export const scenarios: readonly Scenario[] = [
   scenario('Child SA rekeyed by our octet limit', context =>
     moves(context.client(11, { childOctets: 1_000_000 }), FAST, undefined, { 0.95: rekeyed(0, 1) }),
   ),
-  scenario('AUTH_LIFETIME: we authenticate again', async context => {
-    await moves(context.client(20), { up: 3_800_000, down: 3_800_000, rate: 400_000 })
-    assert.ok(context.established > 1, 'a second IKE SA')
-  }),
+  scenario(
+    'AUTH_LIFETIME: we authenticate again',
+    async context => {
+      await moves(context.client(20), { up: 3_800_000, down: 3_800_000, rate: 400_000 })
+      assert.ok(context.established > 1, 'a second IKE SA')
+    },
+    { pending: 'AUTH_LIFETIME' },
+  ),
   scenario('we authenticate again by our own limit', async context => {
     const options = context.client(11, { reauthInterval: 2000 })
     await moves(options, { up: 2_000_000, down: 2_000_000, rate: 400_000 })
