@@ -1,9 +1,10 @@
 /**
- * Who may start a handshake (RFC 7296 §2.6). A responder keeps no state for a stranger while many
- * handshakes are half open: it demands a cookie, which proves that the source address is real. Beyond
- * that each source has a share, so one source cannot take the room of all others.
+ * Who may start a handshake (RFC 7296 §2.6, RFC 8019). A responder keeps no state for a stranger while
+ * many handshakes are half open: it demands a cookie, which proves that the source address is real.
+ * Beyond that each source has a share of the table, and all of them together a share of the processor.
  */
 import { toHex } from '../base/bytes.ts'
+import type { Millis } from '../base/environment.ts'
 import type { Path } from '../base/path.ts'
 
 export interface AdmissionLimits {
@@ -17,6 +18,12 @@ export interface AdmissionLimits {
 
 /** From this many half-open SAs of one address on, it must prove itself even when all is quiet. */
 const COOKIE_PER_SOURCE = 3
+/** Part of one core that strangers' key exchanges may take in the long run. */
+const COMPUTING_SHARE = 0.5
+/** What they may take at once, in milliseconds of computing, after a quiet time. */
+const COMPUTING_BURST: Millis = 500
+/** The last part of it is for addresses that are proven, so a forger cannot use it up. */
+const PROVEN_RESERVE = COMPUTING_BURST / 2
 
 export type Verdict = 'accept' | 'demandCookie' | 'drop'
 
@@ -24,13 +31,11 @@ export class Admission {
   private readonly limits: AdmissionLimits
   private readonly perSource = new Map<string, number>()
   private total = 0
+  private computing = COMPUTING_BURST
+  private countedAt: Millis = -Infinity
 
   constructor(limits: AdmissionLimits) {
     this.limits = limits
-  }
-
-  get halfOpen(): number {
-    return this.total
   }
 
   get full(): boolean {
@@ -38,7 +43,7 @@ export class Admission {
   }
 
   decide(path: Path): Verdict {
-    const fromSource = this.perSource.get(toHex(path.remoteAddress)) ?? 0
+    const fromSource = this.perSource.get(sourceOf(path)) ?? 0
     if (fromSource >= this.limits.halfOpenPerSource) return 'drop'
     if (this.total >= this.limits.cookieThreshold || fromSource >= COOKIE_PER_SOURCE) {
       return 'demandCookie'
@@ -46,18 +51,31 @@ export class Admission {
     return 'accept'
   }
 
+  /** Takes `cost` milliseconds of computing, if there are as many left. */
+  pay(cost: Millis, isProven: boolean, now: Millis): boolean {
+    const earned = Math.max(0, now - this.countedAt) * COMPUTING_SHARE
+    this.computing = Math.min(COMPUTING_BURST, this.computing + earned)
+    this.countedAt = now
+    if (this.computing - (isProven ? 0 : PROVEN_RESERVE) < cost) return false
+    this.computing -= cost
+    return true
+  }
+
   opened(path: Path): void {
-    const source = toHex(path.remoteAddress)
+    const source = sourceOf(path)
     this.total++
     this.perSource.set(source, (this.perSource.get(source) ?? 0) + 1)
   }
 
-  /** The handshake of that path ended, one way or the other. */
+  /** The handshake of that path succeeded, or nothing of it is left. */
   settled(path: Path): void {
-    const source = toHex(path.remoteAddress)
+    const source = sourceOf(path)
     const left = (this.perSource.get(source) ?? 0) - 1
     this.total--
     if (left > 0) this.perSource.set(source, left)
     else this.perSource.delete(source)
   }
 }
+
+/** An IPv6 host has a whole /64 to choose addresses from (RFC 6177). */
+const sourceOf = ({ remoteAddress }: Path): string => toHex(remoteAddress.subarray(0, 8))

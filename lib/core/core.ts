@@ -68,10 +68,8 @@ export class Core {
   private readonly sad = new Sad<Child>()
   private readonly sas = new Map<string, { sa: IkeSa; peer: Peer }>()
   /** Half-open SAs of strangers by (SPIi, source), so that a repeated first request finds its SA. */
-  private readonly halfOpen = new Map<
-    string,
-    { sa: IkeSa; peer: Peer; path: Path; firstSeen: Millis }
-  >()
+  private readonly halfOpen = new Map<string, { sa: IkeSa; peer: Peer; path: Path }>()
+  private readonly halfOpenKeys = new Map<IkeSa, string>()
   private readonly peers = new Set<Peer>()
   private readonly stacks = new Map<TcpStack, Peer>()
   /** Peers with something to send or tell, in the order they got it: each gets its turn. */
@@ -130,15 +128,20 @@ export class Core {
   /** A client's socket: over the peer's SA when it is up, else it waits for the one it starts. */
   connect(gateway: Gateway, request: ConnectRequest, context: unknown, now: Millis): Attempt {
     const attempt: Attempt = { request, context }
+    this.start(gateway, attempt, now)
+    return attempt
+  }
+
+  private start(gateway: Gateway, attempt: Attempt, now: Millis): void {
     let peer = this.clientPeer
-    if (peer === undefined || peer.isOver || peer.suspect) {
+    const isUsable = peer !== undefined && !peer.isOver
+    if (peer === undefined || !isUsable || (gateway.policy.reconnect && peer.isSuspect)) {
       peer = new Peer(this.peerHost, gateway.policy, gateway.credentials, gateway.path)
       this.clientPeer = peer
       this.peers.add(peer)
     }
     peer.connect(attempt, now)
     this.touch(peer, now)
-    return attempt
   }
 
   cancel(attempt: Attempt, now: Millis): void {
@@ -227,7 +230,6 @@ export class Core {
     const known = this.sas.get(toHex(ownSpi))
     if (known !== undefined) {
       known.peer.handleIke(known.sa, message, path, now)
-      this.settleHalfOpen(known.sa)
       return this.touch(known.peer, now)
     }
     const isFirst =
@@ -240,26 +242,34 @@ export class Core {
   /** RFC 7296 §2.1, §2.6: a first request makes state only when admission lets it. */
   private handleStranger(message: Uint8Array, spiI: Uint8Array, path: Path, now: Millis): void {
     const { responder } = this.config
-    if (responder === undefined || this.admission === undefined) return this.drop('ike.stranger')
+    const { admission, cookies } = this
+    if (responder === undefined || admission === undefined || cookies === undefined)
+      return this.drop('ike.stranger')
     const key = strangerKey(spiI, path)
     const repeated = this.halfOpen.get(key)
     if (repeated !== undefined) {
       repeated.peer.handleIke(repeated.sa, message, path, now)
       return this.touch(repeated.peer, now)
     }
-    const verdict = this.admission.decide(path)
+    const verdict = admission.decide(path)
     if (verdict === 'drop') return this.drop('ike.halfOpenPerSource')
-    const peer = new Peer(this.peerHost, responder.policy, responder.credentials, path)
-    const cookies = verdict === 'demandCookie' ? this.cookies : undefined
-    const answer = IkeSa.respond(peer.saConfig(), message, path, cookies, now)
+    const { policy, credentials } = responder
+    const peer = new Peer(this.peerHost, policy, credentials, path)
+    const reception = {
+      cookies,
+      demandsCookie: verdict === 'demandCookie',
+      pay: (cost: Millis, isProven: boolean) => admission.pay(cost, isProven, now),
+    }
+    const answer = IkeSa.respond(peer.saConfig(), message, path, reception, now)
     if ('drop' in answer) return this.drop(answer.drop)
     if ('reply' in answer) {
       this.refuse(answer.why, path)
       return this.reply(answer.reply, path)
     }
-    if (this.admission.full) this.displaceOldest(now)
-    this.admission.opened(path)
-    this.halfOpen.set(key, { sa: answer.sa, peer, path, firstSeen: now })
+    if (admission.full) this.displaceOldest(now)
+    admission.opened(path)
+    this.halfOpen.set(key, { sa: answer.sa, peer, path })
+    this.halfOpenKeys.set(answer.sa, key)
     this.peers.add(peer)
     peer.accept(answer.sa)
     this.touch(peer, now)
@@ -274,21 +284,16 @@ export class Core {
     }
   }
 
+  /**
+   * Authenticated, or nothing left of it. One that failed counts until then: it still holds memory, and
+   * its source had its turn.
+   */
   private settleHalfOpen(sa: IkeSa): void {
-    if (sa.state === 'init' || sa.state === 'auth' || sa.originalInitiator) return
-    const key = strangerKey(sa.spiI, sa.path)
-    const entry = this.halfOpen.get(key)
-    if (entry?.sa === sa) this.forgetHalfOpen(key, entry.path)
-    else {
-      for (const [other, { sa: candidate, path }] of this.halfOpen) {
-        if (candidate === sa) return this.forgetHalfOpen(other, path)
-      }
-    }
-  }
-
-  private forgetHalfOpen(key: string, path: Path): void {
+    const key = this.halfOpenKeys.get(sa)
+    if (key === undefined) return
+    this.admission!.settled(this.halfOpen.get(key)!.path)
     this.halfOpen.delete(key)
-    this.admission!.settled(path)
+    this.halfOpenKeys.delete(sa)
   }
 
   /**
@@ -424,9 +429,16 @@ export class Core {
         this.sas.delete(sa.ownSpi)
         this.settleHalfOpen(sa)
       },
-      joinable: (peer, sa) => this.joinable(peer, sa),
+      joinable: (peer, sa) => {
+        this.settleHalfOpen(sa)
+        const owner = this.joinable(peer, sa)
+        // The answer to that handshake is its to send.
+        this.active.add(owner)
+        return owner
+      },
       initialContact: (identity, survivor, now) => this.initialContact(identity, survivor, now),
       isFirstContact: peer => ![...this.peers].some(other => other !== peer && other.isEstablished),
+      reopen: (peer, attempt, now) => this.start(peer, attempt, now),
       ask: (sa, id, question) => this.ask(sa, id, question),
       emit: event => void this.events.push(event),
       drop: reason => this.drop(reason),

@@ -6,7 +6,12 @@
 import { formatAddress } from '../base/address.ts'
 import { equal, toHex } from '../base/bytes.ts'
 import { randomBytes, type Environment, type Millis } from '../base/environment.ts'
-import { PeerRefusedError, socketError, UnreachablePeerError } from '../base/errors.ts'
+import {
+  AuthenticationError,
+  PeerRefusedError,
+  socketError,
+  UnreachablePeerError,
+} from '../base/errors.ts'
 import { MAX_DATAGRAM, type Packet } from '../base/packet.ts'
 import { samePath, type Path } from '../base/path.ts'
 import type { Tracer } from '../base/trace.ts'
@@ -42,6 +47,8 @@ const LOOPBACK_MTU = 65535
 const NAT_KEEPALIVE = Uint8Array.of(0xff)
 const IP_TCP = IpProtocol.Tcp
 const UDP_HEADER = 8
+/** Ours: hints that prove nothing make us ask no more often than this. */
+const HINT_INTERVAL: Millis = 5000
 
 /** What a peer needs from the core it lives in. */
 export interface PeerHost {
@@ -56,6 +63,8 @@ export interface PeerHost {
   /** Other SAs of that identity are leftovers of a restarted peer (RFC 7296 §2.4). */
   initialContact(identity: PeerFacts['identity'], survivor: Peer, now: Millis): void
   isFirstContact(peer: Peer): boolean
+  /** The peer died under an attempt that had only waited: it begins again with a new SA. */
+  reopen(peer: Peer, attempt: Attempt, now: Millis): void
   ask(sa: IkeSa, id: number, question: Question): void
   emit(event: CoreEvent): void
   drop(reason: string): void
@@ -86,8 +95,6 @@ export class Peer implements SessionHandle, Scheduled {
   readonly policy: PeerPolicy
   readonly credentials: IkeSaConfig['credentials']
   facts: PeerFacts | undefined
-  /** An unauthenticated hint says the peer lost its SAs: new sockets shall not wait for this one. */
-  suspect = false
 
   private readonly host: PeerHost
   private readonly sas: IkeSa[] = []
@@ -109,6 +116,9 @@ export class Peer implements SessionHandle, Scheduled {
   private closing = false
   /** We made the first SA; a rekey by the peer does not change who may let it go. */
   private isClient = false
+  /** When something that proves nothing said last that the peer has lost its SAs. */
+  private hintedAt: Millis = -Infinity
+  private hasTriedAgain = false
 
   constructor(
     host: PeerHost,
@@ -201,7 +211,7 @@ export class Peer implements SessionHandle, Scheduled {
   }
 
   reauthenticate(now: Millis): void {
-    this.initiate(now)
+    this.initiate(false, now)
   }
 
   close(now: Millis): void {
@@ -216,7 +226,7 @@ export class Peer implements SessionHandle, Scheduled {
 
   /** Drops everything without a word to the peer, which is gone or replaced. */
   abandon(error: Error, now: Millis): void {
-    for (const sa of [...this.sas]) sa.abandon(error, now)
+    for (const sa of [...this.sas, ...this.ended]) sa.abandon(error, now)
   }
 
   /** Starts a responder's SA, which `IkeSa.respond` made. */
@@ -236,8 +246,15 @@ export class Peer implements SessionHandle, Scheduled {
 
   connect(attempt: Attempt, now: Millis): void {
     this.attempts.push({ ...attempt, ticket: 0, localPort: attempt.request.localPort })
-    if (this.sas.length === 0) this.initiate(now)
+    if (this.sas.length === 0) this.initiate(false, now)
     else this.advance(now)
+  }
+
+  /** It may be gone: somebody said so, or it does not answer, and nothing authentic came since. */
+  get isSuspect(): boolean {
+    const sa = this.current
+    if (sa === undefined || this.facts === undefined) return false
+    return sa.isDoubtful || this.hintedAt > sa.lastHeardAt
   }
 
   /** Gives up an attempt, or the connection it became; nothing is reported for it. */
@@ -258,10 +275,11 @@ export class Peer implements SessionHandle, Scheduled {
     if (this.facts !== undefined) return this.hint(now)
     const { remoteAddress, remotePort } = this.currentPath
     const address = formatAddress(remoteAddress)
-    this.abandon(
-      socketError({ code: 'ECONNREFUSED', syscall: 'connect', address, port: remotePort }),
-      now,
-    )
+    for (const sa of this.sas) {
+      sa.noteRefusal(
+        socketError({ code: 'ECONNREFUSED', syscall: 'connect', address, port: remotePort }),
+      )
+    }
   }
 
   get isIdle(): boolean {
@@ -274,6 +292,7 @@ export class Peer implements SessionHandle, Scheduled {
     const before = sa.path
     sa.handleMessage(message, path, now)
     if (sa.path !== before) this.movePath(sa.path, now)
+    if (this.attempts.length > 0) this.advance(now)
   }
 
   /** One ESP packet for a child of ours, at `bytes[from, to)`. */
@@ -290,8 +309,8 @@ export class Peer implements SessionHandle, Scheduled {
     const sa = this.current
     if (drop !== Drop.None) return this.host.drop(dropName(drop))
     if (sa !== undefined) {
-      this.suspect = false
       sa.noteInbound(child.sa.inboundSpi, now)
+      if (this.attempts.length > 0) this.advance(now)
       // RFC 7296 §2.23: the newest authenticated packet, and no replay, tells where the peer is now.
       if (inbound.newest && !samePath(path, this.currentPath)) this.movePath(path, now)
     }
@@ -574,7 +593,7 @@ export class Peer implements SessionHandle, Scheduled {
         this.ikeRekeys++
         return
       case 'reauthenticate':
-        return this.initiate(now)
+        return this.initiate(false, now)
       case 'initialContact':
         return this.host.initialContact(output.identity, this, now)
       case 'question':
@@ -587,7 +606,7 @@ export class Peer implements SessionHandle, Scheduled {
           path: output.path,
         })
       case 'closed':
-        return this.handleClosed(sa, output.error)
+        return this.handleClosed(sa, output.error, now)
       case 'forgotten':
         remove(this.ended, sa)
         return this.host.unbindIkeSa(sa)
@@ -606,7 +625,6 @@ export class Peer implements SessionHandle, Scheduled {
       }
     }
     this.facts = facts
-    this.suspect = false
     this.tcp ??= this.host.newStack(this)
     if (!this.announced) {
       this.announced = true
@@ -694,12 +712,22 @@ export class Peer implements SessionHandle, Scheduled {
     child.pair.wipe()
   }
 
-  private handleClosed(sa: IkeSa, error: Error | undefined): void {
+  private handleClosed(sa: IkeSa, error: Error | undefined, now: Millis): void {
     remove(this.sas, sa)
     this.ended.push(sa)
     this.releaseAddresses(sa)
     if (this.sas.length > 0) return
+    if (this.facts === undefined && sa.isAmbiguous && this.attempts.length > 0) {
+      // Perhaps a forged cookie made us sign another request than the peer has seen.
+      const isFirst = !this.hasTriedAgain
+      this.hasTriedAgain = true
+      if (isFirst && error instanceof AuthenticationError) return this.initiate(true, now)
+    }
     const cause = error ?? new PeerRefusedError('ECONNRESET', 'The peer closed the IKE SA')
+    if (this.facts !== undefined && error instanceof UnreachablePeerError) {
+      // Whoever waited for what the probe would find starts afresh.
+      for (const pending of this.attempts.splice(0)) this.host.reopen(this, pending, now)
+    }
     this.failAttempts(cause, () => true)
     const orderly = error === undefined && this.facts?.isOurs === true
     this.tcp?.abortAll(cause instanceof UnreachablePeerError ? 'ETIMEDOUT' : 'ECONNRESET', orderly)
@@ -731,7 +759,7 @@ export class Peer implements SessionHandle, Scheduled {
 
   // --- opening ---
 
-  private initiate(now: Millis): void {
+  private initiate(isCareful: boolean, now: Millis): void {
     const first = this.attempts[0]
     this.isClient = true
     this.awaitsFirstChild = first !== undefined && this.policy.childless !== 'force'
@@ -739,6 +767,7 @@ export class Peer implements SessionHandle, Scheduled {
       this.saConfig(),
       this.path,
       first === undefined ? undefined : peerIsOurs => this.childRequest(first, peerIsOurs),
+      isCareful,
       now,
     )
     this.addSa(sa)
@@ -766,7 +795,7 @@ export class Peer implements SessionHandle, Scheduled {
 
   /** Opens what can be opened: attempts that an installed SA covers go on to TCP, others ask for one. */
   private advance(now: Millis): void {
-    if (!this.isEstablished || this.tcp === undefined) return
+    if (!this.isEstablished || this.tcp === undefined || this.isSuspect) return
     for (const pending of [...this.attempts]) {
       const flow = this.flowOf(pending)
       if (flow !== undefined) this.open(pending, flow, now)
@@ -906,7 +935,8 @@ export class Peer implements SessionHandle, Scheduled {
 
   /** RFC 7296 §1.5: a notify outside any SA proves nothing, so it only makes us ask. */
   hint(now: Millis): void {
-    this.suspect = true
+    if (now - this.hintedAt < HINT_INTERVAL) return
+    this.hintedAt = now
     this.current?.probe(now)
   }
 

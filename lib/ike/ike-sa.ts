@@ -4,7 +4,7 @@
  */
 import { equal, toHex } from '../base/bytes.ts'
 import { randomBytes, randomFraction, type Millis } from '../base/environment.ts'
-import { InternalError, UnreachablePeerError, type IpsecError } from '../base/errors.ts'
+import { InternalError, UnreachablePeerError } from '../base/errors.ts'
 import { formatEndpoint, samePath, type Path } from '../base/path.ts'
 import type { Secret } from '../base/secret.ts'
 import { TimerTable } from '../base/timers.ts'
@@ -21,7 +21,6 @@ import { ExchangeType, nameOf, NotifyType, ProtocolId } from '../wire/registry.t
 import { Authenticate, respondAuth, type AuthContext } from './auth-exchange.ts'
 import { ChildSa, type ChildFacts } from './child-sa.ts'
 import type { Rekeying } from './collision.ts'
-import type { CookieJar } from './cookie.ts'
 import { CreateChild, acceptOptions } from './create-child.ts'
 import type {
   ChildKeys,
@@ -43,7 +42,7 @@ import { MessageWindow } from './message-window.ts'
 import { Protection } from './protection.ts'
 import { RekeyChild } from './rekey-child.ts'
 import { RekeyIke } from './rekey-ike.ts'
-import { respondSaInit, SaInit, type Handshake } from './sa-init.ts'
+import { respondSaInit, SaInit, type Handshake, type Reception } from './sa-init.ts'
 
 const Timer = {
   HalfOpen: 0,
@@ -68,6 +67,8 @@ const MAX_RETRY: Millis = 60_000
 const PATIENCE: Millis = 300_000
 /** Ours: an SA on which nobody sends is asked after so many liveness intervals. */
 const QUIET_FACTOR = 3
+/** Ours: a request sent more often than this is more than one datagram lost. */
+const DOUBTFUL_TIMES = 2
 /** RFC 7383 §2.5.1: what the IP packet adds to an IKE message: IPv6 and UDP headers, non-ESP marker. */
 const UDP_AND_IP = 40 + 8 + 4
 
@@ -109,7 +110,14 @@ export class IkeSa implements AuthContext, Successor {
   private current: Current | undefined
   /** The answer to a request of the peer's waits for the application. */
   private parkedRequest: IkeHeader | undefined
-  private refusal: IpsecError | undefined
+  private refusal: Error | undefined
+  /** How often our first request is still repeated after it was refused. */
+  private patience = 0
+  /** The first request changes only with its next repetition, not whenever somebody says so. */
+  private isCareful = false
+  private rebuilds = false
+  /** The peer may have answered another first request than the one we sign: see `SaInit.isAmbiguous`. */
+  isAmbiguous = false
   private refusals = 0
   /** Since when every CREATE_CHILD_SA of ours was refused with TEMPORARY_FAILURE. */
   private refusedSince: Millis | undefined
@@ -141,10 +149,17 @@ export class IkeSa implements AuthContext, Successor {
   // --- how an SA comes to be ---
 
   /** `child` is asked once the peer's make is known; undefined: an SA without Child SA. */
-  static initiate(config: IkeSaConfig, path: Path, child: Child | undefined, now: Millis): IkeSa {
+  static initiate(
+    config: IkeSaConfig,
+    path: Path,
+    child: Child | undefined,
+    isCareful: boolean,
+    now: Millis,
+  ): IkeSa {
     const spiI = randomBytes(config.environment, 8)
     const sa = new IkeSa(config, true, spiI, new Uint8Array(8), path, now)
     sa.firstChild = child
+    sa.isCareful = isCareful
     sa.init = new SaInit(config.policy, config.environment, spiI)
     sa.window.request([sa.init.build(path)], now)
     sa.trace('ike.initiate', { to: formatEndpoint(path.remoteAddress, path.remotePort) })
@@ -156,7 +171,7 @@ export class IkeSa implements AuthContext, Successor {
     config: IkeSaConfig,
     request: Uint8Array,
     path: Path,
-    cookies: CookieJar | undefined,
+    reception: Reception,
     now: Millis,
   ): { sa: IkeSa } | { reply: Uint8Array; why: string } | { drop: string } {
     const header = readIkeHeader(request)
@@ -167,7 +182,7 @@ export class IkeSa implements AuthContext, Successor {
       request,
       header,
       path,
-      cookies,
+      reception,
       now,
     )
     if (answer.kind === 'drop') return { drop: answer.why }
@@ -325,14 +340,27 @@ export class IkeSa implements AuthContext, Successor {
     this.enqueue(new DeleteIke(), now)
   }
 
+  /** When something authenticated came last. */
+  get lastHeardAt(): Millis {
+    return this.heardAt
+  }
+
+  /** A request of ours goes unanswered. */
+  get isDoubtful(): boolean {
+    return this.window.sentTimes > DOUBTFUL_TIMES
+  }
+
   /** Ends it without a word to the peer. */
   abandon(error: Error, now: Millis): void {
-    this.finish(error, false, now)
+    if (this.state !== 'closed') return this.finish(error, false, now)
+    if (!this.timers.isSet(Timer.Forget)) return
+    this.timers.clear(Timer.Forget)
+    this.forget()
   }
 
   probe(now: Millis): void {
     if (this.state !== 'established') return
-    if (this.window.isBusy) this.window.hasten(now)
+    if (this.window.isBusy) this.window.hasten()
     else this.enqueue(new Liveness(), now)
   }
 
@@ -480,7 +508,8 @@ export class IkeSa implements AuthContext, Successor {
   }
 
   private repeatAnswer(header: IkeHeader, path: Path): void {
-    if (!header.response && this.window.isRepeated(header.messageId)) this.window.repeatAnswer(path)
+    if (header.response || !this.window.isRepeated(header.messageId)) return
+    this.window.repeatAnswer(path, !samePath(path, this.currentPath))
   }
 
   /** Its ICV has verified: from here on the message may change things. */
@@ -598,7 +627,9 @@ export class IkeSa implements AuthContext, Successor {
     if (!this.originalInitiator) {
       const repeated =
         !header.response && this.state === 'auth' && equal(message, this.facts!.request)
-      return repeated ? this.window.repeatAnswer(path) : this.trace('ike.drop', { why: 'init' })
+      return repeated
+        ? this.window.repeatAnswer(path, false)
+        : this.trace('ike.drop', { why: 'init' })
     }
     if (
       this.state !== 'init' ||
@@ -612,15 +643,17 @@ export class IkeSa implements AuthContext, Successor {
       case 'ignored':
         return this.trace('ike.drop', { why: outcome.why })
       case 'again':
-        this.window.repeatId()
-        return this.window.request([this.init.build(this.currentPath)], now)
-      case 'refused':
-        // Anyone may have sent it (§2.21.1): a genuine answer has until the next retransmission.
-        this.refusal = outcome.error
+        this.refusal = undefined
+        if (this.isCareful) this.rebuilds = true
+        else this.rebuildInit(this.init, now)
         return
+      case 'refused':
+        return this.noteRefusal(outcome.error)
       case 'done': {
         const { handshake } = outcome
+        this.isAmbiguous = this.init.isAmbiguous
         this.init = undefined
+        this.refusal = undefined
         this.window.settle()
         this.begin(handshake)
         this.heardAt = now
@@ -632,6 +665,22 @@ export class IkeSa implements AuthContext, Successor {
       default:
         return outcome satisfies never
     }
+  }
+
+  private rebuildInit(init: SaInit, now: Millis): void {
+    this.rebuilds = false
+    this.window.repeatId()
+    this.window.request([init.build(this.currentPath)], now)
+  }
+
+  /**
+   * Anyone may have sent it (§2.21.1): the first request is repeated once more, and a genuine answer to
+   * either has all the time until another repetition would be due.
+   */
+  noteRefusal(error: Error): void {
+    if (this.state !== 'init' || this.refusal !== undefined) return
+    this.refusal = error
+    this.patience = 1
   }
 
   // --- transitions that exchanges use ---
@@ -870,7 +919,9 @@ export class IkeSa implements AuthContext, Successor {
   }
 
   private handleRetransmission(now: Millis): void {
-    if (this.refusal !== undefined) return this.finish(this.refusal, false, now)
+    if (this.refusal !== undefined && this.patience-- === 0)
+      return this.finish(this.refusal, false, now)
+    if (this.rebuilds && this.init !== undefined) return this.rebuildInit(this.init, now)
     if (this.window.retransmit(now)) return
     const exchange = this.current?.exchange
     const where = formatEndpoint(this.currentPath.remoteAddress, this.currentPath.remotePort)

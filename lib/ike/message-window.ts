@@ -12,6 +12,7 @@ interface Outstanding {
   sentTimes: number
   deadline: Millis
   wait: Millis
+  hastened: boolean
 }
 
 /** A datagram to send; `path` undefined: where the SA's peer is. */
@@ -25,6 +26,8 @@ const outgoing = (datagrams: readonly Uint8Array[], path?: Path): Outgoing[] =>
 
 /** Ours: a random part in each wait, so that many clients of a server that fails do not come in step. */
 const JITTER = 0.1
+/** Ours: a NAT that moves a peer while it repeats a request needs one, perhaps two. */
+const MAX_STRAY_REPEATS = 3
 
 export class MessageWindow {
   private readonly policy: RetransmitPolicy
@@ -34,6 +37,7 @@ export class MessageWindow {
   /** ID of the peer's next request. */
   private nextPeerId = 0
   private answered: readonly Uint8Array[] | undefined
+  private strayRepeats = 0
   private readonly outbox: Outgoing[] = []
 
   constructor(policy: RetransmitPolicy, environment: Environment) {
@@ -64,6 +68,7 @@ export class MessageWindow {
       sentTimes: 1,
       wait,
       deadline: now + this.jittered(wait),
+      hastened: false,
     }
     this.outbox.push(...outgoing(datagrams))
   }
@@ -100,14 +105,18 @@ export class MessageWindow {
 
   answer(datagrams: readonly Uint8Array[]): void {
     this.answered = datagrams
+    this.strayRepeats = 0
     this.outbox.push(...outgoing(datagrams))
   }
 
-  /** §2.11: an answer goes where its request came from, which for a repeated one proves nothing about the peer. */
-  repeatAnswer(path: Path): void {
-    if (this.answered !== undefined && this.outbox.length === 0) {
-      this.outbox.push(...outgoing(this.answered, path))
-    }
+  /**
+   * §2.11: an answer goes where its request came from, which for a repeated one proves nothing about the
+   * peer: somebody may have recorded it. So to `stray` places it goes only a few times.
+   */
+  repeatAnswer(path: Path, isStray: boolean): void {
+    if (this.answered === undefined || this.outbox.length > 0) return
+    if (isStray && ++this.strayRepeats > MAX_STRAY_REPEATS) return
+    this.outbox.push(...outgoing(this.answered, path))
   }
 
   // --- time and output ---
@@ -128,11 +137,20 @@ export class MessageWindow {
     return true
   }
 
-  /** Sends again soon, because something hints at an answer being lost. */
-  hasten(deadline: Millis): void {
-    if (this.outstanding !== undefined && deadline < this.outstanding.deadline) {
-      this.outstanding.deadline = deadline
-    }
+  /**
+   * Sends again at once, because something hints at an answer being lost: only once, and beside the
+   * schedule, since whoever hints must not be able to use up our patience.
+   */
+  hasten(): void {
+    const outstanding = this.outstanding
+    if (outstanding === undefined || outstanding.hastened) return
+    outstanding.hastened = true
+    this.outbox.push(...outgoing(outstanding.datagrams))
+  }
+
+  /** The request under way has been sent so many times. */
+  get sentTimes(): number {
+    return this.outstanding?.sentTimes ?? 0
   }
 
   private jittered(wait: Millis): Millis {

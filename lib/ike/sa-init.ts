@@ -8,6 +8,7 @@ import { PeerRefusedError, type IpsecError } from '../base/errors.ts'
 import type { Path } from '../base/path.ts'
 import {
   createKeyExchange,
+  exchangeCost,
   publicValueLength,
   supportsGroup,
   type KeyExchange,
@@ -43,6 +44,8 @@ const VENDOR_ID = utf8('ike-socket/v1 :)')
 const NO_SPI = new Uint8Array(8)
 /** RFC 7296 §2.6 lets a responder ask again; an attacker could for ever. */
 const MAX_COOKIES = 3
+/** Ours: it is kept for AUTH, once for each handshake that is half open, and honest ones fit one packet. */
+const MAX_REQUEST = 8192
 
 /** What both ends know after IKE_SA_INIT. */
 export interface Handshake {
@@ -61,8 +64,10 @@ export interface Handshake {
   readonly childless: boolean
 }
 
-const capabilities = (policy: PeerPolicy): Payload[] => [
-  ...(policy.fragmentation ? [notify(NotifyType.Ikev2FragmentationSupported)] : []),
+const fragmentationNotify = (isWanted: boolean): Payload[] =>
+  isWanted ? [notify(NotifyType.Ikev2FragmentationSupported)] : []
+
+const otherCapabilities = (policy: PeerPolicy): Payload[] => [
   ...(policy.childless === 'never' ? [] : [notify(NotifyType.ChildlessIkev2Supported)]),
   { kind: 'vendor', data: VENDOR_ID },
 ]
@@ -101,34 +106,38 @@ export class SaInit {
   private readonly nonce: Uint8Array
   private cookie: Uint8Array | undefined
   private cookies = 0
-  private readonly triedGroups: number[] = []
-  private exchange: KeyExchange
-  private request: Uint8Array = new Uint8Array(0)
+  /** All that were made, by group: whoever had us change may not have been the peer. */
+  private readonly offers = new Map<number, { exchange: KeyExchange; request: Uint8Array }>()
+  private group: number
 
   constructor(policy: PeerPolicy, environment: Environment, spiI: Uint8Array) {
     this.policy = policy
     this.environment = environment
     this.spiI = spiI
     this.nonce = randomBytes(environment, NONCE_LENGTH)
-    this.exchange = this.tryGroup(groupsOf(policy.ike)[0]!)
-  }
-
-  private tryGroup(group: number): KeyExchange {
-    this.triedGroups.push(group)
-    return createKeyExchange(this.policy.backend, group, this.environment)!
+    this.group = groupsOf(policy.ike)[0]!
   }
 
   build(path: Path): Uint8Array {
-    const { policy, environment, spiI, nonce, exchange } = this
-    this.request = writeMessage(headerFacts(spiI, NO_SPI, true, false), [
+    const { policy, environment, spiI, nonce, group } = this
+    const exchange =
+      this.offers.get(group)?.exchange ?? createKeyExchange(policy.backend, group, environment)!
+    const request = writeMessage(headerFacts(spiI, NO_SPI, true, false), [
       ...(this.cookie === undefined ? [] : [notify(NotifyType.Cookie, this.cookie)]),
       { kind: 'sa', proposals: policy.ike },
-      { kind: 'ke', group: exchange.group, data: exchange.publicValue },
+      { kind: 'ke', group, data: exchange.publicValue },
       { kind: 'nonce', data: nonce },
       ...natDetectionPayloads(environment, policy.backend, spiI, NO_SPI, path),
-      ...capabilities(policy),
+      ...fragmentationNotify(policy.fragmentation),
+      ...otherCapabilities(policy),
     ])
-    return this.request
+    this.offers.set(group, { exchange, request })
+    return request
+  }
+
+  /** A cookie of unknown origin changed the request, and the answer may be to what it was before. */
+  get isAmbiguous(): boolean {
+    return this.cookies > 0
   }
 
   onResponse(response: Uint8Array, header: IkeHeader, path: Path): InitOutcome {
@@ -156,7 +165,7 @@ export class SaInit {
 
   /** Each group that we offered may be asked for once, so a forger cannot keep us going. */
   private onInvalidKe(group: number | undefined): InitOutcome {
-    if (group === undefined || this.triedGroups.includes(group)) {
+    if (group === undefined || this.offers.has(group)) {
       return { kind: 'ignored', why: 'ike.init.group' }
     }
     if (!groupsOf(this.policy.ike).includes(group) || !supportsGroup(group)) {
@@ -169,8 +178,7 @@ export class SaInit {
         ),
       }
     }
-    this.exchange.wipe()
-    this.exchange = this.tryGroup(group)
+    this.group = group
     return { kind: 'again' }
   }
 
@@ -195,12 +203,13 @@ export class SaInit {
     const proposal = checkChosen(this.policy.ike, find(payloads, 'sa')!.proposals)
     const suite = proposal && suiteOf(this.policy.backend, proposal)
     const ke = find(payloads, 'ke')!
-    if (suite === undefined || suite.group !== this.exchange.group || ke.group !== suite.group) {
+    const offer = suite && this.offers.get(suite.group)
+    if (suite === undefined || offer === undefined || ke.group !== suite.group) {
       return ignored('ike.init.choice')
     }
-    const shared = this.exchange.sharedSecret(ke.data)
+    const shared = offer.exchange.sharedSecret(ke.data)
     if (shared === undefined) return ignored('ike.init.ke')
-    this.exchange.wipe()
+    this.wipe()
     return {
       kind: 'done',
       handshake: {
@@ -209,7 +218,7 @@ export class SaInit {
         nonceI: this.nonce,
         nonceR: find(payloads, 'nonce')!.data,
         shared,
-        request: this.request,
+        request: offer.request,
         response: response.slice(),
         nat: natVerdict(this.policy.backend, payloads, this.spiI, header.spiR, path),
         ...readCapabilities(this.policy, payloads),
@@ -218,7 +227,7 @@ export class SaInit {
   }
 
   wipe(): void {
-    this.exchange.wipe()
+    for (const { exchange } of this.offers.values()) exchange.wipe()
   }
 }
 
@@ -244,14 +253,37 @@ export type InitAnswer =
   | { readonly kind: 'reply'; readonly message: Uint8Array; readonly why: string }
   | { readonly kind: 'drop'; readonly why: string }
 
-/** `cookies` given: the initiator must show that it can receive at its address. */
+/** How a stranger is received. */
+export interface Reception {
+  readonly cookies: CookieJar
+  /** The initiator must show that it can receive at its address. */
+  readonly demandsCookie: boolean
+  /** False: so much computing cannot be afforded now, perhaps because the address is not proven. */
+  pay(cost: Millis, isProven: boolean): boolean
+}
+
+/** An address that anyone may have written there never gets more octets than came from it. */
 export const respondSaInit = (
   policy: PeerPolicy,
   environment: Environment,
   request: Uint8Array,
   header: IkeHeader,
   path: Path,
-  cookies: CookieJar | undefined,
+  reception: Reception,
+  now: Millis,
+): InitAnswer => {
+  const answer = answerSaInit(policy, environment, request, header, path, reception, now)
+  const isLarger = answer.kind === 'reply' && answer.message.length > request.length
+  return isLarger ? { kind: 'drop', why: 'ike.init.short' } : answer
+}
+
+const answerSaInit = (
+  policy: PeerPolicy,
+  environment: Environment,
+  request: Uint8Array,
+  header: IkeHeader,
+  path: Path,
+  { cookies, demandsCookie, pay }: Reception,
   now: Millis,
 ): InitAnswer => {
   const { spiI } = header
@@ -267,6 +299,7 @@ export const respondSaInit = (
     return reply('ike.init.version', notify(NotifyType.InvalidMajorVersion))
   }
   if (header.majorVersion < 2) return { kind: 'drop', why: 'ike.init.version' }
+  if (request.length > MAX_REQUEST) return { kind: 'drop', why: 'ike.init.long' }
   const payloads = readPayloads(request, header)
   if (isChainError(payloads)) {
     return payloads.error === 'INVALID_SYNTAX'
@@ -278,15 +311,11 @@ export const respondSaInit = (
   }
   if (hasExcess(payloads) || lacksRequired(ExchangeType.IkeSaInit, payloads)) return invalid()
   const nonceI = find(payloads, 'nonce')!.data
-  if (cookies !== undefined) {
-    const cookie = findNotify(payloads, NotifyType.Cookie)?.data
-    if (cookie === undefined || !cookies.accepts(cookie, nonceI, spiI, path, now)) {
-      return reply(
-        'ike.init.cookie',
-        notify(NotifyType.Cookie, cookies.make(nonceI, spiI, path, now)),
-      )
-    }
-  }
+  const cookie = findNotify(payloads, NotifyType.Cookie)?.data
+  const isProven = cookie !== undefined && cookies.accepts(cookie, nonceI, spiI, path, now)
+  const demandCookie = (): InitAnswer =>
+    reply('ike.init.cookie', notify(NotifyType.Cookie, cookies.make(nonceI, spiI, path, now)))
+  if (demandsCookie && !isProven) return demandCookie()
   const offered = find(payloads, 'sa')!.proposals
   if (offered.some(({ protocol, spi }) => protocol !== ProtocolId.Ike || spi.length > 0))
     return invalid()
@@ -306,18 +335,35 @@ export const respondSaInit = (
     return reply('ike.init.group', notify(NotifyType.InvalidKePayload, u16Data(group)))
   }
   if (ke.data.length !== publicValueLength(group)) return invalid()
+  // §2.10: long enough for every PRF that was offered, so for the one that was chosen.
+  const leastNonce = suite.prf.length / 2
+  if (nonceI.length < leastNonce) return invalid()
+  if (!pay(exchangeCost(policy.backend, group), isProven)) {
+    return isProven ? { kind: 'drop', why: 'ike.init.busy' } : demandCookie()
+  }
   const exchange = createKeyExchange(policy.backend, group, environment)!
   const shared = exchange.sharedSecret(ke.data)
   if (shared === undefined) return invalid()
-  const nonceR = randomBytes(environment, NONCE_LENGTH)
+  const nonceR = randomBytes(environment, Math.min(nonceI.length, NONCE_LENGTH))
   const spiR = randomBytes(environment, 8)
-  const response = writeMessage(headerFacts(spiI, spiR, false, true), [
-    { kind: 'sa', proposals: [choice.proposal] },
-    { kind: 'ke', group, data: exchange.publicValue },
-    { kind: 'nonce', data: nonceR },
-    ...natDetectionPayloads(environment, policy.backend, spiI, spiR, path),
-    ...capabilities(policy),
-  ])
+  const told = readCapabilities(policy, payloads)
+  const response = writeWithin(
+    request.length,
+    headerFacts(spiI, spiR, false, true),
+    [
+      { kind: 'sa', proposals: [choice.proposal] },
+      { kind: 'ke', group, data: exchange.publicValue },
+      { kind: 'nonce', data: nonceR },
+    ],
+    [
+      // What was asked for comes first: an answer in kind always fits.
+      ...fragmentationNotify(told.fragmentation),
+      ...(findNotify(payloads, NotifyType.NatDetectionSourceIp) === undefined
+        ? []
+        : natDetectionPayloads(environment, policy.backend, spiI, spiR, path)),
+      ...otherCapabilities(policy),
+    ],
+  )
   exchange.wipe()
   return {
     kind: 'accepted',
@@ -330,7 +376,25 @@ export const respondSaInit = (
       request: request.slice(),
       response,
       nat: natVerdict(policy.backend, payloads, spiI, NO_SPI, path),
-      ...readCapabilities(policy, payloads),
+      ...told,
     },
   }
+}
+
+/** The payloads that must be there, and of the others, in their order, what fits `limit` octets. */
+const writeWithin = (
+  limit: number,
+  facts: HeaderFacts,
+  needed: readonly Payload[],
+  wished: readonly Payload[],
+): Uint8Array => {
+  let message = writeMessage(facts, needed)
+  let payloads = needed
+  for (const payload of wished) {
+    const longer = writeMessage(facts, [...payloads, payload])
+    if (longer.length > limit) continue
+    payloads = [...payloads, payload]
+    message = longer
+  }
+  return message
 }

@@ -54,6 +54,8 @@ export interface PeerPolicy {
   /** Probe a peer that was sent to and not heard for this time, 0: never (RFC 7296 §2.4). Default 30 s. */
   readonly livenessInterval: Millis
   readonly retransmit: RetransmitPolicy
+  /** A socket opened while the peer may be gone gets a new SA at once, not when that is certain. */
+  readonly reconnect: boolean
   /** Behind a NAT: silence after which its mapping is refreshed (RFC 3948 §4). Default 20 s, 0: never. */
   readonly natKeepalive: Millis
   /** IKE messages above this size of IP packet are fragmented (RFC 7383). Default 1280. */
@@ -157,6 +159,7 @@ export const POLICY_OPTIONS = [
   'reauthInterval',
   'livenessInterval',
   'retransmit',
+  'reconnect',
   'natKeepalive',
   'fragmentSize',
   'fragmentation',
@@ -197,6 +200,7 @@ export const parsePolicy = (options: Readonly<Record<string, unknown>>): PeerPol
     reauthInterval: read('reauthInterval', millis(0), 0),
     livenessInterval: read('livenessInterval', millis(0), 30_000),
     retransmit: read('retransmit', retransmit, undefined) ?? retransmit('retransmit', {}),
+    reconnect: read('reconnect', boolean, false),
     natKeepalive: read('natKeepalive', millis(0), 20_000),
     fragmentSize: read('fragmentSize', integer(576, 65535, 'octets'), 1280),
     fragmentation: read('fragmentation', boolean, true),
