@@ -4,7 +4,7 @@
  */
 import { equal, toHex } from '../base/bytes.ts'
 import { randomBytes, randomFraction, type Millis } from '../base/environment.ts'
-import { InternalError, UnreachablePeerError } from '../base/errors.ts'
+import { InternalError, PeerMisbehavedError, UnreachablePeerError } from '../base/errors.ts'
 import { formatEndpoint, samePath, type Path } from '../base/path.ts'
 import type { Secret } from '../base/secret.ts'
 import { TimerTable } from '../base/timers.ts'
@@ -563,7 +563,7 @@ export class IkeSa implements AuthContext, Successor {
     if (this.state === 'provisional' && !isDeleteOfIke(payloads))
       this.predecessor!.settleOnPeer(now)
     const answer = isChainError(payloads)
-      ? chainRefusal(payloads)
+      ? this.refuseChain(payloads, now)
       : this.respond(exchange, payloads, now)
     if (answer === 'parked') this.parkedRequest = header
     else this.reply(exchange, answer)
@@ -581,16 +581,30 @@ export class IkeSa implements AuthContext, Successor {
     now: Millis,
   ): readonly Payload[] | 'parked' {
     if (hasExcess(payloads) || lacksRequired(exchange, payloads))
-      return [notify(NotifyType.InvalidSyntax)]
+      return this.refuseChain({ error: 'INVALID_SYNTAX', payloadType: 0 }, now)
     switch (exchange) {
       case ExchangeType.IkeAuth:
-        this.timers.clear(Timer.HalfOpen)
         return respondAuth(this, payloads, now)
       case ExchangeType.CreateChildSa:
         return this.respondCreateChild(payloads, now)
       default:
         return respondInformational(this, payloads, now)
     }
+  }
+
+  /** §2.5, §2.21: what a peer is told whose authenticated message cannot be read. */
+  private refuseChain({ error, payloadType }: ChainError, now: Millis): readonly Payload[] {
+    // §2.21.2: IKE_AUTH is one attempt, which has failed.
+    if (this.state === 'auth') {
+      this.finish(
+        new PeerMisbehavedError(error, 'The peer sent an IKE_AUTH that cannot be read'),
+        true,
+        now,
+      )
+    }
+    return error === 'INVALID_SYNTAX'
+      ? [notify(NotifyType.InvalidSyntax)]
+      : [notify(NotifyType.UnsupportedCriticalPayload, Uint8Array.of(payloadType))]
   }
 
   private respondCreateChild(payloads: readonly Payload[], now: Millis): readonly Payload[] {
@@ -968,9 +982,3 @@ const MAX_EARLY_DELETES = 64
 const isDeleteOfIke = (payloads: Payload[] | ChainError): boolean =>
   !isChainError(payloads) &&
   payloads.some(payload => payload.kind === 'delete' && payload.protocol === ProtocolId.Ike)
-
-/** §2.5, §2.21.3: what a peer is told whose authenticated message cannot be read. */
-const chainRefusal = ({ error, payloadType }: ChainError): readonly Payload[] =>
-  error === 'INVALID_SYNTAX'
-    ? [notify(NotifyType.InvalidSyntax)]
-    : [notify(NotifyType.UnsupportedCriticalPayload, Uint8Array.of(payloadType))]
