@@ -211,7 +211,7 @@ export class Peer implements SessionHandle, Scheduled {
   }
 
   reauthenticate(now: Millis): void {
-    this.initiate(false, now)
+    this.initiate(now)
   }
 
   close(now: Millis): void {
@@ -246,7 +246,7 @@ export class Peer implements SessionHandle, Scheduled {
 
   connect(attempt: Attempt, now: Millis): void {
     this.attempts.push({ ...attempt, ticket: 0, localPort: attempt.request.localPort })
-    if (this.sas.length === 0) this.initiate(false, now)
+    if (this.sas.length === 0) this.initiate(now)
     else this.advance(now)
   }
 
@@ -593,7 +593,7 @@ export class Peer implements SessionHandle, Scheduled {
         this.ikeRekeys++
         return
       case 'reauthenticate':
-        return this.initiate(false, now)
+        return this.initiate(now)
       case 'initialContact':
         return this.host.initialContact(output.identity, this, now)
       case 'question':
@@ -721,7 +721,7 @@ export class Peer implements SessionHandle, Scheduled {
       // Perhaps a forged cookie made us sign another request than the peer has seen.
       const isFirst = !this.hasTriedAgain
       this.hasTriedAgain = true
-      if (isFirst && error instanceof AuthenticationError) return this.initiate(true, now)
+      if (isFirst && error instanceof AuthenticationError) return this.initiate(now, true)
     }
     const cause = error ?? new PeerRefusedError('ECONNRESET', 'The peer closed the IKE SA')
     if (this.facts !== undefined && error instanceof UnreachablePeerError) {
@@ -759,7 +759,7 @@ export class Peer implements SessionHandle, Scheduled {
 
   // --- opening ---
 
-  private initiate(isCareful: boolean, now: Millis): void {
+  private initiate(now: Millis, isCareful = false): void {
     const first = this.attempts[0]
     this.isClient = true
     this.awaitsFirstChild = first !== undefined && this.policy.childless !== 'force'
@@ -767,8 +767,8 @@ export class Peer implements SessionHandle, Scheduled {
       this.saConfig(),
       this.path,
       first === undefined ? undefined : peerIsOurs => this.childRequest(first, peerIsOurs),
-      isCareful,
       now,
+      isCareful,
     )
     this.addSa(sa)
   }

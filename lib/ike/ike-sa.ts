@@ -153,8 +153,8 @@ export class IkeSa implements AuthContext, Successor {
     config: IkeSaConfig,
     path: Path,
     child: Child | undefined,
-    isCareful: boolean,
     now: Millis,
+    isCareful = false,
   ): IkeSa {
     const spiI = randomBytes(config.environment, 8)
     const sa = new IkeSa(config, true, spiI, new Uint8Array(8), path, now)

@@ -11,13 +11,21 @@ import type { Path } from '../../lib/base/path.ts'
 import { SILENT } from '../../lib/base/trace.ts'
 import { parseCredentials } from '../../lib/identity/credentials.ts'
 import type { ChildSa } from '../../lib/ike/child-sa.ts'
+import { CookieJar } from '../../lib/ike/cookie.ts'
 import type { ChildKeys, ChildRequest, IkeOutput, IkeSaConfig } from '../../lib/ike/exchange.ts'
 import { IkeSa, type IkeSaOutput } from '../../lib/ike/ike-sa.ts'
 import { parsePolicy } from '../../lib/policy/options.ts'
 import { hostSelector } from '../../lib/policy/traffic-selectors.ts'
 import { readIkeHeader, type IkeHeader } from '../../lib/wire/ike-header.ts'
 import { ExchangeType, IpProtocol } from '../../lib/wire/registry.ts'
-import { Random } from './random.ts'
+import { Random, seededEnvironment } from './random.ts'
+
+/** Everyone is welcome. */
+const RECEPTION = {
+  cookies: new CookieJar(seededEnvironment(1)),
+  demandsCookie: false,
+  pay: (): boolean => true,
+}
 
 export type Options = Record<string, unknown>
 export type OutputOf<K extends IkeOutput['kind']> = Extract<IkeSaOutput, { kind: K }>
@@ -225,7 +233,7 @@ export class IkePair {
     const sa = to.sas.get(toHex(header.originalInitiator ? header.spiR : header.spiI))
     if (sa !== undefined) sa.handleMessage(bytes, to.path, this.now)
     else if (header.exchange === ExchangeType.IkeSaInit && !header.response) {
-      const answer = IkeSa.respond(to.config, bytes, to.path, undefined, this.now)
+      const answer = IkeSa.respond(to.config, bytes, to.path, RECEPTION, this.now)
       if ('sa' in answer) to.sas.set(answer.sa.ownSpi, answer.sa)
       else if ('reply' in answer) this.post(this.other(to), answer.reply)
     }
