@@ -14,8 +14,18 @@ import type { ChildSa } from '../../lib/ike/child-sa.ts'
 import { CookieJar } from '../../lib/ike/cookie.ts'
 import type { ChildKeys, ChildRequest, IkeOutput, IkeSaConfig } from '../../lib/ike/exchange.ts'
 import { IkeSa, type IkeSaOutput } from '../../lib/ike/ike-sa.ts'
+import type { MessageWindow } from '../../lib/ike/message-window.ts'
+import type { Protection } from '../../lib/ike/protection.ts'
 import { parsePolicy } from '../../lib/policy/options.ts'
 import { hostSelector } from '../../lib/policy/traffic-selectors.ts'
+import { findEncrypted } from '../../lib/wire/encrypted.ts'
+import {
+  isChainError,
+  readChain,
+  writeChain,
+  type WrittenChain,
+} from '../../lib/wire/payload-chain.ts'
+import type { Payload } from '../../lib/wire/payloads.ts'
 import { readIkeHeader, type IkeHeader } from '../../lib/wire/ike-header.ts'
 import { ExchangeType, IpProtocol } from '../../lib/wire/registry.ts'
 import { Random, seededEnvironment } from './random.ts'
@@ -41,6 +51,8 @@ interface Carrier {
   readonly child: ChildSa
   readonly keys: { readonly inbound: string; readonly outbound: string }
   outbound: boolean
+  /** It was one to send on from its making. */
+  readonly atOnce: boolean
   /** When the replaced inbound half stops receiving. */
   removeAt: number
 }
@@ -50,6 +62,18 @@ export interface Letter {
   readonly bytes: Uint8Array
   readonly header: IkeHeader
 }
+
+/** The header of a forged message; `chain` in place of payloads that no codec would write. */
+export interface Forged {
+  readonly exchange: number
+  readonly messageId: number
+  readonly response?: boolean
+  readonly chain?: WrittenChain | undefined
+}
+
+/** What no exchange may see of an IKE SA, and a forger must. */
+const insideOf = (sa: IkeSa): { protection: Protection; window: MessageWindow } =>
+  sa as unknown as { protection: Protection; window: MessageWindow }
 
 export class End {
   readonly name: 'a' | 'b'
@@ -63,6 +87,7 @@ export class End {
   nonce: number | undefined
   readonly config: IkeSaConfig
   readonly path: Path
+  private readonly options: Options
   private nextSpi: number
 
   constructor(name: 'a' | 'b', seed: number, options: Options) {
@@ -76,7 +101,11 @@ export class End {
         if (bytes.length === NONCE_LENGTH && this.nonce !== undefined) bytes[0] = this.nonce
       },
     }
-    const all = { psk: 'a shared secret of the two ends', livenessInterval: 0, ...options }
+    const all = (this.options = {
+      psk: 'a shared secret of the two ends',
+      livenessInterval: 0,
+      ...options,
+    })
     const other = name === 'a' ? 'b' : 'a'
     this.path = {
       socket: 0,
@@ -99,6 +128,12 @@ export class End {
       pool: undefined,
       heldAddresses: () => [],
     }
+  }
+
+  /** A change of policy under SAs that are up. */
+  reconfigure(options: Options): void {
+    const policy = parsePolicy({ ...this.options, ...options })
+    Object.assign(this.config, { policy })
   }
 
   /** SAs that have not ended. */
@@ -147,6 +182,8 @@ export class IkePair {
   readonly wire: Letter[] = []
   /** Steps after which an end would have sent to an SPI that the other does not receive on. */
   readonly lost: string[] = []
+  /** Messages for IKE SAs that the receiver does not have. */
+  readonly stray: Letter[] = []
 
   constructor(optionsOfA: Options = {}, optionsOfB: Options = {}, seed = 1) {
     this.a = new End('a', seed, optionsOfA)
@@ -236,7 +273,7 @@ export class IkePair {
       const answer = IkeSa.respond(to.config, bytes, to.path, RECEPTION, this.now)
       if ('sa' in answer) to.sas.set(answer.sa.ownSpi, answer.sa)
       else if ('reply' in answer) this.post(this.other(to), answer.reply)
-    }
+    } else this.stray.push(letter)
     this.collect()
   }
 
@@ -253,6 +290,44 @@ export class IkePair {
       if (i === 1000) throw new Error('the two ends talk for ever')
       this.give(this.wire.shift()!)
     }
+  }
+
+  /** What stands in a message, as its receiver reads it. */
+  read({ to, header, bytes }: Letter): Payload[] {
+    const sa = to.sas.get(toHex(header.originalInitiator ? header.spiR : header.spiI))
+    const layout = findEncrypted(bytes, header)
+    if (sa === undefined || layout === undefined || isChainError(layout))
+      throw new Error('the receiver cannot read it')
+    const plaintext = insideOf(sa).protection.open(bytes, layout)
+    const chain = readChain(plaintext!, 0, plaintext!.length, layout.firstInner)
+    if (isChainError(chain)) throw new Error(chain.error)
+    return chain
+  }
+
+  /** A message that `from` never meant to send, sealed with its keys. */
+  forge(from: End, facts: Forged, payloads: readonly Payload[], sa = from.sa): Letter {
+    const to = this.other(from)
+    const response = facts.response ?? false
+    const chain = facts.chain ?? writeChain(payloads)
+    const { spiI, spiR, originalInitiator } = sa
+    const { exchange, messageId } = facts
+    const header = { spiI, spiR, exchange, originalInitiator, response, messageId }
+    const [bytes] = insideOf(sa).protection.seal(header, chain, Infinity)
+    return { to, bytes: bytes!, header: readIkeHeader(bytes!)! }
+  }
+
+  /** Sends a forged request with the ID that the other end awaits, and reads the answer, if any comes. */
+  ask(
+    from: End,
+    exchange: number,
+    payloads: readonly Payload[],
+    chain?: WrittenChain,
+  ): Payload[] | undefined {
+    const to = this.other(from)
+    const { peerId } = insideOf(to.sa).window
+    this.give(this.forge(from, { exchange, messageId: peerId, chain }, payloads))
+    const at = this.wire.findIndex(({ to, header }) => to === from && header.response)
+    return at < 0 ? undefined : this.read(this.wire.splice(at, 1)[0]!)
   }
 
   /** Lets time pass, with every message delivered at once and every timer at its time. */
@@ -357,6 +432,7 @@ export class IkePair {
       child,
       keys: { inbound: octets(keys.inbound), outbound: octets(keys.outbound) },
       outbound: child.outboundReady,
+      atOnce: child.outboundReady,
       removeAt: Infinity,
     })
   }
@@ -387,9 +463,11 @@ export class IkePair {
       if (end.open.some(sa => sa.state === 'deleting' && sa.children.has(route.child.inboundSpi)))
         continue
       if (to.carriers.some(({ child }) => child.inboundSpi === spi)) continue
-      // §2.8: without an older SA the responder need not wait, and there is nothing better to send on.
-      const isFirst = end.carriers.every(carrier => carrier === route || !carrier.outbound)
-      if (!isFirst || !to.spis.has(spi)) this.lost.push(`${end.name} to ${hex(spi)}`)
+      // §2.8: on a new SA, which replaces none, the responder need not wait for the initiator; and
+      // where it has no other, it has nothing better to send on.
+      const isOnly = end.carriers.every(carrier => carrier === route || !carrier.outbound)
+      if (!(route.atOnce || isOnly) || !to.spis.has(spi))
+        this.lost.push(`${end.name} to ${hex(spi)}`)
     }
   }
 
@@ -403,6 +481,7 @@ export class IkePair {
     const { a, b } = this
     t.equal(this.wire.length, 0, 'nothing is under way')
     t.same(this.lost, [], 'nobody sent to an SA that the other end does not have')
+    t.equal(this.stray.length, 0, 'nor a message to an IKE SA that it does not have')
     t.equal(a.open.length, 1, 'a has one IKE SA')
     t.equal(b.open.length, 1, 'b has one IKE SA')
     t.equal(a.sa.state, 'established')

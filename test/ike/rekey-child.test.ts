@@ -314,8 +314,14 @@ for (const row of NONCES) {
     pair.pass(pair.b)
     pair.pass(pair.a)
     for (const end of [pair.a, pair.b]) t.equal(end.children.length, 1, 'a refusal makes nothing')
+    pair.a.nonce = row.aRequest
+    pair.b.nonce = row.bRequest
     pair.pass(pair.a)
     pair.pass(pair.b)
+    pair.a.nonce = row.aAnswer
+    pair.b.nonce = row.bAnswer
+    pair.settle()
+    assertWinner(t, pair, row, 3)
     finish(t, pair)
     t.end()
   })
