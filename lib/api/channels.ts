@@ -1,5 +1,5 @@
 /** Diagnostics: net's own channels, which monitoring tools already listen to, and NODE_DEBUG=ike-socket. */
-import { channel } from 'node:diagnostics_channel'
+import { channel, tracingChannel } from 'node:diagnostics_channel'
 import { debuglog } from 'node:util'
 import type { KeyLogEntry, TraceEvent, Tracer } from '../base/trace.ts'
 import { writeKeyLog } from '../node/key-log.ts'
@@ -7,6 +7,9 @@ import { writeKeyLog } from '../node/key-log.ts'
 export const channels = {
   clientSocket: channel('net.client.socket'),
   serverSocket: channel('net.server.socket'),
+  serverListen: tracingChannel<{ server: unknown; options?: unknown; error?: unknown }>(
+    'net.server.listen',
+  ),
   /** Every `TraceEvent`: exchanges by name, refusals with their reasons. */
   trace: channel('ike-socket:trace'),
 }

@@ -36,8 +36,7 @@ export const clientEndpoint = ({ address, port, settings }: ClientContext): Endp
     endpoint.destroy()
   }
   endpoint.whenIdle(forget)
-  endpoint.openTowards(address, port, parseAddress(address.split('%')[0]!)!, security)
-  endpoint.onOpenFailure(forget)
+  endpoint.openTowards(address, port, parseAddress(address.split('%')[0]!)!, security, forget)
   return endpoint
 }
 

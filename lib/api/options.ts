@@ -1,6 +1,10 @@
 /** Options of sockets and servers: those net has are read here, the others by policy and identity. */
-import type { BlockList } from 'node:net'
-import type { LookupFunction } from 'node:net'
+import {
+  getDefaultAutoSelectFamily,
+  getDefaultAutoSelectFamilyAttemptTimeout,
+  type BlockList,
+  type LookupFunction,
+} from 'node:net'
 import { OptionError } from '../base/errors.ts'
 import {
   CREDENTIAL_OPTIONS,
@@ -27,32 +31,33 @@ export interface IkeOptions {
     | Psk
     | Readonly<Record<string, Psk>>
     | ((identity: string, localIdentity: string) => Psk | undefined | Promise<Psk | undefined>)
-  localId?: string
-  remoteId?: string
-  ike?: OneOrMore
-  esp?: OneOrMore
-  pfs?: boolean
-  mode?: 'auto' | 'transport' | 'tunnel'
-  localTs?: OneOrMore
-  remoteTs?: OneOrMore
-  crypto?: 'auto' | 'node' | 'noble'
-  mtu?: number
-  replayWindow?: number
-  ikeLifetime?: number
-  childLifetime?: number
-  childOctets?: number
-  childPackets?: number
-  reauthInterval?: number
-  livenessInterval?: number
-  retransmit?: { initial?: number; factor?: number; max?: number; tries?: number }
-  natKeepalive?: number
-  fragmentSize?: number
-  fragmentation?: boolean
-  idleTimeout?: number
-  childless?: 'allow' | 'force' | 'never'
-  initialContact?: boolean
-  ikePort?: number
-  keyLog?: KeyLog
+    | undefined
+  localId?: string | undefined
+  remoteId?: string | undefined
+  ike?: OneOrMore | undefined
+  esp?: OneOrMore | undefined
+  pfs?: boolean | undefined
+  mode?: 'auto' | 'transport' | 'tunnel' | undefined
+  localTs?: OneOrMore | undefined
+  remoteTs?: OneOrMore | undefined
+  crypto?: 'auto' | 'node' | 'noble' | undefined
+  mtu?: number | undefined
+  replayWindow?: number | undefined
+  ikeLifetime?: number | undefined
+  childLifetime?: number | undefined
+  childOctets?: number | undefined
+  childPackets?: number | undefined
+  reauthInterval?: number | undefined
+  livenessInterval?: number | undefined
+  retransmit?: { initial?: number; factor?: number; max?: number; tries?: number } | undefined
+  natKeepalive?: number | undefined
+  fragmentSize?: number | undefined
+  fragmentation?: boolean | undefined
+  idleTimeout?: number | undefined
+  childless?: 'allow' | 'force' | 'never' | undefined
+  initialContact?: boolean | undefined
+  ikePort?: number | undefined
+  keyLog?: KeyLog | undefined
 }
 
 export interface OnRead {
@@ -61,42 +66,43 @@ export interface OnRead {
 }
 
 export interface SecureSocketOptions extends IkeOptions {
-  host?: string
-  port?: number | string
-  gateway?: string
-  virtualAddress?: boolean
-  localAddress?: string
-  localPort?: number
-  family?: number
-  hints?: number
-  lookup?: LookupFunction
-  allowHalfOpen?: boolean
-  noDelay?: boolean
-  keepAlive?: boolean
-  keepAliveInitialDelay?: number
-  timeout?: number
-  highWaterMark?: number
-  signal?: AbortSignal
-  onread?: OnRead
-  blockList?: BlockList
-  autoSelectFamily?: boolean
-  autoSelectFamilyAttemptTimeout?: number
+  host?: string | undefined
+  port?: number | string | undefined
+  gateway?: string | undefined
+  virtualAddress?: boolean | undefined
+  localAddress?: string | undefined
+  localPort?: number | undefined
+  family?: number | undefined
+  hints?: number | undefined
+  lookup?: LookupFunction | undefined
+  allowHalfOpen?: boolean | undefined
+  noDelay?: boolean | undefined
+  keepAlive?: boolean | undefined
+  keepAliveInitialDelay?: number | undefined
+  timeout?: number | undefined
+  highWaterMark?: number | undefined
+  signal?: AbortSignal | undefined
+  onread?: OnRead | undefined
+  blockList?: BlockList | undefined
+  autoSelectFamily?: boolean | undefined
+  autoSelectFamilyAttemptTimeout?: number | undefined
 }
 
 export interface SecureServerOptions extends IkeOptions {
-  addressPool?: OneOrMore
-  dns?: OneOrMore
-  authorize?: (peer: { id: string; address: string }) => boolean | Promise<boolean>
-  allowHalfOpen?: boolean
-  pauseOnConnect?: boolean
-  noDelay?: boolean
-  keepAlive?: boolean
-  keepAliveInitialDelay?: number
-  highWaterMark?: number
-  cookieThreshold?: number
-  halfOpenPerSource?: number
-  maxHalfOpen?: number
-  halfOpenTimeout?: number
+  addressPool?: OneOrMore | undefined
+  dns?: OneOrMore | undefined
+  authorize?: ((peer: { id: string; address: string }) => boolean | Promise<boolean>) | undefined
+  allowHalfOpen?: boolean | undefined
+  pauseOnConnect?: boolean | undefined
+  noDelay?: boolean | undefined
+  keepAlive?: boolean | undefined
+  keepAliveInitialDelay?: number | undefined
+  highWaterMark?: number | undefined
+  blockList?: BlockList | undefined
+  cookieThreshold?: number | undefined
+  halfOpenPerSource?: number | undefined
+  maxHalfOpen?: number | undefined
+  halfOpenTimeout?: number | undefined
 }
 
 /** What a socket itself reads; the IKE options stay as given until the endpoint is made. */
@@ -120,6 +126,8 @@ export interface ConnectSettings {
   readonly signal: AbortSignal | undefined
   readonly onread: OnRead | undefined
   readonly blockList: BlockList | undefined
+  readonly autoSelectFamily: boolean
+  readonly autoSelectFamilyAttemptTimeout: number
 }
 
 /** RFC 7296 §2.23: IKE and ESP in UDP. */
@@ -157,6 +165,7 @@ const SERVER_OPTIONS = [
   'keepAlive',
   'keepAliveInitialDelay',
   'highWaterMark',
+  'blockList',
   'keyLog',
 ] as const
 
@@ -205,24 +214,42 @@ const keyLog = (name: string, value: unknown): KeyLog => {
   throw new OptionError(name, value, 'a folder or a function', 'ERR_INVALID_ARG_TYPE')
 }
 
+/** As net: less than ten milliseconds count as ten. */
+const attemptTimeout = (name: string, value: unknown): number =>
+  Math.max(10, integerOption(1, 2 ** 31 - 1)(name, typed<number>('number')(name, value)))
+
+const blockListOption = (name: string, value: unknown): BlockList => {
+  const check = (value as Partial<BlockList> | null)?.check
+  if (typeof check === 'function') return value as BlockList
+  throw new OptionError(name, value, 'a net.BlockList', 'ERR_INVALID_ARG_TYPE')
+}
+
+/** As net: anything else than such an object is passed over. */
+const onreadOption = (_name: string, value: unknown): OnRead | undefined => {
+  const { buffer, callback } = (value ?? {}) as Partial<OnRead>
+  const isBuffer = buffer instanceof Uint8Array || typeof buffer === 'function'
+  return isBuffer && typeof callback === 'function' ? (value as OnRead) : undefined
+}
+
+/** An error as Node itself makes them. */
+export const nodeError = (
+  code: string,
+  message: string,
+  Type: ErrorConstructor | TypeErrorConstructor | RangeErrorConstructor = Error,
+): Error => Object.assign(new Type(message), { code })
+
 /** As net: a number or a decimal string, 0 to 65535. */
 export const parsePort = (name: string, value: unknown): number => {
   const port = typeof value === 'string' && /^\s*\d+\s*$/.test(value) ? Number(value) : value
   if (typeof port === 'number' && Number.isInteger(port) && port >= 0 && port <= 65535) return port
-  throw Object.assign(
-    new RangeError(
-      `The option "${name}" must be a port from 0 to 65535. Received ${String(value)}.`,
-    ),
-    { code: 'ERR_SOCKET_BAD_PORT' },
-  )
+  const message = `The option "${name}" must be a port from 0 to 65535. Received ${String(value)}.`
+  throw nodeError('ERR_SOCKET_BAD_PORT', message, RangeError)
 }
 
 const ipAddress = (name: string, value: unknown): string => {
   const text = typed<string>('string')(name, value)
   if (/^[0-9a-f.:]+$/i.test(text)) return text
-  throw Object.assign(new TypeError(`Invalid IP address: ${text}`), {
-    code: 'ERR_INVALID_IP_ADDRESS',
-  })
+  throw nodeError('ERR_INVALID_IP_ADDRESS', `Invalid IP address: ${text}`, TypeError)
 }
 
 /** `complete`: it is to connect now, so what connecting needs must be there. */
@@ -240,9 +267,7 @@ export const parseConnect = (options: SecureSocketOptions, complete: boolean): C
     )
   }
   if (complete && given['port'] === undefined) {
-    throw Object.assign(new TypeError('The "options.port" argument must be specified'), {
-      code: 'ERR_MISSING_ARGS',
-    })
+    throw nodeError('ERR_MISSING_ARGS', 'The "options.port" argument must be specified', TypeError)
   }
   read.refuseUnknown([...SOCKET_OPTIONS, ...POLICY_OPTIONS, ...CREDENTIAL_OPTIONS])
   read('keyLog', keyLog, undefined)
@@ -265,8 +290,14 @@ export const parseConnect = (options: SecureSocketOptions, complete: boolean): C
     timeout: read('timeout', typed<number>('number'), undefined),
     highWaterMark: read('highWaterMark', integerOption(0, Number.MAX_SAFE_INTEGER), undefined),
     signal: read('signal', anything<AbortSignal>, undefined),
-    onread: read('onread', anything<OnRead>, undefined),
-    blockList: read('blockList', anything<BlockList>, undefined),
+    onread: read('onread', onreadOption, undefined),
+    blockList: read('blockList', blockListOption, undefined),
+    autoSelectFamily: read('autoSelectFamily', booleanOption, getDefaultAutoSelectFamily()),
+    autoSelectFamilyAttemptTimeout: read(
+      'autoSelectFamilyAttemptTimeout',
+      attemptTimeout,
+      getDefaultAutoSelectFamilyAttemptTimeout(),
+    ),
   }
 }
 
@@ -303,6 +334,7 @@ export const parseSecurity = (options: Readonly<Record<string, unknown>>): Secur
 export interface ServerSettings extends Security {
   readonly ikePort: number
   readonly pauseOnConnect: boolean
+  readonly blockList: BlockList | undefined
   readonly keyLog: KeyLog | undefined
   /** For the sockets of accepted connections. */
   readonly connection: SecureSocketOptions
@@ -330,6 +362,7 @@ export const parseServer = (options: SecureServerOptions): ServerSettings => {
     ...parseSecurity(given),
     ikePort: read('ikePort', parsePort, DEFAULT_IKE_PORT),
     pauseOnConnect: read('pauseOnConnect', booleanOption, false),
+    blockList: read('blockList', blockListOption, undefined),
     keyLog: read('keyLog', keyLog, undefined),
     connection,
   }

@@ -1,12 +1,17 @@
 /** A server with the surface of `net.Server`, for connections that come inside ESP. */
+import { AsyncResource } from 'node:async_hooks'
+import { lookup } from 'node:dns'
 import { EventEmitter } from 'node:events'
-import { formatAddress, parseAddress } from '../base/address.ts'
+import { isIP } from 'node:net'
+import { formatAddress } from '../base/address.ts'
 import { OptionError } from '../base/errors.ts'
 import type { Connection, SessionHandle } from '../core/events.ts'
 import { formatIdentity } from '../identity/identity.ts'
-import { Endpoint, type ConnectionOwner } from '../node/endpoint.ts'
+import { Endpoint, type ConnectionOwner, type EndpointWatcher } from '../node/endpoint.ts'
 import { channels, makeTracer } from './channels.ts'
+import { Hold } from './hold.ts'
 import {
+  nodeError,
   parseConnect,
   parsePort,
   parseServer,
@@ -22,17 +27,46 @@ const FIRST_PORT = 32768
 const PORTS = 28232
 
 export interface ListenOptions {
-  port?: number | string
-  host?: string
-  backlog?: number
-  ipv6Only?: boolean
-  exclusive?: boolean
-  signal?: AbortSignal
+  port?: number | string | undefined
+  host?: string | undefined
+  backlog?: number | undefined
+  ipv6Only?: boolean | undefined
+  exclusive?: boolean | undefined
+  signal?: AbortSignal | undefined
 }
 
-export class SecureServer extends EventEmitter {
+/** The addresses of a connection that was not let in. */
+export interface DropFacts {
+  localAddress: string
+  localPort: number
+  localFamily: 'IPv4' | 'IPv6'
+  remoteAddress: string
+  remotePort: number
+  remoteFamily: 'IPv4' | 'IPv6'
+}
+
+/** A peer that was refused: who it said it was, and from where. */
+export interface RefusedPeer {
+  identity: string | undefined
+  address: string
+  port: number
+}
+
+export interface SecureServerEvents {
+  close: []
+  connection: [socket: SecureSocket]
+  drop: [facts: DropFacts]
+  error: [error: Error]
+  ikeClientError: [error: Error, peer: RefusedPeer]
+  listening: []
+  secureConnection: [socket: SecureSocket]
+  session: [session: Session]
+  sessionEnd: [session: Session, error: Error | undefined]
+}
+
+export class SecureServer extends EventEmitter<SecureServerEvents> {
   /** More connections than this are refused with 'drop'; undefined: no limit. */
-  maxConnections: number | undefined
+  maxConnections: number = undefined as never
   listening = false
   #given: SecureServerOptions
   #settings: ServerSettings
@@ -40,13 +74,14 @@ export class SecureServer extends EventEmitter {
   #stopListening: (() => void) | undefined
   #port = 0
   #sockets = new Set<SecureSocket>()
-  #referenced = true
-  #holdsRef = false
+  readonly #hold = new Hold()
+  /** Connections are told of in the context of `listen`, as net does. */
+  #scope = new AsyncResource('SECURESERVER')
   #closing = false
   #starting = false
 
   constructor(options: SecureServerOptions, onConnection?: (socket: SecureSocket) => void) {
-    super({ captureRejections: true })
+    super()
     this.#given = options
     this.#settings = parseServer(options)
     if (onConnection !== undefined) {
@@ -72,58 +107,64 @@ export class SecureServer extends EventEmitter {
 
   // --- listening ---
 
-  /** As `net.Server`: `(port[, host][, backlog][, listener])`, `(options[, listener])`, `([listener])`. */
+  /** As `net.Server`. */
+  listen(port?: number | string, host?: string, backlog?: number, listener?: () => void): this
+  listen(port?: number | string, host?: string, listener?: () => void): this
+  listen(port?: number | string, backlog?: number, listener?: () => void): this
+  listen(port?: number | string, listener?: () => void): this
+  listen(options: ListenOptions, listener?: () => void): this
+  listen(listener?: () => void): this
   listen(...args: unknown[]): this {
     const { options, listener } = normalizeListen(args)
-    if (this.listening || this.#starting) {
-      throw Object.assign(
-        new Error('Listen method has been called more than once without closing.'),
-        {
-          code: 'ERR_SERVER_ALREADY_LISTEN',
-        },
+    if (this.listening || this.#starting || this.#endpoint !== undefined) {
+      throw nodeError(
+        'ERR_SERVER_ALREADY_LISTEN',
+        'Listen method has been called more than once without closing.',
       )
     }
-    const port = options.port === undefined ? 0 : parsePort('port', options.port)
-    if (options.host !== undefined && typeof options.host !== 'string') {
-      throw new OptionError('host', options.host, 'of type string', 'ERR_INVALID_ARG_TYPE')
+    const port = parsePort('port', options.port ?? 0)
+    const { host, signal } = options
+    if (host !== undefined && typeof host !== 'string') {
+      throw new OptionError('host', host, 'of type string', 'ERR_INVALID_ARG_TYPE')
     }
+    if (signal !== undefined) this.#closeOn(signal)
     if (listener !== undefined) this.once('listening', listener)
-    options.signal?.addEventListener('abort', () => this.close(), { once: true })
     this.#starting = true
-    const { ikePort, keyLog } = this.#settings
-    const endpoint = new Endpoint({
-      tracer: makeTracer(keyLog),
-      responder: this.#settings,
-      watcher: {
-        onRefused: (error, identity, path) =>
-          this.emit('ikeClientError', error, {
-            identity,
-            address: formatAddress(path.remoteAddress),
-            port: path.remotePort,
-          }),
-        onSessionUp: session => this.emit('session', new Session(session, endpoint)),
-        onSessionDown: (session, error) =>
-          this.emit('sessionEnd', new Session(session, endpoint), error),
-        onQuestion: question => {
-          if (question.kind === 'findSecret') {
-            const { psk } = this.#given
-            return typeof psk === 'function'
-              ? psk(formatIdentity(question.remote), formatIdentity(question.local))
-              : undefined
-          }
-          const address = formatAddress(question.path.remoteAddress)
-          return this.#given.authorize?.({ id: question.peer.identityText, address })
-        },
-      },
-    })
-    this.#endpoint = endpoint
-    this.#hold()
-    const host = options.host === 'localhost' ? '127.0.0.1' : options.host
-    if (host !== undefined && parseAddress(host.split('%')[0]!) === undefined) {
-      process.nextTick(() => this.#failed(listenError('ENOTFOUND', host, port)))
-      return this
+    this.#scope = new AsyncResource('SECURESERVER')
+    if (channels.serverListen.hasSubscribers) {
+      channels.serverListen.asyncStart.publish({ server: this, options })
     }
+    const start = (address: string | undefined): void => this.#bind(address, port, options)
+    if (host === undefined || host === '') start(undefined)
+    else if (isIP(host) !== 0) start(host)
+    else {
+      lookup(host, (error, address) => {
+        if (!this.#starting) return
+        if (error === null) start(address)
+        else this.#failed(error)
+      })
+    }
+    return this
+  }
+
+  #closeOn(signal: AbortSignal): void {
+    if (typeof (signal as AbortSignal | null)?.addEventListener !== 'function') {
+      throw new OptionError('signal', signal, 'an AbortSignal', 'ERR_INVALID_ARG_TYPE')
+    }
+    const abort = (): void => void this.close()
+    if (signal.aborted) return process.nextTick(abort)
+    signal.addEventListener('abort', abort, { once: true })
+    this.once('close', () => signal.removeEventListener('abort', abort))
+  }
+
+  #bind(host: string | undefined, port: number, options: ListenOptions): void {
+    const { ikePort } = this.#settings
+    const endpoint = this.#makeEndpoint()
+    this.#endpoint = endpoint
+    this.#hold.take(endpoint)
     endpoint.bind(host, ikePort, options.ipv6Only ?? false, error => {
+      // It was closed before it was open.
+      if (this.#endpoint !== endpoint || !this.#starting) return
       this.#starting = false
       if (error !== undefined)
         return this.#failed(
@@ -131,42 +172,76 @@ export class SecureServer extends EventEmitter {
         )
       this.#begin(port, options.backlog ?? DEFAULT_BACKLOG)
     })
-    return this
+  }
+
+  #makeEndpoint(): Endpoint {
+    const inScope = (run: () => void): void => this.#scope.runInAsyncScope(run)
+    const endpoint = new Endpoint({
+      tracer: makeTracer(this.#settings.keyLog),
+      responder: this.#settings,
+      watcher: {
+        onRefused: (error, identity, path) =>
+          inScope(() =>
+            this.emit('ikeClientError', error, {
+              identity,
+              address: formatAddress(path.remoteAddress),
+              port: path.remotePort,
+            }),
+          ),
+        onSessionUp: session => inScope(() => this.emit('session', new Session(session, endpoint))),
+        onSessionDown: (session, error) =>
+          inScope(() => this.emit('sessionEnd', new Session(session, endpoint), error)),
+        onQuestion: question => this.#scope.runInAsyncScope(() => this.#answer(question)),
+      },
+    })
+    return endpoint
+  }
+
+  #answer(question: Parameters<EndpointWatcher['onQuestion']>[0]): unknown {
+    if (question.kind === 'findSecret') {
+      const { psk } = this.#given
+      return typeof psk === 'function'
+        ? psk(formatIdentity(question.remote), formatIdentity(question.local))
+        : undefined
+    }
+    const address = formatAddress(question.path.remoteAddress)
+    return this.#given.authorize?.({ id: question.peer.identityText, address })
   }
 
   #begin(wanted: number, backlog: number): void {
     const endpoint = this.#endpoint!
     const owner = {
       onConnection: (connection: Connection, session: SessionHandle) =>
-        this.#accept(connection, session),
+        this.#scope.runInAsyncScope(() => this.#accept(connection, session)),
     }
     for (let i = 0; i < PORTS && this.#stopListening === undefined; i++) {
       this.#port = wanted || FIRST_PORT + Math.floor(Math.random() * PORTS)
       this.#stopListening = endpoint.listen(this.#port, backlog, owner)
     }
     this.listening = true
+    if (channels.serverListen.hasSubscribers) {
+      channels.serverListen.asyncEnd.publish({ server: this })
+    }
     process.nextTick(() => this.listening && this.emit('listening'))
   }
 
   #failed(error: Error): void {
     this.#starting = false
-    this.#release()
+    this.#hold.drop()
     this.#endpoint?.destroy()
     this.#endpoint = undefined
+    if (channels.serverListen.hasSubscribers) {
+      channels.serverListen.error.publish({ server: this, error })
+    }
     process.nextTick(() => this.emit('error', error))
   }
 
   #accept(connection: Connection, session: SessionHandle): ConnectionOwner | undefined {
-    const drop = {
-      localAddress: formatAddress(connection.localAddress),
-      localPort: connection.localPort,
-      localFamily: connection.localAddress.length === 4 ? 'IPv4' : 'IPv6',
-      remoteAddress: formatAddress(connection.remoteAddress),
-      remotePort: connection.remotePort,
-      remoteFamily: connection.remoteAddress.length === 4 ? 'IPv4' : 'IPv6',
-    }
+    const facts = factsOf(connection)
+    const kind = facts.remoteFamily === 'IPv4' ? 'ipv4' : 'ipv6'
+    if (this.#settings.blockList?.check(facts.remoteAddress, kind)) return undefined
     if (this.maxConnections !== undefined && this.#sockets.size >= this.maxConnections) {
-      this.emit('drop', drop)
+      this.emit('drop', facts)
       return undefined
     }
     const { socket, owner } = SecureSocket.accept({
@@ -194,14 +269,18 @@ export class SecureServer extends EventEmitter {
 
   /** Accepts no more; 'close' comes when the last connection has ended and the SAs are deleted. */
   close(callback?: (error?: Error) => void): this {
-    if (!this.listening && !this.#starting) {
-      const error = Object.assign(new Error('Server is not running.'), {
-        code: 'ERR_SERVER_NOT_RUNNING',
-      })
-      if (callback !== undefined) process.nextTick(() => callback(error))
+    const isOpen = this.listening || this.#starting
+    if (typeof callback === 'function') {
+      const error = isOpen
+        ? undefined
+        : nodeError('ERR_SERVER_NOT_RUNNING', 'Server is not running.')
+      this.once('close', () => callback(error))
+    }
+    if (!isOpen) {
+      // As net does: it is closed, and says so.
+      if (!this.#closing) process.nextTick(() => this.emit('close'))
       return this
     }
-    if (callback !== undefined) this.once('close', () => callback())
     this.listening = false
     this.#starting = false
     this.#stopListening?.()
@@ -214,16 +293,18 @@ export class SecureServer extends EventEmitter {
   #finishClosing(): void {
     if (!this.#closing || this.#sockets.size > 0) return
     const endpoint = this.#endpoint
-    if (endpoint === undefined) return
     this.#endpoint = undefined
-    this.#closing = false
     const done = (): void => {
-      endpoint.whenIdle(undefined)
-      endpoint.destroy()
-      this.#release(endpoint)
-      process.nextTick(() => this.emit('close'))
+      endpoint?.destroy()
+      // It may listen again already.
+      if (this.#endpoint === undefined) this.#hold.drop()
+      process.nextTick(() => {
+        this.#closing = false
+        this.emit('close')
+      })
     }
-    endpoint.lingerAndClose(done)
+    if (endpoint === undefined) done()
+    else endpoint.lingerAndClose(done)
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -266,29 +347,29 @@ export class SecureServer extends EventEmitter {
   }
 
   ref(): this {
-    this.#referenced = true
-    this.#hold()
+    this.#hold.ref()
     return this
   }
 
   unref(): this {
-    this.#referenced = false
-    this.#release()
+    this.#hold.unref()
     return this
   }
-
-  #hold(): void {
-    if (this.#holdsRef || !this.#referenced || this.#endpoint === undefined) return
-    this.#holdsRef = true
-    this.#endpoint.ref()
-  }
-
-  #release(endpoint: Endpoint | undefined = this.#endpoint): void {
-    if (!this.#holdsRef) return
-    this.#holdsRef = false
-    endpoint?.unref()
-  }
 }
+
+const factsOf = ({
+  localAddress,
+  localPort,
+  remoteAddress,
+  remotePort,
+}: Connection): DropFacts => ({
+  localAddress: formatAddress(localAddress),
+  localPort,
+  localFamily: localAddress.length === 4 ? 'IPv4' : 'IPv6',
+  remoteAddress: formatAddress(remoteAddress),
+  remotePort,
+  remoteFamily: remoteAddress.length === 4 ? 'IPv4' : 'IPv6',
+})
 
 const listenError = (
   code: string,
@@ -307,6 +388,7 @@ const listenError = (
 const portOf = (error: NodeJS.ErrnoException): number | undefined =>
   'port' in error && typeof error.port === 'number' ? error.port : undefined
 
+/** The overloads of `listen`. */
 const normalizeListen = (
   args: readonly unknown[],
 ): { options: ListenOptions; listener: (() => void) | undefined } => {
@@ -314,14 +396,17 @@ const normalizeListen = (
   const listener = typeof last === 'function' ? (last as () => void) : undefined
   const [first, ...rest] = args
   if (typeof first === 'object' && first !== null) {
-    if ('path' in first || 'fd' in first) {
-      throw new OptionError(
-        'options',
-        first,
-        'with the property "port"; paths and descriptors cannot be protected',
-      )
-    }
-    return { options: first, listener }
+    if ('port' in first) return { options: first as ListenOptions, listener }
+    throw new OptionError(
+      'options',
+      first,
+      'with the property "port"; paths and descriptors cannot be protected',
+    )
+  }
+  const isPath = typeof first === 'string' && !/^\s*\d+\s*$/.test(first)
+  const isOther = typeof first === 'boolean' || typeof first === 'bigint'
+  if (isPath || isOther) {
+    throw new OptionError('port', first, 'a port; there are no local (IPC) secure servers')
   }
   const options: ListenOptions = {}
   if (typeof first === 'number' || typeof first === 'string') options.port = first
@@ -332,7 +417,6 @@ const normalizeListen = (
   return { options, listener }
 }
 
-/** `(options[, onConnection])`. */
 export const createSecureServer = (
   options: SecureServerOptions,
   onConnection?: (socket: SecureSocket) => void,

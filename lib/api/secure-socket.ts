@@ -3,8 +3,7 @@
  * `net.Socket`, which without a native handle would make `tls.connect({ socket })` wait for ever.
  */
 import { AsyncResource } from 'node:async_hooks'
-import { lookup as dnsLookup, type LookupAddress } from 'node:dns'
-import { isIP } from 'node:net'
+import type { SocketConnectOpts } from 'node:net'
 import { addAbortSignal, Duplex } from 'node:stream'
 import { formatAddress, parseAddress } from '../base/address.ts'
 import { OptionError } from '../base/errors.ts'
@@ -12,14 +11,19 @@ import type { Connection, KeepAlive, SessionHandle } from '../core/events.ts'
 import type { ConnectionOwner, Endpoint } from '../node/endpoint.ts'
 import { IdleTimer } from '../node/idle-timer.ts'
 import { channels } from './channels.ts'
-import { clientEndpoint, type ClientContext } from './client-endpoints.ts'
+import { clientEndpoint } from './client-endpoints.ts'
+import { Connector, type Trial } from './connector.ts'
+import { Hold } from './hold.ts'
 import {
+  nodeError,
   parseConnect,
   parsePort,
   type ConnectSettings,
+  type OnRead,
   type SecureSocketOptions,
 } from './options.ts'
 import { Session } from './session.ts'
+import type { AnyListener, Listener, SecureSocketEvents } from './socket-events.ts'
 
 type Callback = (error?: Error | null) => void
 
@@ -31,12 +35,6 @@ export interface Accepted {
   readonly server: unknown
   readonly settings: ConnectSettings
 }
-
-const nodeError = (
-  code: string,
-  message: string,
-  Type: ErrorConstructor | TypeErrorConstructor = Error,
-): Error => Object.assign(new Type(message), { code })
 
 export class SecureSocket extends Duplex {
   /** Writable, since http puts its own server here. */
@@ -53,7 +51,7 @@ export class SecureSocket extends Duplex {
   #endpoint: Endpoint | undefined
   #connection: Connection | undefined
   #session: Session | undefined
-  #giveUp: (() => void) | undefined
+  #connector: Connector | undefined
   #pendingWrite: { chunks: Buffer[]; callback: Callback } | undefined
   #pendingFinal: Callback | undefined
   #wantsData = false
@@ -61,10 +59,10 @@ export class SecureSocket extends Duplex {
   #hadConnection = false
   #noDelay: boolean
   #keepAlive: KeepAlive | undefined
-  #referenced = true
-  #holdsRef = false
+  readonly #hold = new Hold()
   #idle: IdleTimer
-  #pendingOctets = 0
+  /** Octets of the write that is under way, and of all that ever were. */
+  #writing = 0
   #read = 0
   #written = 0
   #host: string | undefined
@@ -105,12 +103,15 @@ export class SecureSocket extends Duplex {
     if (this.#noDelay) accepted.connection.setNoDelay(true)
     if (this.#keepAlive !== undefined)
       accepted.connection.setKeepAlive(this.#keepAlive, accepted.endpoint.now())
-    this.#hold()
+    this.#hold.take(accepted.endpoint)
   }
 
   // --- connecting ---
 
-  /** As `net.Socket`: `(options[, listener])`, `(port[, host][, listener])`. Also after 'close', for another connection. */
+  /** As `net.Socket`. Also after 'close', for another connection. */
+  connect(options: SecureSocketOptions | SocketConnectOpts, listener?: () => void): this
+  connect(port: number | string, host: string, listener?: () => void): this
+  connect(port: number | string, listener?: () => void): this
   connect(...args: unknown[]): this {
     const { options, listener } = normalize(args)
     const settings = parseConnect({ ...this.#settings.given, ...options }, true)
@@ -118,9 +119,20 @@ export class SecureSocket extends Duplex {
     if (listener !== undefined) this.once('connect', listener)
     this.connecting = true
     this.#host = settings.host
+    this.#scope = new AsyncResource('SECURESOCKET')
     this.#idle.refresh()
-    this.#hold()
-    this.#resolve(settings)
+    const connector = new Connector(settings, {
+      emit: (event, ...facts) =>
+        this.#inScope(() => {
+          if (connector.attempted !== undefined)
+            this.autoSelectFamilyAttemptedAddresses = connector.attempted
+          this.emit(event, ...facts)
+        }),
+      open: (inner, outer) => this.#open(settings, inner, outer),
+      fail: error => this.#inScope(() => this.destroy(error)),
+    })
+    this.#connector = connector
+    connector.start()
     return this
   }
 
@@ -135,66 +147,13 @@ export class SecureSocket extends Duplex {
     this.#read = 0
     this.#written = 0
     this.#wantsReset = false
-    this.#scope = new AsyncResource('SECURESOCKET')
   }
 
-  #resolve(settings: ConnectSettings): void {
-    const { host, gateway } = settings
-    this.#lookup(host, settings, inner => {
-      const start = (outer: string): void => this.#open(settings, inner, outer)
-      if (gateway === undefined) start(inner)
-      else this.#lookup(gateway, settings, start)
-    })
-  }
-
-  #lookup(host: string, settings: ConnectSettings, then: (address: string) => void): void {
-    if (isIP(host) !== 0) {
-      process.nextTick(() => this.connecting && then(host))
-      return
-    }
-    const lookup = settings.lookup ?? dnsLookup
-    const options = {
-      family: settings.family ?? 0,
-      hints: settings.hints ?? 0,
-      all: false as const,
-    }
-    const done = (error: Error | null, found: string | LookupAddress[], family?: number): void => {
-      const first = Array.isArray(found) ? found[0] : undefined
-      const address = first?.address ?? (found as string)
-      this.#inScope(() => {
-        if (!this.connecting) return
-        this.emit('lookup', error, address, first?.family ?? family, host)
-        if (error !== null) this.destroy(error)
-        else if (isIP(address) === 0) {
-          this.destroy(
-            nodeError('ERR_INVALID_IP_ADDRESS', `Invalid IP address: ${address}`, TypeError),
-          )
-        } else then(address)
-      })
-    }
-    try {
-      ;(lookup as (host: string, options: object, callback: typeof done) => void)(
-        host,
-        options,
-        done,
-      )
-    } catch (error) {
-      process.nextTick(() => this.destroy(error as Error))
-    }
-  }
-
-  #open(settings: ConnectSettings, inner: string, outer: string): void {
-    this.autoSelectFamilyAttemptedAddresses = [`${inner}:${settings.port}`]
-    if (settings.blockList?.check(inner, isIP(inner) === 6 ? 'ipv6' : 'ipv4')) {
-      this.destroy(nodeError('ERR_IP_BLOCKED', `IP(${inner}) is blocked by net.BlockList`))
-      return
-    }
-    const context: ClientContext = { address: outer, port: settings.ikePort, settings }
-    this.#release()
-    this.#endpoint = clientEndpoint(context)
-    this.#hold()
-    this.#endpoint.onOpenFailure(error => this.destroy(error))
-    this.#giveUp = this.#endpoint.connect(
+  #open(settings: ConnectSettings, inner: string, outer: string): Trial {
+    const endpoint = clientEndpoint({ address: outer, port: settings.ikePort, settings })
+    this.#endpoint = endpoint
+    this.#hold.take(endpoint)
+    const cancel = endpoint.connect(
       {
         remoteAddress: parseAddress(inner)!,
         remotePort: settings.port,
@@ -206,6 +165,12 @@ export class SecureSocket extends Duplex {
       },
       this.#owner,
     )
+    return {
+      get heard() {
+        return endpoint.heard
+      },
+      cancel,
+    }
   }
 
   #inScope(run: () => void): void {
@@ -220,7 +185,7 @@ export class SecureSocket extends Duplex {
     },
     onConnected: connection => {
       this.#connection = connection
-      this.#giveUp = undefined
+      this.#connector?.succeeded()
       this.#hadConnection = true
       this.connecting = false
       this.#inScope(() => {
@@ -229,10 +194,10 @@ export class SecureSocket extends Duplex {
         this.emit('ready')
         this.emit('secureConnect')
         if (this.#wantsReset) this.resetAndDestroy()
+        this.#flush()
+        // As net does: reading starts without being asked for, so that the end is noticed.
+        if (!this.destroyed && !this.isPaused()) this.read(0)
       })
-      this.#flush()
-      // As net does: reading starts without being asked for, so that the end is noticed.
-      if (!this.isPaused()) this.read(0)
     },
     onReadable: () => this.#inScope(() => this.#pull()),
     onWritable: () => this.#inScope(() => this.#flush()),
@@ -240,15 +205,14 @@ export class SecureSocket extends Duplex {
       this.#ended = true
       this.#inScope(() => this.#pull())
     },
-    onClosed: error => {
-      this.#giveUp = undefined
-      if (error === undefined) {
-        this.#ended = true
-        this.#inScope(() => this.#pull())
-        return
-      }
-      this.#inScope(() => this.destroy(error))
-    },
+    onClosed: error =>
+      this.#inScope(() => {
+        if (error === undefined) {
+          this.#ended = true
+          this.#pull()
+        } else if (this.connecting) this.#connector?.failed(error)
+        else this.destroy(error)
+      }),
   }
 
   // --- reading ---
@@ -257,12 +221,13 @@ export class SecureSocket extends Duplex {
     const connection = this.#connection
     if (connection === undefined) return
     this.#idle.refresh()
+    if (this.#settings.onread !== undefined) this.#readInto(this.#settings.onread, connection)
     while (this.#wantsData && connection.readableLength > 0) {
       const octets = connection.receive()
       if (octets === undefined) break
       this.#read += octets.length
       const chunk = Buffer.from(octets.buffer, octets.byteOffset, octets.length)
-      if (!this.#give(chunk)) this.#wantsData = false
+      if (!this.push(chunk)) this.#wantsData = false
     }
     this.#endpoint?.wake(connection)
     if (!this.#ended || connection.readableLength > 0 || this.readableEnded) return
@@ -272,18 +237,18 @@ export class SecureSocket extends Duplex {
     this.read(0)
   }
 
-  #give(chunk: Buffer): boolean {
-    const { onread } = this.#settings
-    if (onread === undefined) return this.push(chunk)
-    let going = true
-    for (let at = 0; at < chunk.length;) {
+  /** Into the program's own buffers, without 'data', until its callback says `false`. */
+  #readInto(onread: OnRead, connection: Connection): void {
+    while (this.#wantsData && connection.readableLength > 0) {
       const target = typeof onread.buffer === 'function' ? onread.buffer() : onread.buffer
-      const count = Math.min(target.length, chunk.length - at)
-      target.set(chunk.subarray(at, at + count))
-      at += count
-      if (onread.callback(count, target) === false) going = false
+      const octets = connection.receive(target.length)
+      if (octets === undefined) return
+      this.#read += octets.length
+      target.set(octets)
+      if (onread.callback(octets.length, target) === false) this.#wantsData = false
+      // The callback may have ended it all.
+      if (this.#connection !== connection || this.destroyed) return
     }
-    return going
   }
 
   override _read(): void {
@@ -292,7 +257,36 @@ export class SecureSocket extends Duplex {
     this.#pull()
   }
 
+  override pause(): this {
+    if (this.#settings.onread !== undefined) this.#wantsData = false
+    return super.pause()
+  }
+
+  override resume(): this {
+    // Nothing is ever pushed in this mode, so the stream never asks for more by itself.
+    if (this.#settings.onread !== undefined && this.#connection !== undefined) this._read()
+    return super.resume()
+  }
+
   // --- writing ---
+
+  override write(chunk: unknown, callback?: Callback): boolean
+  override write(chunk: unknown, encoding?: BufferEncoding, callback?: Callback): boolean
+  override write(
+    chunk: unknown,
+    encoding?: BufferEncoding | Callback,
+    callback?: Callback,
+  ): boolean {
+    if (this.allowHalfOpen || !this.readableEnded || !this.writableEnded) {
+      return super.write(chunk, encoding as BufferEncoding, callback)
+    }
+    // As net has it: after the peer's end a write is a broken pipe, not a mistake of the program.
+    const error = nodeError('EPIPE', 'This socket has been ended by the other party')
+    const done = typeof encoding === 'function' ? encoding : callback
+    if (typeof done === 'function') process.nextTick(done, error)
+    this.destroy(error)
+    return false
+  }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, callback: Callback): void {
     this.#writeAll([chunk], callback)
@@ -307,11 +301,14 @@ export class SecureSocket extends Duplex {
 
   #writeAll(chunks: Buffer[], callback: Callback): void {
     this.#idle.refresh()
-    for (const chunk of chunks) this.#pendingOctets += chunk.length
+    for (const chunk of chunks) this.#writing += chunk.length
+    this.#written += this.#writing
     this.#pendingWrite = { chunks, callback }
     if (this.connecting) return
     if (this.#connection === undefined) {
       this.#pendingWrite = undefined
+      this.#written -= this.#writing
+      this.#writing = 0
       const never = !this.#hadConnection && !this.destroyed
       return callback(
         nodeError(
@@ -331,8 +328,6 @@ export class SecureSocket extends Duplex {
       while (pending.chunks.length > 0) {
         const chunk = pending.chunks[0]!
         const taken = connection.send(chunk)
-        this.#written += taken
-        this.#pendingOctets -= taken
         if (taken < chunk.length) {
           pending.chunks[0] = chunk.subarray(taken)
           break
@@ -342,6 +337,7 @@ export class SecureSocket extends Duplex {
       this.#endpoint?.wake(connection)
       if (pending.chunks.length > 0) return
       this.#pendingWrite = undefined
+      this.#writing = 0
       this.#idle.refresh()
       pending.callback()
     }
@@ -368,8 +364,8 @@ export class SecureSocket extends Duplex {
     const connection = this.#connection
     this.connecting = false
     this.#idle.clear()
-    this.#giveUp?.()
-    this.#giveUp = undefined
+    this.#connector?.stop()
+    this.#connector = undefined
     if (connection !== undefined) {
       // What becomes of it is no longer ours: this object may connect anew.
       connection.context = undefined
@@ -379,6 +375,7 @@ export class SecureSocket extends Duplex {
     }
     const waiting = this.#pendingWrite?.callback
     this.#pendingWrite = undefined
+    this.#writing = 0
     waiting?.(
       error ??
         nodeError(
@@ -387,7 +384,7 @@ export class SecureSocket extends Duplex {
         ),
     )
     this.#pendingFinal = undefined
-    this.#release()
+    this.#hold.drop()
     callback(error)
     process.nextTick(() => this.#inScope(() => this.emit('close', error !== null)))
   }
@@ -462,34 +459,19 @@ export class SecureSocket extends Duplex {
   }
 
   ref(): this {
-    this.#referenced = true
-    this.#hold()
+    this.#hold.ref()
     return this
   }
 
   unref(): this {
-    this.#referenced = false
-    this.#release()
+    this.#hold.unref()
     return this
-  }
-
-  #hold(): void {
-    if (this.#holdsRef || !this.#referenced || this.#endpoint === undefined || this.destroyed)
-      return
-    this.#holdsRef = true
-    this.#endpoint.ref()
-  }
-
-  #release(): void {
-    if (!this.#holdsRef) return
-    this.#holdsRef = false
-    this.#endpoint?.unref()
   }
 
   // --- facts ---
 
   get pending(): boolean {
-    return this.#connection === undefined || this.connecting || this.destroyed
+    return this.connecting || SecureSocket.#endOf(this) === undefined
   }
 
   get readyState(): 'opening' | 'open' | 'readOnly' | 'writeOnly' | 'closed' {
@@ -500,49 +482,54 @@ export class SecureSocket extends Duplex {
   }
 
   get bytesRead(): number {
-    return this.#read
+    return #read in this ? this.#read : 0
   }
 
+  /** Also what still waits here to be sent, as with net. */
   get bytesWritten(): number {
-    return (
-      this.#written + this.#pendingOctets + Math.max(0, this.writableLength - this.#pendingOctets)
-    )
+    if (!(#written in this)) return 0
+    return this.#written + Math.max(0, this.writableLength - this.#writing)
   }
 
   get bufferSize(): number {
     return this.writableLength
   }
 
-  get #end(): Connection | undefined {
-    return this.destroyed ? undefined : this.#connection
+  /** What inspects a prototype asks it too: it has none. */
+  static #endOf(socket: SecureSocket): Connection | undefined {
+    return #connection in socket && !socket.destroyed ? socket.#connection : undefined
   }
 
   get localAddress(): string | undefined {
-    return this.#end && formatAddress(this.#end.localAddress)
+    const end = SecureSocket.#endOf(this)
+    return end && formatAddress(end.localAddress)
   }
 
   get localPort(): number | undefined {
-    return this.#end?.localPort
+    return SecureSocket.#endOf(this)?.localPort
   }
 
   get localFamily(): 'IPv4' | 'IPv6' | undefined {
-    return this.#end && familyOf(this.#end.localAddress)
+    const end = SecureSocket.#endOf(this)
+    return end && familyOf(end.localAddress)
   }
 
   get remoteAddress(): string | undefined {
-    return this.#end && formatAddress(this.#end.remoteAddress)
+    const end = SecureSocket.#endOf(this)
+    return end && formatAddress(end.remoteAddress)
   }
 
   get remotePort(): number | undefined {
-    return this.#end?.remotePort
+    return SecureSocket.#endOf(this)?.remotePort
   }
 
   get remoteFamily(): 'IPv4' | 'IPv6' | undefined {
-    return this.#end && familyOf(this.#end.remoteAddress)
+    const end = SecureSocket.#endOf(this)
+    return end && familyOf(end.remoteAddress)
   }
 
   address(): { address: string; family: string; port: number } | Record<string, never> {
-    const end = this.#end
+    const end = SecureSocket.#endOf(this)
     if (end === undefined) return {}
     return {
       address: formatAddress(end.localAddress),
@@ -553,17 +540,17 @@ export class SecureSocket extends Duplex {
 
   /** The IKE SA this socket rides on, once there is one. Several sockets may share it. */
   get session(): Session | undefined {
-    return this.#session
+    return #session in this ? this.#session : undefined
   }
 
   /** Who the peer proved to be. */
   get peerId(): string | undefined {
-    return this.#session?.peerId
+    return this.session?.peerId
   }
 
   /** The peer has proved who it is. */
   get authorized(): boolean {
-    return this.#session !== undefined
+    return this.session !== undefined
   }
 
   get encrypted(): true {
@@ -593,8 +580,43 @@ export class SecureSocket extends Duplex {
   }
 
   get _host(): string | undefined {
-    return this.#host
+    return #host in this ? this.#host : undefined
   }
+}
+
+/** Events by name, with what their listeners get. */
+export interface SecureSocket {
+  on<E extends keyof SecureSocketEvents>(event: E, listener: Listener<SecureSocketEvents, E>): this
+  on(event: string | symbol, listener: AnyListener): this
+  once<E extends keyof SecureSocketEvents>(
+    event: E,
+    listener: Listener<SecureSocketEvents, E>,
+  ): this
+  once(event: string | symbol, listener: AnyListener): this
+  off<E extends keyof SecureSocketEvents>(event: E, listener: Listener<SecureSocketEvents, E>): this
+  off(event: string | symbol, listener: AnyListener): this
+  addListener<E extends keyof SecureSocketEvents>(
+    event: E,
+    listener: Listener<SecureSocketEvents, E>,
+  ): this
+  addListener(event: string | symbol, listener: AnyListener): this
+  removeListener<E extends keyof SecureSocketEvents>(
+    event: E,
+    listener: Listener<SecureSocketEvents, E>,
+  ): this
+  removeListener(event: string | symbol, listener: AnyListener): this
+  prependListener<E extends keyof SecureSocketEvents>(
+    event: E,
+    listener: Listener<SecureSocketEvents, E>,
+  ): this
+  prependListener(event: string | symbol, listener: AnyListener): this
+  prependOnceListener<E extends keyof SecureSocketEvents>(
+    event: E,
+    listener: Listener<SecureSocketEvents, E>,
+  ): this
+  prependOnceListener(event: string | symbol, listener: AnyListener): this
+  emit<E extends keyof SecureSocketEvents>(event: E, ...facts: SecureSocketEvents[E]): boolean
+  emit(event: string | symbol, ...facts: unknown[]): boolean
 }
 
 const familyOf = (address: Uint8Array): 'IPv4' | 'IPv6' => (address.length === 4 ? 'IPv4' : 'IPv6')
@@ -634,10 +656,25 @@ export const normalize = (
   }
 }
 
-/** Starts connecting at once. Overloads as of `net.connect`; further options may follow the host. */
-export const createSecureSocket = (...args: unknown[]): SecureSocket => {
+/** Starts connecting at once. Overloads as of `net.connect`; the other options follow the port or the host. */
+export function createSecureSocket(
+  options: SecureSocketOptions,
+  listener?: () => void,
+): SecureSocket
+export function createSecureSocket(
+  port: number | string,
+  host: string,
+  options: SecureSocketOptions,
+  listener?: () => void,
+): SecureSocket
+export function createSecureSocket(
+  port: number | string,
+  options: SecureSocketOptions,
+  listener?: () => void,
+): SecureSocket
+export function createSecureSocket(...args: unknown[]): SecureSocket {
   const { options, listener } = normalize(args)
   const socket = new SecureSocket(options)
   if (channels.clientSocket.hasSubscribers) channels.clientSocket.publish({ socket })
-  return listener === undefined ? socket.connect(options) : socket.connect(options, listener)
+  return socket.connect(options, listener)
 }

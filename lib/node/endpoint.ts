@@ -4,6 +4,7 @@
  * nested, so no owner is called while the core is half-way through a change.
  */
 import { constants } from 'node:os'
+import { socketError } from '../base/errors.ts'
 import { Packet } from '../base/packet.ts'
 import type { Path } from '../base/path.ts'
 import type { Tracer } from '../base/trace.ts'
@@ -74,13 +75,16 @@ export class Endpoint {
   /** One, or two where IKE begins at port 500; a path names the one it belongs to by its place. */
   private sockets: UdpSocket[] = []
   private gateway: Gateway | undefined
-  private readonly waiting: (() => void)[] = []
+  /** Attempts that came before the socket was ready. */
+  private readonly waiting = new Set<{ start(): void; fail(error: Error): void }>()
   private readonly listeners = new Map<number, ListenerOwner>()
   private timer: NodeJS.Timeout | undefined
   private timerAt: Millis = Infinity
   private isDraining = false
   private isScheduled = false
   private isTickScheduled = false
+  /** Until the next turn of the event loop no event is delivered. */
+  private holdsEvents = false
   private refs = 0
   private onIdle: (() => void) | undefined
   private onDrained: (() => void) | undefined
@@ -100,7 +104,13 @@ export class Endpoint {
   // --- opening ---
 
   /** A client: connected towards one gateway. */
-  openTowards(address: string, port: number, remote: Uint8Array, responder: Responder): void {
+  openTowards(
+    address: string,
+    port: number,
+    remote: Uint8Array,
+    responder: Responder,
+    onFailure: () => void,
+  ): void {
     const ports = portsFrom(port)
     const paths: Path[] = []
     const next = (): void => {
@@ -108,17 +118,28 @@ export class Endpoint {
       if (to === undefined) {
         const [first, floatsTo] = paths
         this.gateway = { ...responder, path: floatsTo ? { ...first!, floatsTo } : first! }
-        for (const start of this.waiting.splice(0)) start()
+        for (const attempt of this.takeWaiting()) attempt.start()
         return
       }
       const socket = this.makeSocket(remote.length === 4 ? 4 : 6, false, to === BARE_PORT)
       socket.connect(to, address, error => {
-        if (error !== undefined) return this.failAll(error)
-        paths.push(socket.path(remote, to))
-        next()
+        if (error === undefined) {
+          paths.push(socket.path(remote, to))
+          return next()
+        }
+        onFailure()
+        const { code = 'EIO' } = error
+        const failure = withNumber(socketError({ code, syscall: 'connect', address, port: to }))!
+        for (const attempt of this.takeWaiting()) attempt.fail(failure)
       })
     }
     next()
+  }
+
+  private takeWaiting(): readonly { start(): void; fail(error: Error): void }[] {
+    const waiting = [...this.waiting]
+    this.waiting.clear()
+    return waiting
   }
 
   /** A server: bound, for whoever comes. */
@@ -181,6 +202,11 @@ export class Endpoint {
     return this.sockets[0]?.address()
   }
 
+  /** Datagrams that have come in; at a client only its peer's do. */
+  get heard(): number {
+    return this.core.counters.datagramsIn
+  }
+
   now(): Millis {
     return monotonicNow()
   }
@@ -190,35 +216,19 @@ export class Endpoint {
   /** Starts a connection; the returned function gives it up. */
   connect(request: ConnectRequest, owner: ConnectionOwner): () => void {
     let attempt: Attempt | undefined
-    let cancelled = false
     const start = (): void => {
-      if (cancelled || this.gateway === undefined) return
-      attempt = this.core.connect(this.gateway, request, owner, this.now())
+      attempt = this.core.connect(this.gateway!, request, owner, this.now())
       this.wake()
     }
-    if (this.gateway === undefined) this.waiting.push(start)
+    const waiting = { start, fail: (error: Error) => owner.onClosed(error) }
+    if (this.gateway === undefined) this.waiting.add(waiting)
     else start()
     return () => {
-      cancelled = true
+      this.waiting.delete(waiting)
       if (attempt === undefined) return
       this.core.cancel(attempt, this.now())
       this.wake()
     }
-  }
-
-  private failAll(error: Error): void {
-    this.openError = error
-    this.waiting.length = 0
-    this.failed?.(error)
-  }
-
-  private openError: Error | undefined
-  private failed: ((error: Error) => void) | undefined
-
-  /** The UDP socket could not be made ready. */
-  onOpenFailure(failed: (error: Error) => void): void {
-    if (this.openError !== undefined) failed(this.openError)
-    else this.failed = failed
   }
 
   /** Undefined when the inner port is taken. */
@@ -256,6 +266,7 @@ export class Endpoint {
     this.isScheduled = true
     const immediate = setImmediate(() => {
       this.isScheduled = false
+      this.holdsEvents = false
       this.drain()
     })
     if (this.refs === 0) immediate.unref()
@@ -267,17 +278,22 @@ export class Endpoint {
     try {
       const now = this.now()
       if (this.core.nextTimeout() <= now) this.core.handleTimeout(now)
-      const more = this.transmit(now)
-      for (let event = this.core.pollEvent(); event !== undefined; event = this.core.pollEvent()) {
+      if (this.transmit(now)) this.schedule()
+      while (!this.holdsEvents) {
+        const event = this.core.pollEvent()
+        if (event === undefined) break
         this.deliver(event)
+        // As with net, whoever awaited this can listen before anything else happens to the connection.
+        if (event.kind !== 'accepted' && event.kind !== 'connected') continue
+        this.holdsEvents = true
+        this.schedule()
       }
-      if (more) this.schedule()
     } finally {
       this.isDraining = false
     }
     this.holdForOrphans()
     this.arm()
-    if (this.core.isIdle) this.onIdle?.()
+    if (!this.holdsEvents && this.core.isIdle) this.onIdle?.()
     this.onDrained?.()
   }
 

@@ -13,14 +13,6 @@ import {
 
 const psk = 'a pre-shared key for these tests'
 
-// Compiles only while a SecureSocket can stand wherever a net.Socket is asked for.
-export const assignable = (
-  socket: SecureSocket,
-): Pick<
-  net.Socket,
-  'destroySoon' | 'bytesRead' | 'bytesWritten' | 'connecting' | 'readyState' | 'pending'
-> => socket
-
 interface Rig {
   server: SecureServer
   port: number

@@ -1,0 +1,237 @@
+/**
+ * From names to one open connection: the look-ups, and then one address of the IKE peer after the other,
+ * families in turn, as `net` does with `autoSelectFamily` (RFC 8305 §4, §5). Where TCP needs one answer,
+ * IKE needs several: an attempt is given up for the next when it hears nothing for the attempt timeout.
+ */
+import { ADDRCONFIG, lookup as dnsLookup, type LookupAddress } from 'node:dns'
+import { isIP } from 'node:net'
+import { nodeError, type ConnectSettings } from './options.ts'
+
+/** An attempt under way. */
+export interface Trial {
+  /** Datagrams that have come from this peer so far. */
+  readonly heard: number
+  /** Ends it without a word. */
+  cancel(): void
+}
+
+/** What the connector needs of its socket. */
+export interface ConnectorHost {
+  emit(event: string, ...args: unknown[]): void
+  /** To `inner` through the IKE peer at `outer`; a failure is told by `failed`. */
+  open(inner: string, outer: string): Trial
+  /** The end: no address could be reached. */
+  fail(error: Error): void
+}
+
+interface Target {
+  readonly inner: string
+  readonly outer: string
+  readonly family: number
+}
+
+type Resolved = (addresses: readonly LookupAddress[]) => void
+type Answer = (error: Error | null, found: string | LookupAddress[], family?: number) => void
+
+export class Connector {
+  private readonly settings: ConnectSettings
+  private readonly host: ConnectorHost
+  private targets: readonly Target[] = []
+  private current = -1
+  private trial: Trial | undefined
+  private timer: NodeJS.Timeout | undefined
+  private readonly errors: Error[] = []
+  private isOver = false
+  /** As `net` has it: only where there is more than one address to try. */
+  attempted: string[] | undefined
+
+  constructor(settings: ConnectSettings, host: ConnectorHost) {
+    this.settings = settings
+    this.host = host
+  }
+
+  /** Nothing is called back before the next tick. */
+  start(): void {
+    const { host, gateway } = this.settings
+    if (gateway === undefined) {
+      this.resolve(host, true, found =>
+        this.begin(
+          found.map(({ address, family }) => ({ inner: address, outer: address, family })),
+        ),
+      )
+      return
+    }
+    this.resolve(host, false, services => {
+      const inner = services[0]!.address
+      this.resolve(gateway, true, found =>
+        this.begin(found.map(({ address, family }) => ({ inner, outer: address, family }))),
+      )
+    })
+  }
+
+  /** The trial has become a connection. */
+  succeeded(): void {
+    this.isOver = true
+    clearTimeout(this.timer)
+    this.trial = undefined
+  }
+
+  /** Gives up what is under way. */
+  stop(): void {
+    this.isOver = true
+    clearTimeout(this.timer)
+    this.trial?.cancel()
+    this.trial = undefined
+  }
+
+  /** The trial has failed. */
+  failed(error: Error): void {
+    if (this.isOver) return
+    this.trial = undefined
+    this.note('connectionAttemptFailed', error)
+    this.next()
+  }
+
+  // --- names ---
+
+  private resolve(host: string, mayBeSeveral: boolean, then: Resolved): void {
+    const literal = isIP(host)
+    if (literal !== 0) {
+      process.nextTick(() => this.isOver || then([{ address: host, family: literal }]))
+      return
+    }
+    const { settings } = this
+    const family = settings.family ?? 0
+    const isOpen = family !== 4 && family !== 6
+    const all =
+      mayBeSeveral && isOpen && settings.autoSelectFamily && settings.localAddress === undefined
+    const hints = settings.hints ?? (isOpen ? ADDRCONFIG : 0)
+    const done: Answer = (error, found, foundFamily) => {
+      if (this.isOver) return
+      const list: readonly LookupAddress[] = Array.isArray(found)
+        ? found
+        : [{ address: found, family: foundFamily ?? isIP(found) }]
+      if (error !== null && error !== undefined) {
+        this.host.emit('lookup', error, undefined, undefined, host)
+        return this.end(error)
+      }
+      for (const { address, family } of list) this.host.emit('lookup', null, address, family, host)
+      if (this.isOver) return
+      const usable = alternate(list)
+      if (usable.length > 0) then(usable)
+      else this.end(this.unusable(list[0]))
+    }
+    const lookup = (settings.lookup ?? dnsLookup) as (
+      host: string,
+      options: object,
+      callback: Answer,
+    ) => void
+    try {
+      lookup(host, { family, hints, all }, done)
+    } catch (error) {
+      process.nextTick(() => this.end(error as Error))
+    }
+  }
+
+  private unusable(first: LookupAddress | undefined): Error {
+    const { host, port } = this.settings
+    if (first === undefined || isIP(first.address) === 0) {
+      const message = `Invalid IP address: ${first?.address}`
+      return nodeError('ERR_INVALID_IP_ADDRESS', message, TypeError)
+    }
+    const message = `Invalid address family: ${first.family} ${host}:${port}`
+    const error = nodeError('ERR_INVALID_ADDRESS_FAMILY', message, RangeError)
+    return Object.assign(error, { host, port })
+  }
+
+  // --- addresses ---
+
+  private begin(targets: readonly Target[]): void {
+    this.targets = targets
+    if (targets.length > 1) this.attempted = []
+    this.next()
+  }
+
+  private next(): void {
+    clearTimeout(this.timer)
+    if (this.isOver) return
+    const { settings } = this
+    const target = this.targets[++this.current]
+    if (target === undefined) return this.end(this.summary())
+    const { inner, outer, family } = target
+    const blocked = [inner, outer].find(address =>
+      settings.blockList?.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4'),
+    )
+    if (blocked !== undefined) {
+      const message = `IP(${blocked}) is blocked by net.BlockList`
+      const error = nodeError('ERR_IP_BLOCKED', message)
+      // As net does: a single address was no attempt.
+      if (this.targets.length === 1) return this.end(error)
+      this.note('connectionAttemptFailed', error)
+      return this.next()
+    }
+    this.attempted?.push(`${outer}:${settings.port}`)
+    this.host.emit('connectionAttempt', outer, settings.port, family)
+    if (this.isOver) return
+    this.trial = this.host.open(inner, outer)
+    if (this.current < this.targets.length - 1) this.watch(this.trial, this.trial.heard)
+  }
+
+  private watch(trial: Trial, heard: number): void {
+    this.timer = setTimeout(() => {
+      if (this.isOver || this.trial !== trial) return
+      if (trial.heard > heard) return this.watch(trial, trial.heard)
+      this.trial = undefined
+      trial.cancel()
+      const { outer } = this.targets[this.current]!
+      const { port } = this.settings
+      const error = nodeError('ETIMEDOUT', `connect ETIMEDOUT ${outer}:${port}`)
+      this.note(
+        'connectionAttemptTimeout',
+        Object.assign(error, { syscall: 'connect', address: outer, port }),
+      )
+      this.next()
+    }, this.settings.autoSelectFamilyAttemptTimeout)
+  }
+
+  private note(event: 'connectionAttemptFailed' | 'connectionAttemptTimeout', error: Error): void {
+    this.errors.push(error)
+    const { outer, family } = this.targets[this.current]!
+    const facts = [outer, this.settings.port, family]
+    if (event === 'connectionAttemptFailed') this.host.emit(event, ...facts, error)
+    else this.host.emit(event, ...facts)
+  }
+
+  /** As `net`: the one error there was, or all of them under the code of the first. */
+  private summary(): Error {
+    const { errors } = this
+    if (this.targets.length === 1) return errors[0]!
+    const { code } = errors[0] as NodeJS.ErrnoException
+    return Object.assign(new AggregateError(errors, ''), { code })
+  }
+
+  private end(error: Error): void {
+    if (this.isOver) return
+    this.stop()
+    this.host.fail(error)
+  }
+}
+
+/** Each address once, the families in turn, beginning with that of the first (RFC 8305 §4). */
+const alternate = (found: readonly LookupAddress[]): LookupAddress[] => {
+  const usable = found.filter(
+    ({ address, family }, at) =>
+      isIP(address) !== 0 &&
+      (family === 4 || family === 6) &&
+      found.findIndex(other => other.address === address) === at,
+  )
+  const preferred = usable.filter(({ family }) => family === usable[0]!.family)
+  const others = usable.filter(({ family }) => family !== usable[0]!.family)
+  const turns: LookupAddress[] = []
+  for (let i = 0; i < Math.max(preferred.length, others.length); i++) {
+    for (const list of [preferred, others]) {
+      if (list[i] !== undefined) turns.push(list[i]!)
+    }
+  }
+  return turns
+}

@@ -1,0 +1,591 @@
+/**
+ * One script, run over `net` and over ours: what a program sees must be the same. Ports differ from run to
+ * run and stand as PORT.
+ */
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { createSocket } from 'node:dgram'
+import type { LookupAddress } from 'node:dns'
+import { EventEmitter, once } from 'node:events'
+import * as net from 'node:net'
+import diagnostics from 'node:diagnostics_channel'
+import t, { type Test } from 'tap'
+import { Connector, type Trial } from '../../lib/api/connector.ts'
+import { parseConnect } from '../../lib/api/options.ts'
+import * as drop from '../../lib/net.ts'
+
+const psk = 'a pre-shared key for these tests'
+
+/** What a script may use; `net` and ours behind the same names. */
+interface Rig {
+  readonly isOurs: boolean
+  readonly log: unknown[]
+  readonly server: net.Server
+  readonly port: number
+  /** Towards the server, unless the options say otherwise. */
+  connect(options?: object): net.Socket
+  /** Not connected. */
+  socket(options?: object): net.Socket
+  /** Puts what can be compared into the log. */
+  note(...facts: unknown[]): void
+  watch(socket: net.Socket, ...events: string[]): void
+}
+
+type Script = (rig: Rig) => Promise<void>
+interface Setting {
+  readonly server?: object
+  readonly onConnection?: (socket: net.Socket, rig: Rig) => void
+}
+
+const plain = (port: number, ikePort: number, fact: unknown): unknown => {
+  if (fact instanceof Error) {
+    const { name, message, code, syscall, errno, address, errors } = fact as Error & {
+      code?: unknown
+      syscall?: unknown
+      errno?: unknown
+      address?: unknown
+      errors?: unknown[]
+    }
+    const inner = errors?.map(error => plain(port, ikePort, error))
+    const words = plain(port, ikePort, message)
+    return { name, words, code, syscall, errno, address, inner }
+  }
+  if (typeof fact === 'string')
+    return fact.replaceAll(`:${port}`, ':PORT').replaceAll(`:${ikePort}`, ':PORT')
+  return fact === port || fact === ikePort ? 'PORT' : fact
+}
+
+const run = async (isOurs: boolean, setting: Setting, script: Script): Promise<unknown[]> => {
+  const log: unknown[] = []
+  const security = isOurs ? { psk } : {}
+  const options = { ...security, ...(isOurs ? { ikePort: 0 } : {}), ...setting.server }
+  const server = (
+    isOurs ? drop.createServer(options as never) : net.createServer(options as net.ServerOpts)
+  ) as net.Server
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as net.AddressInfo
+  const { ikePort = -1 } = server as { ikePort?: number }
+  const client = { ...security, ...(isOurs ? { ikePort } : {}) }
+  const rig: Rig = {
+    isOurs,
+    log,
+    server,
+    port,
+    connect: more => {
+      const all = { host: '127.0.0.1', port, ...client, ...more }
+      return isOurs ? (drop.connect(all) as net.Socket) : net.connect(all)
+    },
+    socket: more =>
+      isOurs ? (drop.Socket({ ...client, ...more }) as net.Socket) : new net.Socket(more),
+    note: (...facts) => void log.push(facts.map(fact => plain(port, ikePort, fact))),
+    watch: (socket, ...events) => {
+      for (const event of events) socket.on(event, (...facts) => rig.note(event, ...facts))
+    },
+  }
+  server.on('connection', socket => {
+    socket.on('error', () => {})
+    setting.onConnection?.(socket, rig)
+  })
+  await script(rig)
+  if (server.listening) {
+    server.close()
+    await closed(server)
+  }
+  return log
+}
+
+const same = (name: string, setting: Setting, script: Script): void => {
+  t.test(name, async (t: Test) => {
+    const theirs = await run(false, setting, script)
+    const ours = await run(true, setting, script)
+    t.ok(theirs.length > 0)
+    t.strictSame(ours, theirs)
+  })
+}
+
+/** Unlike `once`, also when there is an error. */
+const closed = (emitter: EventEmitter): Promise<void> =>
+  new Promise(resolve => void emitter.once('close', () => resolve()))
+const EVENTS = ['connect', 'ready', 'end', 'finish', 'error', 'close'] as const
+const ATTEMPTS = [
+  'lookup',
+  'connectionAttempt',
+  'connectionAttemptFailed',
+  'connectionAttemptTimeout',
+] as const
+const addresses =
+  (...found: LookupAddress[]) =>
+  (_host: string, options: { all?: boolean }, callback: (...answer: never[]) => void): void => {
+    const answer = options.all ? [null, found] : [null, found[0]!.address, found[0]!.family]
+    process.nextTick(callback, ...(answer as never[]))
+  }
+const V6 = { address: '::1', family: 6 }
+const V4 = { address: '127.0.0.1', family: 4 }
+const echo = (socket: net.Socket): void => void socket.pipe(socket)
+
+same('one address: the attempt is told, and nothing is listed', {}, async rig => {
+  const socket = rig.connect()
+  rig.watch(socket, ...ATTEMPTS, 'connect', 'ready', 'close')
+  await once(socket, 'ready')
+  rig.note(socket.autoSelectFamilyAttemptedAddresses)
+  socket.destroy()
+  await closed(socket)
+})
+
+same('two families: the first refuses, the second answers', {}, async rig => {
+  const socket = rig.connect({ host: 'both.test', lookup: addresses(V6, V4, V4) })
+  rig.watch(socket, 'lookup', 'connectionAttempt', 'connectionAttemptTimeout', ...EVENTS)
+  socket.on('connectionAttemptFailed', (address, port, family, error) =>
+    rig.note('failed', address, port, family, (error as NodeJS.ErrnoException).code),
+  )
+  await once(socket, 'ready')
+  rig.note(socket.autoSelectFamilyAttemptedAddresses.length, socket.remoteAddress)
+  socket.destroy()
+  await closed(socket)
+})
+
+same('all addresses refuse: an AggregateError under the code of the first', {}, async rig => {
+  rig.server.close()
+  await closed(rig.server)
+  const lookup = addresses(V6, V4, { address: '127.0.0.2', family: 4 })
+  const socket = rig.connect({ host: 'both.test', lookup })
+  rig.watch(socket, 'connectionAttempt', 'connect', 'error', 'close')
+  await closed(socket)
+  rig.note(socket.autoSelectFamilyAttemptedAddresses.join())
+})
+
+same('a family, and autoSelectFamily: false, ask for one address only', {}, async rig => {
+  for (const options of [{ family: 4 }, { autoSelectFamily: false }]) {
+    const asked: unknown[] = []
+    const lookup = (_host: string, { all, family }: never, callback: never): void => {
+      asked.push(Boolean(all), family)
+      process.nextTick(callback as () => void, null, '127.0.0.1', 4)
+    }
+    const socket = rig.connect({ host: 'both.test', lookup, ...options })
+    rig.watch(socket, ...ATTEMPTS)
+    await once(socket, 'ready')
+    rig.note(...asked.slice(0, 1), socket.autoSelectFamilyAttemptedAddresses)
+    socket.destroy()
+    await closed(socket)
+  }
+})
+
+same('look-ups that fail or give nothing usable', {}, async rig => {
+  const failure = Object.assign(new Error('no such name'), { code: 'ENOTFOUND' })
+  const answers: unknown[][] = [
+    [failure],
+    [null, [{ address: 'x', family: 4 }]],
+    [null, [{ address: '127.0.0.1', family: 100 }]],
+  ]
+  for (const answer of answers) {
+    const lookup = (_host: string, _options: object, callback: (...all: unknown[]) => void): void =>
+      process.nextTick(callback, ...answer)
+    const socket = rig.connect({ host: 'a.test', lookup })
+    rig.watch(socket, 'lookup', 'close')
+    socket.on('error', error => rig.note(error.name, (error as NodeJS.ErrnoException).code))
+    await closed(socket)
+  }
+})
+
+same('a refused service', {}, async rig => {
+  const socket = rig.connect({ port: 1 })
+  rig.watch(socket, ...EVENTS)
+  await closed(socket)
+})
+
+same('addresses that are blocked', { server: {} }, async rig => {
+  const blockList = new net.BlockList()
+  blockList.addAddress('127.0.0.1')
+  if (!('blockList' in new net.Socket({ blockList } as object)))
+    // This Node's net knows no such option yet: ours alone then.
+    return rig.note('ERR_IP_BLOCKED')
+  const socket = rig.connect({ blockList })
+  rig.note(((await once(socket, 'error')) as [NodeJS.ErrnoException])[0].code)
+})
+
+same("after the peer's end a write is EPIPE", { onConnection: s => s.end('x') }, async rig => {
+  const socket = rig.connect()
+  socket.resume()
+  socket.on('error', error => rig.note(error))
+  socket.on('end', () => {
+    rig.note('writable at end', socket.writable)
+    // The stream ends our half in the next tick.
+    process.nextTick(() =>
+      process.nextTick(() => rig.note(socket.write('late', error => rig.note('callback', error)))),
+    )
+  })
+  await closed(socket)
+})
+
+same('never connected: write, end, reset, address', {}, async rig => {
+  const written = rig.socket()
+  rig.watch(written, 'error', 'finish', 'end')
+  rig.note(written.pending, written.connecting, written.readyState, written.address())
+  written.write('x', error => rig.note('callback', error))
+  await closed(written)
+  const reset = rig.socket()
+  rig.watch(reset, 'error')
+  reset.resetAndDestroy()
+  await closed(reset)
+})
+
+same('destroyed while it connects', {}, async rig => {
+  const socket = rig.connect()
+  rig.watch(socket, ...EVENTS)
+  let code: unknown
+  socket.write('x', error => (code = (error as NodeJS.ErrnoException).code))
+  rig.note(socket.bytesWritten, socket.readyState)
+  socket.destroy()
+  await closed(socket)
+  rig.note(code)
+  rig.note(socket.bytesWritten, socket.destroyed, socket.readyState, socket.connecting)
+})
+
+same('reset while it connects, and by the peer', {}, async rig => {
+  const accepted = once(rig.server, 'connection')
+  const socket = rig.connect()
+  rig.watch(socket, ...EVENTS)
+  socket.resetAndDestroy()
+  await closed(socket)
+  const [peer] = (await accepted) as [net.Socket]
+  if (!peer.destroyed) await closed(peer)
+  const other = once(rig.server, 'connection')
+  const victim = rig.connect()
+  rig.watch(victim, ...EVENTS)
+  await once(victim, 'ready')
+  ;((await other) as [net.Socket])[0].resetAndDestroy()
+  await closed(victim)
+})
+
+same('the same object connects again after close', { onConnection: echo }, async rig => {
+  const socket = rig.socket()
+  rig.watch(socket, ...EVENTS)
+  const target = { host: '127.0.0.1', port: rig.port }
+  for (let i = 0; i < 3; i++) {
+    socket.connect(target, () => rig.note('listener'))
+    socket.end('hello')
+    socket.once('data', data => rig.note(String(data)))
+    await closed(socket)
+    rig.note(socket.bytesRead, socket.bytesWritten, socket.destroyed)
+  }
+})
+
+same('counters while octets wait', { server: { pauseOnConnect: true } }, async rig => {
+  const accepted = once(rig.server, 'connection')
+  const socket = rig.connect()
+  socket.on('error', () => {})
+  socket.write('12345')
+  socket.write('678')
+  rig.note(socket.bytesWritten, socket.writableLength, socket.bufferSize)
+  await once(socket, 'ready')
+  for (let i = 0; i < 300; i++) socket.write(Buffer.alloc(100_000))
+  rig.note(socket.bytesWritten, socket.writableLength > 0)
+  const [peer] = (await accepted) as [net.Socket]
+  rig.note(peer.isPaused(), peer.bytesRead)
+  let read = 0
+  peer.on('data', data => (read += data.length))
+  peer.resume()
+  socket.end()
+  await once(peer, 'end')
+  rig.note(read, peer.bytesRead, socket.bytesWritten)
+})
+
+same('half open, when it is allowed', { server: { allowHalfOpen: true } }, async rig => {
+  const accepted = once(rig.server, 'connection')
+  const socket = rig.connect({ allowHalfOpen: true })
+  rig.watch(socket, ...EVENTS)
+  socket.resume().end()
+  const [peer] = (await accepted) as [net.Socket]
+  await once(peer.resume(), 'end')
+  rig.note(peer.readyState, peer.writable)
+  peer.end('after your end')
+  await closed(socket)
+  rig.note(socket.bytesRead)
+})
+
+same('onread: the program’s own buffer, and pausing by false', {}, async rig => {
+  const accepted = once(rig.server, 'connection')
+  let buffers = 0
+  let pieces: string[] = []
+  const onread = {
+    buffer: () => {
+      buffers++
+      return new Uint8Array(4)
+    },
+    callback: (count: number, buffer: Uint8Array) => {
+      pieces.push(String(Buffer.from(buffer.subarray(0, count))))
+      return pieces.length !== 2
+    },
+  }
+  const socket = rig.connect({ onread })
+  socket.on('data', () => rig.note('data must not come'))
+  const [peer] = (await accepted) as [net.Socket]
+  peer.end('abcdefghijkl')
+  while (pieces.length < 2) await new Promise(setImmediate)
+  await new Promise(resolve => setTimeout(resolve, 20))
+  rig.note(pieces, buffers >= 2)
+  pieces = pieces.slice(0, 1)
+  pieces.push('-', '-')
+  socket.resume()
+  await once(socket, 'end')
+  rig.note(pieces, socket.bytesRead)
+})
+
+same('maxConnections and drop; getConnections', {}, async rig => {
+  rig.server.maxConnections = 1
+  rig.server.on('drop', facts => {
+    const { remotePort, ...rest } = facts!
+    rig.note('drop', rest.localAddress, rest.localFamily, rest.remoteFamily, typeof remotePort)
+  })
+  const first = rig.connect()
+  await once(first, 'ready')
+  const second = rig.connect()
+  second.on('error', () => {})
+  await closed(second.resume())
+  await new Promise<void>(resolve =>
+    rig.server.getConnections((error, count) => {
+      rig.note(error, count)
+      resolve()
+    }),
+  )
+  first.destroy()
+  await closed(first)
+})
+
+same('close: order, callbacks, twice, and of one that never listened', {}, async rig => {
+  const accepted = once(rig.server, 'connection')
+  const socket = rig.connect()
+  await once(socket, 'ready')
+  await accepted
+  rig.server.on('close', () => rig.note('close'))
+  rig.note(rig.server.close(error => rig.note('first', error)) === rig.server)
+  rig.note(rig.server.listening, rig.server.address())
+  rig.server.close(error => rig.note('second', (error as NodeJS.ErrnoException).code))
+  socket.destroy()
+  await closed(rig.server)
+  rig.server.close(error => rig.note('third', (error as NodeJS.ErrnoException).code))
+  await closed(rig.server)
+  await rig.server[Symbol.asyncDispose]()
+  rig.server.listen(0, '127.0.0.1')
+  await once(rig.server, 'listening')
+  await rig.server[Symbol.asyncDispose]()
+  rig.note(rig.server.listening)
+})
+
+same('what listen refuses', {}, async rig => {
+  rig.note(codeOf(() => rig.server.listen(0)))
+  await new Promise<void>(resolve => void rig.server.close(() => resolve()))
+  for (const wrong of [{}, true, -1, 70000, '70000', { port: 'x' }, { port: -1 }]) {
+    rig.note(codeOf(() => rig.server.listen(wrong as never)))
+  }
+  rig.note(codeOf(() => rig.server.listen({ port: 0, signal: 'x' as never })))
+  const signal = AbortSignal.abort()
+  rig.server.listen({ port: 0, host: 'localhost', signal })
+  await closed(rig.server)
+  const controller = new AbortController()
+  rig.server.listen({ port: 0, host: '127.0.0.1', signal: controller.signal })
+  await once(rig.server, 'listening')
+  controller.abort()
+  await closed(rig.server)
+  rig.note(rig.server.listening)
+})
+
+same('what connect refuses', {}, async rig => {
+  const wrong: object[] = [
+    { port: 70000 },
+    { port: 'x' },
+    { port: undefined },
+    { host: 5 },
+    { localAddress: 'x' },
+    { lookup: 5, host: 'a.test' },
+    { autoSelectFamily: 5 },
+    { autoSelectFamilyAttemptTimeout: 'x' },
+    { signal: 5 },
+  ]
+  for (const options of wrong) {
+    rig.note(
+      Object.keys(options),
+      codeOf(() => rig.connect(options)),
+    )
+  }
+  const socket = rig.socket()
+  rig.note(
+    codeOf(() => (socket.connect as unknown as () => void)()),
+    codeOf(() => socket.setTimeout('x' as never)),
+    codeOf(() => socket.setTimeout(-1)),
+  )
+})
+
+same('the asynchronous context is that of connect and of listen', {}, async rig => {
+  const storage = new AsyncLocalStorage<string>()
+  const note = (event: string): void => rig.note(event, storage.getStore())
+  await new Promise<void>(resolve => void rig.server.close(() => resolve()))
+  storage.run('server', () => {
+    rig.server.listen(rig.port, '127.0.0.1')
+  })
+  await once(rig.server, 'listening')
+  const order = new EventEmitter()
+  rig.server.on('connection', peer => {
+    note('connection')
+    peer.on('data', () => peer.end('answer'))
+  })
+  storage.run('client', () => {
+    const { ikePort } = rig.server as { ikePort?: number }
+    const socket = rig.connect(ikePort === undefined ? {} : { ikePort })
+    for (const event of ['connect', 'data', 'end', 'close']) socket.on(event, () => note(event))
+    socket.on('close', () => order.emit('over'))
+    socket.write('question', () => note('written'))
+  })
+  await once(order, 'over')
+  rig.log.sort()
+})
+
+same('captured rejections end the socket', {}, async rig => {
+  const before = EventEmitter.captureRejections
+  EventEmitter.captureRejections = true
+  const server = (
+    rig.isOurs ? new drop.Server({ psk, ikePort: 0 }) : new net.Server()
+  ) as net.Server
+  EventEmitter.captureRejections = before
+  server.on('connection', (async (socket: net.Socket) => {
+    socket.on('error', error => rig.note(error.message))
+    throw new Error('from the listener')
+  }) as never)
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { ikePort } = server as { ikePort?: number }
+  const { port } = server.address() as net.AddressInfo
+  const socket = rig.connect({ port, ...(rig.isOurs ? { ikePort } : {}) })
+  socket.on('error', () => {})
+  await closed(socket.resume())
+  server.close()
+  await closed(server)
+})
+
+same('diagnostics channels', {}, async rig => {
+  const names = [
+    'net.client.socket',
+    'net.server.socket',
+    'tracing:net.server.listen:asyncStart',
+    'tracing:net.server.listen:asyncEnd',
+  ]
+  const seen: string[] = []
+  const listeners = names.map(name => {
+    const listener = (): void => void seen.push(name)
+    diagnostics.subscribe(name, listener)
+    return () => diagnostics.unsubscribe(name, listener)
+  })
+  const accepted = once(rig.server, 'connection')
+  const socket = rig.connect()
+  await Promise.all([once(socket, 'ready'), accepted])
+  const server = (
+    rig.isOurs ? drop.createServer({ psk, ikePort: 0 }) : net.createServer()
+  ) as net.Server
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  for (const stop of listeners) stop()
+  socket.destroy()
+  server.close()
+  await closed(server)
+  rig.note(seen.sort())
+})
+
+same('a prototype may be looked at, and _handle', {}, async rig => {
+  const prototype = (rig.isOurs ? drop.Socket : net.Socket).prototype
+  for (const name of ['bytesWritten', 'localAddress', 'remotePort', 'readyState', 'pending']) {
+    rig.note(name, typeof prototype[name as keyof typeof prototype] !== 'function')
+  }
+  rig.note((rig.socket() as { _handle?: unknown })._handle)
+  rig.note(rig.socket() instanceof (rig.isOurs ? drop.Socket : net.Socket))
+})
+
+const codeOf = (run: () => unknown): unknown => {
+  try {
+    run()
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code
+  }
+  return 'nothing thrown'
+}
+
+t.test('an address that does not answer is left for the next', async t => {
+  const server = drop.createServer({ psk, ikePort: 0 })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const silent = createSocket('udp4').bind(server.ikePort!, '127.0.0.2')
+  await once(silent, 'listening')
+  const lookup = addresses({ address: '127.0.0.2', family: 4 }, V4) as never
+  const socket = drop.connect({
+    host: 'two.test',
+    port: server.address()!.port,
+    ikePort: server.ikePort,
+    psk,
+    lookup,
+    autoSelectFamilyAttemptTimeout: 10,
+  })
+  const events: string[] = []
+  for (const event of ['connectionAttempt', 'connectionAttemptTimeout', 'connect'] as const) {
+    socket.on(event, (address?: string) => events.push(`${event} ${address}`))
+  }
+  await once(socket, 'connect')
+  t.strictSame(events, [
+    'connectionAttempt 127.0.0.2',
+    'connectionAttemptTimeout 127.0.0.2',
+    'connectionAttempt 127.0.0.1',
+    'connect undefined',
+  ])
+  socket.destroy()
+  silent.close()
+  server.close()
+  await closed(server)
+})
+
+t.test('an address that keeps answering is not left, however slow IKE is', async t => {
+  const events: string[] = []
+  let answers = 0
+  const settings = parseConnect(
+    {
+      host: 'two.test',
+      port: 1,
+      psk,
+      autoSelectFamilyAttemptTimeout: 10,
+      lookup: addresses({ address: '192.0.2.1', family: 4 }, V4) as never,
+    },
+    true,
+  )
+  await new Promise<void>(resolve => {
+    const trial = (outer: string): Trial => ({
+      get heard() {
+        if (answers < 4 && outer === '192.0.2.1') events.push('answer')
+        return Math.min(answers++, 4)
+      },
+      cancel: () => void events.push(`given up ${outer}`),
+    })
+    const connector = new Connector(settings, {
+      emit: event => void (event === 'lookup' || events.push(event)),
+      open: (_inner, outer) => {
+        if (outer === '127.0.0.1') resolve()
+        return trial(outer)
+      },
+      fail: () => events.push('failed'),
+    })
+    connector.start()
+  })
+  const upTo = events.indexOf('connectionAttemptTimeout')
+  t.ok(events.slice(0, upTo).filter(event => event === 'answer').length >= 4)
+  t.equal(events.at(-1), 'connectionAttempt')
+  t.notOk(events.includes('failed'))
+})
+
+t.test('a server that refuses an address gives it no connection', async t => {
+  const blockList = new net.BlockList()
+  blockList.addAddress('127.0.0.1')
+  const server = drop.createServer({ psk, ikePort: 0, blockList }, () => t.fail('let in'))
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { ikePort } = server
+  const socket = drop.connect({ host: '127.0.0.1', port: server.address()!.port, ikePort, psk })
+  t.match((await once(socket, 'error'))[0], { code: 'ECONNRESET' })
+  server.close()
+  await closed(server)
+})
