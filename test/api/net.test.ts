@@ -72,7 +72,9 @@ const run = async (isOurs: boolean, setting: Setting, script: Script): Promise<u
     server,
     port,
     connect: more => {
-      const all = { host: '127.0.0.1', port, ...client, ...more }
+      // A busy machine is no silent one.
+      const patient = { autoSelectFamilyAttemptTimeout: 10_000 }
+      const all = { host: '127.0.0.1', port, ...patient, ...client, ...more }
       return isOurs ? (drop.connect(all) as net.Socket) : net.connect(all)
     },
     socket: more =>
