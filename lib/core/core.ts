@@ -7,7 +7,7 @@ import { equal, getU32, toHex } from '../base/bytes.ts'
 import type { Environment, Millis } from '../base/environment.ts'
 import { IpsecError, InternalError } from '../base/errors.ts'
 import type { Packet } from '../base/packet.ts'
-import { samePath, type Path } from '../base/path.ts'
+import { formatEndpoint, samePath, type Path } from '../base/path.ts'
 import type { Tracer } from '../base/trace.ts'
 import { Sad } from '../esp/sad.ts'
 import { CookieJar } from '../ike/cookie.ts'
@@ -263,7 +263,7 @@ export class Core {
     const answer = IkeSa.respond(peer.saConfig(), message, path, reception, now)
     if ('drop' in answer) return this.drop(answer.drop)
     if ('reply' in answer) {
-      this.refuse(answer.why, path)
+      this.refuse(answer.why, answer.refusal, path, now)
       return this.reply(answer.reply, path)
     }
     if (admission.full) this.displaceOldest(now)
@@ -328,10 +328,15 @@ export class Core {
   }
 
   /** A stranger was told no: the words for our own side, if they say more than a counter. */
-  private refuse(why: string, path: Path): void {
-    if (!why.startsWith('NO_PROPOSAL_CHOSEN')) return this.drop(why)
-    this.drop('ike.init.proposal')
-    const error = new IpsecError('NO_PROPOSAL_CHOSEN', why)
+  private refuse(why: string, error: IpsecError | undefined, path: Path, now: Millis): void {
+    this.drop(why)
+    const { tracer } = this.config
+    if (tracer.enabled) {
+      const from = formatEndpoint(path.remoteAddress, path.remotePort)
+      const facts = { subject: 'IKE SA', from, code: error?.code ?? why, why: error?.message }
+      tracer.emit({ name: 'ike.refused', at: now, facts })
+    }
+    if (error === undefined) return
     if (this.events.length < MAX_REPLIES)
       this.events.push({ kind: 'refused', error, identity: undefined, path })
   }

@@ -605,6 +605,13 @@ export class Peer implements SessionHandle, Scheduled {
           identity: output.identity,
           path: output.path,
         })
+      case 'refused':
+        return this.host.emit({
+          kind: 'refused',
+          error: output.error,
+          identity: sa.peer?.identityText,
+          path: sa.path,
+        })
       case 'closed':
         return this.handleClosed(sa, output.error, now)
       case 'forgotten':

@@ -48,6 +48,7 @@ import type {
   Question,
 } from './exchange.ts'
 import { DeleteIke } from './informational.ts'
+import { reportRefusal } from './refusal.ts'
 import type { Handshake } from './sa-init.ts'
 
 /** What IKE_AUTH needs of its SA beyond any exchange. */
@@ -403,7 +404,7 @@ const acceptFirstChild = (
   if (find(payloads, 'sa') === undefined) return []
   const acceptance = acceptOffer(sa, payloads, acceptOptions(sa, false))
   if (acceptance.kind === 'refused') {
-    sa.trace('child.refused', { notify: notifyName(acceptance.notify.type), why: acceptance.why })
+    reportRefusal(sa, 'Child SA', acceptance.error)
     return [acceptance.notify]
   }
   const { nonceI, nonceR } = sa.handshake

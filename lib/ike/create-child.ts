@@ -4,7 +4,7 @@
  */
 import { getU32, putU32 } from '../base/bytes.ts'
 import { randomBytes, type Millis } from '../base/environment.ts'
-import { PeerMisbehavedError, PeerRefusedError, type IpsecError } from '../base/errors.ts'
+import { IpsecError, PeerMisbehavedError, PeerRefusedError } from '../base/errors.ts'
 import { createKeyExchange, type KeyExchange } from '../crypto/key-exchange.ts'
 import { deriveChildKeys } from '../crypto/key-material.ts'
 import { formatCipher, keyLengths, supportsCipher } from '../crypto/suite.ts'
@@ -35,6 +35,7 @@ import type { Proposal } from '../wire/sa.ts'
 import type { TrafficSelector } from '../wire/traffic-selector.ts'
 import type { ChildFacts } from './child-sa.ts'
 import type { ChildKeys, ChildRequest, Exchange, ExchangeContext } from './exchange.ts'
+import { noProposal, noSelectors, reportRefusal } from './refusal.ts'
 
 export const NONCE_LENGTH = 32
 
@@ -153,15 +154,16 @@ export type Settled =
 /** What the peer's answer makes of our offer. */
 export const settleOffer = (offer: ChildOffer, payloads: readonly Payload[]): Settled => {
   const refusal = findErrorNotify(payloads)
+  const sa = find(payloads, 'sa')
   const misbehaved = (what: string): Settled => ({
     kind: 'refused',
     notify: 0,
     error: new PeerMisbehavedError(
       'ERR_IKE_CHILD_ANSWER',
       `The peer's answer for a Child SA ${what}`,
+      { details: { ...offeredDetails(offer), answered: sa?.proposals.map(formatProposal) } },
     ),
   })
-  const sa = find(payloads, 'sa')
   if (sa === undefined) {
     if (refusal === undefined) return misbehaved('has no SA payload')
     return { kind: 'refused', notify: refusal.type, error: childRefused(offer, refusal) }
@@ -202,12 +204,14 @@ export const settleOffer = (offer: ChildOffer, payloads: readonly Payload[]): Se
 
 const childRefused = (offer: ChildOffer, { type }: NotifyPayload): IpsecError =>
   new PeerRefusedError(notifyName(type), `The peer refused a Child SA: ${notifyName(type)}`, {
-    details: {
-      offered: offer.proposals.map(formatProposal),
-      localSelectors: offer.request.localSelectors.map(formatSelector),
-      remoteSelectors: offer.request.remoteSelectors.map(formatSelector),
-    },
+    details: offeredDetails(offer),
   })
+
+const offeredDetails = ({ proposals, request }: ChildOffer) => ({
+  offered: proposals.map(formatProposal),
+  localSelectors: request.localSelectors.map(formatSelector),
+  remoteSelectors: request.remoteSelectors.map(formatSelector),
+})
 
 // --- responder ---
 
@@ -218,12 +222,15 @@ export type Acceptance =
       readonly payloads: readonly Payload[]
       readonly group: number
     }
-  | { readonly kind: 'refused'; readonly notify: NotifyPayload; readonly why: string }
+  | { readonly kind: 'refused'; readonly notify: NotifyPayload; readonly error: IpsecError }
 
-const refuse = (type: number, why: string, data?: Uint8Array): Acceptance => ({
+const refuse = (type: number, why: string | IpsecError): Acceptance => ({
   kind: 'refused',
-  notify: notify(type, data),
-  why,
+  notify: notify(type),
+  error:
+    typeof why === 'string'
+      ? new PeerMisbehavedError(notifyName(type), `A Child SA was refused: ${why}`)
+      : why,
 })
 
 export interface AcceptOptions {
@@ -270,7 +277,7 @@ export const acceptOffer = (
   if (choice.kind === 'none') {
     return refuse(
       NotifyType.NoProposalChosen,
-      `offered ${offered.proposals.map(formatProposal).join(', ')}; accepted ${policy.esp.map(formatProposal).join(', ')}`,
+      noProposal('Child SA', theirs, accepted, choice.unmet),
     )
   }
   const { proposal } = choice
@@ -283,18 +290,32 @@ export const acceptOffer = (
       ? asksTransport && policy.mode !== 'tunnel'
       : options.keep.mode === 'transport'
   if (policy.mode === 'transport' && !transport) {
-    return refuse(NotifyType.NoProposalChosen, 'only transport mode is accepted')
+    return refuse(
+      NotifyType.NoProposalChosen,
+      new IpsecError(
+        'NO_PROPOSAL_CHOSEN',
+        'The peer wants tunnel mode, accepted is transport mode',
+        {
+          details: { offered: 'tunnel', accepted: 'transport' },
+        },
+      ),
+    )
   }
   const theirTs =
     transport && options.keep === undefined
       ? substituteHost(tsi.selectors, options.observedRemote)
       : tsi.selectors
-  const remote = narrow(theirTs, options.keep?.remoteSelectors ?? options.remoteAllowed)
-  const local = narrow(tsr.selectors, options.keep?.localSelectors ?? options.localAllowed)
+  const remoteAllowed = options.keep?.remoteSelectors ?? options.remoteAllowed
+  const localAllowed = options.keep?.localSelectors ?? options.localAllowed
+  const remote = narrow(theirTs, remoteAllowed)
+  const local = narrow(tsr.selectors, localAllowed)
   if (remote.length === 0 || local.length === 0) {
     return refuse(
       NotifyType.TsUnacceptable,
-      `asked ${tsi.selectors.map(formatSelector).join(' ')} to ${tsr.selectors.map(formatSelector).join(' ')}`,
+      noSelectors(
+        { local: tsr.selectors, remote: theirTs },
+        { local: localAllowed, remote: remoteAllowed },
+      ),
     )
   }
   const inboundSpi = sa.config.allocateSpi()
@@ -501,7 +522,7 @@ export const answerChild = (
   if (nonceI === undefined) return { kind: 'refused', notify: notify(NotifyType.InvalidSyntax) }
   const acceptance = acceptOffer(sa, payloads, options)
   if (acceptance.kind === 'refused') {
-    sa.trace('child.refused', { notify: notifyName(acceptance.notify.type), why: acceptance.why })
+    reportRefusal(sa, 'Child SA', acceptance.error)
     return acceptance
   }
   const { facts, group } = acceptance

@@ -95,6 +95,8 @@ export type IkeOutput<Sa = unknown> =
   | { kind: 'initialContact'; identity: Identity }
   | { kind: 'question'; id: number; question: Question }
   | { kind: 'authenticationFailed'; identity: string | undefined; path: Path; error: IpsecError }
+  /** An authenticated peer's request for an SA; our side's words. */
+  | { kind: 'refused'; error: IpsecError }
   /** It ended; it may still answer repeated requests. */
   | { kind: 'closed'; error: Error | undefined }
   /** Nothing more will come of it; always last. */

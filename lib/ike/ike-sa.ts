@@ -4,7 +4,12 @@
  */
 import { equal, toHex } from '../base/bytes.ts'
 import { randomBytes, randomFraction, type Millis } from '../base/environment.ts'
-import { InternalError, PeerMisbehavedError, UnreachablePeerError } from '../base/errors.ts'
+import {
+  InternalError,
+  PeerMisbehavedError,
+  UnreachablePeerError,
+  type IpsecError,
+} from '../base/errors.ts'
 import { formatEndpoint, samePath, type Path } from '../base/path.ts'
 import type { Secret } from '../base/secret.ts'
 import { TimerTable } from '../base/timers.ts'
@@ -13,11 +18,11 @@ import { keyLengths } from '../crypto/suite.ts'
 import { drawLifetime } from '../policy/lifetime.ts'
 import { findEncrypted } from '../wire/encrypted.ts'
 import { readIkeHeader, type HeaderFacts, type IkeHeader } from '../wire/ike-header.ts'
-import { find, hasExcess, lacksRequired } from '../wire/message.ts'
+import { describePayloads, find, hasExcess, lacksRequired } from '../wire/message.ts'
 import { findErrorNotify, findNotify, notify } from '../wire/notify.ts'
 import { isChainError, readChain, writeChain, type ChainError } from '../wire/payload-chain.ts'
 import type { Payload } from '../wire/payloads.ts'
-import { ExchangeType, nameOf, NotifyType, ProtocolId } from '../wire/registry.ts'
+import { exchangeName, ExchangeType, NotifyType, ProtocolId } from '../wire/registry.ts'
 import { Authenticate, respondAuth, type AuthContext } from './auth-exchange.ts'
 import { ChildSa, type ChildFacts } from './child-sa.ts'
 import type { Rekeying } from './collision.ts'
@@ -162,7 +167,8 @@ export class IkeSa implements AuthContext, Successor {
     sa.isCareful = isCareful
     sa.init = new SaInit(config.policy, config.environment, spiI)
     sa.window.request([sa.init.build(path)], now)
-    sa.trace('ike.initiate', { to: formatEndpoint(path.remoteAddress, path.remotePort) })
+    const to = formatEndpoint(path.remoteAddress, path.remotePort)
+    sa.trace('ike.request.sent', { exchange: 'IKE_SA_INIT', id: 0, to })
     return sa
   }
 
@@ -173,7 +179,10 @@ export class IkeSa implements AuthContext, Successor {
     path: Path,
     reception: Reception,
     now: Millis,
-  ): { sa: IkeSa } | { reply: Uint8Array; why: string } | { drop: string } {
+  ):
+    | { sa: IkeSa }
+    | { reply: Uint8Array; why: string; refusal: IpsecError | undefined }
+    | { drop: string } {
     const header = readIkeHeader(request)
     if (header === undefined) return { drop: 'ike.malformed' }
     const answer = respondSaInit(
@@ -186,13 +195,17 @@ export class IkeSa implements AuthContext, Successor {
       now,
     )
     if (answer.kind === 'drop') return { drop: answer.why }
-    if (answer.kind === 'reply') return { reply: answer.message, why: answer.why }
+    if (answer.kind === 'reply') {
+      return { reply: answer.message, why: answer.why, refusal: answer.refusal }
+    }
     const { handshake } = answer
     const sa = new IkeSa(config, false, header.spiI, handshake.spiR, path, now)
     sa.window.accept()
     sa.window.answer([handshake.response])
     sa.begin(handshake)
     sa.timers.set(Timer.HalfOpen, now + config.policy.admission.halfOpenTimeout)
+    const from = formatEndpoint(path.remoteAddress, path.remotePort)
+    sa.trace('ike.request', { exchange: 'IKE_SA_INIT', id: 0, from })
     return { sa }
   }
 
@@ -296,6 +309,8 @@ export class IkeSa implements AuthContext, Successor {
   }
 
   output(output: IkeOutput): void {
+    if (output.kind === 'childFailed')
+      this.trace('child.failed', { code: output.error.code, why: output.error.message })
     this.outputs.push(output as IkeSaOutput)
   }
 
@@ -306,6 +321,20 @@ export class IkeSa implements AuthContext, Successor {
     const { tracer } = this.config
     if (tracer.enabled)
       tracer.emit({ name, at: this.heardAt, facts: { spi: this.ownSpi, ...facts } })
+  }
+
+  private traceMessage(
+    name: string,
+    exchange: number,
+    id: number,
+    payloads: readonly Payload[] | ChainError,
+  ): void {
+    if (!this.config.tracer.enabled) return
+    this.trace(name, {
+      exchange: exchangeName(exchange),
+      id,
+      payloads: isChainError(payloads) ? payloads.error : describePayloads(payloads),
+    })
   }
 
   // --- commands ---
@@ -428,10 +457,7 @@ export class IkeSa implements AuthContext, Successor {
       this.current = undefined
       return
     }
-    this.trace('ike.request.sent', {
-      exchange: nameOf(ExchangeType, exchange.type),
-      id: this.window.ownId,
-    })
+    this.traceMessage('ike.request.sent', exchange.type, this.window.ownId, payloads)
     this.window.request(this.sealed(exchange.type, this.window.ownId, false, payloads), now)
   }
 
@@ -532,10 +558,7 @@ export class IkeSa implements AuthContext, Successor {
     if (exchange === undefined || header.exchange !== exchange.type) return
     this.window.settle()
     this.current = undefined
-    this.trace('ike.response', {
-      exchange: nameOf(ExchangeType, exchange.type),
-      id: header.messageId,
-    })
+    this.traceMessage('ike.response', exchange.type, header.messageId, payloads)
     const readable = isChainError(payloads) ? [] : payloads
     exchange.onResponse(this, readable, now)
     this.deletedEarly.clear()
@@ -558,7 +581,7 @@ export class IkeSa implements AuthContext, Successor {
     const { exchange } = header
     if (!this.admits(exchange)) return this.trace('ike.drop', { why: 'state', exchange })
     this.window.accept()
-    this.trace('ike.request', { exchange: nameOf(ExchangeType, exchange), id: header.messageId })
+    this.traceMessage('ike.request', exchange, header.messageId, payloads)
     // Rule E4: only the survivor of a simultaneous rekey is used for anything but its own Delete.
     if (this.state === 'provisional' && !isDeleteOfIke(payloads))
       this.predecessor!.settleOnPeer(now)
@@ -624,6 +647,7 @@ export class IkeSa implements AuthContext, Successor {
 
   private reply(exchange: number, payloads: readonly Payload[]): void {
     if (this.protection === undefined) return
+    this.traceMessage('ike.response.sent', exchange, this.window.peerId - 1, payloads)
     this.window.answer(this.sealed(exchange, this.window.peerId - 1, true, payloads))
   }
 
@@ -671,6 +695,7 @@ export class IkeSa implements AuthContext, Successor {
         this.window.settle()
         this.begin(handshake)
         this.heardAt = now
+        this.trace('ike.response', { exchange: 'IKE_SA_INIT', id: 0, suite: handshake.suite.text })
         // §2.23: we have UDP alone, so the peer encapsulates in any case and both move to its port for that.
         if (this.currentPath.floatsTo !== undefined) this.movePath(this.currentPath.floatsTo, now)
         this.enqueue(new Authenticate(this.firstChild?.(handshake.peerIsOurs)), now)
@@ -683,6 +708,7 @@ export class IkeSa implements AuthContext, Successor {
 
   private rebuildInit(init: SaInit, now: Millis): void {
     this.rebuilds = false
+    this.trace('ike.request.sent', { exchange: 'IKE_SA_INIT', id: 0, again: true })
     this.window.repeatId()
     this.window.request([init.build(this.currentPath)], now)
   }
@@ -732,6 +758,12 @@ export class IkeSa implements AuthContext, Successor {
       now + lifetime.hardTime,
     )
     this.owned.set(child.inboundSpi, child)
+    this.trace('child.installed', {
+      spiIn: child.inboundSpi,
+      spiOut: child.outboundSpi,
+      mode: child.mode,
+      suite: child.suite,
+    })
     this.output({
       kind: 'childInstalled',
       child,
@@ -866,7 +898,10 @@ export class IkeSa implements AuthContext, Successor {
       this.output({ kind: 'childRemoved', inboundSpi: child.inboundSpi, linger: 0 })
     }
     this.owned.clear()
-    this.trace('ike.closed', { error: error?.message })
+    this.trace('ike.closed', {
+      code: (error as IpsecError | undefined)?.code,
+      error: error?.message,
+    })
     this.output({ kind: 'closed', error })
     if (linger && this.protection !== undefined) this.timers.set(Timer.Forget, now + FORGET)
     else this.forget()

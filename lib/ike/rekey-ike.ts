@@ -13,6 +13,7 @@ import { ownAttemptLoses } from './collision.ts'
 import { NONCE_LENGTH } from './create-child.ts'
 import type { Exchange, ExchangeContext } from './exchange.ts'
 import { DeleteIke } from './informational.ts'
+import { noProposal, reportRefusal } from './refusal.ts'
 import { suiteOf } from './suite.ts'
 
 export class RekeyIke implements Exchange {
@@ -138,7 +139,10 @@ export class RekeyIke implements Exchange {
     const ke = find(payloads, 'ke')
     if (nonceI === undefined || ke === undefined) return [notify(NotifyType.InvalidSyntax)]
     const choice = chooseProposal(offered.proposals, policy.ike)
-    if (choice.kind === 'none') return [notify(NotifyType.NoProposalChosen)]
+    if (choice.kind === 'none') {
+      reportRefusal(sa, 'IKE SA', noProposal('IKE SA', offered.proposals, policy.ike, choice.unmet))
+      return [notify(NotifyType.NoProposalChosen)]
+    }
     const suite = suiteOf(policy.backend, choice.proposal)
     if (suite === undefined || choice.proposal.spi.length !== IKE_SPI_LENGTH) {
       return [notify(NotifyType.NoProposalChosen)]

@@ -28,7 +28,6 @@ import { isChainError, readChain } from '../wire/payload-chain.ts'
 import type { Payload } from '../wire/payloads.ts'
 import {
   ExchangeType,
-  nameOf,
   notifyName,
   NotifyType,
   ProtocolId,
@@ -37,6 +36,7 @@ import {
 import type { CookieJar } from './cookie.ts'
 import { NONCE_LENGTH } from './create-child.ts'
 import type { IkeSuite } from './exchange.ts'
+import { noProposal } from './refusal.ts'
 import { natDetectionPayloads, natVerdict, type NatVerdict } from './nat-detection.ts'
 import { suiteOf } from './suite.ts'
 
@@ -250,7 +250,13 @@ const headerFacts = (
 export type InitAnswer =
   | { readonly kind: 'accepted'; readonly handshake: Handshake }
   /** An answer that leaves nothing behind. */
-  | { readonly kind: 'reply'; readonly message: Uint8Array; readonly why: string }
+  | {
+      readonly kind: 'reply'
+      readonly message: Uint8Array
+      readonly why: string
+      /** What our side is told besides. */
+      readonly refusal?: IpsecError
+    }
   | { readonly kind: 'drop'; readonly why: string }
 
 /** How a stranger is received. */
@@ -287,9 +293,10 @@ const answerSaInit = (
   now: Millis,
 ): InitAnswer => {
   const { spiI } = header
-  const reply = (why: string, payload: Payload): InitAnswer => ({
+  const reply = (why: string, payload: Payload, refusal?: IpsecError): InitAnswer => ({
     kind: 'reply',
     why,
+    ...(refusal === undefined ? {} : { refusal }),
     message: writeMessage(headerFacts(spiI, NO_SPI, false, true), [payload]),
   })
   const invalid = (): InitAnswer => reply('ike.init.malformed', notify(NotifyType.InvalidSyntax))
@@ -323,10 +330,10 @@ const answerSaInit = (
   const suite = choice.kind === 'chosen' ? suiteOf(policy.backend, choice.proposal) : undefined
   if (choice.kind === 'none' || suite === undefined) {
     const unmet = choice.kind === 'none' ? choice.unmet : []
-    const types = unmet.map(type => nameOf(TransformType, type)).join(', ') || 'protocol'
     return reply(
-      `NO_PROPOSAL_CHOSEN (${types}): offered ${offered.map(formatProposal).join(', ').slice(0, 2000)}; accepted ${policy.ike.map(formatProposal).join(', ')}`,
+      'ike.init.proposal',
       notify(NotifyType.NoProposalChosen),
+      noProposal('IKE SA', offered, policy.ike, unmet),
     )
   }
   const ke = find(payloads, 'ke')!

@@ -2,7 +2,7 @@
 import type { Payload, PayloadKind } from './payloads.ts'
 import { IKE_HEADER_LENGTH, writeIkeHeader, type HeaderFacts } from './ike-header.ts'
 import { writeChain } from './payload-chain.ts'
-import { ExchangeType } from './registry.ts'
+import { ExchangeType, notifyName } from './registry.ts'
 
 export const writeMessage = (facts: HeaderFacts, payloads: readonly Payload[]): Uint8Array => {
   const chain = writeChain(payloads)
@@ -49,3 +49,11 @@ export const find = <K extends PayloadKind>(
   kind: K,
 ): Extract<Payload, { kind: K }> | undefined =>
   payloads.find((payload): payload is Extract<Payload, { kind: K }> => payload.kind === kind)
+
+/** What a message holds, for people: `SA KE NONCE COOKIE`. */
+export const describePayloads = (payloads: readonly Payload[]): string =>
+  payloads
+    .slice(0, 40)
+    .map(payload => (payload.kind === 'notify' ? notifyName(payload.type) : payload.kind))
+    .join(' ')
+    .toUpperCase()

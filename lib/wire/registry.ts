@@ -219,9 +219,18 @@ export const nameOf = (registry: Readonly<Record<string, number>>, value: number
 }
 
 /** The registry's spelling of a notify type, for example AUTHENTICATION_FAILED. */
-export const notifyName = (type: number): string => {
-  const name = nameOf(NotifyType, type)
-  return name === String(type)
-    ? `NOTIFY_${type}`
+export const notifyName = (type: number): string => registryName(NotifyType, type, 'NOTIFY')
+
+/** The registry's spelling of an exchange type, for example IKE_SA_INIT. */
+export const exchangeName = (type: number): string => registryName(ExchangeType, type, 'EXCHANGE')
+
+const registryName = (
+  registry: Readonly<Record<string, number>>,
+  value: number,
+  kind: string,
+): string => {
+  const name = nameOf(registry, value)
+  return name === String(value)
+    ? `${kind}_${value}`
     : name.replace(/(?<=[a-z0-9])[A-Z]/g, '_$&').toUpperCase()
 }

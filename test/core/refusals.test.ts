@@ -1,6 +1,7 @@
 /** What bad input gets, on whole endpoints in virtual time. */
 import t from 'tap'
 import { getU32 } from '../../lib/base/bytes.ts'
+import type { TraceEvent } from '../../lib/base/trace.ts'
 import type { CoreEvent } from '../../lib/core/events.ts'
 import { PERFECT, Stream, World, type Options } from '../harness/world.ts'
 import { Random } from '../harness/random.ts'
@@ -13,6 +14,7 @@ const attempt = (client: Options, server: Options, port = 80): { world: World; s
   return { world, stream }
 }
 const codeOf = (error: unknown): unknown => (error as { code?: unknown } | undefined)?.code
+const detailsOf = (error: unknown): unknown => (error as { details?: unknown } | undefined)?.details
 const refusals = (world: World): readonly (CoreEvent & { kind: 'refused' })[] =>
   world.events.filter((event): event is CoreEvent & { kind: 'refused' } => event.kind === 'refused')
 
@@ -58,9 +60,93 @@ t.test('no common proposal: the client lists its offer, the server both sides', 
   t.end()
 })
 
-t.test('no common Child SA proposal fails the socket with the reason', t => {
-  const { stream } = attempt({ esp: 'aes256gcm16' }, { esp: 'chacha20poly1305' })
+t.test('the server names each type of transform in which an offer did not meet', t => {
+  const { world } = attempt(
+    { ike: 'aes256gcm16-prfsha384-ecp384' },
+    { ike: 'aes256gcm16-prfsha256-x25519' },
+  )
+  t.strictSame(detailsOf(refusals(world)[0]?.error), {
+    offered: ['aes256gcm16-prfsha384-ecp384'],
+    accepted: ['aes256gcm16-prfsha256-x25519'],
+    unmet: ['Prf', 'Ke'],
+  })
+  t.end()
+})
+
+t.test(
+  'no common Child SA proposal fails the socket with the reason, and the server says why',
+  t => {
+    const { world, stream } = attempt(
+      { esp: 'aes256gcm16-noesn', localId: 'alice' },
+      { esp: 'chacha20poly1305-noesn' },
+    )
+    t.equal(codeOf(stream.error), 'NO_PROPOSAL_CHOSEN')
+    t.strictSame(detailsOf(stream.error), {
+      offered: ['aes256gcm16-noesn'],
+      localSelectors: ['198.51.100.7[tcp]'],
+      remoteSelectors: ['192.0.2.1[tcp]'],
+    })
+    const [refusal] = refusals(world)
+    t.equal(codeOf(refusal?.error), 'NO_PROPOSAL_CHOSEN')
+    t.equal(refusal?.identity, 'alice')
+    t.match(refusal?.error.message, /Child SA meets in Encr: offered aes256.*accepted chacha20/)
+    t.strictSame(detailsOf(refusal?.error), {
+      offered: ['aes256gcm16-noesn'],
+      accepted: ['chacha20poly1305-noesn'],
+      unmet: ['Encr'],
+    })
+    t.end()
+  },
+)
+
+t.test('traffic selectors that do not meet are named on both sides', t => {
+  const { world, stream } = attempt(
+    { mode: 'tunnel', remoteTs: '10.1.0.0/16' },
+    { mode: 'tunnel', localTs: '10.2.0.0/16' },
+  )
+  t.equal(codeOf(stream.error), 'TS_UNACCEPTABLE')
+  t.match(detailsOf(stream.error), { remoteSelectors: ['10.1.0.0/16'] })
+  t.match(detailsOf(refusals(world)[0]?.error), {
+    offered: { local: ['10.1.0.0/16'], remote: ['198.51.100.7'] },
+    accepted: { local: ['10.2.0.0/16'] },
+  })
+  t.end()
+})
+
+t.test('a server for transport mode alone says that tunnel mode was asked for', t => {
+  const { world, stream } = attempt({ mode: 'tunnel' }, { mode: 'transport' })
   t.equal(codeOf(stream.error), 'NO_PROPOSAL_CHOSEN')
+  t.strictSame(detailsOf(refusals(world)[0]?.error), { offered: 'tunnel', accepted: 'transport' })
+  t.end()
+})
+
+t.test('an observer sees every exchange by name and each refusal with its reason', t => {
+  const seen: TraceEvent[] = []
+  const tracer = { enabled: true, emit: (event: TraceEvent) => void seen.push(event) }
+  const world = new World(1, PERFECT, { esp: 'aes256gcm16' }, { esp: 'aes128gcm16' }, tracer)
+  const stream = new Stream(1000, 1, 2)
+  world.connect(stream)
+  world.run(300_000, () => stream.closed)
+  const steps = seen.map(({ name, facts }) => `${name} ${facts['exchange'] ?? ''}`.trim())
+  t.strictSame(steps.slice(0, 9), [
+    'ike.request.sent IKE_SA_INIT',
+    'ike.request IKE_SA_INIT',
+    'ike.response IKE_SA_INIT',
+    'ike.request.sent IKE_AUTH',
+    'ike.request IKE_AUTH',
+    'ike.established',
+    'ike.refused',
+    'ike.response.sent IKE_AUTH',
+    'ike.response IKE_AUTH',
+  ])
+  const refused = seen.find(({ name }) => name === 'ike.refused')
+  t.match(refused?.facts, {
+    subject: 'Child SA',
+    code: 'NO_PROPOSAL_CHOSEN',
+    why: /accepted aes128/,
+  })
+  t.equal(seen.find(({ name }) => name === 'child.failed')?.facts['code'], 'NO_PROPOSAL_CHOSEN')
+  t.match(seen[7]?.facts['payloads'], /^IDR AUTH NO_PROPOSAL_CHOSEN$/)
   t.end()
 })
 

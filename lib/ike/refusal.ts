@@ -1,0 +1,72 @@
+/**
+ * Why a negotiation failed, in words for our own side: what was offered, what is accepted, and where the two
+ * did not meet. The peer is told a number and no more.
+ */
+import { IpsecError } from '../base/errors.ts'
+import { formatProposal } from '../policy/proposal.ts'
+import { formatSelector } from '../policy/traffic-selectors.ts'
+import { nameOf, TransformType } from '../wire/registry.ts'
+import type { Proposal } from '../wire/sa.ts'
+import type { TrafficSelector } from '../wire/traffic-selector.ts'
+import type { ExchangeContext } from './exchange.ts'
+
+/** A peer may send thousands; nobody reads them. */
+const MOST_LISTED = 20
+const LONGEST = 400
+
+const bounded = (texts: readonly string[]): string[] =>
+  texts
+    .slice(0, MOST_LISTED)
+    .map(text => (text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text))
+
+export type Subject = 'IKE SA' | 'Child SA'
+
+/** `unmet`: types of transform; none: the protocols differ. */
+export const noProposal = (
+  subject: Subject,
+  offered: readonly Proposal[],
+  accepted: readonly Proposal[],
+  unmet: readonly number[],
+): IpsecError => {
+  const details = {
+    offered: bounded(offered.map(formatProposal)),
+    accepted: accepted.map(formatProposal),
+    unmet: unmet.map(type => nameOf(TransformType, type)),
+  }
+  return new IpsecError(
+    'NO_PROPOSAL_CHOSEN',
+    `No proposal for the ${subject} meets in ${details.unmet.join(', ') || 'protocol'}: offered ${details.offered.join(', ')}; accepted ${details.accepted.join(', ')}`,
+    { details },
+  )
+}
+
+interface Ends {
+  readonly local: readonly TrafficSelector[]
+  readonly remote: readonly TrafficSelector[]
+}
+
+export const noSelectors = (asked: Ends, allowed: Ends): IpsecError => {
+  const details = {
+    offered: {
+      local: bounded(asked.local.map(formatSelector)),
+      remote: bounded(asked.remote.map(formatSelector)),
+    },
+    accepted: {
+      local: bounded(allowed.local.map(formatSelector)),
+      remote: bounded(allowed.remote.map(formatSelector)),
+    },
+  }
+  const text = ({ local, remote }: { local: string[]; remote: string[] }): string =>
+    `${local.join(' ')} === ${remote.join(' ')}`
+  return new IpsecError(
+    'TS_UNACCEPTABLE',
+    `The traffic selectors do not meet: offered ${text(details.offered)}; accepted ${text(details.accepted)}`,
+    { details },
+  )
+}
+
+/** Tells our side that a request of an authenticated peer was refused. */
+export const reportRefusal = (sa: ExchangeContext, subject: Subject, error: IpsecError): void => {
+  sa.trace('ike.refused', { subject, code: error.code, why: error.message })
+  sa.output({ kind: 'refused', error })
+}
