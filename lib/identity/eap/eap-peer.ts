@@ -13,7 +13,7 @@ import {
   eapTypeName,
   readEapPacket,
   type EapPacket,
-} from './eap-packet.ts'
+} from '../../wire/eap.ts'
 import { MSK_LENGTH } from './mschap-crypto.ts'
 import { MsChapV2 } from './mschapv2.ts'
 
@@ -32,7 +32,13 @@ export type EapStep =
   | { readonly kind: 'failed'; readonly why: string }
 
 export type EapAnswer =
-  { readonly packet: Uint8Array; readonly msk?: Uint8Array | undefined } | { readonly why: string }
+  | {
+      readonly packet: Uint8Array
+      readonly msk?: Uint8Array | undefined
+      readonly why?: undefined
+    }
+  /** The method has failed; the packet, if there is one, says so to the gateway. */
+  | { readonly why: string; readonly packet?: Uint8Array | undefined; readonly msk?: undefined }
 
 /** Requests of one authentication. A chain of certificates in fragments takes a dozen. */
 const ROUND_LIMIT = 64
@@ -44,7 +50,10 @@ export class EapPeer {
   /** `waiting`: `resume` comes next. */
   private state: 'begun' | 'in method' | 'waiting' | 'finished' | 'over' = 'begun'
   private msk: Uint8Array | undefined
+  /** Why the gateway may refuse us. */
   private refusal: string | undefined
+  /** Why we have refused the gateway, which is still to hear of it. */
+  private ownRefusal: string | undefined
   private rounds = 0
   private requestId = 0
 
@@ -60,6 +69,7 @@ export class EapPeer {
   /** The content of an EAP payload. */
   handle(bytes: Uint8Array): EapStep {
     if (this.state === 'waiting' || this.state === 'over') return this.fail('EAP after its end')
+    if (this.ownRefusal !== undefined) return this.fail(this.ownRefusal)
     const packet = readEapPacket(bytes)
     if (packet === undefined) return this.fail('the gateway sent a malformed EAP packet')
     switch (packet.code) {
@@ -117,14 +127,14 @@ export class EapPeer {
   /** What the application's method answers; undefined when it gave up. */
   resume(answer: EapAnswer | undefined): EapStep {
     if (this.state !== 'waiting') return this.fail('an answer that nobody waits for')
-    if (answer === undefined) return this.fail('the EAP method gave up')
-    if ('why' in answer) return this.fail(answer.why)
+    if (answer?.packet === undefined) return this.fail(answer?.why ?? 'the EAP method gave up')
     const packet = readEapPacket(answer.packet)
     const isOurs =
       packet?.code === EapCode.Response && packet.type === this.type && packet.id === this.requestId
     if (!isOurs) return this.fail('the EAP method answered with another packet')
     this.state = 'in method'
-    if (answer.msk !== undefined) {
+    if (answer.why !== undefined) this.ownRefusal = answer.why
+    else if (answer.msk !== undefined) {
       if (answer.msk.length !== MSK_LENGTH) return this.fail('the EAP method gave no key')
       this.finish(copy(answer.msk))
     }

@@ -7,7 +7,7 @@ import {
   EapType,
   readEapPacket,
   writeEapPacket,
-} from '../../../lib/identity/eap/eap-packet.ts'
+} from '../../../lib/wire/eap.ts'
 import { EapPeer, parseEap, type EapStep } from '../../../lib/identity/eap/eap-peer.ts'
 import {
   authenticatorResponse,

@@ -1,5 +1,5 @@
 /** EAP packets (RFC 3748 §4): code, identifier, length, and of requests and responses the type. */
-import { concat, EMPTY, getU16, putU16 } from '../../base/bytes.ts'
+import { concat, EMPTY, getU16, putU16 } from '../base/bytes.ts'
 
 export const EapCode = { Request: 1, Response: 2, Success: 3, Failure: 4 } as const
 
