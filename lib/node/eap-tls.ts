@@ -1,6 +1,10 @@
 /**
  * EAP-TLS as the peer (RFC 5216; RFC 9190 for TLS 1.3): node:tls over a stream that is not a network but the data
  * of EAP packets, in fragments both ways.
+ *
+ * node:tls judges a server's certificate when the handshake is over. In TLS 1.3 that is before anything of ours
+ * is sent; in TLS 1.2 our certificate has been sent then, which the gateway sees anyway, and IKE has
+ * authenticated that one before.
  */
 import { createPrivateKey, KeyObject, X509Certificate } from 'node:crypto'
 import { Duplex } from 'node:stream'
@@ -21,6 +25,8 @@ const Flag = { Length: 0x80, More: 0x40, Start: 0x20 } as const
 const MESSAGE_LIMIT = 65_536
 /** RFC 3748 §3.1: every lower layer carries 1020 octets; header, type, flags and length are ten of them. */
 const FRAGMENT = 1010
+/** The record type (RFC 8446 §5.1). */
+const TLS_ALERT = 21
 const KEY_LENGTH = 128
 const MSK_LENGTH = 64
 
@@ -153,7 +159,11 @@ export class EapTlsClient {
       if (octets.length === 1 && octets[0] === 0 && !this.isConfirmed) this.isConfirmed = true
       else this.fail('the gateway sent data through EAP-TLS')
     })
-    socket.on('error', error => this.fail(`EAP-TLS: ${printable(error.message, 300)}`))
+    socket.on('error', (error: Error & { reason?: unknown }) => {
+      // OpenSSL's sentence without the place in its source.
+      const reason = typeof error.reason === 'string' ? error.reason : error.message
+      this.fail(`EAP-TLS: ${printable(reason, 300)}`)
+    })
     socket.on('end', () => this.fail('the gateway ended EAP-TLS'))
     socket.on('close', () => this.fail('EAP-TLS has ended'))
   }
@@ -170,8 +180,12 @@ export class EapTlsClient {
     if (this.outgoing.length > MESSAGE_LIMIT) this.fail('our own certificates are too long')
     const { problem } = this
     if (problem !== undefined) {
-      const isAlert = this.outgoing.length > 0 && this.outgoing.length <= FRAGMENT
-      return { why: problem, packet: isAlert ? this.nextFragment(id) : empty(id) }
+      // RFC 9190 §2.1.3: the server hears of it. What is no alert is a flight with our certificate in it,
+      // written before node:tls judged the server's: it is not sent.
+      const isAlert = this.outgoing[0] === TLS_ALERT && this.outgoing.length <= FRAGMENT
+      const packet = isAlert ? this.nextFragment(id) : empty(id)
+      this.outgoing = EMPTY
+      return { why: problem, packet }
     }
     if (this.outgoing.length > 0) return { packet: this.nextFragment(id) }
     return { packet: empty(id), msk: this.key() }
@@ -274,7 +288,7 @@ export const parseEapTls = (given: Option): EapTlsSettings => {
 
 /** In PEM. A text may hold several, and is left as it is. */
 const certificates = (option: string, given: unknown): readonly string[] => {
-  const values: readonly unknown[] = Array.isArray(given) ? given : [given]
+  const values: readonly unknown[] = Array.isArray(given) && given.length > 0 ? given : [given]
   return values.map(value => {
     try {
       if (value instanceof X509Certificate) return value.toString()
@@ -302,12 +316,13 @@ const privateKey = (given: unknown, passphrase: unknown): KeyObject => {
           type: 'pkcs8',
           ...phrase,
         })
-  } catch (error) {
+  } catch {
     // The error must not print a key.
-    const shown = typeof given === 'string' || given instanceof Uint8Array ? EMPTY : given
-    const reason = (error as { code?: unknown }).code
-    const hint =
-      reason === 'ERR_MISSING_PASSPHRASE' ? '; it is encrypted, give "eap.passphrase"' : ''
-    throw new OptionError('eap.key', shown, `a private key in PEM, PKCS #8 or as KeyObject${hint}`)
+    const isText = typeof given === 'string' || given instanceof Uint8Array
+    throw new OptionError(
+      'eap.key',
+      isText ? EMPTY : given,
+      'a private key in PEM, PKCS #8 or as KeyObject; with "eap.passphrase" if it is encrypted',
+    )
   }
 }
