@@ -2,12 +2,7 @@
 import t from 'tap'
 import { concat, fromHex, putU16, toHex, utf8 } from '../../../lib/base/bytes.ts'
 import { Secret } from '../../../lib/base/secret.ts'
-import {
-  EapCode,
-  EapType,
-  readEapPacket,
-  writeEapPacket,
-} from '../../../lib/wire/eap.ts'
+import { EapCode, EapType, readEapPacket, writeEapPacket } from '../../../lib/wire/eap.ts'
 import { EapPeer, parseEap, type EapStep } from '../../../lib/identity/eap/eap-peer.ts'
 import {
   authenticatorResponse,
