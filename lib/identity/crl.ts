@@ -1,0 +1,267 @@
+/**
+ * Certificate revocation lists (RFC 5280 §5, §6.3), complete ones and deltas. Indirect lists are recognized and
+ * not used: no list speaks about certificates of another issuer.
+ */
+import { compare, copy, equal, toHex } from '../base/bytes.ts'
+import { contextTag, DerReader, Tag } from '../base/der.ts'
+import type { Certificate, Malformed } from './certificate.ts'
+import { readPointName, readRawExtensions, type PointName } from './extensions.ts'
+import { GeneralNameType } from './general-name.ts'
+import { isEmptyName, readName, sameName, type Name } from './name.ts'
+import { readSigned, type Signed } from './signed.ts'
+
+export interface Crl {
+  readonly signed: Signed
+  readonly issuer: Name
+  /** Milliseconds since 1970. */
+  readonly thisUpdate: number
+  readonly nextUpdate: number | undefined
+  /** Reasons by the hexadecimal content of the serial number's INTEGER. */
+  readonly revoked: ReadonlyMap<string, number>
+  readonly scope: Scope
+  /** cRLNumber. */
+  readonly number: Uint8Array | undefined
+  /** Of a delta list: the number of the complete list that it continues. */
+  readonly baseNumber: Uint8Array | undefined
+  readonly authorityKeyId: string
+  /** Why it cannot be used, whoever signed it. */
+  readonly unusable: string | undefined
+}
+
+/** What a list is about (§5.2.5). */
+interface Scope {
+  readonly point: PointName | undefined
+  readonly onlyUsers: boolean
+  readonly onlyCas: boolean
+  /** Undefined: all of them. */
+  readonly reasons: ReadonlySet<number> | undefined
+  /** Hexadecimal octets of the whole extension: lists of the same scope have the same. */
+  readonly octets: string
+}
+
+const EVERYTHING: Scope = {
+  point: undefined,
+  onlyUsers: false,
+  onlyCas: false,
+  reasons: undefined,
+  octets: '',
+}
+
+const Id = {
+  IssuerAltName: '2.5.29.18',
+  CrlNumber: '2.5.29.20',
+  ReasonCode: '2.5.29.21',
+  InvalidityDate: '2.5.29.24',
+  DeltaCrlIndicator: '2.5.29.27',
+  IssuingDistributionPoint: '2.5.29.28',
+  CertificateIssuer: '2.5.29.29',
+  AuthorityKeyIdentifier: '2.5.29.35',
+} as const
+
+const SIZE_LIMIT = 64 * 1024 * 1024
+const UNSPECIFIED = 0
+
+/** Bits of ReasonFlags (§4.2.1.13); the first one is not used. */
+export const ALL_REASONS: ReadonlySet<number> = new Set([1, 2, 3, 4, 5, 6, 7, 8])
+
+/** Takes a copy of `encoded`. */
+export const parseCrl = (encoded: Uint8Array): Crl | Malformed => {
+  if (encoded.length > SIZE_LIMIT) return { problem: 'it is too large' }
+  const outer = new DerReader(copy(encoded), SIZE_LIMIT)
+  const whole = outer.enter()
+  outer.end()
+  const signed = readSigned(whole)
+  whole.end()
+  const tbs = outer.inside(signed.tbs.bytes).enter()
+  // §5.1.2.1: version 2 is written, version 1 is not.
+  const isVersion2 = tbs.nextTag === Tag.Integer
+  if (isVersion2 && tbs.smallInteger() !== 1) outer.fail('its version is neither 1 nor 2')
+  if (!equal(tbs.any().bytes, signed.algorithm) && !outer.failed)
+    outer.fail('it names two different signature algorithms')
+  const issuer = readName(tbs)
+  if (isEmptyName(issuer)) outer.fail('it has no issuer')
+  const thisUpdate = tbs.time()
+  const nextUpdate =
+    tbs.nextTag === Tag.UtcTime || tbs.nextTag === Tag.GeneralizedTime ? tbs.time() : undefined
+  const list = new ListReader(isVersion2)
+  const entries = tbs.enterOptional(Tag.Sequence)
+  if (entries !== undefined) list.readEntries(entries)
+  const extensions = tbs.enterOptional(contextTag(0, true))
+  if (extensions !== undefined) list.readExtensions(extensions)
+  tbs.end()
+  if (outer.problem !== undefined) return { problem: outer.problem }
+  const { revoked, scope, number, baseNumber, authorityKeyId, unusable } = list
+  return {
+    signed,
+    issuer,
+    thisUpdate,
+    nextUpdate,
+    revoked,
+    scope,
+    number,
+    baseNumber,
+    authorityKeyId,
+    unusable,
+  }
+}
+
+class ListReader {
+  readonly revoked = new Map<string, number>()
+  scope: Scope = EVERYTHING
+  number: Uint8Array | undefined
+  baseNumber: Uint8Array | undefined
+  authorityKeyId = ''
+  unusable: string | undefined
+  readonly #isVersion2: boolean
+
+  constructor(isVersion2: boolean) {
+    this.#isVersion2 = isVersion2
+  }
+
+  /** revokedCertificates: left out rather than empty (§5.1.2.6). */
+  readEntries(entries: DerReader): void {
+    do {
+      const entry = entries.enter()
+      const serial = toHex(entry.integer())
+      entry.time()
+      const reason = entry.more ? this.#readEntryExtensions(entry) : UNSPECIFIED
+      entry.end()
+      this.revoked.set(serial, reason)
+    } while (entries.more)
+  }
+
+  #readEntryExtensions(entry: DerReader): number {
+    if (!this.#isVersion2) entry.fail('its entries have extensions, but not version 2')
+    let reason = UNSPECIFIED
+    for (const { id, isCritical, value } of readRawExtensions(entry)) {
+      const inner = entry.inside(value)
+      if (id === Id.ReasonCode) {
+        reason = inner.smallInteger(Tag.Enumerated)
+        inner.end()
+      } else if (id === Id.CertificateIssuer) this.unusable ??= 'it is an indirect one'
+      else if (isCritical && id !== Id.InvalidityDate)
+        this.unusable ??= `an entry has the unknown critical extension ${id}`
+    }
+    return reason
+  }
+
+  readExtensions(wrapped: DerReader): void {
+    if (!this.#isVersion2) wrapped.fail('it has extensions, but not version 2')
+    for (const { id, isCritical, value } of readRawExtensions(wrapped)) {
+      const inner = wrapped.inside(value)
+      if (id === Id.IssuingDistributionPoint) {
+        this.#readScope(inner.enter(), toHex(value))
+        inner.end()
+      } else if (id === Id.CrlNumber) {
+        this.number = readNumber(inner)
+        inner.end()
+      } else if (id === Id.DeltaCrlIndicator) {
+        this.baseNumber = readNumber(inner)
+        inner.end()
+      } else if (id === Id.AuthorityKeyIdentifier) this.authorityKeyId = toHex(value)
+      else if (isCritical && id !== Id.IssuerAltName)
+        this.unusable ??= `it has the unknown critical extension ${id}`
+    }
+    wrapped.end()
+  }
+
+  #readScope(point: DerReader, octets: string): void {
+    if (!point.more) point.fail('its issuingDistributionPoint is empty')
+    const name = point.enterOptional(contextTag(0, true))
+    this.scope = {
+      point: name === undefined ? undefined : readPointName(name),
+      onlyUsers: point.defaultFalse(contextTag(1)),
+      onlyCas: point.defaultFalse(contextTag(2)),
+      reasons: point.nextTag === contextTag(3) ? point.namedBits(contextTag(3)) : undefined,
+      octets,
+    }
+    const isIndirect = point.defaultFalse(contextTag(4))
+    const onlyAttributes = point.defaultFalse(contextTag(5))
+    point.end()
+    const { onlyUsers, onlyCas } = this.scope
+    if (Number(onlyUsers) + Number(onlyCas) + Number(onlyAttributes) > 1)
+      point.fail('its issuingDistributionPoint excludes all certificates')
+    if (isIndirect) this.unusable ??= 'it is an indirect one'
+    if (onlyAttributes) this.unusable ??= 'it is about attribute certificates'
+  }
+}
+
+/** CRLNumber ::= INTEGER (0..MAX) */
+const readNumber = (reader: DerReader): Uint8Array => {
+  const number = reader.integer()
+  if ((number[0] ?? 0) >= 0x80) reader.fail('its number is negative')
+  return number
+}
+
+/**
+ * For which reasons of revocation the list speaks about the certificate (§6.3.3 b, d); none: it does not.
+ * RFC 4945 §5.1.3.13: the two distribution points must match, or somebody could substitute another list.
+ */
+export const reasonsCovered = (crl: Crl, certificate: Certificate): ReadonlySet<number> => {
+  const { scope, issuer } = crl
+  const { extensions, issuer: certificateIssuer } = certificate
+  const covered = new Set<number>()
+  if (crl.unusable !== undefined || !sameName(issuer, certificateIssuer)) return covered
+  if (extensions.isCa ? scope.onlyUsers : scope.onlyCas) return covered
+  // A certificate of version 1 does not say whether it is a CA's.
+  if (scope.onlyUsers && certificate.version === 1) return covered
+  const listed = scope.point === undefined ? undefined : pointKeys(scope.point, issuer)
+  for (const { point, reasons, hasOtherIssuer } of extensions.crlDistributionPoints ?? ISSUER) {
+    if (hasOtherIssuer) continue
+    const keys = pointKeys(point, certificateIssuer)
+    if (listed !== undefined && !keys.some(key => listed.includes(key))) continue
+    for (const reason of ALL_REASONS) {
+      if ((reasons ?? ALL_REASONS).has(reason) && (scope.reasons ?? ALL_REASONS).has(reason))
+        covered.add(reason)
+    }
+  }
+  return covered
+}
+
+/** A certificate that names no distribution point: the list is found under its issuer's name. */
+const ISSUER = [{ point: undefined, reasons: undefined, hasOtherIssuer: false }] as const
+
+/** Texts that are the same where names of distribution points are. */
+const pointKeys = (point: PointName | undefined, issuer: Name): readonly string[] => {
+  if (point === undefined) return [`name ${issuer.key}`]
+  if (point.relative !== undefined) return [`name ${[...issuer.parts, point.relative].join('\n')}`]
+  return point.names.map(({ type, name, bytes }) =>
+    type === GeneralNameType.Directory ? `name ${name!.key}` : toHex(bytes),
+  )
+}
+
+/** Why the list says nothing at this time; undefined when it does. Without nextUpdate its age decides. */
+export const staleness = (
+  { thisUpdate, nextUpdate }: Pick<Crl, 'thisUpdate' | 'nextUpdate'>,
+  time: number,
+  maximumAge: number | undefined,
+): string | undefined => {
+  if (thisUpdate > time) return 'it is from the future'
+  if (nextUpdate !== undefined && nextUpdate < time) return 'it has expired'
+  if (maximumAge === undefined && nextUpdate === undefined) return 'it does not say until when'
+  return maximumAge !== undefined && thisUpdate < time - maximumAge ? 'it is too old' : undefined
+}
+
+/** The reason of revocation, undefined when the list does not have the certificate. */
+export const revocationReason = (
+  { revoked }: Crl,
+  { serial }: Pick<Certificate, 'serial'>,
+): number | undefined => revoked.get(toHex(serial))
+
+/** In a delta list: what the complete list says of the certificate holds no longer (§5.3.1). */
+export const REMOVE_FROM_CRL = 8
+
+/** §5.2.4, §6.3.3 (c): whether the delta continues the complete list. */
+export const continues = (delta: Crl, complete: Crl): boolean =>
+  delta.baseNumber !== undefined &&
+  delta.number !== undefined &&
+  complete.number !== undefined &&
+  sameName(delta.issuer, complete.issuer) &&
+  delta.scope.octets === complete.scope.octets &&
+  delta.authorityKeyId === complete.authorityKeyId &&
+  compareNumbers(complete.number, delta.baseNumber) >= 0 &&
+  compareNumbers(complete.number, delta.number) < 0
+
+/** Contents of two INTEGERs that are not negative. */
+const compareNumbers = (a: Uint8Array, b: Uint8Array): number =>
+  a.length === b.length ? compare(a, b) : a.length - b.length

@@ -1,0 +1,253 @@
+/**
+ * Name constraints (RFC 5280 §4.2.1.10). A name that cannot be understood, or a kind of name that we cannot
+ * compare, is not let through where constraints of its kind exist.
+ */
+import type { Budget } from './budget.ts'
+import type { Certificate } from './certificate.ts'
+import type { NameConstraints } from './extensions.ts'
+import { GeneralNameType, type GeneralName } from './general-name.ts'
+import { isEmptyName, isWithinName, type Name } from './name.ts'
+
+/** A name of a certificate, in the form in which it is compared. */
+interface Subject {
+  readonly type: number
+  /** Of a DNS name, of an e-mail address and of a URI, in lower case. */
+  readonly host: string
+  /** The DNS name was `*.` and this host. */
+  readonly isWildcard: boolean
+  /** Of an e-mail address. */
+  readonly local: string
+  readonly address: Uint8Array
+  readonly name: Name | undefined
+}
+
+type Test = (subject: Subject, isExcluded: boolean) => boolean
+/** Undefined: a constraint that cannot be applied. */
+type Constraint = Test | undefined
+type ByType = ReadonlyMap<number, readonly Constraint[]>
+
+export class NameConstraintChecker {
+  /** A name must be within one of each certificate that has some of its kind: an intersection. */
+  readonly #permitted: ByType[] = []
+  readonly #excluded: ByType[] = []
+
+  /** To be called for each certificate on the way, after its own names were checked. */
+  add(constraints: NameConstraints): void {
+    this.#permitted.push(group(constraints.permitted))
+    this.#excluded.push(group(constraints.excluded))
+  }
+
+  /** What is wrong with the names of a certificate; undefined when nothing is. */
+  check(certificate: Certificate, budget: Budget): string | undefined {
+    if (this.#permitted.length === 0) return undefined
+    for (const { type, printed, subject } of namesOf(certificate)) {
+      const permitted = pick(this.#permitted, type)
+      const excluded = pick(this.#excluded, type)
+      const tests = [...permitted, ...excluded].flat()
+      if (tests.length === 0) continue
+      if (!budget.takeComparisons(tests.length)) return 'has too many names and constraints'
+      if (subject === undefined || tests.includes(undefined))
+        return `has a name that cannot be compared with a name constraint: ${printed}`
+      if (!permitted.every(list => list.some(test => test!(subject, false))))
+        return `has a name outside the permitted subtrees: ${printed}`
+      if (excluded.some(list => list.some(test => test!(subject, true))))
+        return `has a name inside an excluded subtree: ${printed}`
+    }
+    return undefined
+  }
+}
+
+const pick = (layers: readonly ByType[], type: number): (readonly Constraint[])[] =>
+  layers.flatMap(layer => {
+    const constraints = layer.get(type)
+    return constraints === undefined ? [] : [constraints]
+  })
+
+const group = (bases: readonly GeneralName[]): ByType => {
+  const groups = new Map<number, Constraint[]>()
+  for (const base of bases) {
+    const list = groups.get(base.type) ?? []
+    list.push(CONSTRAINTS[base.type]?.(base))
+    groups.set(base.type, list)
+  }
+  return groups
+}
+
+// --- the names of a certificate ---
+
+interface Named {
+  readonly type: number
+  /** For people; escaped by whoever prints the sentence. */
+  readonly printed: string
+  /** Undefined: malformed, or of a kind that we cannot compare. */
+  readonly subject: Subject | undefined
+}
+
+const EMAIL_ADDRESS = '1.2.840.113549.1.9.1'
+const EMPTY_SUBJECT = {
+  host: '',
+  isWildcard: false,
+  local: '',
+  address: new Uint8Array(0),
+  name: undefined,
+}
+
+/** §6.1.3 (b), (c): the subject, all alternative names, and the subject's e-mail addresses where those have none. */
+const namesOf = ({ subject, extensions: { subjectAltNames } }: Certificate): readonly Named[] => {
+  const names: Named[] = []
+  if (!isEmptyName(subject)) names.push(directory(subject))
+  for (const { type, text, value, name } of subjectAltNames) {
+    if (type === GeneralNameType.Directory) names.push(directory(name!))
+    else
+      names.push({ type, printed: text || `kind ${type}`, subject: SUBJECTS[type]?.(text, value) })
+  }
+  if (!subjectAltNames.some(({ type }) => type === GeneralNameType.Email)) {
+    for (const { type, text } of subject.attributes) {
+      if (type === EMAIL_ADDRESS)
+        names.push({
+          type: GeneralNameType.Email,
+          printed: text ?? 'no text',
+          subject: text === undefined ? undefined : emailSubject(text),
+        })
+    }
+  }
+  return names
+}
+
+const directory = (name: Name): Named => ({
+  type: GeneralNameType.Directory,
+  printed: 'its subject',
+  subject: { ...EMPTY_SUBJECT, type: GeneralNameType.Directory, name },
+})
+
+const dnsSubject = (text: string): Subject | undefined => {
+  const isWildcard = text.startsWith('*.')
+  const host = readHost(isWildcard ? text.slice(2) : text)
+  return host === undefined
+    ? undefined
+    : { ...EMPTY_SUBJECT, type: GeneralNameType.Dns, host, isWildcard }
+}
+
+const emailSubject = (text: string): Subject | undefined => {
+  const at = text.lastIndexOf('@')
+  const host = readHost(text.slice(at + 1))
+  return at < 1 || host === undefined
+    ? undefined
+    : { ...EMPTY_SUBJECT, type: GeneralNameType.Email, host, local: text.slice(0, at) }
+}
+
+/** §4.2.1.10: of a URI its host counts, which must be a name. */
+const uriSubject = (text: string): Subject | undefined => {
+  const start = text.indexOf('://')
+  if (start < 1) return undefined
+  const rest = text.slice(start + 3)
+  const end = rest.search(/[/?#]/)
+  const authority = end < 0 ? rest : rest.slice(0, end)
+  const hostAndPort = authority.slice(authority.lastIndexOf('@') + 1)
+  const colon = hostAndPort.lastIndexOf(':')
+  const host = readHost(colon < 0 ? hostAndPort : hostAndPort.slice(0, colon))
+  if (host === undefined || /(^|\.)\d+$/.test(host)) return undefined
+  return { ...EMPTY_SUBJECT, type: GeneralNameType.Uri, host }
+}
+
+const SUBJECTS: Readonly<Record<number, (text: string, value: Uint8Array) => Subject | undefined>> =
+  {
+    [GeneralNameType.Dns]: dnsSubject,
+    [GeneralNameType.Email]: emailSubject,
+    [GeneralNameType.Uri]: uriSubject,
+    [GeneralNameType.Ip]: (_text, address) => ({
+      ...EMPTY_SUBJECT,
+      type: GeneralNameType.Ip,
+      address,
+    }),
+  }
+
+/** A host name in lower case; undefined for what is none (RFC 1034 §3.5, and the underscore). */
+const readHost = (text: string): string | undefined => {
+  if (text.length === 0 || text.length > 253) return undefined
+  let labelStart = 0
+  for (let at = 0; at <= text.length; at++) {
+    if (at === text.length || text[at] === '.') {
+      if (at === labelStart || at - labelStart > 63) return undefined
+      labelStart = at + 1
+    } else if (!isHostCharacter(text.charCodeAt(at))) return undefined
+  }
+  return text.toLowerCase()
+}
+
+/** a-z, A-Z, 0-9, hyphen, underscore. */
+const isHostCharacter = (code: number): boolean =>
+  (code >= 0x61 && code <= 0x7a) ||
+  (code >= 0x41 && code <= 0x5a) ||
+  (code >= 0x30 && code <= 0x39) ||
+  code === 0x2d ||
+  code === 0x5f
+
+// --- constraints ---
+
+/** A name is below itself, with any number of labels in front. */
+const dnsConstraint = ({ text }: GeneralName): Constraint => {
+  if (text === '') return () => true
+  const base = readHost(text)
+  if (base === undefined) return undefined
+  const parent = base.slice(base.indexOf('.') + 1)
+  return ({ host, isWildcard }, isExcluded) =>
+    host === base ||
+    host.endsWith(`.${base}`) ||
+    // A wildcard stands for the excluded name too when that is one label below it.
+    (isExcluded && isWildcard && base.includes('.') && parent === host)
+}
+
+/** One mailbox, all of one host, or with a period in front all hosts of a domain. */
+const emailConstraint = ({ text }: GeneralName): Constraint => {
+  const at = text.lastIndexOf('@')
+  const hostTest = readHostConstraint(text.slice(at + 1))
+  if (hostTest === undefined || at < 0) return hostTest
+  const local = text.slice(0, at)
+  const base = readHost(text.slice(at + 1))
+  if (local === '' || base === undefined) return undefined
+  return (subject, isExcluded) =>
+    subject.host === base &&
+    // §7.5: case may matter in front of the @, so what is excluded is excluded in any.
+    (subject.local === local || (isExcluded && subject.local.toLowerCase() === local.toLowerCase()))
+}
+
+/** Exactly this host, or with a period in front all hosts below. */
+const readHostConstraint = (text: string): Constraint => {
+  const isDomain = text.startsWith('.')
+  const base = readHost(isDomain ? text.slice(1) : text)
+  if (base === undefined) return undefined
+  return isDomain ? ({ host }) => host.endsWith(`.${base}`) : ({ host }) => host === base
+}
+
+/** An address and a mask, which must be that of a prefix (RFC 4632). */
+const addressConstraint = ({ value }: GeneralName): Constraint => {
+  const length = value.length / 2
+  const network = value.subarray(0, length)
+  const mask = value.subarray(length)
+  if (!isPrefixMask(mask)) return undefined
+  return ({ address }) =>
+    address.length === length &&
+    mask.every((bits, i) => (address[i]! & bits) === (network[i]! & bits))
+}
+
+const isPrefixMask = (mask: Uint8Array): boolean => {
+  let ended = false
+  for (const octet of mask) {
+    const inverse = ~octet & 0xff
+    if ((inverse & (inverse + 1)) !== 0 || (ended && octet !== 0)) return false
+    if (octet !== 0xff) ended = true
+  }
+  return true
+}
+
+const directoryConstraint = ({ name: base }: GeneralName): Constraint =>
+  base === undefined ? undefined : ({ name }) => name !== undefined && isWithinName(base, name)
+
+const CONSTRAINTS: Readonly<Record<number, (base: GeneralName) => Constraint>> = {
+  [GeneralNameType.Dns]: dnsConstraint,
+  [GeneralNameType.Email]: emailConstraint,
+  [GeneralNameType.Uri]: ({ text }) => readHostConstraint(text),
+  [GeneralNameType.Ip]: addressConstraint,
+  [GeneralNameType.Directory]: directoryConstraint,
+}
