@@ -48,6 +48,7 @@ export interface IkeOptions {
   childOctets?: number | undefined
   childPackets?: number | undefined
   reauthInterval?: number | undefined
+  authLifetime?: number | undefined
   livenessInterval?: number | undefined
   retransmit?: { initial?: number; factor?: number; max?: number; tries?: number } | undefined
   natKeepalive?: number | undefined

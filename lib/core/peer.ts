@@ -28,6 +28,7 @@ import {
   EVERYTHING,
   formatSelector,
   hostSelector,
+  narrow,
   singleHost,
   singlePort,
 } from '../policy/traffic-selectors.ts'
@@ -83,6 +84,15 @@ export interface Child {
   removeAt: Millis
 }
 
+/** A new IKE SA beside those that it will take the place of (RFC 7296 §2.8.3). */
+interface Renewal {
+  sa: IkeSa
+  /** What IKE_AUTH does not carry. */
+  readonly more: readonly ChildRequest[]
+  /** Child SAs of which nothing is known yet, by ticket; undefined is that of IKE_AUTH. */
+  readonly awaited: Set<number | undefined>
+}
+
 interface Pending extends Attempt {
   /** Ticket of the CREATE_CHILD_SA that will carry it; 0: none is under way. */
   ticket: number
@@ -119,6 +129,8 @@ export class Peer implements SessionHandle, Scheduled {
   /** When something that proves nothing said last that the peer has lost its SAs. */
   private hintedAt: Millis = -Infinity
   private hasTriedAgain = false
+  private renewal: Renewal | undefined
+  private nextTicket = 1
 
   constructor(
     host: PeerHost,
@@ -206,12 +218,49 @@ export class Peer implements SessionHandle, Scheduled {
 
   rekeyChild(now: Millis): void {
     for (const child of this.children) {
-      if (child.removeAt === Infinity) this.current?.rekeyChild(child.sa.inboundSpi, now)
+      if (child.removeAt === Infinity) this.ownerOf(child)?.rekeyChild(child.sa.inboundSpi, now)
     }
   }
 
+  /** A new IKE SA with the same Child SAs; the old one goes when they are up (RFC 7296 §2.8.3). */
   reauthenticate(now: Millis): void {
-    this.initiate(now)
+    if (this.renewal !== undefined || this.closing || !this.isEstablished) return
+    const requests = this.currentRequests()
+    const first = this.policy.childless === 'force' ? undefined : requests.shift()
+    const sa = IkeSa.initiate(this.saConfig(), this.path, first && (() => first), now)
+    this.renewal = { sa, more: requests, awaited: new Set(first === undefined ? [] : [undefined]) }
+    this.addSa(sa)
+  }
+
+  /** What the Child SAs that are in use were made for, each once. */
+  private currentRequests(): ChildRequest[] {
+    const requests = new Map<string, ChildRequest>()
+    for (const { sa, removeAt } of this.children) {
+      if (removeAt !== Infinity || (sa.state !== 'installed' && sa.state !== 'rekeying')) continue
+      const { mode } = sa
+      const { localSelectors, remoteSelectors } = this.policy.virtualAddress
+        ? this.wholeRequest()
+        : sa
+      const key = [
+        mode,
+        ...localSelectors.map(formatSelector),
+        ...remoteSelectors.map(formatSelector),
+      ]
+      requests.set(key.join(' '), { mode, localSelectors, remoteSelectors })
+    }
+    return [...requests.values()]
+  }
+
+  /** One of the Child SAs of a renewal is there, or was refused. */
+  private noteRenewed(sa: IkeSa, ticket: number | undefined, now: Millis): void {
+    const { renewal } = this
+    if (renewal?.sa !== sa) return
+    renewal.awaited.delete(ticket)
+    if (sa.state !== 'established' || renewal.awaited.size > 0) return
+    this.renewal = undefined
+    for (const old of [...this.sas]) {
+      if (old !== sa) old.close(now)
+    }
   }
 
   close(now: Millis): void {
@@ -306,10 +355,10 @@ export class Peer implements SessionHandle, Scheduled {
   ): void {
     const inbound = child.pair.inbound
     const drop = inbound.open(bytes, from, to)
-    const sa = this.current
     if (drop !== Drop.None) return this.host.drop(dropName(drop))
-    if (sa !== undefined) {
-      sa.noteInbound(child.sa.inboundSpi, now)
+    if (this.sas.length > 0) {
+      for (const sa of this.sas) sa.noteInbound(child.sa.inboundSpi, now)
+      if (child.removeAt === Infinity) child.pair.outboundReady = child.sa.outboundReady
       if (this.attempts.length > 0) this.advance(now)
       // RFC 7296 §2.23: the newest authenticated packet, and no replay, tells where the peer is now.
       if (inbound.newest && !samePath(path, this.currentPath)) this.movePath(path, now)
@@ -573,7 +622,8 @@ export class Peer implements SessionHandle, Scheduled {
       case 'established':
         return this.handleEstablished(sa, output.peer, now)
       case 'childInstalled':
-        return this.install(output, now)
+        this.install(output, now)
+        return this.noteRenewed(sa, output.ticket, now)
       case 'childOutbound': {
         const child = this.childOf(output.inboundSpi)
         if (child !== undefined) child.pair.outboundReady = true
@@ -584,16 +634,23 @@ export class Peer implements SessionHandle, Scheduled {
         return
       case 'childRemoved':
         return this.retire(output.inboundSpi, output.linger, now)
+      case 'childAbandoned':
+        for (const pending of this.attempts) {
+          if (pending.ticket === output.ticket) pending.ticket = 0
+        }
+        return this.advance(now)
       case 'childFailed':
+        if (this.renewal?.sa === sa) return this.noteRenewed(sa, output.ticket, now)
         if (output.ticket === undefined) this.awaitsFirstChild = false
         return this.failAttempts(output.error, pending => pending.ticket === (output.ticket ?? 0))
       case 'successor':
         return this.addSa(output.sa)
       case 'rekeyed':
         this.ikeRekeys++
+        if (this.renewal?.sa === sa) this.renewal.sa = output.by
         return
       case 'reauthenticate':
-        return this.initiate(now)
+        return this.reauthenticate(now)
       case 'initialContact':
         return this.host.initialContact(output.identity, this, now)
       case 'question':
@@ -637,12 +694,17 @@ export class Peer implements SessionHandle, Scheduled {
       this.announced = true
       this.host.emit({ kind: 'sessionUp', session: this })
     }
+    if (this.renewal?.sa === sa) {
+      for (const request of this.renewal.more)
+        this.renewal.awaited.add(this.createChild(sa, request, now))
+      if (this.renewal.awaited.size === 0) this.noteRenewed(sa, 0, now)
+    }
     this.advance(now)
   }
 
   private install(output: IkeSaOutput & { kind: 'childInstalled' }, now: Millis): void {
     const { child: sa, keys } = output
-    if (output.ticket === undefined) this.awaitsFirstChild = false
+    if (output.ticket === undefined && this.renewal === undefined) this.awaitsFirstChild = false
     const path = this.path
     this.logKeys(sa, keys, path)
     const lifetime = drawLifetime(this.policy.childLifetime, this.host.environment)
@@ -658,7 +720,8 @@ export class Peer implements SessionHandle, Scheduled {
       environment: this.host.environment,
       limits: lifetime,
     })
-    pair.outboundReady = sa.outboundReady
+    // Make before break: what the peer asked for is not sent on while something older will do.
+    pair.outboundReady = sa.outboundReady && !(output.byPeer && this.hasSameRoute(sa))
     const child: Child = {
       peer: this,
       sa,
@@ -709,6 +772,10 @@ export class Peer implements SessionHandle, Scheduled {
     const child = this.childOf(inboundSpi)
     if (child === undefined) return
     child.pair.outboundReady = false
+    for (const other of this.children) {
+      if (other !== child && other.removeAt === Infinity)
+        other.pair.outboundReady = other.sa.outboundReady
+    }
     if (linger > 0) child.removeAt = now + linger
     else this.removeChild(child)
   }
@@ -723,6 +790,10 @@ export class Peer implements SessionHandle, Scheduled {
     remove(this.sas, sa)
     this.ended.push(sa)
     this.releaseAddresses(sa)
+    if (this.renewal?.sa === sa) {
+      this.renewal = undefined
+      this.current?.retryReauthentication(now)
+    }
     if (this.sas.length > 0) return
     if (this.facts === undefined && sa.isAmbiguous && this.attempts.length > 0) {
       // Perhaps a forged cookie made us sign another request than the peer has seen.
@@ -761,7 +832,7 @@ export class Peer implements SessionHandle, Scheduled {
   private expire(child: Child, now: Millis): void {
     const state = child.pair.lifetimeState()
     if (state === 'ok' || child.removeAt !== Infinity) return
-    this.current?.expire(child.sa.inboundSpi, state, now)
+    this.ownerOf(child)?.expire(child.sa.inboundSpi, state, now)
   }
 
   // --- opening ---
@@ -791,7 +862,7 @@ export class Peer implements SessionHandle, Scheduled {
       releaseSpi: spi => host.sad.release(spi),
       pool: host.pool,
       heldAddresses: () => this.facts?.virtualAddresses ?? [],
-      isFirstContact: () => host.isFirstContact(this),
+      isFirstContact: () => !this.isEstablished && host.isFirstContact(this),
     }
   }
 
@@ -807,7 +878,8 @@ export class Peer implements SessionHandle, Scheduled {
       const flow = this.flowOf(pending)
       if (flow !== undefined) this.open(pending, flow, now)
       else if (pending.ticket === 0 && !this.awaitsFirstChild) {
-        pending.ticket = this.current!.createChild(
+        pending.ticket = this.createChild(
+          this.current!,
           this.childRequest(pending, this.facts!.isOurs),
           now,
         )
@@ -869,13 +941,7 @@ export class Peer implements SessionHandle, Scheduled {
     const { remoteAddress, remotePort } = pending.request
     const { policy, path } = this
     const local = pending.request.localAddress ?? path.localAddress
-    if (policy.virtualAddress) {
-      return {
-        mode: 'tunnel',
-        localSelectors: policy.localTs ?? EVERYTHING,
-        remoteSelectors: policy.remoteTs ?? EVERYTHING,
-      }
-    }
+    if (policy.virtualAddress) return this.wholeRequest()
     const behindGateway = !equal(remoteAddress, path.remoteAddress)
     const explicit = policy.localTs !== undefined || policy.remoteTs !== undefined
     if (policy.mode === 'tunnel' || behindGateway || explicit) {
@@ -902,11 +968,29 @@ export class Peer implements SessionHandle, Scheduled {
     }
   }
 
+  /** The address that the peer gives decides. */
+  private wholeRequest(): ChildRequest {
+    const { localTs, remoteTs } = this.policy
+    return {
+      mode: 'tunnel',
+      localSelectors: localTs ?? EVERYTHING,
+      remoteSelectors: remoteTs ?? EVERYTHING,
+    }
+  }
+
+  /** Returns the ticket under which IKE will speak of it. */
+  private createChild(sa: IkeSa, request: ChildRequest, now: Millis): number {
+    const ticket = this.nextTicket++
+    sa.createChild(request, ticket, now)
+    return ticket
+  }
+
   private requestChildFor(flow: Flow, now: Millis): void {
     const sa = this.current
     if (sa === undefined || sa.state !== 'established' || sa.children.size > 0) return
     if (!this.isClient) return
-    sa.createChild(
+    this.createChild(
+      sa,
       {
         mode: this.policy.mode,
         localSelectors: [hostSelector(flow.localAddress, IP_TCP)],
@@ -930,6 +1014,20 @@ export class Peer implements SessionHandle, Scheduled {
       }
     }
     return undefined
+  }
+
+  /** Something that is sent on already covers traffic of that Child SA. */
+  private hasSameRoute({ localSelectors, remoteSelectors }: ChildSa): boolean {
+    return this.children.some(
+      ({ sa, pair }) =>
+        pair.outboundReady &&
+        narrow(localSelectors, sa.localSelectors).length > 0 &&
+        narrow(remoteSelectors, sa.remoteSelectors).length > 0,
+    )
+  }
+
+  private ownerOf({ sa }: Child): IkeSa | undefined {
+    return this.sas.find(({ children }) => children.has(sa.inboundSpi))
   }
 
   private childOf(inboundSpi: number): Child | undefined {

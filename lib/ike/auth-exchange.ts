@@ -29,6 +29,7 @@ import {
   readConfiguration,
   type Configuration,
 } from './configuration.ts'
+import { announceAuthLifetime, readAuthLifetime } from './auth-lifetime.ts'
 import {
   acceptOffer,
   acceptOptions,
@@ -195,6 +196,8 @@ export class Authenticate implements Exchange {
     this.secret?.bytes?.fill(0)
     const facts = factsOf(sa, this.local!, remote, readConfiguration(payloads), [])
     sa.establish(facts, now)
+    const lifetime = readAuthLifetime(payloads)
+    if (lifetime !== undefined) sa.limitAuthentication(lifetime, now)
     if (this.offer !== undefined) this.settleChild(sa, this.offer, payloads, now)
   }
 
@@ -390,6 +393,7 @@ const acceptInitiator = (
   return [
     idPayload('idr', local),
     { kind: 'auth', method: AuthMethod.SharedKey, data: proof },
+    ...announceAuthLifetime(sa.config.policy),
     ...assignment.payloads,
     ...(assignment.failed ? [] : acceptFirstChild(sa, payloads, now)),
   ]
@@ -409,6 +413,6 @@ const acceptFirstChild = (
   }
   const { nonceI, nonceR } = sa.handshake
   const keys = directChildKeys(sa, acceptance.facts, nonceI, nonceR, undefined, false)
-  sa.install(acceptance.facts, keys, { outboundReady: true }, now)
+  sa.install(acceptance.facts, keys, { outboundReady: true, byPeer: true }, now)
   return acceptance.payloads
 }

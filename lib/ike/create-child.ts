@@ -470,6 +470,7 @@ export class CreateChild implements Exchange {
 
   abandon(sa: ExchangeContext): void {
     if (this.offer !== undefined) discardOffer(sa, this.offer)
+    if (this.ticket !== undefined) sa.output({ kind: 'childAbandoned', ticket: this.ticket })
   }
 
   private fail(sa: ExchangeContext, error: IpsecError): void {
@@ -484,7 +485,7 @@ export class CreateChild implements Exchange {
   ): readonly Payload[] {
     const made = answerChild(sa, payloads, options)
     if (made.kind === 'refused') return [made.notify]
-    sa.install(made.facts, made.keys, { outboundReady: true }, now)
+    sa.install(made.facts, made.keys, { outboundReady: true, byPeer: true }, now)
     return made.payloads
   }
 }

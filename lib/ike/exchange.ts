@@ -79,6 +79,8 @@ export type IkeOutput<Sa = unknown> =
       child: ChildSa
       /** The taker wipes them. */
       keys: ChildKeys
+      /** The peer asked for it, and does not have it before it has our answer. */
+      byPeer: boolean
       ticket: number | undefined
     }
   /** From now on send on it. */
@@ -86,6 +88,8 @@ export type IkeOutput<Sa = unknown> =
   /** Settled, once for each Child SA that is rekeyed: `by` is the inbound SPI of what took its place. */
   | { kind: 'childRekeyed'; inboundSpi: number; by: number }
   | { kind: 'childRemoved'; inboundSpi: number; linger: Millis }
+  /** The IKE SA ended before the peer answered. */
+  | { kind: 'childAbandoned'; ticket: number }
   | { kind: 'childFailed'; ticket: number | undefined; error: IpsecError }
   /** The IKE SA was rekeyed, or may turn out to be: a new SA to route messages to. */
   | { kind: 'successor'; sa: Sa }
@@ -173,7 +177,11 @@ export interface ExchangeContext {
   install(
     facts: ChildFacts,
     keys: ChildKeys,
-    options: { outboundReady: boolean; ticket?: number | undefined },
+    options: {
+      outboundReady: boolean
+      byPeer?: boolean | undefined
+      ticket?: number | undefined
+    },
     now: Millis,
   ): ChildSa
   remove(child: ChildSa, now: Millis): void
@@ -188,6 +196,8 @@ export interface ExchangeContext {
   createSuccessor(facts: SuccessorFacts, now: Millis): Successor
   handOver(winner: Successor, now: Millis): void
   settleOnPeer(now: Millis): void
+  /** The peer wants us to authenticate anew (RFC 4478). */
+  limitAuthentication(lifetime: Millis, now: Millis): void
   startDeleting(): void
   /** Ends the SA. `linger`: it goes on answering repeated requests for a while. */
   finish(error: Error | undefined, linger: boolean, now: Millis): void

@@ -23,6 +23,7 @@ import { findErrorNotify, findNotify, notify } from '../wire/notify.ts'
 import { isChainError, readChain, writeChain, type ChainError } from '../wire/payload-chain.ts'
 import type { Payload } from '../wire/payloads.ts'
 import { exchangeName, ExchangeType, NotifyType, ProtocolId } from '../wire/registry.ts'
+import { LEAST_AUTH_LIFETIME } from './auth-lifetime.ts'
 import { Authenticate, respondAuth, type AuthContext } from './auth-exchange.ts'
 import { ChildSa, type ChildFacts } from './child-sa.ts'
 import type { Rekeying } from './collision.ts'
@@ -57,6 +58,7 @@ const Timer = {
   Orphan: 4,
   Forget: 5,
   Reauth: 6,
+  AuthLimit: 7,
 } as const
 
 /** Ours: how long a replaced inbound SA still receives what was under way (rule E7). */
@@ -103,7 +105,6 @@ export class IkeSa implements AuthContext, Successor {
   private readonly outputs: IkeSaOutput[] = []
   private readonly questions = new Map<number, (value: unknown, now: Millis) => void>()
   private nextQuestion = 1
-  private nextTicket = 1
   private protection: Protection | undefined
   private algorithms: IkeSuite | undefined
   private init: SaInit | undefined
@@ -130,6 +131,11 @@ export class IkeSa implements AuthContext, Successor {
   private readonly deletedEarly = new Set<number>()
   private predecessor: ExchangeContext | undefined
   private heardAt: Millis
+  /** We asked the peer to authenticate us; who makes a rekey changes nothing in that (§2.8.3). */
+  private isClient: boolean
+  private authenticatedAt: Millis
+  /** When our own policy wants a new authentication. */
+  private ownReauthAt: Millis = Infinity
   /** A genuine message has come on this SA. */
   private wasHeard = false
   private sentAt: Millis = -Infinity
@@ -144,6 +150,8 @@ export class IkeSa implements AuthContext, Successor {
   ) {
     this.config = config
     this.originalInitiator = originalInitiator
+    this.isClient = originalInitiator
+    this.authenticatedAt = now
     this.spiI = spiI
     this.responderSpi = spiR
     this.currentPath = path
@@ -339,11 +347,9 @@ export class IkeSa implements AuthContext, Successor {
 
   // --- commands ---
 
-  /** Returns a ticket that the outputs about this Child SA carry. */
-  createChild(request: ChildRequest, now: Millis): number {
-    const ticket = this.nextTicket++
+  /** The outputs about this Child SA carry the ticket. */
+  createChild(request: ChildRequest, ticket: number, now: Millis): void {
     this.enqueue(new CreateChild(request, ticket), now)
-    return ticket
   }
 
   rekeyIke(now: Millis): void {
@@ -730,12 +736,32 @@ export class IkeSa implements AuthContext, Successor {
     this.state = 'established'
     this.timers.clear(Timer.HalfOpen)
     this.armLifetime(now)
-    const { reauthInterval } = this.config.policy
-    if (reauthInterval > 0 && this.originalInitiator)
-      this.timers.set(Timer.Reauth, now + reauthInterval)
+    this.authenticatedAt = now
+    const { reauthInterval, authLifetime } = this.config.policy
+    if (reauthInterval > 0 && this.isClient) this.ownReauthAt = now + reauthInterval
+    this.timers.set(Timer.Reauth, this.ownReauthAt)
+    if (authLifetime > 0 && !this.isClient) this.timers.set(Timer.AuthLimit, now + authLifetime)
     this.trace('ike.established', { peer: peer.identityText, suite: peer.ikeSuite })
     this.output({ kind: 'established', peer })
     this.armLiveness(now)
+  }
+
+  /** Before the peer's time is over, but neither later than our own policy says nor sooner than is sane. */
+  limitAuthentication(lifetime: Millis, now: Millis): void {
+    if (!this.isClient || this.state === 'closed') return
+    const { softTime } = drawLifetime(
+      { time: lifetime, octets: Infinity, packets: Infinity },
+      this.config.environment,
+    )
+    const wanted = Math.max(now + softTime, this.authenticatedAt + LEAST_AUTH_LIFETIME)
+    this.timers.set(Timer.Reauth, Math.min(wanted, this.ownReauthAt))
+    this.trace('ike.authLifetime', { lifetime, at: now })
+  }
+
+  /** The attempt failed; the SA still stands. */
+  retryReauthentication(now: Millis): void {
+    if (this.state === 'established')
+      this.timers.set(Timer.Reauth, now + this.backoff(++this.refusals))
   }
 
   private armLifetime(now: Millis): void {
@@ -747,7 +773,11 @@ export class IkeSa implements AuthContext, Successor {
   install(
     facts: ChildFacts,
     keys: ChildKeys,
-    options: { outboundReady: boolean; ticket?: number | undefined },
+    options: {
+      outboundReady: boolean
+      byPeer?: boolean | undefined
+      ticket?: number | undefined
+    },
     now: Millis,
   ): ChildSa {
     const lifetime = drawLifetime(this.config.policy.childLifetime, this.config.environment)
@@ -768,6 +798,7 @@ export class IkeSa implements AuthContext, Successor {
       kind: 'childInstalled',
       child,
       keys,
+      byPeer: options.byPeer === true,
       ticket: options.ticket,
     })
     return child
@@ -828,8 +859,7 @@ export class IkeSa implements AuthContext, Successor {
     sa.protect(suite, skeyseed, nonceI, nonceR)
     sa.state = 'established'
     sa.armLifetime(now)
-    if (this.timers.isSet(Timer.Reauth))
-      sa.timers.set(Timer.Reauth, this.timers.deadline(Timer.Reauth))
+    sa.isClient = this.isClient
     this.output({ kind: 'successor', sa })
     return sa
   }
@@ -840,11 +870,16 @@ export class IkeSa implements AuthContext, Successor {
     this.owned.clear()
     this.state = 'rekeyed'
     this.timers.clear(Timer.Soft)
-    this.timers.clear(Timer.Reauth)
+    // RFC 4478 §2: a rekey does not prolong the time that an authentication is good for.
+    for (const slot of [Timer.Reauth, Timer.AuthLimit]) {
+      next.timers.set(slot, this.timers.deadline(slot))
+      this.timers.clear(slot)
+    }
+    next.authenticatedAt = this.authenticatedAt
+    next.ownReauthAt = this.ownReauthAt
     this.timers.clear(Timer.Liveness)
     next.state = 'established'
     if (!next.timers.isSet(Timer.Soft)) next.armLifetime(now)
-    next.nextTicket = this.nextTicket
     next.queue.push(...this.queue.filter(exchange => !(exchange instanceof RekeyIke)))
     next.waiting.push(...this.waiting)
     this.queue = []
@@ -886,7 +921,9 @@ export class IkeSa implements AuthContext, Successor {
     if (this.state === 'closed') return
     this.state = 'closed'
     this.window.settle()
-    this.current?.exchange.abandon?.(this)
+    const unfinished = [...this.queue, ...this.waiting.map(({ exchange }) => exchange)]
+    if (this.current !== undefined) unfinished.unshift(this.current.exchange)
+    for (const exchange of unfinished) exchange.abandon?.(this)
     this.current = undefined
     this.queue = []
     this.waiting = []
@@ -895,7 +932,9 @@ export class IkeSa implements AuthContext, Successor {
     this.timers.clearAll()
     for (const child of [...this.owned.values()]) {
       child.state = 'gone'
-      this.output({ kind: 'childRemoved', inboundSpi: child.inboundSpi, linger: 0 })
+      // The peer may have sent something before it heard of the end (rule E7).
+      const wait = error === undefined ? LINGER : 0
+      this.output({ kind: 'childRemoved', inboundSpi: child.inboundSpi, linger: wait })
     }
     this.owned.clear()
     this.trace('ike.closed', {
@@ -962,6 +1001,9 @@ export class IkeSa implements AuthContext, Successor {
         return this.forget()
       case Timer.Reauth:
         return this.output({ kind: 'reauthenticate' })
+      case Timer.AuthLimit:
+        // RFC 4478 §2: the peer did not authenticate anew in time.
+        return this.close(now)
       default:
         return slot satisfies never
     }

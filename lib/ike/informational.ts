@@ -5,6 +5,7 @@ import { AuthenticationError } from '../base/errors.ts'
 import { findNotify } from '../wire/notify.ts'
 import type { Payload } from '../wire/payloads.ts'
 import { ExchangeType, NotifyType, ProtocolId } from '../wire/registry.ts'
+import { readAuthLifetime } from './auth-lifetime.ts'
 import type { ChildSa } from './child-sa.ts'
 import type { Exchange, ExchangeContext } from './exchange.ts'
 
@@ -86,6 +87,8 @@ export const respondInformational = (
     sa.finish(new AuthenticationError('The peer did not accept our authentication'), true, now)
     return []
   }
+  const lifetime = readAuthLifetime(payloads)
+  if (lifetime !== undefined) sa.limitAuthentication(lifetime, now)
   for (const payload of payloads) {
     if (payload.kind !== 'delete') continue
     if (payload.protocol === ProtocolId.Ike) {

@@ -144,7 +144,12 @@ export class RekeyChild implements Exchange {
     const made = answerChild(sa, payloads, { ...options, keep: child })
     if (made.kind === 'refused') return [made.notify]
     // The peer sends on it once it has our answer; we do once that has shown (rule E3).
-    const replacement = sa.install(made.facts, made.keys, { outboundReady: false }, now)
+    const replacement = sa.install(
+      made.facts,
+      made.keys,
+      { outboundReady: false, byPeer: true },
+      now,
+    )
     child.rekeying.peer = {
       initiatorNonce: made.nonceI,
       responderNonce: made.nonceR,

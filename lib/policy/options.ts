@@ -51,6 +51,8 @@ export interface PeerPolicy {
   readonly childLifetime: LifetimePolicy
   /** Authenticate anew after this time, 0: never (RFC 7296 §2.8.3). */
   readonly reauthInterval: Millis
+  /** As responder: how long an authentication is good for (RFC 4478), 0: for ever. */
+  readonly authLifetime: Millis
   /** Probe a peer that was sent to and not heard for this time, 0: never (RFC 7296 §2.4). Default 30 s. */
   readonly livenessInterval: Millis
   readonly retransmit: RetransmitPolicy
@@ -81,6 +83,8 @@ const MINUTE = 60_000
 const HOUR = 60 * MINUTE
 /** Beyond, a deadline would not fit a timer; 24 days are enough for anyone. */
 const LONGEST = 2 ** 31 - 1
+/** RFC 4478 §3: less is not reasonable, and some makes then authenticate without end. */
+const LEAST_ANNOUNCED = 5 * MINUTE
 
 const integer =
   (least: number, most: number, unit = ''): Reader<number> =>
@@ -92,6 +96,16 @@ const integer =
 
 /** Milliseconds; 0 means off where `least` is 0. */
 const millis = (least: number): Reader<number> => integer(least, LONGEST, 'ms')
+
+/** Milliseconds from `least` on, or 0 for off. */
+const offOr =
+  (least: number): Reader<number> =>
+  (name, value) => {
+    if (value === 0) return 0
+    if (typeof value === 'number' && Number.isInteger(value) && value >= least && value <= LONGEST)
+      return value
+    throw new OptionError(name, value, `0 or an integer from ${least} to ${LONGEST} ms`)
+  }
 
 const number =
   (least: number, most: number): Reader<number> =>
@@ -157,6 +171,7 @@ export const POLICY_OPTIONS = [
   'childOctets',
   'childPackets',
   'reauthInterval',
+  'authLifetime',
   'livenessInterval',
   'retransmit',
   'reconnect',
@@ -198,6 +213,7 @@ export const parsePolicy = (options: Readonly<Record<string, unknown>>): PeerPol
       packets: read('childPackets', integer(1000, 2 ** 32 - 1, 'packets'), 2 ** 32 - 2 ** 20),
     },
     reauthInterval: read('reauthInterval', millis(0), 0),
+    authLifetime: read('authLifetime', offOr(LEAST_ANNOUNCED), 0),
     livenessInterval: read('livenessInterval', millis(0), 30_000),
     retransmit: read('retransmit', retransmit, undefined) ?? retransmit('retransmit', {}),
     reconnect: read('reconnect', boolean, false),

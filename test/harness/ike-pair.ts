@@ -184,6 +184,7 @@ export class IkePair {
   readonly lost: string[] = []
   /** Messages for IKE SAs that the receiver does not have. */
   readonly stray: Letter[] = []
+  private nextTicket = 1
 
   constructor(optionsOfA: Options = {}, optionsOfB: Options = {}, seed = 1) {
     this.a = new End('a', seed, optionsOfA)
@@ -237,8 +238,9 @@ export class IkePair {
     this.run(() => end.sa.rekeyIke(this.now))
   }
 
-  createChild(end: End, port?: number): void {
-    this.run(() => end.sa.createChild(this.request(end, port), this.now))
+  createChild(end: End, port?: number, mode?: ChildRequest['mode']): void {
+    const ticket = this.nextTicket++
+    this.run(() => end.sa.createChild(this.request(end, port, mode), ticket, this.now))
   }
 
   /** The end of its lifetime has come: the way an end deletes a Child SA. */
@@ -325,6 +327,8 @@ export class IkePair {
   ): Payload[] | undefined {
     const to = this.other(from)
     const { peerId } = insideOf(to.sa).window
+    // The sender counts it as one of its own.
+    ;(insideOf(from.sa).window as unknown as { nextOwnId: number }).nextOwnId++
     this.give(this.forge(from, { exchange, messageId: peerId, chain }, payloads))
     const at = this.wire.findIndex(({ to, header }) => to === from && header.response)
     return at < 0 ? undefined : this.read(this.wire.splice(at, 1)[0]!)
