@@ -16,6 +16,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   core: ['base', 'wire', 'policy', 'identity', 'ike', 'esp', 'tcp'],
   node: ['base', 'wire', 'core'],
   api: ['base', 'policy', 'identity', 'core', 'node'],
+  cli: ['base', 'identity'],
 }
 const PURE = new Set(['base', 'wire', 'crypto', 'policy', 'identity', 'ike', 'esp', 'tcp', 'core'])
 const IMPURE =
