@@ -688,9 +688,12 @@ export class IkeSa implements AuthContext, Successor {
         return this.trace('ike.drop', { why: outcome.why })
       case 'again':
         this.refusal = undefined
-        if (this.isCareful) this.rebuilds = true
-        else this.rebuildInit(this.init, now)
-        return
+        this.rebuilds = true
+        if (!outcome.isUrgent || this.isCareful) return
+        this.rebuilds = false
+        this.trace('ike.request.sent', { exchange: 'IKE_SA_INIT', id: 0, again: true })
+        this.window.repeatId()
+        return this.window.request([this.init.build(this.currentPath)], now)
       case 'refused':
         return this.noteRefusal(outcome.error)
       case 'done': {
@@ -710,13 +713,6 @@ export class IkeSa implements AuthContext, Successor {
       default:
         return outcome satisfies never
     }
-  }
-
-  private rebuildInit(init: SaInit, now: Millis): void {
-    this.rebuilds = false
-    this.trace('ike.request.sent', { exchange: 'IKE_SA_INIT', id: 0, again: true })
-    this.window.repeatId()
-    this.window.request([init.build(this.currentPath)], now)
   }
 
   /**
@@ -1012,7 +1008,10 @@ export class IkeSa implements AuthContext, Successor {
   private handleRetransmission(now: Millis): void {
     if (this.refusal !== undefined && this.patience-- === 0)
       return this.finish(this.refusal, false, now)
-    if (this.rebuilds && this.init !== undefined) return this.rebuildInit(this.init, now)
+    if (this.rebuilds && this.init !== undefined) {
+      this.rebuilds = false
+      this.window.replace([this.init.build(this.currentPath)])
+    }
     if (this.window.retransmit(now)) return
     const exchange = this.current?.exchange
     const where = formatEndpoint(this.currentPath.remoteAddress, this.currentPath.remotePort)

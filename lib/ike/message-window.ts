@@ -8,7 +8,7 @@ import type { RetransmitPolicy } from '../policy/options.ts'
 
 interface Outstanding {
   readonly id: number
-  readonly datagrams: readonly Uint8Array[]
+  datagrams: readonly Uint8Array[]
   sentTimes: number
   deadline: Millis
   wait: Millis
@@ -77,6 +77,11 @@ export class MessageWindow {
   repeatId(): void {
     this.outstanding = undefined
     this.nextOwnId--
+  }
+
+  /** What is repeated from now on instead, under the same ID and schedule. */
+  replace(datagrams: readonly Uint8Array[]): void {
+    if (this.outstanding !== undefined) this.outstanding.datagrams = datagrams
   }
 
   isAwaited(id: number): boolean {

@@ -42,7 +42,7 @@ import { suiteOf } from './suite.ts'
 
 const VENDOR_ID = utf8('ike-socket/v1 :)')
 const NO_SPI = new Uint8Array(8)
-/** RFC 7296 §2.6 lets a responder ask again; an attacker could for ever. */
+/** RFC 7296 §2.6 lets a responder ask again, which an attacker could do for ever. */
 const MAX_COOKIES = 3
 /** Ours: it is kept for AUTH, once for each handshake that is half open, and honest ones fit one packet. */
 const MAX_REQUEST = 8192
@@ -92,38 +92,49 @@ const readPayloads = (message: Uint8Array, header: IkeHeader): ReturnType<typeof
 // --- initiator ---
 
 export type InitOutcome =
-  /** Build the request again: a cookie or another group was asked for. */
-  | { readonly kind: 'again' }
+  /**
+   * Build the request again, a cookie or another group was asked for: at once, or, when that has been
+   * done so often that somebody may only want to keep us going, when it is repeated anyway.
+   */
+  | { readonly kind: 'again'; readonly isUrgent: boolean }
   | { readonly kind: 'done'; readonly handshake: Handshake }
   /** Somebody, perhaps the peer, refuses; to be believed if nothing better comes. */
   | { readonly kind: 'refused'; readonly error: IpsecError }
   | { readonly kind: 'ignored'; readonly why: string }
+
+interface Variant {
+  readonly group: number
+  readonly cookie: Uint8Array | undefined
+}
 
 export class SaInit {
   private readonly policy: PeerPolicy
   private readonly environment: Environment
   private readonly spiI: Uint8Array
   private readonly nonce: Uint8Array
-  private cookie: Uint8Array | undefined
   private cookies = 0
   /** All that were made, by group: whoever had us change may not have been the peer. */
   private readonly offers = new Map<number, { exchange: KeyExchange; request: Uint8Array }>()
-  private group: number
+  /** What the last request was made with, and what the next one shall be: the last to ask decides. */
+  private sent: Variant
+  private next: Variant
 
   constructor(policy: PeerPolicy, environment: Environment, spiI: Uint8Array) {
     this.policy = policy
     this.environment = environment
     this.spiI = spiI
     this.nonce = randomBytes(environment, NONCE_LENGTH)
-    this.group = groupsOf(policy.ike)[0]!
+    this.sent = { group: groupsOf(policy.ike)[0]!, cookie: undefined }
+    this.next = this.sent
   }
 
   build(path: Path): Uint8Array {
-    const { policy, environment, spiI, nonce, group } = this
+    const { policy, environment, spiI, nonce } = this
+    const { group, cookie } = (this.sent = this.next)
     const exchange =
       this.offers.get(group)?.exchange ?? createKeyExchange(policy.backend, group, environment)!
     const request = writeMessage(headerFacts(spiI, NO_SPI, true, false), [
-      ...(this.cookie === undefined ? [] : [notify(NotifyType.Cookie, this.cookie)]),
+      ...(cookie === undefined ? [] : [notify(NotifyType.Cookie, cookie)]),
       { kind: 'sa', proposals: policy.ike },
       { kind: 'ke', group, data: exchange.publicValue },
       { kind: 'nonce', data: nonce },
@@ -155,17 +166,15 @@ export class SaInit {
 
   private onCookie(cookie: Uint8Array): InitOutcome {
     // RFC 7296 §2.6: 1 to 64 octets.
-    if (cookie.length < 1 || cookie.length > 64 || this.cookies === MAX_COOKIES) {
+    if (cookie.length < 1 || cookie.length > 64) {
       return { kind: 'ignored', why: 'ike.init.cookie' }
     }
-    this.cookies++
-    this.cookie = cookie
-    return { kind: 'again' }
+    this.next = { group: this.sent.group, cookie }
+    return { kind: 'again', isUrgent: ++this.cookies <= MAX_COOKIES }
   }
 
-  /** Each group that we offered may be asked for once, so a forger cannot keep us going. */
   private onInvalidKe(group: number | undefined): InitOutcome {
-    if (group === undefined || this.offers.has(group)) {
+    if (group === undefined || group === this.sent.group) {
       return { kind: 'ignored', why: 'ike.init.group' }
     }
     if (!groupsOf(this.policy.ike).includes(group) || !supportsGroup(group)) {
@@ -178,8 +187,8 @@ export class SaInit {
         ),
       }
     }
-    this.group = group
-    return { kind: 'again' }
+    this.next = { group, cookie: this.sent.cookie }
+    return { kind: 'again', isUrgent: !this.offers.has(group) }
   }
 
   private refused(type: number): IpsecError {
