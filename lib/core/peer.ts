@@ -50,6 +50,8 @@ const IP_TCP = IpProtocol.Tcp
 const UDP_HEADER = 8
 /** Ours: hints that prove nothing make us ask no more often than this. */
 const HINT_INTERVAL: Millis = 5000
+/** Ours: a peer that makes and deletes SAs faster than they fade has the oldest cut short. */
+const MAX_LINGERING = 64
 
 /** What a peer needs from the core it lives in. */
 export interface PeerHost {
@@ -153,6 +155,11 @@ export class Peer implements SessionHandle, Scheduled {
   /** Where the peer is now: one place for all its SAs. */
   get path(): Path {
     return this.currentPath
+  }
+
+  /** RFC 7296 §2.23: whoever is behind a NAT itself does not follow, the other end's address is a fixed one. */
+  private get mayMove(): boolean {
+    return !this.isClient || this.facts?.localBehindNat !== true
   }
 
   /** RFC 7296 §2.23: something new and authenticated came from elsewhere. */
@@ -339,8 +346,10 @@ export class Peer implements SessionHandle, Scheduled {
 
   handleIke(sa: IkeSa, message: Uint8Array, path: Path, now: Millis): void {
     const before = sa.path
+    // What comes late on an SA that was replaced says where the peer was.
+    const isCurrent = sa === this.current
     sa.handleMessage(message, path, now)
-    if (sa.path !== before) this.movePath(sa.path, now)
+    if (sa.path !== before && isCurrent) this.movePath(sa.path, now)
     if (this.attempts.length > 0) this.advance(now)
   }
 
@@ -355,14 +364,18 @@ export class Peer implements SessionHandle, Scheduled {
   ): void {
     const inbound = child.pair.inbound
     const drop = inbound.open(bytes, from, to)
-    if (drop !== Drop.None) return this.host.drop(dropName(drop))
-    if (this.sas.length > 0) {
+    // A dummy packet is as genuine as any other.
+    const isGenuine = drop === Drop.None || drop === Drop.Dummy
+    if (this.sas.length > 0 && isGenuine) {
       for (const sa of this.sas) sa.noteInbound(child.sa.inboundSpi, now)
       if (child.removeAt === Infinity) child.pair.outboundReady = child.sa.outboundReady
       if (this.attempts.length > 0) this.advance(now)
       // RFC 7296 §2.23: the newest authenticated packet, and no replay, tells where the peer is now.
-      if (inbound.newest && !samePath(path, this.currentPath)) this.movePath(path, now)
+      if (inbound.newest && child.removeAt === Infinity && !samePath(path, this.currentPath)) {
+        if (this.mayMove) this.movePath(path, now)
+      }
     }
+    if (drop !== Drop.None) return this.host.drop(dropName(drop))
     if (child.pair.lifetimeState() !== 'ok') this.expire(child, now)
     if (child.sa.mode === 'transport') {
       if (inbound.nextHeader !== IP_TCP) return this.host.drop('esp.nextHeader')
@@ -644,7 +657,8 @@ export class Peer implements SessionHandle, Scheduled {
         if (output.ticket === undefined) this.awaitsFirstChild = false
         return this.failAttempts(output.error, pending => pending.ticket === (output.ticket ?? 0))
       case 'successor':
-        return this.addSa(output.sa)
+        this.addSa(output.sa)
+        return this.trimSas(now)
       case 'rekeyed':
         this.ikeRekeys++
         if (this.renewal?.sa === sa) this.renewal.sa = output.by
@@ -777,7 +791,9 @@ export class Peer implements SessionHandle, Scheduled {
         other.pair.outboundReady = other.sa.outboundReady
     }
     if (linger > 0) child.removeAt = now + linger
-    else this.removeChild(child)
+    else return this.removeChild(child)
+    const lingering = this.children.filter(({ removeAt }) => removeAt < Infinity)
+    if (lingering.length > MAX_LINGERING) this.removeChild(lingering.at(-1)!)
   }
 
   private removeChild(child: Child): void {
@@ -864,6 +880,13 @@ export class Peer implements SessionHandle, Scheduled {
       heldAddresses: () => this.facts?.virtualAddresses ?? [],
       isFirstContact: () => !this.isEstablished && host.isFirstContact(this),
     }
+  }
+
+  /** SAs whose Delete the peer owes us, or that only repeat their last answer. */
+  private trimSas(now: Millis): void {
+    const cause = new PeerRefusedError('TEMPORARY_FAILURE', 'Too many IKE SAs of one peer')
+    const [oldest] = this.sas.length > MAX_LINGERING ? this.sas : this.ended
+    if (this.sas.length + this.ended.length > MAX_LINGERING) oldest?.abandon(cause, now)
   }
 
   private addSa(sa: IkeSa): void {

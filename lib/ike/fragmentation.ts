@@ -12,6 +12,8 @@ export interface Fragment {
   /** Type of the first payload; meaningful in the first fragment. */
   readonly firstInner: number
   readonly plaintext: Uint8Array
+  /** The sender has proved who it is, not only that it made the key exchange. */
+  readonly isTrusted: boolean
 }
 
 export interface Reassembled {
@@ -21,6 +23,8 @@ export interface Reassembled {
 
 const MAX_FRAGMENTS = 255
 const MAX_OCTETS = 1 << 17
+/** IKE_AUTH with a chain of certificates; there may be a thousand strangers. */
+const MAX_STRANGERS_OCTETS = 1 << 15
 
 /** At most one message in each direction is under reassembly: the window is one. */
 export class Reassembly {
@@ -36,7 +40,8 @@ export class Reassembly {
     if (fragment.messageId !== this.messageId || fragment.total > this.total) this.restart(fragment)
     if (fragment.total !== this.total || this.parts.has(fragment.number)) return undefined
     this.octets += fragment.plaintext.length
-    if (this.octets > MAX_OCTETS) return void this.restart(fragment)
+    if (this.octets > (fragment.isTrusted ? MAX_OCTETS : MAX_STRANGERS_OCTETS))
+      return void this.restart(fragment)
     this.parts.set(fragment.number, fragment)
     if (this.parts.size < this.total) return undefined
     const ordered = Array.from({ length: this.total }, (_, i) => this.parts.get(i + 1)!)

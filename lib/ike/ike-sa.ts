@@ -502,6 +502,7 @@ export class IkeSa implements AuthContext, Successor {
     if (this.protection === undefined || toHex(header.spiR) !== toHex(this.responderSpi)) return
     const layout = findEncrypted(message, header)
     if (layout === undefined || isChainError(layout)) return
+    if (layout.isFragment && !this.fragmentation) return
     const plaintext = this.protection.open(message, layout)
     if (plaintext === undefined) return this.trace('ike.drop', { why: 'icv' })
     let whole: { plaintext: Uint8Array; firstInner: number } | undefined = {
@@ -522,6 +523,7 @@ export class IkeSa implements AuthContext, Successor {
         total: layout.totalFragments,
         firstInner: layout.firstInner,
         plaintext,
+        isTrusted: this.peer !== undefined,
       })
     }
     if (whole === undefined) return
@@ -531,6 +533,12 @@ export class IkeSa implements AuthContext, Successor {
       path,
       now,
     )
+  }
+
+  /** §2.23: whoever is behind a NAT itself does not follow, the other end's address is a fixed one. */
+  private get mayMove(): boolean {
+    if (this.state === 'closed') return false
+    return this.peer === undefined || !this.originalInitiator || !this.peer.localBehindNat
   }
 
   private isExpected(header: IkeHeader): boolean {
@@ -554,7 +562,9 @@ export class IkeSa implements AuthContext, Successor {
     if (!this.isExpected(header)) return this.repeatAnswer(header, path)
     this.heardAt = now
     this.wasHeard = true
-    if (!samePath(path, this.currentPath) && this.state !== 'closed') this.movePath(path, now)
+    // Whatever there is of fragments is of this message, which is here now, or older.
+    this.reassembly[header.response ? 'response' : 'request'].clear()
+    if (!samePath(path, this.currentPath) && this.mayMove) this.movePath(path, now)
     if (header.response) this.handleResponse(header, payloads, now)
     else this.handleRequest(header, payloads, now)
   }

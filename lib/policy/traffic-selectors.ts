@@ -6,6 +6,8 @@ import { IpProtocol, TrafficSelectorType } from '../wire/registry.ts'
 import type { TrafficSelector } from '../wire/traffic-selector.ts'
 
 const ANY_PORT_END = 65535
+/** Ours: each packet is looked up in them, and a payload holds 255 at most. */
+const MAX_SELECTORS = 64
 const PROTOCOLS: Readonly<Record<string, number>> = {
   tcp: IpProtocol.Tcp,
   udp: IpProtocol.Udp,
@@ -163,6 +165,7 @@ export const narrow = (
   for (const theirs of offered) {
     for (const ours of allowed) {
       const both = intersect(theirs, ours)
+      if (result.length === MAX_SELECTORS) return result
       if (both !== undefined && !result.some(known => isWithin(both, known))) result.push(both)
     }
   }

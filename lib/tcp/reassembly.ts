@@ -11,6 +11,11 @@ interface Range {
 const MAX_RANGES = 256
 /** RFC 2018 §3: three blocks fit beside timestamps. */
 export const MAX_BLOCKS = 3
+/** Pieces ahead of gaps in all: the memory each costs beside its octets is ours, the choice of sizes is not. */
+const MAX_PIECES = 8192
+/** Smaller pieces in order are put together, for the same reason. */
+const SMALL = 512
+const TAIL_OCTETS = 4096
 /** A piece that fills less of its memory than this is copied, so that it does not keep the rest alive. */
 const SPARSE = 4
 
@@ -21,6 +26,10 @@ export class Reassembly {
   private ranges: Range[] = []
   /** Ranges by when they last grew, the newest first (RFC 2018 §4). */
   private recent: Range[] = []
+  private pieces = 0
+  /** The last piece of the queue while it has room for more: its memory, and how much of it is used. */
+  private tail: Uint8Array | undefined
+  private tailUsed = 0
 
   get hasGap(): boolean {
     return this.ranges.length > 0
@@ -33,32 +42,67 @@ export class Reassembly {
     const fresh = skip === 0 ? octets : octets.subarray(skip)
     const start = skip === 0 ? seq : next
     if (start !== next) {
-      this.store(start, fresh)
+      if (this.pieces < MAX_PIECES) this.store(start, fresh, false)
       return next
     }
     if (this.ranges.length === 0) {
       this.deliver(fresh)
       return (next + fresh.length) >>> 0
     }
-    this.store(start, fresh)
+    this.store(start, fresh, true)
     const first = this.ranges[0]!
     if (first.start !== next) return next
     this.ranges.shift()
     this.recent = this.recent.filter(range => range !== first)
+    this.pieces -= first.pieces.length
     for (const piece of first.pieces) this.deliver(piece)
     return first.end
   }
 
   private deliver(piece: Uint8Array): void {
-    this.queue.push(piece.length * SPARSE < piece.buffer.byteLength ? piece.slice() : piece)
     this.readable += piece.length
+    if (piece.length < SMALL) return this.gather(piece)
+    this.tail = undefined
+    this.queue.push(compact(piece))
+  }
+
+  private gather(piece: Uint8Array): void {
+    const { tail, tailUsed } = this
+    if (tail !== undefined && tailUsed + piece.length <= tail.length) {
+      tail.set(piece, tailUsed)
+      const last = this.queue.length - 1
+      const from = this.queue[last]!.byteOffset
+      this.tailUsed += piece.length
+      this.queue[last] = tail.subarray(from, this.tailUsed)
+      return
+    }
+    // The first small one alone is the usual case: it gets no more than it needs.
+    const isFirst = this.queue.length === 0
+    const memory = new Uint8Array(isFirst ? piece.length : TAIL_OCTETS)
+    memory.set(piece)
+    this.queue.push(memory.subarray(0, piece.length))
+    this.tail = isFirst ? undefined : memory
+    this.tailUsed = piece.length
   }
 
   /** What was here first stays; only what is new is taken from an overlapping segment. */
-  private store(seq: number, octets: Uint8Array): void {
+  private store(seq: number, octets: Uint8Array, isNext: boolean): void {
     const end = (seq + octets.length) >>> 0
     let i = 0
     while (i < this.ranges.length && before(this.ranges[i]!.end, seq)) i++
+    const extended = this.ranges[i]
+    if (
+      extended?.end === seq &&
+      !(i + 1 < this.ranges.length && beforeOrAt(this.ranges[i + 1]!.start, end))
+    ) {
+      // The usual case behind a gap: a range grows at its end.
+      extended.pieces.push(compact(octets))
+      extended.end = end
+      this.pieces++
+      if (this.recent[0] !== extended)
+        this.recent = [extended, ...this.recent.filter(range => range !== extended)]
+      return
+    }
     const touched: Range = { start: seq, end: seq, pieces: [] }
     let at = seq
     let count = 0
@@ -66,11 +110,15 @@ export class Reassembly {
       touched.pieces.push(piece)
       touched.end = (touched.end + piece.length) >>> 0
     }
+    const appendNew = (piece: Uint8Array): void => {
+      this.pieces++
+      append(compact(piece))
+    }
     for (let j = i; j < this.ranges.length && beforeOrAt(this.ranges[j]!.start, end); j++) {
       const range = this.ranges[j]!
       count++
       if (after(range.start, at)) {
-        append(octets.subarray(distance(at, seq), distance(range.start, seq)))
+        appendNew(octets.subarray(distance(at, seq), distance(range.start, seq)))
       } else if (count === 1 && before(range.start, seq)) {
         touched.start = range.start
         touched.end = range.start
@@ -78,8 +126,8 @@ export class Reassembly {
       for (const piece of range.pieces) append(piece)
       at = after(range.end, at) ? range.end : at
     }
-    if (before(at, end)) append(octets.subarray(distance(at, seq)))
-    if (count === 0 && this.ranges.length >= MAX_RANGES) return
+    if (count === 0 && this.ranges.length >= MAX_RANGES && !isNext) return
+    if (before(at, end)) appendNew(octets.subarray(distance(at, seq)))
     const merged = this.ranges.splice(i, count, touched)
     this.recent = [touched, ...this.recent.filter(range => !merged.includes(range))]
   }
@@ -108,14 +156,20 @@ export class Reassembly {
       return piece.subarray(0, max)
     }
     this.queue.shift()
+    if (this.queue.length === 0) this.tail = undefined
     this.readable -= piece.length
     return piece
   }
 
   clear(): void {
     this.queue.length = 0
+    this.tail = undefined
+    this.pieces = 0
     this.ranges = []
     this.recent = []
     this.readable = 0
   }
 }
+
+const compact = (piece: Uint8Array): Uint8Array =>
+  piece.length * SPARSE < piece.buffer.byteLength ? piece.slice() : piece

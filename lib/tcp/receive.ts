@@ -10,8 +10,8 @@ import { armRetransmit } from './transmit.ts'
 const PAWS_EXPIRY: Millis = 24 * 24 * 3600_000
 /** RFC 5961 §7: challenge ACKs of one connection in a second. */
 const CHALLENGES_PER_SECOND = 10
-/** Ours: a smaller one would turn each write into a storm of segments. */
-const LEAST_MSS = 64
+/** Every path takes it (RFC 9293 §3.7.1); a smaller one would turn each write into a storm of segments. */
+const LEAST_MSS = 536
 
 export const receiveSegment = (
   tcb: Tcb,

@@ -7,7 +7,7 @@ import { Packet } from '../../lib/base/packet.ts'
 import type { Path } from '../../lib/base/path.ts'
 import type { KeyLogEntry, Tracer } from '../../lib/base/trace.ts'
 import { Core } from '../../lib/core/core.ts'
-import type { CoreEvent } from '../../lib/core/events.ts'
+import type { Connection, CoreEvent } from '../../lib/core/events.ts'
 import { createKeyExchange } from '../../lib/crypto/key-exchange.ts'
 import { createAead, type CipherChoice } from '../../lib/crypto/suite.ts'
 import { parseCredentials } from '../../lib/identity/credentials.ts'
@@ -123,11 +123,11 @@ export class Target {
   now = 1000
   private readonly packet = new Packet()
 
-  constructor(options: Options = {}, seed = 1) {
+  constructor(options: Options = {}, seed = 1, tracer: Tracer = { enabled: false, emit() {} }) {
     const all = { psk: PSK, ...options }
     this.core = new Core({
       environment: seededEnvironment(seed),
-      tracer: { enabled: false, emit() {} },
+      tracer,
       tcp: DEFAULT_TCP_CONFIG,
       responder: { policy: parsePolicy(all), credentials: parseCredentials(all) },
     })
@@ -178,6 +178,7 @@ export class Caller {
   readonly events: CoreEvent[] = []
   readonly path: Path
   now: number
+  connection: Connection | undefined
   private readonly packet = new Packet()
   private readonly security
 
@@ -224,8 +225,10 @@ export class Caller {
     const sent: Uint8Array[] = []
     while (this.core.pollTransmit(this.packet, this.now) !== undefined)
       sent.push(this.packet.view().slice())
-    for (let event = this.core.pollEvent(); event !== undefined; event = this.core.pollEvent())
+    for (let event = this.core.pollEvent(); event !== undefined; event = this.core.pollEvent()) {
       this.events.push(event)
+      if (event.kind === 'connected') this.connection = event.connection
+    }
     return sent
   }
 

@@ -1,0 +1,89 @@
+/** What came is put in order, within bounds that the sender does not choose. */
+import t from 'tap'
+import { Reassembly } from '../../lib/tcp/reassembly.ts'
+import { Random } from '../harness/random.ts'
+
+const octetAt = (offset: number): number => (offset * 7 + (offset >>> 8)) & 0xff
+const stretch = (from: number, to: number): Uint8Array =>
+  Uint8Array.from({ length: to - from }, (_, i) => octetAt(from + i))
+
+/** Memory behind what is held: each buffer once. */
+const heldOctets = (reassembly: Reassembly): number => {
+  const buffers = new Set<ArrayBufferLike>()
+  const visit = (value: unknown): void => {
+    if (value instanceof Uint8Array) buffers.add(value.buffer)
+    else if (Array.isArray(value)) value.forEach(visit)
+    else if (typeof value === 'object' && value !== null) Object.values(value).forEach(visit)
+  }
+  visit(reassembly)
+  return [...buffers].reduce((sum, { byteLength }) => sum + byteLength, 0)
+}
+
+t.test('any order, any overlap, any reading: the stream comes out as it went in', t => {
+  for (let seed = 1; seed <= 200; seed++) {
+    const random = new Random(seed)
+    const reassembly = new Reassembly()
+    const total = random.integer(1, 4000)
+    const base = seed % 3 === 0 ? 0xffff_ff00 : 1000
+    let next = base
+    let read = 0
+    let wrong = 0
+    const longest = random.chance(0.5) ? 5 : 900
+    while (read < total) {
+      const done = (next - base) >>> 0
+      // What is missing comes often enough.
+      const from = random.chance(0.3) ? done : random.integer(0, total - 1)
+      const to = Math.min(total, from + random.integer(1, longest))
+      if (to > done) next = reassembly.add((base + from) >>> 0, stretch(from, to), next)
+      if (random.chance(0.5)) continue
+      const piece = reassembly.take(random.chance(0.5) ? Infinity : random.integer(1, 700))
+      for (const octet of piece ?? []) if (octet !== octetAt(read++)) wrong++
+    }
+    if (wrong > 0) t.fail(`seed ${seed}: ${wrong} octets`)
+    if (reassembly.readable !== 0 || reassembly.hasGap) t.fail(`seed ${seed}: something is left`)
+  }
+  t.end()
+})
+
+t.test(
+  'CVE-2018-5390: one new octet in each large segment holds one octet, and so many pieces at most',
+  t => {
+    const reassembly = new Reassembly()
+    for (let i = 0; i < 20_000; i++) reassembly.add(1000 + i, new Uint8Array(1400), 0)
+    t.ok(heldOctets(reassembly) < 100_000, `${heldOctets(reassembly)} octets held`)
+    const sparse = new Reassembly()
+    for (let i = 0; i < 20_000; i++) sparse.add(1000 + 2 * i, new Uint8Array(1), 0)
+    t.ok(heldOctets(sparse) < 1000)
+    t.end()
+  },
+)
+
+t.test('with all places ahead of gaps taken, what is next in order is still taken', t => {
+  const reassembly = new Reassembly()
+  for (let i = 0; i < 300; i++) reassembly.add(1000 + 2 * i, new Uint8Array(1), 0)
+  t.equal(reassembly.add(0, new Uint8Array(10), 0), 10)
+  const pieces = new Reassembly()
+  for (let i = 0; i < 9000; i++) pieces.add(1000 + i, new Uint8Array(1), 0)
+  t.equal(pieces.add(0, new Uint8Array(10), 0), 10)
+  t.ok(pieces.add(10, new Uint8Array(990), 10) >= 9000)
+  t.end()
+})
+
+t.test('single octets that nobody reads share memory', t => {
+  const reassembly = new Reassembly()
+  for (let i = 0; i < 100_000; i++) reassembly.add(i, Uint8Array.of(octetAt(i)), i)
+  t.equal(reassembly.readable, 100_000)
+  t.ok(heldOctets(reassembly) < 120_000)
+  let read = 0
+  let wrong = 0
+  for (
+    let piece = reassembly.take(Infinity);
+    piece !== undefined;
+    piece = reassembly.take(Infinity)
+  ) {
+    for (const octet of piece) if (octet !== octetAt(read++)) wrong++
+  }
+  t.equal(wrong, 0)
+  t.equal(read, 100_000)
+  t.end()
+})
