@@ -49,6 +49,11 @@ export class Session {
     return this.#handle.info()
   }
 
+  /** Datagrams of the UDP socket it uses, in and out, and what was dropped, by reason. */
+  get counters(): Readonly<Record<string, unknown>> {
+    return { ...this.#endpoint.core.counters }
+  }
+
   /** Makes new keys for the IKE SA now (RFC 7296 §1.3.2). */
   rekeyIke(): void {
     this.#handle.rekeyIke(this.#endpoint.now())

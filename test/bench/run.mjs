@@ -134,6 +134,32 @@ const setUp = async (peer, port, isFresh) => {
   return CONNECTIONS / ((performance.now() - start) / 1000)
 }
 
+/** What a refused client waits: a wrong key and an unknown identity must not be told apart. */
+const refusals = async () => {
+  const ikePort = 24690
+  const times = { 'wrong key': [], 'unknown identity': [] }
+  for (let i = 0; i < CONNECTIONS; i++) {
+    for (const [cause, localId] of [
+      ['wrong key', 'known.test'],
+      ['unknown identity', 'other.test'],
+    ]) {
+      // A new server each time: one that has refused several demands cookies first.
+      const server = createSecureServer({ psk: { 'known.test': psk }, ikePort })
+      server.listen(0, '127.0.0.1')
+      await once(server, 'listening')
+      const { port } = server.address()
+      const start = performance.now()
+      const wrong = `${psk}, and wrong`
+      const socket = createSecureSocket({ host: '127.0.0.1', port, ikePort, psk: wrong, localId })
+      await once(socket, 'error')
+      times[cause].push((performance.now() - start) * 1000)
+      server.close()
+      await once(server, 'close')
+    }
+  }
+  return Object.entries(times).map(([cause, values]) => `${cause} ${median(values).toFixed(0)} us`)
+}
+
 const certificate = () => {
   const folder = mkdtempSync(join(tmpdir(), 'bench-'))
   const [key, cert] = [join(folder, 'key'), join(folder, 'cert')]
@@ -212,6 +238,7 @@ if (process.env.BENCH_PEER !== undefined) {
         })
       console.log(`${figure.padEnd(24)} ${cells.join('   ')}`)
     }
+    console.log(`refused                  ${(await refusals()).join(', ')}`)
     console.log(
       `Node ${process.version}, medians of ${RUNS} interleaved runs on the loopback; ike: datagrams of the loopback's size, ike-1400: an MTU of 1400`,
     )
