@@ -1,17 +1,16 @@
 /** Options of sockets and servers: those net has are read here, the others by policy and identity. */
+import type { KeyObject, X509Certificate } from 'node:crypto'
 import {
   getDefaultAutoSelectFamily,
   getDefaultAutoSelectFamilyAttemptTimeout,
   type BlockList,
   type LookupFunction,
 } from 'node:net'
+import type { PeerCertificate } from 'node:tls'
 import { OptionError } from '../base/errors.ts'
-import {
-  CREDENTIAL_OPTIONS,
-  parseCredentials,
-  SHORT_PSK,
-  type Credentials,
-} from '../identity/credentials.ts'
+import { CREDENTIAL_OPTIONS, parseCredentials, type Credentials } from '../identity/credentials.ts'
+import { SHORT_PSK } from '../identity/pre-shared-key.ts'
+import { parseEapTls } from '../node/eap-tls.ts'
 import {
   booleanOption,
   integerOption,
@@ -20,9 +19,39 @@ import {
   reader,
   type PeerPolicy,
 } from '../policy/options.ts'
+import { fingerprint } from './fingerprint.ts'
 import type { KeyLog } from './channels.ts'
 
 type Psk = string | Uint8Array
+type Pem = string | Uint8Array
+type Key = Pem | KeyObject | { pem: Pem | KeyObject; passphrase?: string | Uint8Array }
+
+/** What `sign` is asked: an algorithm by name, its hash, and the octets to sign. */
+export interface SignRequest {
+  readonly algorithm: string
+  readonly hash: 'sha256' | 'sha384' | 'sha512' | 'identity'
+  readonly message: Uint8Array
+}
+
+export interface PpkOption {
+  id: string
+  secret: string | Uint8Array
+  required?: boolean | undefined
+}
+
+export type EapOption =
+  | { method: 'mschapv2'; identity: string; password: string }
+  | {
+      method: 'tls'
+      identity: string
+      cert: Pem
+      key: Pem
+      passphrase?: string | undefined
+      ca: Pem
+      crl?: Pem | undefined
+      servername?: string | undefined
+      only?: boolean | undefined
+    }
 type OneOrMore = string | readonly string[]
 
 /** Options that a client and a server share; the README's table says what each means. */
@@ -34,6 +63,20 @@ export interface IkeOptions {
     | undefined
   localId?: string | undefined
   remoteId?: string | undefined
+  cert?: Pem | readonly Pem[] | undefined
+  key?: Key | readonly Key[] | undefined
+  passphrase?: string | Uint8Array | undefined
+  pfx?: Uint8Array | { buf: Uint8Array; passphrase?: string } | undefined
+  sign?: ((request: SignRequest) => Uint8Array | Promise<Uint8Array>) | undefined
+  ca?: Pem | readonly Pem[] | undefined
+  crl?: Pem | readonly Pem[] | undefined
+  revocation?: 'require' | 'prefer' | 'off' | undefined
+  fetchRevocation?: boolean | undefined
+  extendedKeyUsage?: 'ike' | 'tls' | undefined
+  peerKeys?: Pem | readonly Pem[] | Readonly<Record<string, Pem | readonly Pem[]>> | undefined
+  rsaPkcs1?: boolean | undefined
+  rejectUnauthorized?: true | undefined
+  ppk?: PpkOption | readonly PpkOption[] | undefined
   ike?: OneOrMore | undefined
   esp?: OneOrMore | undefined
   pfs?: boolean | undefined
@@ -70,6 +113,10 @@ export interface SecureSocketOptions extends IkeOptions {
   host?: string | undefined
   port?: number | string | undefined
   gateway?: string | undefined
+  servername?: string | undefined
+  checkServerIdentity?:
+    ((host: string, certificate: PeerCertificate) => Error | undefined) | undefined
+  eap?: EapOption | undefined
   virtualAddress?: boolean | undefined
   localAddress?: string | undefined
   localPort?: number | undefined
@@ -89,10 +136,37 @@ export interface SecureSocketOptions extends IkeOptions {
   autoSelectFamilyAttemptTimeout?: number | undefined
 }
 
+/** A peer that has proved who it is. */
+export interface AuthorizedPeer {
+  readonly id: string
+  readonly address: string
+  readonly port: number
+  readonly authentication: 'psk' | 'certificate' | 'rawKey' | 'eap'
+  readonly certificate: X509Certificate | undefined
+}
+
+/** Yes, no, or yes with options of the SA that hold for this peer alone. */
+export type Authorization =
+  | boolean
+  | Pick<
+      IkeOptions,
+      | 'esp'
+      | 'pfs'
+      | 'mode'
+      | 'localTs'
+      | 'remoteTs'
+      | 'ikeLifetime'
+      | 'childLifetime'
+      | 'childOctets'
+      | 'childPackets'
+      | 'livenessInterval'
+    >
+
 export interface SecureServerOptions extends IkeOptions {
   addressPool?: OneOrMore | undefined
   dns?: OneOrMore | undefined
-  authorize?: ((peer: { id: string; address: string }) => boolean | Promise<boolean>) | undefined
+  authorize?: ((peer: AuthorizedPeer) => Authorization | Promise<Authorization>) | undefined
+  requestCert?: true | undefined
   allowHalfOpen?: boolean | undefined
   pauseOnConnect?: boolean | undefined
   noDelay?: boolean | undefined
@@ -175,7 +249,6 @@ const FOREIGN_OPTIONS = new Set([
   'agent',
   'agentKey',
   'auth',
-  'checkServerIdentity',
   'createConnection',
   'defaultPort',
   'encoding',
@@ -190,7 +263,6 @@ const FOREIGN_OPTIONS = new Set([
   'pathname',
   'protocol',
   'search',
-  'servername',
   'setDefaultHeaders',
   'setHost',
   'socketPath',
@@ -272,7 +344,7 @@ export const parseConnect = (options: SecureSocketOptions, complete: boolean): C
   }
   read.refuseUnknown([...SOCKET_OPTIONS, ...POLICY_OPTIONS, ...CREDENTIAL_OPTIONS])
   read('keyLog', keyLog, undefined)
-  if (complete || given['psk'] !== undefined) parseSecurity(given)
+  if (complete || CREDENTIAL_OPTIONS.some(name => given[name] !== undefined)) checkSecurity(given)
   return {
     given: given as SecureSocketOptions,
     host: read('host', typed<string>('string'), 'localhost'),
@@ -316,11 +388,32 @@ export interface Security {
   readonly credentials: Credentials
 }
 
+/** Fingerprints of options that were read without a fault; certificates are too dear to read for each socket. */
+const checked = new Set<string>()
+const MAX_CHECKED = 1000
+
+const checkSecurity = (options: Readonly<Record<string, unknown>>): void => {
+  const key = fingerprint(options)
+  if (checked.has(key)) return
+  parseSecurity(options)
+  if (checked.size >= MAX_CHECKED) checked.clear()
+  checked.add(key)
+}
+
 let warned = false
 
-/** What IKE works with. */
-export const parseSecurity = (options: Readonly<Record<string, unknown>>): Security => {
-  const security = { policy: parsePolicy(options), credentials: parseCredentials(options) }
+/** What IKE works with; `peerName`: the host that a client speaks to. */
+export const parseSecurity = (
+  options: Readonly<Record<string, unknown>>,
+  peerName?: string,
+): Security => {
+  const security = {
+    policy: parsePolicy(options),
+    credentials: parseCredentials(options, peerName),
+  }
+  if (security.credentials.eap?.method === 'tls') {
+    parseEapTls(options['eap'] as Readonly<Record<string, unknown>>)
+  }
   const { psk } = options
   if (!warned && (typeof psk === 'string' || psk instanceof Uint8Array) && psk.length < SHORT_PSK) {
     warned = true

@@ -6,8 +6,7 @@ import { isIP } from 'node:net'
 import { formatAddress } from '../base/address.ts'
 import { OptionError } from '../base/errors.ts'
 import type { Connection, SessionHandle } from '../core/events.ts'
-import { formatIdentity } from '../identity/identity.ts'
-import { Endpoint, type ConnectionOwner, type EndpointWatcher } from '../node/endpoint.ts'
+import { Endpoint, type ConnectionOwner } from '../node/endpoint.ts'
 import { channels, makeTracer } from './channels.ts'
 import { Hold } from './hold.ts'
 import {
@@ -18,6 +17,7 @@ import {
   type SecureServerOptions,
   type ServerSettings,
 } from './options.ts'
+import { answerQuestion } from './questions.ts'
 import { SecureSocket } from './secure-socket.ts'
 import { Session } from './session.ts'
 
@@ -191,21 +191,11 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
         onSessionUp: session => inScope(() => this.emit('session', new Session(session, endpoint))),
         onSessionDown: (session, error) =>
           inScope(() => this.emit('sessionEnd', new Session(session, endpoint), error)),
-        onQuestion: question => this.#scope.runInAsyncScope(() => this.#answer(question)),
+        onQuestion: question =>
+          this.#scope.runInAsyncScope(() => answerQuestion(question, this.#given)),
       },
     })
     return endpoint
-  }
-
-  #answer(question: Parameters<EndpointWatcher['onQuestion']>[0]): unknown {
-    if (question.kind === 'findSecret') {
-      const { psk } = this.#given
-      return typeof psk === 'function'
-        ? psk(formatIdentity(question.remote), formatIdentity(question.local))
-        : undefined
-    }
-    const address = formatAddress(question.path.remoteAddress)
-    return this.#given.authorize?.({ id: question.peer.identityText, address })
   }
 
   #begin(wanted: number, backlog: number): void {

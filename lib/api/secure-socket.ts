@@ -3,8 +3,10 @@
  * `net.Socket`, which without a native handle would make `tls.connect({ socket })` wait for ever.
  */
 import { AsyncResource } from 'node:async_hooks'
+import type { X509Certificate } from 'node:crypto'
 import type { SocketConnectOpts } from 'node:net'
 import { addAbortSignal, Duplex } from 'node:stream'
+import type { DetailedPeerCertificate } from 'node:tls'
 import { formatAddress, parseAddress } from '../base/address.ts'
 import { OptionError } from '../base/errors.ts'
 import type { Connection, KeepAlive, SessionHandle } from '../core/events.ts'
@@ -551,6 +553,26 @@ export class SecureSocket extends Duplex {
   /** The peer has proved who it is. */
   get authorized(): boolean {
     return this.session !== undefined
+  }
+
+  /** As tls has it; a peer that did not prove itself is never connected. */
+  get authorizationError(): null {
+    return null
+  }
+
+  /** As `tls`: the peer's certificate, with its issuers when `detailed`; empty when it has none. */
+  getPeerCertificate(detailed = false): Partial<DetailedPeerCertificate> {
+    const chain = this.session?.peerCertificates ?? []
+    const legacy = chain.map(certificate => certificate.toLegacyObject() as DetailedPeerCertificate)
+    if (!detailed) return legacy[0] ?? {}
+    for (const [i, certificate] of legacy.entries()) {
+      certificate.issuerCertificate = legacy[i + 1] ?? certificate
+    }
+    return legacy[0] ?? {}
+  }
+
+  getPeerX509Certificate(): X509Certificate | undefined {
+    return this.session?.peerCertificates[0]
   }
 
   get encrypted(): true {

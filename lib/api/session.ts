@@ -1,6 +1,7 @@
 /** An established IKE SA as a program sees it. */
+import { X509Certificate } from 'node:crypto'
 import { formatAddress } from '../base/address.ts'
-import type { SessionHandle, SessionInfo } from '../core/events.ts'
+import type { PeerFacts, SessionHandle, SessionInfo } from '../core/events.ts'
 import type { Endpoint } from '../node/endpoint.ts'
 
 export class Session {
@@ -15,6 +16,21 @@ export class Session {
   /** Who the peer proved to be, escaped for printing. */
   get peerId(): string {
     return this.#handle.peer.identityText
+  }
+
+  /** How the peer proved it. */
+  get authentication(): PeerFacts['authentication'] {
+    return this.#handle.peer.authentication
+  }
+
+  /** The peer's certificate, then each one's issuer up to the trust anchor. */
+  get peerCertificates(): readonly X509Certificate[] {
+    return this.#handle.peer.certificates.map(der => new X509Certificate(der))
+  }
+
+  /** A post-quantum pre-shared key protects this SA too (RFC 8784). */
+  get usesPpk(): boolean {
+    return this.#handle.peer.usesPpk
   }
 
   get localId(): string {

@@ -7,6 +7,9 @@ import type { Millis } from '../base/environment.ts'
 import type { Path } from '../base/path.ts'
 import type { PeerFacts, Question } from '../ike/exchange.ts'
 
+export type { PeerFacts, Question }
+export type { StatusData, StatusSource } from '../identity/trust.ts'
+
 /** One TCP connection as its owner sees it; `TcpConnection` is one. */
 export interface Connection {
   /** 4 or 16 octets, as are all addresses: those inside the tunnel. */

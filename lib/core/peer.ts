@@ -104,7 +104,7 @@ interface Pending extends Attempt {
 export class Peer implements SessionHandle, Scheduled {
   dueAt: Millis = Infinity
   heapIndex = -1
-  readonly policy: PeerPolicy
+  policy: PeerPolicy
   readonly credentials: IkeSaConfig['credentials']
   facts: PeerFacts | undefined
 
@@ -294,6 +294,7 @@ export class Peer implements SessionHandle, Scheduled {
   adopt(sa: IkeSa, facts: PeerFacts): void {
     this.addSa(sa)
     this.facts = facts
+    this.policy = sa.config.policy
   }
 
   disown(sa: IkeSa): void {
@@ -703,6 +704,8 @@ export class Peer implements SessionHandle, Scheduled {
       }
     }
     this.facts = facts
+    // The application may have given this peer a policy of its own.
+    this.policy = sa.config.policy
     this.tcp ??= this.host.newStack(this)
     if (!this.announced) {
       this.announced = true

@@ -67,6 +67,10 @@ export const deriveIkeKeys = (
   return keys
 }
 
+/** RFC 8784 §3: SK_d, SK_pi or SK_pr with a post-quantum key mixed in. */
+export const mixPpk = (prf: Prf, ppk: Secret, key: Secret): Secret =>
+  Secret.adopt(prfPlus(prf, ppk.bytes, key.bytes, key.length))
+
 export interface DirectionKeys {
   readonly encryption: Secret
   readonly integrity: Secret

@@ -335,6 +335,15 @@ export const verifyRawEcdsa = (
   }
 }
 
+/** The signature, in DER, as r and s alone (RFC 4754 §7); undefined when it is none of that key's curve. */
+export const rawEcdsaSignature = (
+  key: PublicKey,
+  signature: Uint8Array,
+): Uint8Array | undefined => {
+  const curve = LOADED.get(key)?.curve
+  return curve && rawEcdsa(curve, signature)
+}
+
 const rawEcdsa = (curve: Curve, signature: Uint8Array): Uint8Array | undefined => {
   const outer = new DerReader(signature)
   const pair = outer.enter()

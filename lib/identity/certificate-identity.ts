@@ -6,7 +6,8 @@ import { equal } from '../base/bytes.ts'
 import { IdType } from '../wire/registry.ts'
 import type { Certificate } from './certificate.ts'
 import { GeneralNameType, type GeneralName } from './general-name.ts'
-import { identityText, type Identity } from './identity.ts'
+import { addressIdentity, identityText, type Identity } from './identity.ts'
+import { isEmptyName } from './name.ts'
 
 /** A key ID, and what is of no known type, belongs to no certificate. */
 export const hasIdentity = (
@@ -47,6 +48,16 @@ export const hasIdentity = (
     default:
       return false
   }
+}
+
+/** The identity that its owner has without saying one: the first of subjectAltName, else the subject. */
+export const firstIdentity = ({ subject, extensions }: Certificate): Identity | undefined => {
+  for (const { type, value } of extensions.subjectAltNames) {
+    if (type === GeneralNameType.Dns) return { type: IdType.Fqdn, data: value }
+    if (type === GeneralNameType.Email) return { type: IdType.Rfc822, data: value }
+    if (type === GeneralNameType.Ip) return addressIdentity(value)
+  }
+  return isEmptyName(subject) ? undefined : { type: IdType.DerDn, data: subject.bytes }
 }
 
 /** In lower case. What is empty or not in ASCII is in no subjectAltName, however it is decoded. */

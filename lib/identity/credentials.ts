@@ -1,66 +1,142 @@
 /** Who we are, how we prove it, and whom we believe: parsed once from a program's options. */
-import { describe, OptionError } from '../base/errors.ts'
-import { utf8 } from '../base/bytes.ts'
-import { Secret } from '../base/secret.ts'
-import { identityKey, identityMatches, parseIdentity, type Identity } from './identity.ts'
+import { concat } from '../base/bytes.ts'
+import { OptionError } from '../base/errors.ts'
+import type { Backend } from '../crypto/prf.ts'
+import type { Payload } from '../wire/payloads.ts'
+import { CertEncoding } from '../wire/registry.ts'
+import { firstIdentity } from './certificate-identity.ts'
+import { parseEap, type EapSettings } from './eap/eap-peer.ts'
+import { parseIdentity, type Identity } from './identity.ts'
+import { keyDigest, parseOwnKeys, type OwnKey } from './own-keys.ts'
+import { parsePpk, type PpkPolicy } from './ppk.ts'
+import { parsePsk, type SecretLookup } from './pre-shared-key.ts'
+import { parseTrust, type Trust } from './trust.ts'
 
 export interface Credentials {
   /** Undefined: our own address. */
   readonly localIdentity: Identity | undefined
   /** What the peer must say it is; undefined: any identity that proves itself. */
   readonly remoteIdentity: Identity | undefined
-  /** The key for a peer; 'ask' when the program's function knows; undefined when there is none. */
-  secretFor(local: Identity, remote: Identity): Secret | 'ask' | undefined
+  /** A client's: the host that the peer's certificate must be for when no identity is expected. */
+  readonly peerName: string | undefined
+  readonly secretFor: SecretLookup
+  /** Ours, to prove ourselves by signature; empty: by pre-shared key, or by EAP. */
+  readonly ownKeys: readonly OwnKey[]
+  /** A client's login, in the place of a proof of our own. */
+  readonly eap: EapSettings | undefined
+  /** How peers prove themselves by signature; undefined: by pre-shared key. */
+  readonly trust: Trust | undefined
+  /** A server's peers may choose: who proves itself by pre-shared key gets the same of us. */
+  readonly eitherWay: boolean
+  /** RSASSA-PKCS1-v1_5 with SHA-2 is made and taken, for peers that have no RSASSA-PSS. */
+  readonly rsaPkcs1: boolean
+  readonly ppk: PpkPolicy | undefined
   /** The program wants to see each peer before it is let in. */
   readonly asksAuthorization: boolean
 }
 
-export const CREDENTIAL_OPTIONS = ['psk', 'localId', 'remoteId', 'authorize'] as const
+export const CREDENTIAL_OPTIONS = [
+  'psk',
+  'localId',
+  'remoteId',
+  'servername',
+  'cert',
+  'key',
+  'passphrase',
+  'pfx',
+  'sign',
+  'ca',
+  'crl',
+  'revocation',
+  'fetchRevocation',
+  'extendedKeyUsage',
+  'peerKeys',
+  'rsaPkcs1',
+  'rejectUnauthorized',
+  'requestCert',
+  'ppk',
+  'eap',
+  'authorize',
+  'checkServerIdentity',
+] as const
 
-/** A shorter key can be found by trying: whoever answers in our peer's place sees a MAC under it (RFC 7296 §2.15). */
-export const SHORT_PSK = 16
-
-export const parseCredentials = (options: Readonly<Record<string, unknown>>): Credentials => {
+/** `peerName`: the host that a client speaks to; `servername` goes before it, as in tls. */
+export const parseCredentials = (
+  options: Readonly<Record<string, unknown>>,
+  peerName?: string,
+): Credentials => {
   const own = (name: string): unknown => (Object.hasOwn(options, name) ? options[name] : undefined)
   const id = (name: string): Identity | undefined =>
     own(name) === undefined ? undefined : parseIdentity(name, own(name))
+  for (const name of ['rejectUnauthorized', 'requestCert']) {
+    if (own(name) === undefined || own(name) === true) continue
+    throw new OptionError(name, own(name), 'true or left out: both ends always prove themselves')
+  }
+  const ownKeys = parseOwnKeys(options)
+  const eap = own('eap') === undefined ? undefined : parseEap(own('eap'))
+  const trust = parseTrust(options)
+  const psk = own('psk')
+  if (eap !== undefined && ownKeys.length > 0) {
+    throw new OptionError('eap', 'a login', 'left out: "key" proves who we are')
+  }
+  if (psk === undefined && (trust === undefined || (ownKeys.length === 0 && eap === undefined))) {
+    throw new OptionError('psk', psk, lacking(trust, ownKeys, eap))
+  }
+  const rsaPkcs1 = own('rsaPkcs1') ?? false
+  if (typeof rsaPkcs1 !== 'boolean') throw new OptionError('rsaPkcs1', rsaPkcs1, 'true or false')
   return {
-    localIdentity: id('localId'),
+    localIdentity: id('localId') ?? defaultIdentity(ownKeys),
     remoteIdentity: id('remoteId'),
-    secretFor: parsePsk(own('psk')),
-    asksAuthorization: own('authorize') !== undefined,
+    peerName: serverName(own('servername')) ?? peerName,
+    secretFor: psk === undefined ? () => undefined : parsePsk(psk),
+    ownKeys,
+    eap,
+    trust,
+    eitherWay: psk !== undefined && trust !== undefined && ownKeys.length > 0,
+    rsaPkcs1,
+    ppk: parsePpk(own('ppk')),
+    asksAuthorization: own('authorize') !== undefined || own('checkServerIdentity') !== undefined,
   }
 }
 
-const ACCEPTED =
-  'a non-empty string or Uint8Array, an object from identity to key, or a function (identity, localIdentity)'
-
-const parsePsk = (given: unknown): Credentials['secretFor'] => {
-  if (typeof given === 'function') return () => 'ask'
-  if (typeof given === 'string' || given instanceof Uint8Array) {
-    const secret = parseKey('psk', given)
-    return () => secret
-  }
-  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
-    throw new OptionError('psk', given, ACCEPTED)
-  }
-  const keys = Object.keys(given).map(name => ({
-    pattern: parseIdentity('psk', name),
-    secret: parseKey(`psk[${describe(name)}]`, (given as Record<string, unknown>)[name]),
-  }))
-  if (keys.length === 0) throw new OptionError('psk', given, ACCEPTED)
-  const exact = new Map(keys.map(({ pattern, secret }) => [identityKey(pattern), secret]))
-  return (_local, remote) =>
-    exact.get(identityKey(remote)) ??
-    keys.find(({ pattern }) => identityMatches(pattern, remote))?.secret
+/** http's agents give it with every connection, empty for an address. */
+const serverName = (given: unknown): string | undefined => {
+  if (given === undefined || given === '') return undefined
+  if (typeof given === 'string') return given
+  throw new OptionError('servername', given, 'a string')
 }
 
-/** Also for what a program's function returns. */
-export const parseKey = (name: string, given: unknown): Secret => {
-  if (typeof given === 'string' && given !== '') return new Secret(utf8(given))
-  if (given instanceof Uint8Array && given.length > 0) return new Secret(given)
-  // The error must not print a key.
-  const kind =
-    given instanceof Uint8Array ? new Uint8Array(0) : typeof given === 'string' ? '' : given
-  throw new OptionError(name, kind, 'a non-empty string or Uint8Array')
+const lacking = (
+  trust: Trust | undefined,
+  ownKeys: readonly OwnKey[],
+  eap: EapSettings | undefined,
+): string => {
+  if (trust !== undefined) return 'given, or "cert" and "key", to prove who we are'
+  return ownKeys.length > 0 || eap !== undefined
+    ? 'given, or "ca" or "peerKeys", to know the peer by'
+    : 'given, or "cert", "key" and "ca": a pre-shared key or certificates prove who both ends are'
+}
+
+/** The name that our certificate is for (RFC 4945 §3.1), since peers look for our identity in it. */
+const defaultIdentity = (ownKeys: readonly OwnKey[]): Identity | undefined => {
+  const certificate = ownKeys[0]?.chain[0]
+  return certificate && firstIdentity(certificate)
+}
+
+/** Whether signatures may come or go: then their hashes are announced (RFC 7427 §4). */
+export const usesSignatures = ({ ownKeys, trust }: Credentials): boolean =>
+  ownKeys.length > 0 || trust !== undefined
+
+/** Authorities named in one message: each is 20 octets to a stranger (RFC 7296 §3.7). */
+const MAX_REQUESTED = 16
+
+/** CERTREQ: the authorities by which we know peers. */
+export const certificateRequest = (
+  backend: Backend,
+  { trust }: Credentials,
+): readonly Payload[] => {
+  const anchors = trust?.anchors.slice(0, MAX_REQUESTED) ?? []
+  if (anchors.length === 0) return []
+  const digests = anchors.map(({ spki }) => keyDigest(backend, spki))
+  return [{ kind: 'certreq', encoding: CertEncoding.X509Signature, data: concat(...digests) }]
 }

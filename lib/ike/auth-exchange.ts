@@ -1,8 +1,7 @@
 /**
- * IKE_AUTH, both halves (RFC 7296 §1.2, §2.15, §2.19, §2.21.2): identities, proofs, the first Child SA
- * and the configuration payload.
+ * IKE_AUTH, both halves (RFC 7296 §1.2, §2.16, §2.19, §2.21.2; RFC 8784 §3): identities, proofs, the first
+ * Child SA and the configuration payload.
  */
-import { EMPTY } from '../base/bytes.ts'
 import type { Millis } from '../base/environment.ts'
 import {
   AuthenticationError,
@@ -11,18 +10,25 @@ import {
   type IpsecError,
 } from '../base/errors.ts'
 import type { Secret } from '../base/secret.ts'
-import { checkSharedKeyAuth, sharedKeyAuth, signedOctets } from '../identity/auth.ts'
-import { parseKey } from '../identity/credentials.ts'
-import {
-  addressIdentity,
-  formatIdentity,
-  identityMatches,
-  type Identity,
-} from '../identity/identity.ts'
+import { certificateRequest } from '../identity/credentials.ts'
+import { addressIdentity, formatIdentity, type Identity } from '../identity/identity.ts'
+import { findPpk, type Ppk } from '../identity/ppk.ts'
 import { find, hasExcess } from '../wire/message.ts'
 import { findErrorNotify, findNotify, notify } from '../wire/notify.ts'
 import type { Payload } from '../wire/payloads.ts'
-import { AuthMethod, ExchangeType, notifyName, NotifyType } from '../wire/registry.ts'
+import { ExchangeType, notifyName, NotifyType } from '../wire/registry.ts'
+import {
+  check,
+  checkSecret,
+  prove,
+  proveWithSecret,
+  type AuthContext,
+  type Claim,
+  type OwnProofs,
+  type Proof,
+  type Then,
+  type Verdict,
+} from './auth-proof.ts'
 import {
   assignAddresses,
   configurationRequest,
@@ -40,57 +46,17 @@ import {
   settleOffer,
   type ChildOffer,
 } from './create-child.ts'
+import { EapRounds } from './eap-exchange.ts'
 import type {
+  AuthorizeAnswer,
   Built,
   ChildRequest,
   Exchange,
   ExchangeContext,
   PeerFacts,
-  Question,
 } from './exchange.ts'
 import { DeleteIke } from './informational.ts'
 import { reportRefusal } from './refusal.ts'
-import type { Handshake } from './sa-init.ts'
-
-/** What IKE_AUTH needs of its SA beyond any exchange. */
-export interface AuthContext extends ExchangeContext {
-  readonly handshake: Handshake
-  readonly skPi: Secret
-  readonly skPr: Secret
-  ask(question: Question, then: (value: unknown, now: Millis) => void): void
-  /** A parked request is built again. */
-  resume(now: Millis): void
-  /** The answer of a parked response. */
-  respondLater(payloads: readonly Payload[], now: Millis): void
-  establish(peer: PeerFacts, now: Millis): void
-}
-
-/** The first octets that each end signs, with the other's nonce. */
-const octetsOf = (sa: AuthContext, ofInitiator: boolean, identity: Identity): Uint8Array => {
-  const { request, response, nonceI, nonceR, suite } = sa.handshake
-  return ofInitiator
-    ? signedOctets(suite.prf, request, nonceR, sa.skPi, identity)
-    : signedOctets(suite.prf, response, nonceI, sa.skPr, identity)
-}
-
-/** The key for a pair of identities, at once or after the application was asked. */
-const withSecret = (
-  sa: AuthContext,
-  local: Identity,
-  remote: Identity,
-  then: (secret: Uint8Array | undefined, now: Millis, isLate: boolean) => void,
-  now: Millis,
-): 'parked' | undefined => {
-  const secret = sa.config.credentials.secretFor(local, remote)
-  if (secret !== 'ask') return void then(secret?.bytes, now, false)
-  sa.ask({ kind: 'findSecret', local, remote }, (value, later) => {
-    then(isKey(value) ? parseKey('psk', value).bytes : undefined, later, true)
-  })
-  return 'parked'
-}
-
-const isKey = (value: unknown): boolean =>
-  (typeof value === 'string' || value instanceof Uint8Array) && value.length > 0
 
 const ownIdentity = (sa: AuthContext): Identity =>
   sa.config.credentials.localIdentity ??
@@ -102,10 +68,16 @@ const idPayload = (kind: 'idi' | 'idr', { type, data }: Identity): Payload => ({
   data,
 })
 
+interface Ends {
+  readonly local: Identity
+  readonly remote: Identity
+}
+
 const factsOf = (
   sa: AuthContext,
-  local: Identity,
-  remote: Identity,
+  { local, remote }: Ends,
+  { authentication, certificates }: Verdict & { kind: 'proven' },
+  ppk: Ppk | undefined,
   configuration: Configuration,
   assigned: readonly Uint8Array[],
 ): PeerFacts => ({
@@ -114,7 +86,9 @@ const factsOf = (
   identityText: formatIdentity(remote),
   localIdentityText: formatIdentity(local),
   isOurs: sa.handshake.peerIsOurs,
-  authentication: 'psk',
+  authentication,
+  certificates,
+  usesPpk: ppk !== undefined,
   ikeSuite: sa.suite.text,
   localBehindNat: sa.handshake.nat.localBehindNat,
   remoteBehindNat: sa.handshake.nat.remoteBehindNat,
@@ -124,6 +98,47 @@ const factsOf = (
   assignedAddresses: assigned,
 })
 
+/** Its result when it came at once; undefined when it is still to come, which `late` then gets. */
+const atOnce = <T>(start: (then: Then<T>) => void, late: Then<T>): T | undefined => {
+  let early: T | undefined
+  let isLate = false
+  start((result, now) => {
+    if (isLate) late(result, now)
+    else early = result
+  })
+  isLate = true
+  return early
+}
+
+/** The application has the last word; undefined: the peer may come in. */
+const authorize = (
+  sa: AuthContext,
+  peer: PeerFacts,
+  then: Then<string | undefined>,
+  now: Millis,
+): void => {
+  if (!sa.config.credentials.asksAuthorization) return then(undefined, now)
+  sa.ask(
+    { kind: 'authorize', peer, path: sa.path },
+    (value, later) => {
+      const answer = value as AuthorizeAnswer | undefined
+      if (answer instanceof Error) return then(answer.message, later)
+      if (typeof answer === 'object') sa.adoptPolicy(answer.policy)
+      then(
+        answer === true || typeof answer === 'object' ? undefined : 'it was not authorized',
+        later,
+      )
+    },
+    now,
+  )
+}
+
+const refusalOf = (remote: Identity, why: string, code?: string): AuthenticationError =>
+  new AuthenticationError(
+    `Peer ${formatIdentity(remote)} could not be authenticated: ${why}`,
+    code === undefined ? {} : { details: { reason: code } },
+  )
+
 // --- initiator ---
 
 export class Authenticate implements Exchange {
@@ -131,8 +146,9 @@ export class Authenticate implements Exchange {
   readonly subject = 'nothing'
   private readonly request: ChildRequest | undefined
   private offer: ChildOffer | undefined
-  private secret: { readonly bytes: Uint8Array | undefined } | undefined
+  private own: OwnProofs | undefined
   private local: Identity | undefined
+  private ppk: Ppk | undefined
 
   constructor(request: ChildRequest | undefined) {
     this.request = request
@@ -140,28 +156,42 @@ export class Authenticate implements Exchange {
 
   build(context: ExchangeContext, now: Millis): Built {
     const sa = context as AuthContext
-    const { credentials, policy } = sa.config
-    const local = (this.local ??= ownIdentity(sa))
-    const remote = credentials.remoteIdentity ?? addressIdentity(sa.path.remoteAddress)
-    if (this.secret === undefined) {
-      const parked = withSecret(
-        sa,
-        local,
-        remote,
-        (bytes, later, isLate) => {
-          this.secret = { bytes: bytes?.slice() }
-          if (isLate) sa.resume(later)
+    const { credentials } = sa.config
+    this.local = ownIdentity(sa)
+    if (credentials.ppk?.required === true && !sa.handshake.ppk) {
+      return this.giveUp(sa, 'The peer has no post-quantum pre-shared key', now)
+    }
+    // RFC 8784 §3: with EAP, the key belongs to the message that carries our AUTH.
+    this.ppk = sa.handshake.ppk ? credentials.ppk?.keys[0] : undefined
+    if (credentials.eap === undefined) {
+      this.own ??= atOnce(
+        then => this.prove(sa, then, now),
+        (own, later) => {
+          this.own = own
+          sa.resume(later)
         },
-        now,
       )
-      if (parked === 'parked') return parked
+      if (this.own === undefined) return 'parked'
+      if (this.own.kind === 'failed') return this.giveUp(sa, this.own.why, now)
     }
-    const key = this.secret?.bytes
-    if (key === undefined) {
-      sa.finish(new AuthenticationError('There is no pre-shared key for this peer'), false, now)
-      return undefined
-    }
-    const proof = sharedKeyAuth(sa.suite.prf, key, octetsOf(sa, true, local))
+    return this.message(sa)
+  }
+
+  private giveUp(sa: AuthContext, why: string, now: Millis): undefined {
+    sa.finish(new AuthenticationError(why), false, now)
+    return undefined
+  }
+
+  private prove(sa: AuthContext, then: Then<OwnProofs>, now: Millis): void {
+    const { credentials } = sa.config
+    const remote = credentials.remoteIdentity ?? addressIdentity(sa.path.remoteAddress)
+    const requests = sa.handshake.certificateRequests
+    prove(sa, ownClaims(sa, this.local!, this.ppk), remote, requests, false, then, now)
+  }
+
+  private message(sa: AuthContext): readonly Payload[] {
+    const { credentials, policy } = sa.config
+    const { own } = this
     const initialContact =
       (policy.initialContact ?? credentials.localIdentity !== undefined) &&
       sa.config.isFirstContact()
@@ -169,12 +199,15 @@ export class Authenticate implements Exchange {
       policy.childless === 'force' && sa.handshake.childless ? undefined : this.request
     this.offer = request && makeOffer(sa, request, undefined)
     return [
-      idPayload('idi', local),
+      idPayload('idi', this.local!),
+      ...(own?.kind === 'proofs' ? own.shown : []),
       ...(initialContact ? [notify(NotifyType.InitialContact)] : []),
+      ...certificateRequest(policy.backend, credentials),
       ...(credentials.remoteIdentity === undefined || hasWildcard(credentials.remoteIdentity)
         ? []
         : [idPayload('idr', credentials.remoteIdentity)]),
-      { kind: 'auth', method: AuthMethod.SharedKey, data: proof },
+      ...(own?.kind === 'proofs' ? proofPayloads(own.proofs, this.ppk) : []),
+      ...(credentials.eap?.only === true ? [notify(NotifyType.EapOnlyAuthentication)] : []),
       ...(policy.virtualAddress ? [configurationRequest(sa.config.heldAddresses())] : []),
       ...(this.offer === undefined ? [] : offerPayloads(this.offer)),
     ]
@@ -184,42 +217,152 @@ export class Authenticate implements Exchange {
     const sa = context as AuthContext
     const id = find(payloads, 'idr')
     const auth = find(payloads, 'auth')
-    if (id === undefined || auth === undefined) return this.onRefused(sa, payloads, now)
-    const remote = { type: id.idType, data: id.data }
-    const verdict = this.check(sa, remote, auth)
-    if (verdict !== undefined) {
-      this.abandon(sa)
-      // §2.21.2: the peer believes the SA exists, so it is told.
-      sa.enqueue(new TellFailure(verdict), now)
-      return
+    const eap = find(payloads, 'eap')
+    const { credentials } = sa.config
+    // RFC 5998 §3: the method itself proves the responder, at the end.
+    const byEapAlone = credentials.eap?.only === true && auth === undefined && eap !== undefined
+    if (id === undefined || (auth === undefined && !byEapAlone)) {
+      return this.onRefused(sa, payloads, now)
     }
-    this.secret?.bytes?.fill(0)
-    const facts = factsOf(sa, this.local!, remote, readConfiguration(payloads), [])
-    sa.establish(facts, now)
+    const ends: Ends = { local: this.local!, remote: { type: id.idType, data: id.data } }
+    if (byEapAlone) return this.startEap(sa, ends, undefined, eap, now)
+    if (eap === undefined && credentials.eap !== undefined) {
+      return this.refuse(sa, ends.remote, 'it does not ask for EAP', undefined, now)
+    }
+    const ppk = eap === undefined ? this.usedPpk(payloads) : undefined
+    if (ppk === undefined && eap === undefined && credentials.ppk?.required === true) {
+      return this.refuse(sa, ends.remote, 'it uses no post-quantum key', undefined, now)
+    }
+    const evidence = {
+      claim: { ofInitiator: false, identity: ends.remote, ppk },
+      local: ends.local,
+      proof: auth,
+      payloads,
+      secret: this.own?.kind === 'proofs' ? this.own.secret : undefined,
+    }
+    check(
+      sa,
+      evidence,
+      (verdict, later) => {
+        if (verdict.kind === 'refused') {
+          return this.refuse(sa, ends.remote, verdict.why, verdict.code, later)
+        }
+        if (eap !== undefined) return this.startEap(sa, ends, verdict, eap, later)
+        this.complete(sa, ends, verdict, ppk, payloads, later)
+      },
+      now,
+    )
+  }
+
+  private usedPpk(payloads: readonly Payload[]): Ppk | undefined {
+    return findNotify(payloads, NotifyType.PpkIdentity) === undefined ? undefined : this.ppk
+  }
+
+  /** §2.16: nothing of the user is sent before the responder has proved itself (CVE-2015-4171). */
+  private startEap(
+    sa: AuthContext,
+    ends: Ends,
+    verdict: (Verdict & { kind: 'proven' }) | undefined,
+    eap: Extract<Payload, { kind: 'eap' }>,
+    now: Millis,
+  ): void {
+    const start = (later: Millis): void => {
+      const claims = ownClaims(sa, ends.local, this.ppk)
+      const rounds = new EapRounds(sa.config.credentials.eap!, sa.config.environment, {
+        prove: msk =>
+          proofPayloads(
+            claims.map(claim => proveWithSecret(sa, claim, msk)),
+            this.ppk,
+          ),
+        finish: (payloads, msk, end) => this.finishEap(sa, ends, verdict, payloads, msk, end),
+        fail: (why, end) => {
+          // The peer has ended its half too, or will before long: there is nobody to tell.
+          this.abandon(sa)
+          sa.finish(refusalOf(ends.remote, why), false, end)
+        },
+      })
+      rounds.take(sa, eap.data, later)
+    }
+    if (verdict === undefined) return start(now)
+    const facts = factsOf(sa, ends, verdict, undefined, readConfiguration([]), [])
+    authorize(
+      sa,
+      facts,
+      (why, later) =>
+        why === undefined ? start(later) : this.refuse(sa, ends.remote, why, undefined, later),
+      now,
+    )
+  }
+
+  /** Both ends have shown that they know the method's key. */
+  private finishEap(
+    sa: AuthContext,
+    ends: Ends,
+    verdict: (Verdict & { kind: 'proven' }) | undefined,
+    payloads: readonly Payload[],
+    msk: Secret,
+    now: Millis,
+  ): void {
+    const auth = find(payloads, 'auth')
+    if (auth === undefined) return this.onRefused(sa, payloads, now)
+    const ppk = this.usedPpk(payloads)
+    const claim: Claim = { ofInitiator: false, identity: ends.remote, ppk }
+    if (!checkSecret(sa, claim, msk, auth)) {
+      return this.refuse(sa, ends.remote, 'it does not know the key of EAP', undefined, now)
+    }
+    if (ppk === undefined && sa.config.credentials.ppk?.required === true) {
+      return this.refuse(sa, ends.remote, 'it uses no post-quantum key', undefined, now)
+    }
+    if (verdict !== undefined) return this.establish(sa, ends, verdict, ppk, payloads, now)
+    this.complete(sa, ends, BY_EAP, ppk, payloads, now)
+  }
+
+  private complete(
+    sa: AuthContext,
+    ends: Ends,
+    verdict: Verdict & { kind: 'proven' },
+    ppk: Ppk | undefined,
+    payloads: readonly Payload[],
+    now: Millis,
+  ): void {
+    const facts = factsOf(sa, ends, verdict, ppk, readConfiguration(payloads), [])
+    authorize(
+      sa,
+      facts,
+      (why, later) => {
+        if (why !== undefined) return this.refuse(sa, ends.remote, why, undefined, later)
+        this.establish(sa, ends, verdict, ppk, payloads, later)
+      },
+      now,
+    )
+  }
+
+  private establish(
+    sa: AuthContext,
+    ends: Ends,
+    verdict: Verdict & { kind: 'proven' },
+    ppk: Ppk | undefined,
+    payloads: readonly Payload[],
+    now: Millis,
+  ): void {
+    this.wipe()
+    if (ppk !== undefined) sa.usePpk(ppk)
+    sa.establish(factsOf(sa, ends, verdict, ppk, readConfiguration(payloads), []), now)
     const lifetime = readAuthLifetime(payloads)
     if (lifetime !== undefined) sa.limitAuthentication(lifetime, now)
     if (this.offer !== undefined) this.settleChild(sa, this.offer, payloads, now)
   }
 
-  private check(
+  /** §2.21.2: the peer believes that the SA exists, so it is told. */
+  private refuse(
     sa: AuthContext,
     remote: Identity,
-    auth: Extract<Payload, { kind: 'auth' }>,
-  ): IpsecError | undefined {
-    const wanted = sa.config.credentials.remoteIdentity
-    const name = formatIdentity(remote)
-    if (wanted !== undefined && !identityMatches(wanted, remote)) {
-      return new AuthenticationError(
-        `The peer says it is ${name}, but ${formatIdentity(wanted)} is expected`,
-      )
-    }
-    if (auth.method !== AuthMethod.SharedKey) {
-      return new AuthenticationError(`The peer ${name} does not prove itself with a pre-shared key`)
-    }
-    const octets = octetsOf(sa, false, remote)
-    return checkSharedKeyAuth(sa.suite.prf, this.secret?.bytes, octets, auth.data)
-      ? undefined
-      : new AuthenticationError(`The peer ${name} does not know the pre-shared key`)
+    why: string,
+    code: string | undefined,
+    now: Millis,
+  ): void {
+    this.abandon(sa)
+    sa.enqueue(new TellFailure(refusalOf(remote, why, code)), now)
   }
 
   private onRefused(sa: AuthContext, payloads: readonly Payload[], now: Millis): void {
@@ -254,14 +397,43 @@ export class Authenticate implements Exchange {
     sa.install(settled.facts, keys, { outboundReady: true }, now)
   }
 
+  /** The login ends before there is an SA. */
   abandon(sa: ExchangeContext): void {
-    this.secret?.bytes?.fill(0)
+    this.wipe()
     if (this.offer !== undefined) discardOffer(sa, this.offer)
     this.offer = undefined
   }
+
+  private wipe(): void {
+    if (this.own?.kind === 'proofs') this.own.secret?.wipe()
+  }
+}
+
+/** RFC 5998: what proved the responder was the EAP method. */
+const BY_EAP: Verdict & { kind: 'proven' } = {
+  kind: 'proven',
+  authentication: 'eap',
+  certificates: [],
 }
 
 const hasWildcard = ({ data }: Identity): boolean => data.includes('*'.charCodeAt(0))
+
+/** RFC 8784 §3: while the post-quantum key is optional, the peer may choose the proof made without it. */
+const ownClaims = (sa: AuthContext, identity: Identity, ppk: Ppk | undefined): readonly Claim[] => {
+  const plain: Claim = { ofInitiator: true, identity, ppk: undefined }
+  if (ppk === undefined) return [plain]
+  const mixed: Claim = { ofInitiator: true, identity, ppk }
+  return sa.config.credentials.ppk?.required === true ? [mixed] : [mixed, plain]
+}
+
+const proofPayloads = (
+  [proof, withoutPpk]: readonly Proof[],
+  ppk: Ppk | undefined,
+): readonly Payload[] => [
+  { kind: 'auth', ...proof! },
+  ...(ppk === undefined ? [] : [notify(NotifyType.PpkIdentity, ppk.id)]),
+  ...(withoutPpk === undefined ? [] : [notify(NotifyType.NoPpkAuth, withoutPpk.data)]),
+]
 
 /** The peer's proof failed: it is told under the SA, which then ends (§2.21.2). */
 class TellFailure extends DeleteIke {
@@ -295,62 +467,85 @@ export const respondAuth = (
   now: Millis,
 ): readonly Payload[] | 'parked' => {
   const id = find(payloads, 'idi')
-  const auth = find(payloads, 'auth')
   if (id === undefined || hasExcess(payloads)) return endWith(sa, NotifyType.InvalidSyntax, now)
-  const remote = { type: id.idType, data: id.data }
-  const local = ownIdentity(sa)
-  let answer: readonly Payload[] | 'parked' = 'parked'
-  withSecret(
+  const ends: Ends = { local: ownIdentity(sa), remote: { type: id.idType, data: id.data } }
+  const answer = atOnce<readonly Payload[]>(
+    then => decide(sa, ends, payloads, then, now),
+    (late, later) => sa.respondLater(late, later),
+  )
+  return answer ?? 'parked'
+}
+
+/** Checks the peer, asks the application, proves ourselves, in that order: a stranger learns nothing of us. */
+const decide = (
+  sa: AuthContext,
+  ends: Ends,
+  payloads: readonly Payload[],
+  then: Then<readonly Payload[]>,
+  now: Millis,
+): void => {
+  const { local, remote } = ends
+  const refuse = (why: string, later: Millis, code?: string): void =>
+    then(failed(sa, remote, why, later, code), later)
+  const claimed = claimOf(sa, remote, payloads)
+  if (typeof claimed === 'string') return refuse(claimed, now)
+  const { claim, proof } = claimed
+  const evidence = { claim, local, proof, payloads, secret: undefined }
+  check(
     sa,
-    local,
-    remote,
-    (secret, later, isLate) => {
-      const finish = (response: readonly Payload[]): void => {
-        if (isLate) sa.respondLater(response, later)
-        else answer = response
-      }
-      const failure = checkInitiator(sa, local, remote, auth, secret)
-      if (failure !== undefined) return finish(failed(sa, remote, failure, later))
-      if (!sa.config.credentials.asksAuthorization) {
-        return finish(acceptInitiator(sa, payloads, local, remote, secret!, later))
-      }
-      const facts = factsOf(sa, local, remote, readConfiguration([]), [])
-      const key = secret!.slice()
-      sa.ask({ kind: 'authorize', peer: facts, path: sa.path }, (value, evenLater) => {
-        const response =
-          value === true
-            ? acceptInitiator(sa, payloads, local, remote, key, evenLater)
-            : failed(sa, remote, 'it was not authorized', evenLater)
-        key.fill(0)
-        sa.respondLater(response, evenLater)
-      })
+    evidence,
+    (verdict, later) => {
+      if (verdict.kind === 'refused') return refuse(verdict.why, later, verdict.code)
+      const facts = factsOf(sa, ends, verdict, claim.ppk, readConfiguration([]), [])
+      authorize(
+        sa,
+        facts,
+        (why, evenLater) => {
+          if (why !== undefined) return refuse(why, evenLater)
+          const own: Claim = { ofInitiator: false, identity: local, ppk: claim.ppk }
+          const requests = payloads.filter(({ kind }) => kind === 'certreq')
+          prove(
+            sa,
+            [own],
+            remote,
+            requests,
+            verdict.authentication === 'psk' && sa.config.credentials.eitherWay,
+            (proofs, end) => {
+              if (proofs.kind === 'failed') return refuse(proofs.why, end)
+              proofs.secret?.wipe()
+              then(accept(sa, ends, verdict, claim.ppk, proofs, payloads, end), end)
+            },
+            evenLater,
+          )
+        },
+        later,
+      )
     },
     now,
   )
-  return answer
 }
 
-/** Undefined: it is who it says it is. The words stay on our side. */
-const checkInitiator = (
+/** RFC 8784 §3, table 1: which proof counts, and with which key. A string says why none does. */
+const claimOf = (
   sa: AuthContext,
-  local: Identity,
-  remote: Identity,
-  auth: Extract<Payload, { kind: 'auth' }> | undefined,
-  secret: Uint8Array | undefined,
-): string | undefined => {
-  const { remoteIdentity } = sa.config.credentials
-  const octets = octetsOf(sa, true, remote)
-  const proof = auth?.method === AuthMethod.SharedKey ? auth.data : EMPTY
-  // Computed in every case, so that no answer comes sooner than another.
-  const proven = checkSharedKeyAuth(sa.suite.prf, secret, octets, proof)
-  if (remoteIdentity !== undefined && !identityMatches(remoteIdentity, remote)) {
-    return `${formatIdentity(remoteIdentity)} is expected`
+  identity: Identity,
+  payloads: readonly Payload[],
+): { readonly claim: Claim; readonly proof: Proof | undefined } | string => {
+  const { ppk: policy } = sa.config.credentials
+  const proof = find(payloads, 'auth')
+  const plain: Claim = { ofInitiator: true, identity, ppk: undefined }
+  if (!sa.handshake.ppk) {
+    return policy?.required === true ? 'it has no post-quantum key' : { claim: plain, proof }
   }
-  if (auth === undefined) return 'it sent no AUTH payload'
-  if (auth.method !== AuthMethod.SharedKey) return 'it does not use a pre-shared key'
-  if (secret === undefined)
-    return `there is no pre-shared key for it (we are ${formatIdentity(local)})`
-  return proven ? undefined : 'it does not know the pre-shared key'
+  const named = findNotify(payloads, NotifyType.PpkIdentity)
+  if (named === undefined) return 'it does not name its post-quantum key'
+  const ppk = findPpk(policy, named.data)
+  if (ppk !== undefined) return { claim: { ...plain, ppk }, proof }
+  const without = findNotify(payloads, NotifyType.NoPpkAuth)
+  if (policy?.required === true || without === undefined || proof === undefined) {
+    return 'its post-quantum key is not known here'
+  }
+  return { claim: plain, proof: { method: proof.method, data: without.data } }
 }
 
 const failed = (
@@ -358,9 +553,10 @@ const failed = (
   remote: Identity,
   why: string,
   now: Millis,
+  code: string | undefined,
 ): readonly Payload[] => {
+  const error = refusalOf(remote, why, code)
   const identity = formatIdentity(remote)
-  const error = new AuthenticationError(`Peer ${identity} could not be authenticated: ${why}`)
   sa.output({ kind: 'authenticationFailed', identity, path: sa.path, error })
   sa.finish(error, true, now)
   return [notify(NotifyType.AuthenticationFailed)]
@@ -375,24 +571,28 @@ const endWith = (sa: AuthContext, type: number, now: Millis): readonly Payload[]
   return [notify(type)]
 }
 
-const acceptInitiator = (
+const accept = (
   sa: AuthContext,
+  ends: Ends,
+  verdict: Verdict & { kind: 'proven' },
+  ppk: Ppk | undefined,
+  own: OwnProofs & { kind: 'proofs' },
   payloads: readonly Payload[],
-  local: Identity,
-  remote: Identity,
-  secret: Uint8Array,
   now: Millis,
 ): readonly Payload[] => {
-  const proof = sharedKeyAuth(sa.suite.prf, secret, octetsOf(sa, false, local))
+  const { local, remote } = ends
   const assignment = assignAddresses(sa, payloads, remote)
-  const facts = factsOf(sa, local, remote, readConfiguration([]), assignment.addresses)
+  if (ppk !== undefined) sa.usePpk(ppk)
+  const facts = factsOf(sa, ends, verdict, ppk, readConfiguration([]), assignment.addresses)
   sa.establish(facts, now)
   if (findNotify(payloads, NotifyType.InitialContact) !== undefined) {
     sa.output({ kind: 'initialContact', identity: remote })
   }
   return [
     idPayload('idr', local),
-    { kind: 'auth', method: AuthMethod.SharedKey, data: proof },
+    ...own.shown,
+    { kind: 'auth', ...own.proofs[0]! },
+    ...(ppk === undefined ? [] : [notify(NotifyType.PpkIdentity)]),
     ...announceAuthLifetime(sa.config.policy),
     ...assignment.payloads,
     ...(assignment.failed ? [] : acceptFirstChild(sa, payloads, now)),

@@ -9,8 +9,10 @@ import type { Secret } from '../base/secret.ts'
 import type { Tracer } from '../base/trace.ts'
 import type { DirectionKeys } from '../crypto/key-material.ts'
 import type { Prf } from '../crypto/prf.ts'
+import type { SignatureAlgorithm } from '../crypto/signature.ts'
 import type { Credentials } from '../identity/credentials.ts'
 import type { Identity } from '../identity/identity.ts'
+import type { Authentication, StatusSource } from '../identity/trust.ts'
 import type { AddressPool } from '../policy/address-pool.ts'
 import type { PeerPolicy } from '../policy/options.ts'
 import type { Payload } from '../wire/payloads.ts'
@@ -49,7 +51,12 @@ export interface PeerFacts {
   readonly localIdentityText: string
   /** The other end is this package too (by its Vendor ID). */
   readonly isOurs: boolean
-  readonly authentication: 'psk'
+  /** How it proved itself. */
+  readonly authentication: Authentication
+  /** Its certificates in DER, its own first, then each one's issuer up to the trust anchor. */
+  readonly certificates: readonly Uint8Array[]
+  /** A post-quantum key is mixed into the keys (RFC 8784). */
+  readonly usesPpk: boolean
   readonly ikeSuite: string
   readonly localBehindNat: boolean
   readonly remoteBehindNat: boolean
@@ -64,8 +71,17 @@ export interface PeerFacts {
 export type Question =
   /** Answer: octets of the key, or undefined. */
   | { readonly kind: 'findSecret'; readonly local: Identity; readonly remote: Identity }
-  /** Answer: true to let the peer in. */
+  /** Answer: an `AuthorizeAnswer`. */
   | { readonly kind: 'authorize'; readonly peer: PeerFacts; readonly path: Path }
+  /** A key that is kept elsewhere signs. Answer: the signature (ECDSA in DER), or undefined. */
+  | { readonly kind: 'sign'; readonly algorithm: SignatureAlgorithm; readonly message: Uint8Array }
+  /** Lists of revoked certificates and OCSP answers for a path that is valid otherwise. Answer: `StatusData`. */
+  | { readonly kind: 'fetchStatus'; readonly wanted: readonly StatusSource[] }
+  /** An EAP method that is run outside. `conversation` is the same object for one login. Answer: `EapAnswer`. */
+  | { readonly kind: 'eap'; readonly conversation: object; readonly request: Uint8Array }
+
+/** Yes, no, no with a reason for our own side, or yes with a policy for this peer alone. */
+export type AuthorizeAnswer = boolean | Error | { readonly policy: PeerPolicy }
 
 export interface ChildKeys {
   readonly inbound: DirectionKeys

@@ -15,7 +15,9 @@ import type { Secret } from '../base/secret.ts'
 import { TimerTable } from '../base/timers.ts'
 import { computeSkeyseed, deriveIkeKeys } from '../crypto/key-material.ts'
 import { keyLengths } from '../crypto/suite.ts'
+import type { Ppk } from '../identity/ppk.ts'
 import { drawLifetime } from '../policy/lifetime.ts'
+import type { PeerPolicy } from '../policy/options.ts'
 import { findEncrypted } from '../wire/encrypted.ts'
 import { readIkeHeader, type HeaderFacts, type IkeHeader } from '../wire/ike-header.ts'
 import { describePayloads, find, hasExcess, lacksRequired } from '../wire/message.ts'
@@ -24,7 +26,8 @@ import { isChainError, readChain, writeChain, type ChainError } from '../wire/pa
 import type { Payload } from '../wire/payloads.ts'
 import { exchangeName, ExchangeType, NotifyType, ProtocolId } from '../wire/registry.ts'
 import { LEAST_AUTH_LIFETIME } from './auth-lifetime.ts'
-import { Authenticate, respondAuth, type AuthContext } from './auth-exchange.ts'
+import { Authenticate, respondAuth } from './auth-exchange.ts'
+import type { AuthContext, Then } from './auth-proof.ts'
 import { ChildSa, type ChildFacts } from './child-sa.ts'
 import type { Rekeying } from './collision.ts'
 import { CreateChild, acceptOptions } from './create-child.ts'
@@ -76,6 +79,8 @@ const PATIENCE: Millis = 300_000
 const QUIET_FACTOR = 3
 /** Ours: a request sent more often than this is more than one datagram lost. */
 const DOUBTFUL_TIMES = 2
+/** Ours: how long an initiator waits for its own application's answer to one question. */
+const ANSWER_PATIENCE: Millis = 60_000
 /** RFC 7383 §2.5.1: what the IP packet adds to an IKE message: IPv6 and UDP headers, non-ESP marker. */
 const UDP_AND_IP = 40 + 8 + 4
 
@@ -89,7 +94,7 @@ interface Current {
 type Child = (peerIsOurs: boolean) => ChildRequest
 
 export class IkeSa implements AuthContext, Successor {
-  readonly config: IkeSaConfig
+  config: IkeSaConfig
   readonly originalInitiator: boolean
   readonly spiI: Uint8Array
   readonly rekeying: Rekeying<Successor> = { own: undefined, peer: undefined }
@@ -103,13 +108,15 @@ export class IkeSa implements AuthContext, Successor {
   private readonly timers = new TimerTable(Object.keys(Timer).length)
   private readonly reassembly = { request: new Reassembly(), response: new Reassembly() }
   private readonly outputs: IkeSaOutput[] = []
-  private readonly questions = new Map<number, (value: unknown, now: Millis) => void>()
+  private readonly questions = new Map<number, Then<unknown>>()
   private nextQuestion = 1
   private protection: Protection | undefined
   private algorithms: IkeSuite | undefined
   private init: SaInit | undefined
   private firstChild: Child | undefined
   private facts: Handshake | undefined
+  /** Our half of IKE_AUTH until it has come to its end. */
+  private login: Authenticate | undefined
   private fragmentation = false
   private queue: Exchange[] = []
   private waiting: { exchange: Exchange; at: Millis }[] = []
@@ -173,7 +180,7 @@ export class IkeSa implements AuthContext, Successor {
     const sa = new IkeSa(config, true, spiI, new Uint8Array(8), path, now)
     sa.firstChild = child
     sa.isCareful = isCareful
-    sa.init = new SaInit(config.policy, config.environment, spiI)
+    sa.init = new SaInit(config.policy, config.credentials, config.environment, spiI)
     sa.window.request([sa.init.build(path)], now)
     const to = formatEndpoint(path.remoteAddress, path.remotePort)
     sa.trace('ike.request.sent', { exchange: 'IKE_SA_INIT', id: 0, to })
@@ -195,6 +202,7 @@ export class IkeSa implements AuthContext, Successor {
     if (header === undefined) return { drop: 'ike.malformed' }
     const answer = respondSaInit(
       config.policy,
+      config.credentials,
       config.environment,
       request,
       header,
@@ -419,13 +427,24 @@ export class IkeSa implements AuthContext, Successor {
   answer(id: number, value: unknown, now: Millis): void {
     const then = this.questions.get(id)
     this.questions.delete(id)
+    if (this.originalInitiator) this.timers.clear(Timer.HalfOpen)
     if (this.state !== 'closed') then?.(value, now)
   }
 
-  ask(question: Question, then: (value: unknown, now: Millis) => void): void {
+  ask(question: Question, then: Then<unknown>, now: Millis): void {
     const id = this.nextQuestion++
+    // A responder's handshake has its limit already.
+    if (this.originalInitiator) this.timers.set(Timer.HalfOpen, now + ANSWER_PATIENCE)
     this.questions.set(id, then)
     this.output({ kind: 'question', id, question })
+  }
+
+  usePpk(ppk: Ppk): void {
+    this.protection!.mixPpk(this.suite.prf, ppk.secret)
+  }
+
+  adoptPolicy(policy: PeerPolicy): void {
+    this.config = { ...this.config, policy }
   }
 
   // --- exchanges that we start ---
@@ -717,7 +736,8 @@ export class IkeSa implements AuthContext, Successor {
         this.trace('ike.response', { exchange: 'IKE_SA_INIT', id: 0, suite: handshake.suite.text })
         // §2.23: we have UDP alone, so the peer encapsulates in any case and both move to its port for that.
         if (this.currentPath.floatsTo !== undefined) this.movePath(this.currentPath.floatsTo, now)
-        this.enqueue(new Authenticate(this.firstChild?.(handshake.peerIsOurs)), now)
+        this.login = new Authenticate(this.firstChild?.(handshake.peerIsOurs))
+        this.enqueue(this.login, now)
         return
       }
       default:
@@ -739,6 +759,7 @@ export class IkeSa implements AuthContext, Successor {
 
   establish(peer: PeerFacts, now: Millis): void {
     this.peer = peer
+    this.login = undefined
     this.state = 'established'
     this.timers.clear(Timer.HalfOpen)
     this.armLifetime(now)
@@ -929,6 +950,8 @@ export class IkeSa implements AuthContext, Successor {
     this.window.settle()
     const unfinished = [...this.queue, ...this.waiting.map(({ exchange }) => exchange)]
     if (this.current !== undefined) unfinished.unshift(this.current.exchange)
+    if (this.login !== undefined) unfinished.push(this.login)
+    this.login = undefined
     for (const exchange of unfinished) exchange.abandon?.(this)
     this.current = undefined
     this.queue = []
@@ -988,7 +1011,11 @@ export class IkeSa implements AuthContext, Successor {
     switch (slot) {
       case Timer.HalfOpen:
         return this.finish(
-          new UnreachablePeerError('The peer did not finish its handshake'),
+          new UnreachablePeerError(
+            this.originalInitiator
+              ? 'The application did not answer a question of the handshake in time'
+              : 'The peer did not finish its handshake',
+          ),
           false,
           now,
         )

@@ -1,9 +1,10 @@
 /** Sealing and opening of protected messages with one IKE SA's keys (RFC 7296 §3.14, RFC 5282, RFC 7383). */
 import { putU32 } from '../base/bytes.ts'
 import type { Environment } from '../base/environment.ts'
+import type { Secret } from '../base/secret.ts'
 import type { Aead } from '../crypto/aead.ts'
-import { wipeIkeKeys, type IkeKeys } from '../crypto/key-material.ts'
-import type { Backend } from '../crypto/prf.ts'
+import { mixPpk, wipeIkeKeys, type IkeKeys } from '../crypto/key-material.ts'
+import type { Backend, Prf } from '../crypto/prf.ts'
 import { createAead, type CipherChoice } from '../crypto/suite.ts'
 import {
   fragmentCapacity,
@@ -21,7 +22,7 @@ export class Protection {
   private readonly environment: Environment
   private readonly outbound: Aead
   private readonly inbound: Aead
-  private readonly keys: IkeKeys
+  private keys: IkeKeys
   /** Each sealed message or fragment takes the next number as its IV (RFC 5282 §3.1). */
   private sealed = 0
 
@@ -86,6 +87,13 @@ export class Protection {
 
   get skPr(): IkeKeys['skPr'] {
     return this.keys.skPr
+  }
+
+  /** RFC 8784 §3: from here on Child SAs and rekeys depend on the post-quantum key too. */
+  mixPpk(prf: Prf, ppk: Secret): void {
+    const { skD } = this.keys
+    this.keys = { ...this.keys, skD: mixPpk(prf, ppk, skD) }
+    skD.wipe()
   }
 
   wipe(): void {

@@ -13,6 +13,8 @@ import {
   supportsGroup,
   type KeyExchange,
 } from '../crypto/key-exchange.ts'
+import { certificateRequest, usesSignatures, type Credentials } from '../identity/credentials.ts'
+import { SIGNATURE_HASHES } from '../identity/signature-auth.ts'
 import type { PeerPolicy } from '../policy/options.ts'
 import {
   checkChosen,
@@ -25,7 +27,7 @@ import { IKE_HEADER_LENGTH, type HeaderFacts, type IkeHeader } from '../wire/ike
 import { find, hasExcess, lacksRequired, writeMessage } from '../wire/message.ts'
 import { findErrorNotify, findNotify, notify, readU16List, u16Data } from '../wire/notify.ts'
 import { isChainError, readChain } from '../wire/payload-chain.ts'
-import type { Payload } from '../wire/payloads.ts'
+import type { NotifyPayload, Payload } from '../wire/payloads.ts'
 import {
   ExchangeType,
   notifyName,
@@ -62,10 +64,24 @@ export interface Handshake {
   readonly nat: NatVerdict
   readonly fragmentation: boolean
   readonly childless: boolean
+  /** Hash algorithms of the peer's signatures (RFC 7427 §4); empty: it knows only the older methods. */
+  readonly peerHashes: readonly number[]
+  /** Both ends have post-quantum keys (RFC 8784 §3). */
+  readonly ppk: boolean
+  /** Authorities whose certificates the peer takes; only a responder asks this early. */
+  readonly certificateRequests: readonly Payload[]
 }
 
 const fragmentationNotify = (isWanted: boolean): Payload[] =>
   isWanted ? [notify(NotifyType.Ikev2FragmentationSupported)] : []
+
+/** What both ends must say for a proof to be understood (RFC 8784 §3, RFC 7427 §4). */
+const proofCapabilities = (usesPpk: boolean, credentials: Credentials): Payload[] => [
+  ...(usesPpk ? [notify(NotifyType.UsePpk)] : []),
+  ...(usesSignatures(credentials)
+    ? [notify(NotifyType.SignatureHashAlgorithms, u16Data(...SIGNATURE_HASHES))]
+    : []),
+]
 
 const otherCapabilities = (policy: PeerPolicy): Payload[] => [
   ...(policy.childless === 'never' ? [] : [notify(NotifyType.ChildlessIkev2Supported)]),
@@ -74,8 +90,12 @@ const otherCapabilities = (policy: PeerPolicy): Payload[] => [
 
 const readCapabilities = (
   policy: PeerPolicy,
+  credentials: Credentials,
   payloads: readonly Payload[],
-): Pick<Handshake, 'peerIsOurs' | 'fragmentation' | 'childless'> => {
+): Pick<
+  Handshake,
+  'peerIsOurs' | 'fragmentation' | 'childless' | 'peerHashes' | 'ppk' | 'certificateRequests'
+> => {
   const says = (type: number): boolean => findNotify(payloads, type) !== undefined
   return {
     peerIsOurs: payloads.some(
@@ -83,8 +103,14 @@ const readCapabilities = (
     ),
     fragmentation: policy.fragmentation && says(NotifyType.Ikev2FragmentationSupported),
     childless: policy.childless !== 'never' && says(NotifyType.ChildlessIkev2Supported),
+    peerHashes: readHashes(findNotify(payloads, NotifyType.SignatureHashAlgorithms)),
+    ppk: credentials.ppk !== undefined && says(NotifyType.UsePpk),
+    certificateRequests: payloads.filter(({ kind }) => kind === 'certreq'),
   }
 }
+
+const readHashes = (hashes: NotifyPayload | undefined): readonly number[] =>
+  hashes === undefined ? [] : readU16List(hashes)
 
 const readPayloads = (message: Uint8Array, header: IkeHeader): ReturnType<typeof readChain> =>
   readChain(message, IKE_HEADER_LENGTH, message.length, header.nextPayload)
@@ -109,6 +135,7 @@ interface Variant {
 
 export class SaInit {
   private readonly policy: PeerPolicy
+  private readonly credentials: Credentials
   private readonly environment: Environment
   private readonly spiI: Uint8Array
   private readonly nonce: Uint8Array
@@ -119,8 +146,14 @@ export class SaInit {
   private sent: Variant
   private next: Variant
 
-  constructor(policy: PeerPolicy, environment: Environment, spiI: Uint8Array) {
+  constructor(
+    policy: PeerPolicy,
+    credentials: Credentials,
+    environment: Environment,
+    spiI: Uint8Array,
+  ) {
     this.policy = policy
+    this.credentials = credentials
     this.environment = environment
     this.spiI = spiI
     this.nonce = randomBytes(environment, NONCE_LENGTH)
@@ -129,7 +162,7 @@ export class SaInit {
   }
 
   build(path: Path): Uint8Array {
-    const { policy, environment, spiI, nonce } = this
+    const { policy, credentials, environment, spiI, nonce } = this
     const { group, cookie } = (this.sent = this.next)
     const exchange =
       this.offers.get(group)?.exchange ?? createKeyExchange(policy.backend, group, environment)!
@@ -140,6 +173,7 @@ export class SaInit {
       { kind: 'nonce', data: nonce },
       ...natDetectionPayloads(environment, policy.backend, spiI, NO_SPI, path),
       ...fragmentationNotify(policy.fragmentation),
+      ...proofCapabilities(credentials.ppk !== undefined, credentials),
       ...otherCapabilities(policy),
     ])
     this.offers.set(group, { exchange, request })
@@ -230,7 +264,7 @@ export class SaInit {
         request: offer.request,
         response: response.slice(),
         nat: natVerdict(this.policy.backend, payloads, this.spiI, header.spiR, path),
-        ...readCapabilities(this.policy, payloads),
+        ...readCapabilities(this.policy, this.credentials, payloads),
       },
     }
   }
@@ -280,6 +314,7 @@ export interface Reception {
 /** An address that anyone may have written there never gets more octets than came from it. */
 export const respondSaInit = (
   policy: PeerPolicy,
+  credentials: Credentials,
   environment: Environment,
   request: Uint8Array,
   header: IkeHeader,
@@ -287,13 +322,23 @@ export const respondSaInit = (
   reception: Reception,
   now: Millis,
 ): InitAnswer => {
-  const answer = answerSaInit(policy, environment, request, header, path, reception, now)
+  const answer = answerSaInit(
+    policy,
+    credentials,
+    environment,
+    request,
+    header,
+    path,
+    reception,
+    now,
+  )
   const isLarger = answer.kind === 'reply' && answer.message.length > request.length
   return isLarger ? { kind: 'drop', why: 'ike.init.short' } : answer
 }
 
 const answerSaInit = (
   policy: PeerPolicy,
+  credentials: Credentials,
   environment: Environment,
   request: Uint8Array,
   header: IkeHeader,
@@ -362,7 +407,7 @@ const answerSaInit = (
   if (shared === undefined) return invalid()
   const nonceR = randomBytes(environment, Math.min(nonceI.length, NONCE_LENGTH))
   const spiR = randomBytes(environment, 8)
-  const told = readCapabilities(policy, payloads)
+  const told = readCapabilities(policy, credentials, payloads)
   const response = writeWithin(
     request.length,
     headerFacts(spiI, spiR, false, true),
@@ -374,6 +419,8 @@ const answerSaInit = (
     [
       // What was asked for comes first: an answer in kind always fits.
       ...fragmentationNotify(told.fragmentation),
+      ...proofCapabilities(told.ppk, credentials),
+      ...certificateRequest(policy.backend, credentials),
       ...(findNotify(payloads, NotifyType.NatDetectionSourceIp) === undefined
         ? []
         : natDetectionPayloads(environment, policy.backend, spiI, spiR, path)),

@@ -38,7 +38,7 @@ export class Random {
 }
 
 /** An environment whose randomness comes from a seed and whose wall clock stands still. */
-export const seededEnvironment = (seed: number): Environment => {
+export const seededEnvironment = (seed: number, wallClock = 1_800_000_000_000): Environment => {
   const random = new Random(seed)
-  return { wallClock: () => 1_800_000_000_000, randomFill: bytes => random.fill(bytes) }
+  return { wallClock: () => wallClock, randomFill: bytes => random.fill(bytes) }
 }

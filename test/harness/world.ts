@@ -8,7 +8,13 @@ import { Packet } from '../../lib/base/packet.ts'
 import type { Path } from '../../lib/base/path.ts'
 import { SILENT, type Tracer } from '../../lib/base/trace.ts'
 import { Core } from '../../lib/core/core.ts'
-import type { Attempt, Connection, CoreEvent, SessionHandle } from '../../lib/core/events.ts'
+import type {
+  Attempt,
+  Connection,
+  CoreEvent,
+  Question,
+  SessionHandle,
+} from '../../lib/core/events.ts'
 import { parseCredentials } from '../../lib/identity/credentials.ts'
 import { parsePolicy } from '../../lib/policy/options.ts'
 import { DEFAULT_TCP_CONFIG } from '../../lib/tcp/config.ts'
@@ -120,6 +126,8 @@ export class World {
   serve: (index: number) => Stream = () => new Stream(0, 2, 1)
   /** Sees each datagram before the network does; false: it is lost. */
   filter: (to: 'client' | 'server', bytes: Uint8Array) => boolean = () => true
+  /** The application's answers to what a core asks; they come at once. */
+  answers: (side: 'client' | 'server', question: Question) => unknown = () => undefined
   /** Secrets of the plaintext that must never be seen outside. */
   marker: Uint8Array | undefined
   clientAddress = parseAddress('198.51.100.7')!
@@ -137,6 +145,7 @@ export class World {
     clientOptions: Options = {},
     serverOptions: Options = {},
     tracer: Tracer = SILENT,
+    wallClock?: number,
   ) {
     this.random = new Random(seed)
     this.network = { ...network }
@@ -146,12 +155,12 @@ export class World {
     }
     this.clientSecurity = security(clientOptions)
     this.client = new Core({
-      environment: seededEnvironment(seed + 1),
+      environment: seededEnvironment(seed + 1, wallClock),
       tracer,
       tcp: DEFAULT_TCP_CONFIG,
     })
     this.server = new Core({
-      environment: seededEnvironment(seed + 2),
+      environment: seededEnvironment(seed + 2, wallClock),
       tracer,
       tcp: DEFAULT_TCP_CONFIG,
       responder: security(serverOptions),
@@ -289,6 +298,8 @@ export class World {
         stream.error = event.error
         return
       }
+      case 'question':
+        return core.answer(event.id, this.answers(side, event.question), this.now)
       case 'sessionUp':
         this.sessions[side].push(event.session)
         return

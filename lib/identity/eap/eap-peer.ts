@@ -18,9 +18,15 @@ import { MSK_LENGTH } from './mschap-crypto.ts'
 import { MsChapV2 } from './mschapv2.ts'
 
 export type EapSettings =
-  | { readonly method: 'mschapv2'; readonly identity: string; readonly password: Secret }
-  /** TLS itself is run by the application: see `EapStep`. */
-  | { readonly method: 'tls'; readonly identity: string }
+  /** `only` is never true: it does not prove the gateway well enough to stand alone (RFC 5998 §4). */
+  | {
+      readonly method: 'mschapv2'
+      readonly identity: string
+      readonly password: Secret
+      readonly only?: false
+    }
+  /** TLS itself is run by the application: see `EapStep`. `only`: the gateway needs no other proof. */
+  | { readonly method: 'tls'; readonly identity: string; readonly only?: boolean }
 
 export type EapStep =
   | { readonly kind: 'respond'; readonly packet: Uint8Array }
@@ -175,7 +181,7 @@ export class EapPeer {
 
 const MEMBERS: Readonly<Record<EapSettings['method'], readonly string[]>> = {
   mschapv2: ['method', 'identity', 'password'],
-  tls: ['method', 'identity', 'cert', 'key', 'passphrase', 'ca', 'crl', 'servername'],
+  tls: ['method', 'identity', 'cert', 'key', 'passphrase', 'ca', 'crl', 'servername', 'only'],
 }
 
 /** RFC 7542 §2.2: no user name is longer. */
@@ -205,7 +211,11 @@ export const parseEap = (given: unknown): EapSettings => {
   if (typeof identity !== 'string' || identity === '' || utf8(identity).length > IDENTITY_LIMIT) {
     throw new OptionError('eap.identity', identity, 'a user name of 1 to 253 octets')
   }
-  if (method === 'tls') return { method, identity }
+  if (method === 'tls') {
+    const only = own('only') ?? false
+    if (typeof only !== 'boolean') throw new OptionError('eap.only', only, 'true or false')
+    return { method, identity, only }
+  }
   const password = own('password')
   if (typeof password !== 'string' || password === '' || password.length > PASSWORD_LIMIT) {
     // The error must not print a password.

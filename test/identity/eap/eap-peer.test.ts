@@ -316,6 +316,7 @@ t.test('the option eap is checked at the door and errors print no password', t =
   t.notMatch(JSON.stringify(settings), /wonderland/)
   t.strictSame(parseEap({ method: 'tls', identity: 'a', cert: 'x', key: 'y', ca: 'z' }), {
     method: 'tls',
+    only: false,
     identity: 'a',
   })
   const refused: readonly (readonly [unknown, string])[] = [

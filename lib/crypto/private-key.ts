@@ -1,0 +1,106 @@
+/** Our own private keys: read once from what a program gives, and used for signatures (RFC 7427 §3). */
+import {
+  constants,
+  createPrivateKey,
+  createPublicKey,
+  KeyObject,
+  sign,
+  type JsonWebKeyInput,
+  type PrivateKeyInput,
+} from 'node:crypto'
+import { ed25519 } from '@noble/curves/ed25519.js'
+import { ed448 } from '@noble/curves/ed448.js'
+import { p256, p384, p521 } from '@noble/curves/nist.js'
+import { sha256, sha384, sha512 } from '@noble/hashes/sha2.js'
+import type { Backend } from './prf.ts'
+import { readPublicKey, type PublicKey, type SignatureAlgorithm } from './signature.ts'
+
+export interface PrivateKey {
+  readonly publicKey: PublicKey
+  /** The signature as X.509 and RFC 7427 have it (ECDSA in DER). */
+  sign(backend: Backend, algorithm: SignatureAlgorithm, message: Uint8Array): Uint8Array
+}
+
+/** Undefined: it cannot be read, the passphrase is wrong, or we do not sign with such keys. */
+export const readPrivateKey = (
+  given: string | Uint8Array | KeyObject,
+  passphrase: string | Uint8Array | undefined,
+): PrivateKey | undefined => {
+  const key = importKey(given, passphrase)
+  if (key === undefined || key.type !== 'private') return undefined
+  const spki = createPublicKey(key).export({ format: 'der', type: 'spki' })
+  const publicKey = readPublicKey(new Uint8Array(spki))
+  return publicKey && new ImportedKey(key, publicKey)
+}
+
+const importKey = (
+  given: string | Uint8Array | KeyObject,
+  passphrase: string | Uint8Array | undefined,
+): KeyObject | undefined => {
+  if (given instanceof KeyObject) return given
+  const secret = passphrase === undefined ? {} : { passphrase: toPassphrase(passphrase) }
+  if (typeof given === 'string') return attempt({ key: given, ...secret })
+  const key = Buffer.from(given.buffer, given.byteOffset, given.length)
+  // Without a passphrase in any case, since Node would ask for one on the terminal.
+  return (
+    attempt({ key, format: 'pem', ...secret }) ??
+    attempt({ key, format: 'der', type: 'pkcs8', ...secret }) ??
+    attempt({ key, format: 'der', type: 'pkcs1' }) ??
+    attempt({ key, format: 'der', type: 'sec1' })
+  )
+}
+
+const toPassphrase = (passphrase: string | Uint8Array): string | Buffer =>
+  typeof passphrase === 'string' ? passphrase : Buffer.from(passphrase)
+
+const attempt = (input: PrivateKeyInput | JsonWebKeyInput): KeyObject | undefined => {
+  try {
+    return createPrivateKey(input)
+  } catch {
+    return undefined
+  }
+}
+
+const NOBLE_CURVES = { 'P-256': p256, 'P-384': p384, 'P-521': p521 } as const
+const NOBLE_HASHES = { sha256, sha384, sha512 } as const
+
+class ImportedKey implements PrivateKey {
+  readonly publicKey: PublicKey
+  readonly #key: KeyObject
+
+  constructor(key: KeyObject, publicKey: PublicKey) {
+    this.#key = key
+    this.publicKey = publicKey
+  }
+
+  sign(backend: Backend, algorithm: SignatureAlgorithm, message: Uint8Array): Uint8Array {
+    const { kind, hash } = algorithm
+    if (backend === 'noble' && (kind === 'ecdsa' || kind === 'ed25519' || kind === 'ed448')) {
+      return this.#signByNoble(algorithm, message)
+    }
+    const digest = hash === 'identity' ? null : hash
+    if (kind !== 'rsa-pss') return new Uint8Array(sign(digest, message, this.#key))
+    // The salt comes from OpenSSL: the one randomness that is not the environment's.
+    return new Uint8Array(
+      sign(digest, message, {
+        key: this.#key,
+        padding: constants.RSA_PKCS1_PSS_PADDING,
+        saltLength: constants.RSA_PSS_SALTLEN_DIGEST,
+      }),
+    )
+  }
+
+  #signByNoble({ kind, hash }: SignatureAlgorithm, message: Uint8Array): Uint8Array {
+    const scalar = Buffer.from(this.#key.export({ format: 'jwk' }).d!, 'base64url')
+    const secret = new Uint8Array(scalar)
+    scalar.fill(0)
+    try {
+      if (hash === 'identity') return (kind === 'ed25519' ? ed25519 : ed448).sign(message, secret)
+      const curve = NOBLE_CURVES[this.publicKey.curve!]
+      const digest = NOBLE_HASHES[hash](message)
+      return curve.sign(digest, secret, { prehash: false, lowS: false, format: 'der' })
+    } finally {
+      secret.fill(0)
+    }
+  }
+}

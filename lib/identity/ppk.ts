@@ -1,0 +1,71 @@
+/** Post-quantum pre-shared keys (RFC 8784): a second secret that today's recorded traffic cannot be opened without. */
+import { equal, utf8 } from '../base/bytes.ts'
+import { OptionError } from '../base/errors.ts'
+import { Secret } from '../base/secret.ts'
+import { parseKey } from './pre-shared-key.ts'
+
+export interface Ppk {
+  /** PPK_ID as it goes on the wire (RFC 8784 §5.1). */
+  readonly id: Uint8Array
+  readonly secret: Secret
+}
+
+export interface PpkPolicy {
+  /** As initiator we use the first. */
+  readonly keys: readonly Ppk[]
+  /** Without one there is no SA (`mandatory_or_not` of RFC 8784 §3). */
+  readonly required: boolean
+}
+
+/** RFC 8784 §5.1: the first octet of a PPK_ID is its type; this one is a fixed name that both ends know. */
+const PPK_ID_FIXED = 2
+/** RFC 8784 §6: 256 bits against Grover's algorithm. */
+const LEAST_OCTETS = 32
+const ACCEPTED = 'an object { id, secret, required } or a non-empty array of them'
+const NAMES = ['id', 'secret', 'required']
+
+export const parsePpk = (given: unknown): PpkPolicy | undefined => {
+  if (given === undefined) return undefined
+  const list: readonly unknown[] = Array.isArray(given) ? given : [given]
+  if (list.length === 0) throw new OptionError('ppk', given, ACCEPTED)
+  const entries = list.map((entry, i) =>
+    parseEntry(Array.isArray(given) ? `ppk[${i}]` : 'ppk', entry),
+  )
+  return { keys: entries, required: entries.some(({ required }) => required) }
+}
+
+const parseEntry = (name: string, given: unknown): Ppk & { readonly required: boolean } => {
+  if (typeof given !== 'object' || given === null || given instanceof Uint8Array) {
+    throw new OptionError(name, given instanceof Uint8Array ? 'octets' : given, ACCEPTED)
+  }
+  const own = (key: string): unknown =>
+    Object.hasOwn(given, key) ? (given as Record<string, unknown>)[key] : undefined
+  for (const key of Object.keys(given)) {
+    if (!NAMES.includes(key))
+      throw new OptionError(
+        `${name}.${key}`,
+        own(key),
+        `one of ${NAMES.join(', ')} (no such option)`,
+      )
+  }
+  const id = own('id')
+  if (typeof id !== 'string' || id === '') {
+    throw new OptionError(`${name}.id`, id, 'a non-empty string')
+  }
+  const required = own('required') ?? false
+  if (typeof required !== 'boolean') {
+    throw new OptionError(`${name}.required`, required, 'true or false')
+  }
+  const secret = parseKey(`${name}.secret`, own('secret'))
+  if (secret.length < LEAST_OCTETS) {
+    throw new OptionError(
+      `${name}.secret`,
+      `${secret.length} octets`,
+      `at least ${LEAST_OCTETS} octets (RFC 8784 section 6)`,
+    )
+  }
+  return { id: Uint8Array.of(PPK_ID_FIXED, ...utf8(id)), secret, required }
+}
+
+export const findPpk = (policy: PpkPolicy | undefined, id: Uint8Array): Ppk | undefined =>
+  policy?.keys.find(key => equal(key.id, id))

@@ -1,0 +1,305 @@
+/**
+ * Whom we believe who signs: certificates under our trust anchors (RFC 5280, RFC 4945) and raw public keys
+ * (RFC 7670). Revocation data that has to be fetched is asked for, and only for a path that is valid without.
+ */
+import { parseAddress } from '../base/address.ts'
+import { equal, utf8 } from '../base/bytes.ts'
+import { describe, OptionError } from '../base/errors.ts'
+import type { Backend } from '../crypto/prf.ts'
+import { readPublicKey, type PublicKey } from '../crypto/signature.ts'
+import type { Payload } from '../wire/payloads.ts'
+import { CertEncoding, IdType } from '../wire/registry.ts'
+import { hasIdentity } from './certificate-identity.ts'
+import { isMalformed, parseCertificate, type Certificate, type Malformed } from './certificate.ts'
+import { parseCrl, type Crl } from './crl.ts'
+import { isFailure } from './failure.ts'
+import { GeneralNameType } from './general-name.ts'
+import { addressIdentity, identityMatches, parseIdentity, type Identity } from './identity.ts'
+import { parseOcspResponse, writeOcspRequest } from './ocsp.ts'
+import { TrustAnchors } from './path.ts'
+import { verifyPeerCertificate } from './peer-certificate.ts'
+import { readDerGroups } from './pem.ts'
+import type { RevocationPolicy } from './revocation.ts'
+
+/** How a peer proved itself. */
+export type Authentication = 'psk' | 'certificate' | 'rawKey' | 'eap'
+
+/** Where the status of one certificate may be learned; the first place that answers will do. */
+export type StatusSource =
+  | { readonly kind: 'crl'; readonly urls: readonly string[] }
+  | { readonly kind: 'ocsp'; readonly urls: readonly string[]; readonly request: Uint8Array }
+
+/** What came of it, in DER. */
+export interface StatusData {
+  readonly crls: readonly Uint8Array[]
+  readonly ocsp: readonly Uint8Array[]
+}
+
+interface Refused {
+  readonly kind: 'refused'
+  /** For our own side. */
+  readonly why: string
+  readonly code?: string | undefined
+}
+
+/** The CERT payloads of a peer. */
+export type Shown =
+  | Refused
+  | { readonly kind: 'rawKey'; readonly publicKey: PublicKey }
+  | {
+      readonly kind: 'certificates'
+      readonly publicKey: PublicKey
+      /** DER, the peer's own first; only that one was looked into. */
+      readonly encoded: readonly Uint8Array[]
+      /** RFC 4806 and RFC 7296 §3.6: lists and OCSP answers that the peer sends along. */
+      readonly status: StatusData
+    }
+
+export type Judgement =
+  | Refused
+  | { readonly kind: 'needsStatus'; readonly wanted: readonly StatusSource[] }
+  | {
+      readonly kind: 'trusted'
+      readonly authentication: Authentication
+      /** DER, the peer's own first, the trust anchor last. */
+      readonly certificates: readonly Uint8Array[]
+    }
+
+/** Lists and OCSP answers that a peer may send along. */
+const MAX_STATUS = 8
+
+interface RawKey {
+  readonly spki: Uint8Array
+  /** Undefined: whatever identity its owner claims. */
+  readonly pattern: Identity | undefined
+}
+
+interface TrustSettings {
+  readonly anchors: TrustAnchors
+  readonly crls: readonly Crl[]
+  readonly revocation: RevocationPolicy
+  readonly fetches: boolean
+  readonly allowsTlsPurposes: boolean
+  readonly rawKeys: readonly RawKey[]
+}
+
+export class Trust {
+  private readonly settings: TrustSettings
+
+  constructor(settings: TrustSettings) {
+    this.settings = settings
+  }
+
+  get anchors(): readonly Certificate[] {
+    return this.settings.anchors.all
+  }
+
+  /** Reads the payloads; nothing is believed yet. */
+  readShown(payloads: readonly Payload[]): Shown {
+    const certs = payloads.filter(payload => payload.kind === 'cert')
+    const ofKind = (encoding: number): readonly Uint8Array[] =>
+      certs.filter(cert => cert.encoding === encoding).map(({ data }) => data)
+    const shown = ofKind(CertEncoding.X509Signature)
+    const [raw] = ofKind(CertEncoding.RawPublicKey)
+    if (shown.length === 0 && raw !== undefined) {
+      const publicKey = readPublicKey(raw)
+      return publicKey === undefined
+        ? refused('its raw public key is malformed or too weak', 'WEAK_KEY')
+        : { kind: 'rawKey', publicKey }
+    }
+    const [first] = shown
+    if (first === undefined) {
+      // RFC 7296 §3.6: nothing is fetched for a stranger, so hash and URL is no answer.
+      const others = certs.length > 0 ? ' of a kind that we take' : ''
+      return refused(`it sent no certificate${others}`)
+    }
+    const certificate = parseCertificate(first)
+    if (isMalformed(certificate)) {
+      return refused(`its certificate is malformed: ${certificate.problem}`, 'MALFORMED')
+    }
+    const publicKey = readPublicKey(certificate.spki)
+    if (publicKey === undefined) {
+      return refused('the key of its certificate is malformed or too weak', 'WEAK_KEY')
+    }
+    return {
+      kind: 'certificates',
+      publicKey,
+      encoded: shown,
+      status: {
+        crls: ofKind(CertEncoding.Crl).slice(0, MAX_STATUS),
+        ocsp: ofKind(CertEncoding.OcspContent).slice(0, MAX_STATUS),
+      },
+    }
+  }
+
+  /**
+   * Whether who holds that key may be `identity`. `host`: the name that a client expects when it expects no
+   * identity. `time`: milliseconds since 1970. `fetched`: the answer to 'needsStatus'.
+   */
+  judge(
+    backend: Backend,
+    shown: Exclude<Shown, Refused>,
+    identity: Identity,
+    host: string | undefined,
+    time: number,
+    fetched: StatusData | undefined,
+  ): Judgement {
+    if (shown.kind === 'rawKey') return this.judgeRawKey(shown.publicKey, identity)
+    const { anchors, crls, revocation, fetches, allowsTlsPurposes } = this.settings
+    const lists = [...shown.status.crls, ...(fetched?.crls ?? [])].map(parseCrl).filter(isReadable)
+    const answers = [...shown.status.ocsp, ...(fetched?.ocsp ?? [])].map(parseOcspResponse)
+    const known = { backend, crls: [...crls, ...lists], responses: answers.filter(isReadable) }
+    const verify = (policy: RevocationPolicy): ReturnType<typeof verifyPeerCertificate> =>
+      verifyPeerCertificate(shown.encoded, {
+        anchors,
+        intermediates: [],
+        time,
+        backend,
+        identity,
+        allowsTlsPurposes,
+        allowsPinned: true,
+        revocation: { ...known, policy },
+      })
+    const isFetchDue = fetches && fetched === undefined && revocation !== 'off'
+    const result = verify(isFetchDue ? 'require' : revocation)
+    if (isFetchDue && isFailure(result) && result.code === 'REVOCATION_UNKNOWN') {
+      const valid = verify('off')
+      const wanted = isFailure(valid) ? [] : sourcesOf(backend, valid.chain)
+      if (wanted.length > 0) return { kind: 'needsStatus', wanted }
+      return this.judge(backend, shown, identity, host, time, NOTHING_FETCHED)
+    }
+    if (isFailure(result)) return refused(result.message, result.code)
+    if (host !== undefined && !hasIdentity(result.certificate, hostIdentity(host), true)) {
+      return refused(`its certificate is not for ${describe(host)}`, 'IDENTITY')
+    }
+    return {
+      kind: 'trusted',
+      authentication: 'certificate',
+      certificates: result.chain.map(({ bytes }) => bytes),
+    }
+  }
+
+  private judgeRawKey(publicKey: PublicKey, identity: Identity): Judgement {
+    const isKnown = this.settings.rawKeys.some(
+      ({ spki, pattern }) =>
+        equal(spki, publicKey.spki) &&
+        (pattern === undefined || identityMatches(pattern, identity)),
+    )
+    return isKnown
+      ? { kind: 'trusted', authentication: 'rawKey', certificates: [] }
+      : refused('its raw public key is not one that we know for it', 'UNKNOWN_ISSUER')
+  }
+}
+
+const NOTHING_FETCHED: StatusData = { crls: [], ocsp: [] }
+
+/** The host that a client speaks to: a DNS name or an address. */
+const hostIdentity = (host: string): Identity => {
+  const address = parseAddress(host.split('%')[0]!)
+  return address === undefined
+    ? { type: IdType.Fqdn, data: utf8(host.replace(/\.$/, '')) }
+    : addressIdentity(address)
+}
+
+const refused = (why: string, code?: string): Refused => ({ kind: 'refused', why, code })
+
+const isReadable = <T extends object>(value: T | Malformed): value is T => !isMalformed(value)
+
+/** For each certificate below the anchor, what it says of itself; it has been validated before. */
+const sourcesOf = (backend: Backend, chain: readonly Certificate[]): readonly StatusSource[] =>
+  chain.slice(0, -1).flatMap((certificate, i): StatusSource[] => {
+    const { ocspUris, crlDistributionPoints = [] } = certificate.extensions
+    const answers = ocspUris.filter(isHttp)
+    if (answers.length > 0) {
+      const request = writeOcspRequest(backend, certificate, chain[i + 1]!)
+      return [{ kind: 'ocsp', urls: answers, request }]
+    }
+    const lists = crlDistributionPoints
+      .flatMap(({ point }) => point?.names ?? [])
+      .filter(({ type }) => type === GeneralNameType.Uri)
+      .map(({ text }) => text)
+      .filter(isHttp)
+    return lists.length > 0 ? [{ kind: 'crl', urls: lists }] : []
+  })
+
+const isHttp = (url: string): boolean => /^http:\/\//i.test(url)
+
+// --- options ---
+
+export const parseTrust = (options: Readonly<Record<string, unknown>>): Trust | undefined => {
+  const own = (name: string): unknown => (Object.hasOwn(options, name) ? options[name] : undefined)
+  const anchors = own('ca') === undefined ? [] : parseAnchors(own('ca'))
+  const rawKeys = parseRawKeys(own('peerKeys'))
+  const crls = own('crl') === undefined ? [] : parseLists(own('crl'))
+  const revocation = own('revocation') ?? (crls.length > 0 ? 'require' : 'prefer')
+  if (revocation !== 'require' && revocation !== 'prefer' && revocation !== 'off') {
+    throw new OptionError('revocation', revocation, "one of 'require', 'prefer', 'off'")
+  }
+  const fetches = own('fetchRevocation') ?? false
+  if (typeof fetches !== 'boolean') {
+    throw new OptionError('fetchRevocation', fetches, 'true or false')
+  }
+  const usage = own('extendedKeyUsage') ?? 'ike'
+  if (usage !== 'ike' && usage !== 'tls') {
+    throw new OptionError('extendedKeyUsage', usage, "one of 'ike', 'tls'")
+  }
+  if (anchors.length === 0 && rawKeys.length === 0) return undefined
+  return new Trust({
+    anchors: new TrustAnchors(anchors),
+    crls,
+    revocation,
+    fetches,
+    allowsTlsPurposes: usage === 'tls',
+    rawKeys,
+  })
+}
+
+const CERTIFICATES = 'certificates of authorities in PEM or DER, or an array of them'
+const LISTS = 'lists of revoked certificates in PEM or DER, or an array of them'
+const PUBLIC_KEYS =
+  'public keys in PEM or DER (SubjectPublicKeyInfo), an array of them, or an object from identity to them: RSA of 2048 to 8192 bits, P-256, P-384, P-521, Ed25519 or Ed448'
+
+const parseAnchors = (given: unknown): readonly Certificate[] =>
+  readDerGroups('ca', given, 'CERTIFICATE', CERTIFICATES)
+    .flat()
+    .map(bytes => {
+      const anchor = parseCertificate(bytes)
+      if (!isMalformed(anchor)) return anchor
+      throw new OptionError('ca', `a certificate of which ${anchor.problem}`, CERTIFICATES)
+    })
+
+const parseLists = (given: unknown): readonly Crl[] =>
+  readDerGroups('crl', given, 'X509 CRL', LISTS)
+    .flat()
+    .map(bytes => {
+      const list = parseCrl(bytes)
+      if (!isMalformed(list)) return list
+      throw new OptionError('crl', `a list of which ${list.problem}`, LISTS)
+    })
+
+const parseRawKeys = (given: unknown): readonly RawKey[] => {
+  if (given === undefined) return []
+  const isMap =
+    typeof given === 'object' &&
+    given !== null &&
+    !Array.isArray(given) &&
+    !(given instanceof Uint8Array)
+  if (!isMap) return readRawKeys('peerKeys', given, undefined)
+  return Object.entries(given).flatMap(([name, keys]) =>
+    readRawKeys(`peerKeys[${describe(name)}]`, keys, parseIdentity('peerKeys', name)),
+  )
+}
+
+const readRawKeys = (
+  option: string,
+  given: unknown,
+  pattern: Identity | undefined,
+): readonly RawKey[] =>
+  readDerGroups(option, given, 'PUBLIC KEY', PUBLIC_KEYS)
+    .flat()
+    .map(spki => {
+      if (readPublicKey(spki) === undefined) {
+        throw new OptionError(option, `a key of ${spki.length} octets`, PUBLIC_KEYS)
+      }
+      return { spki, pattern }
+    })
