@@ -104,7 +104,11 @@ t.test('a chain with an intermediate, sent by both', t => {
 t.test('a missing intermediate is said on the side that lacks it', t => {
   const middle = authority('O=Test, CN=Middle', 'P-384', root)
   const outcome = attempt({ ...CLIENT, ...own(endEntity('client.test', 'P-256', middle)) }, SERVER)
-  isRefusedByServer(t, outcome, /'O=Test, CN=client\.test|CN=client\.test.*issuer that is neither a trusted CA/)
+  isRefusedByServer(
+    t,
+    outcome,
+    /'O=Test, CN=client\.test|CN=client\.test.*issuer that is neither a trusted CA/,
+  )
   t.end()
 })
 
@@ -164,7 +168,10 @@ t.test(
 
 t.test('a certificate of another authority, expired, not yet valid, for another name', t => {
   const cases: readonly (readonly [Credential, RegExp])[] = [
-    [endEntity('client.test', 'P-256', stranger), /CN=client\.test.*issuer that is neither a trusted CA/],
+    [
+      endEntity('client.test', 'P-256', stranger),
+      /CN=client\.test.*issuer that is neither a trusted CA/,
+    ],
     [
       endEntity('client.test', 'P-256', root, { notAfter: Date.now() - DAY / 2 }),
       /CN=client\.test.*expired/,
