@@ -301,19 +301,27 @@ export const acceptOffer = (
       ),
     )
   }
-  const theirTs =
-    transport && options.keep === undefined
-      ? substituteHost(tsi.selectors, options.observedRemote)
-      : tsi.selectors
+  const { keep } = options
+  // §2.23.1: between hosts with a NAT in between, each end knows them by addresses of its own view.
+  const theirTs = transport
+    ? substituteHost(
+        tsi.selectors,
+        keep && singleHost(keep.remoteSelectors),
+        options.observedRemote,
+      )
+    : tsi.selectors
+  const ourTs = transport
+    ? substituteHost(tsr.selectors, keep && singleHost(keep.localSelectors))
+    : tsr.selectors
   const remoteAllowed = options.keep?.remoteSelectors ?? options.remoteAllowed
   const localAllowed = options.keep?.localSelectors ?? options.localAllowed
   const remote = narrow(theirTs, remoteAllowed)
-  const local = narrow(tsr.selectors, localAllowed)
+  const local = narrow(ourTs, localAllowed)
   if (remote.length === 0 || local.length === 0) {
     return refuse(
       NotifyType.TsUnacceptable,
       noSelectors(
-        { local: tsr.selectors, remote: theirTs },
+        { local: ourTs, remote: theirTs },
         { local: localAllowed, remote: remoteAllowed },
       ),
     )
@@ -321,7 +329,6 @@ export const acceptOffer = (
   const inboundSpi = sa.config.allocateSpi()
   const mode = transport ? 'transport' : 'tunnel'
   const facts = describeFacts(proposal, inboundSpi, getU32(proposal.spi, 0), mode, local, remote)
-  const answered = transport && options.keep === undefined ? tsi.selectors : remote
   return {
     kind: 'accepted',
     facts,
@@ -330,9 +337,15 @@ export const acceptOffer = (
       ...(transport ? [notify(NotifyType.UseTransportMode)] : []),
       notify(NotifyType.EspTfcPaddingNotSupported),
       { kind: 'sa', proposals: [{ ...proposal, spi: spiOctets(inboundSpi) }] },
-      // The initiator knows itself by its own address, before any NAT (§2.23.1).
-      { kind: 'tsi', selectors: answered },
-      { kind: 'tsr', selectors: local },
+      // And the answer is in the initiator's view.
+      {
+        kind: 'tsi',
+        selectors: transport ? substituteHost(remote, singleHost(tsi.selectors)) : remote,
+      },
+      {
+        kind: 'tsr',
+        selectors: transport ? substituteHost(local, singleHost(tsr.selectors)) : local,
+      },
     ],
   }
 }
@@ -353,14 +366,15 @@ const acceptableWithKe = (sa: ExchangeContext): readonly Proposal[] => {
   }))
 }
 
-/** §2.23.1: the one host the peer names for itself is seen here under its NAT's address. */
+/** The one host that selectors name, under the first of these addresses that there is. */
 const substituteHost = (
   selectors: readonly TrafficSelector[],
-  observed: Uint8Array,
+  ...addresses: readonly (Uint8Array | undefined)[]
 ): readonly TrafficSelector[] => {
   const host = singleHost(selectors)
-  if (host === undefined || host.length !== observed.length) return selectors
-  return selectors.map(ts => ({ ...ts, start: observed, end: observed }))
+  const other = addresses.find(address => address !== undefined)
+  if (host === undefined || host.length !== other?.length) return selectors
+  return selectors.map(ts => ({ ...ts, start: other, end: other }))
 }
 
 // --- the exchange ---

@@ -1,0 +1,244 @@
+/** Dead peers (RFC 7296 §2.4), restarted ones, and sockets that are opened meanwhile. */
+import t from 'tap'
+import { getU32 } from '../../lib/base/bytes.ts'
+import { Core } from '../../lib/core/core.ts'
+import { parseCredentials } from '../../lib/identity/credentials.ts'
+import { parsePolicy } from '../../lib/policy/options.ts'
+import { DEFAULT_TCP_CONFIG } from '../../lib/tcp/config.ts'
+import { SILENT } from '../../lib/base/trace.ts'
+import { isIke } from '../harness/attacker.ts'
+import { seededEnvironment } from '../harness/random.ts'
+import { PERFECT, Stream, World, type Options } from '../harness/world.ts'
+
+const codeOf = (error: unknown): unknown => (error as { code?: unknown } | undefined)?.code
+const SOON = { initial: 200, factor: 1.5, max: 1000, tries: 4 }
+
+/** One connection, open and quiet; the client's IKE messages are counted. */
+const open = (client: Options, server: Options = {}) => {
+  const world = new World(41, PERFECT, client, server)
+  const stream = new Stream(100_000, 1, 2)
+  const serving = new Stream(100_000, 2, 1)
+  stream.budget = 1000
+  serving.budget = 1000
+  world.serve = () => serving
+  const counts = { ike: 0, esp: 0 }
+  world.connect(stream)
+  world.run(2000)
+  world.filter = (to, bytes) => {
+    if (to === 'server') counts[isIke(bytes) ? 'ike' : 'esp']++
+    return true
+  }
+  return { world, stream, serving, counts }
+}
+
+const write = ({ world, stream }: ReturnType<typeof open>, octets: number): void => {
+  stream.budget = octets
+  world.work(world.client, stream)
+}
+
+/** The server's process is killed and started again: it knows nothing of any SA. */
+const restartServer = (world: World, options: Options = {}): void => {
+  const all = { psk: 'simulated pre-shared key', ...options }
+  const fresh = new Core({
+    environment: seededEnvironment(4242),
+    tracer: SILENT,
+    tcp: DEFAULT_TCP_CONFIG,
+    responder: { policy: parsePolicy(all), credentials: parseCredentials(all) },
+  })
+  fresh.listeners.listen(80, 511)
+  Object.assign(world, { server: fresh })
+}
+
+t.test('no probe while anything authentic comes in, whoever sends', t => {
+  const scene = open({ livenessInterval: 1000, idleTimeout: 0 }, { livenessInterval: 0 })
+  for (let i = 0; i < 100; i++) {
+    write(scene, 10)
+    scene.world.run(500)
+  }
+  t.ok(scene.counts.esp > 90)
+  t.equal(scene.counts.ike, 0)
+  t.end()
+})
+
+t.test('sent and heard nothing: one probe after the interval, and its answer is life', t => {
+  const scene = open({ livenessInterval: 1000 }, { livenessInterval: 0 })
+  const { world, counts } = scene
+  // The way of ESP is broken, that of IKE is not.
+  world.filter = (to, bytes) => {
+    if (to === 'server' && isIke(bytes)) counts.ike++
+    return isIke(bytes)
+  }
+  write(scene, 10)
+  world.run(950)
+  t.equal(counts.ike, 0)
+  world.run(300)
+  t.equal(counts.ike, 1)
+  world.run(20_000)
+  t.ok(counts.ike > 5 && counts.ike <= 21, `${counts.ike} probes, each after an interval`)
+  t.notOk(scene.stream.closed)
+  t.end()
+})
+
+t.test('livenessInterval: 0 never probes, and silence alone ends nothing', t => {
+  const scene = open(
+    { livenessInterval: 0, ikeLifetime: 86_400_000, childLifetime: 86_400_000 },
+    { livenessInterval: 0, ikeLifetime: 86_400_000, childLifetime: 86_400_000 },
+  )
+  scene.world.run(3_600_000)
+  t.equal(scene.counts.ike, 0)
+  t.notOk(scene.stream.closed)
+  t.end()
+})
+
+t.test('a dead peer ends its sockets with ETIMEDOUT on the schedule that was set', t => {
+  for (const [retransmit, least, most] of [
+    [SOON, 1000 + 200 + 300 + 450 + 675 + 1000, 1000 + 1.1 * 2625 + 500],
+    [{ initial: 100, factor: 1, max: 100, tries: 2 }, 1300, 1900],
+  ] as const) {
+    const scene = open({ livenessInterval: 1000, retransmit })
+    const { world, stream } = scene
+    world.filter = () => false
+    const from = world.now
+    write(scene, 10)
+    world.run(300_000, () => stream.closed)
+    const took = world.now - from
+    t.equal(codeOf(stream.error), 'ETIMEDOUT')
+    t.ok(took >= least && took <= most, `${took} ms, between ${least} and ${most}`)
+    t.ok(world.client.isIdle)
+    t.equal(world.client.nextTimeout(), Infinity)
+  }
+  t.end()
+})
+
+t.test('an end that only listens finds out too, later', t => {
+  const scene = open({}, { livenessInterval: 1000, retransmit: SOON })
+  scene.world.filter = () => false
+  scene.world.run(30_000)
+  t.ok(scene.serving.closed)
+  t.equal(codeOf(scene.serving.error), 'ETIMEDOUT')
+  t.end()
+})
+
+t.test('a peer that comes back before the schedule ends loses nothing', t => {
+  const scene = open({ livenessInterval: 1000, retransmit: SOON })
+  const { world, stream, serving } = scene
+  world.filter = () => false
+  write(scene, 5000)
+  world.run(2500)
+  world.filter = () => true
+  stream.budget = Infinity
+  serving.budget = Infinity
+  world.work(world.client, stream)
+  world.work(world.server, serving)
+  world.run(60_000, () => stream.closed)
+  t.equal(stream.error, undefined)
+  t.equal(stream.received, 100_000)
+  t.equal(serving.received, 100_000)
+  t.end()
+})
+
+t.test(
+  'a restarted peer is found out by its hint: the probe comes at once, not after the interval',
+  t => {
+    const scene = open({ livenessInterval: 60_000, retransmit: SOON })
+    const { world, counts, stream } = scene
+    restartServer(world)
+    write(scene, 10)
+    world.run(100)
+    t.equal(counts.ike, 1)
+    world.run(5000)
+    t.equal(codeOf(stream.error), 'ETIMEDOUT')
+    t.end()
+  },
+)
+
+t.test(
+  'reconnect: the next socket gets a new SA at once; without it, when the old one has died',
+  t => {
+    for (const reconnect of [true, false]) {
+      const scene = open({ livenessInterval: 60_000, retransmit: SOON, reconnect })
+      const { world } = scene
+      restartServer(world)
+      write(scene, 10)
+      world.run(100)
+      const next = new Stream(1000, 1, 2)
+      world.serve = () => new Stream(10, 2, 1)
+      const from = world.now
+      world.connect(next)
+      world.run(60_000, () => next.closed)
+      const took = world.now - from
+      t.equal(next.error, undefined)
+      t.equal(world.accepted.at(-1)?.received, 1000)
+      if (reconnect) t.ok(took < 200, `${took} ms`)
+      else t.ok(took > 2000 && took < 5000, `${took} ms`)
+      world.run(10_000)
+      t.equal(codeOf(scene.stream.error), 'ETIMEDOUT')
+    }
+    t.end()
+  },
+)
+
+t.test('reconnect: a probe that goes unanswered is reason enough', t => {
+  for (const reconnect of [true, false]) {
+    const scene = open({ livenessInterval: 1000, retransmit: { ...SOON, tries: 12 }, reconnect })
+    const { world } = scene
+    // The old SA is dead, a new one would live: as behind a gateway that moved.
+    const spis = new Set<number>()
+    let lost = true
+    world.filter = (_to, bytes) => {
+      if (isIke(bytes) && bytes[22] === 34) lost = false
+      const spi = getU32(bytes, isIke(bytes) ? 4 : 0)
+      if (lost) spis.add(spi)
+      return !spis.has(spi)
+    }
+    write(scene, 10)
+    world.run(2600)
+    const next = new Stream(1000, 1, 2)
+    world.serve = () => new Stream(10, 2, 1)
+    const from = world.now
+    world.connect(next)
+    world.run(60_000, () => next.closed)
+    t.equal(next.error, undefined)
+    t.equal(world.now - from < 300, reconnect, `${world.now - from} ms`)
+  }
+  t.end()
+})
+
+t.test('a socket that waits goes on with the old SA as soon as that proves alive', t => {
+  const scene = open({ livenessInterval: 1000, retransmit: SOON })
+  const { world } = scene
+  world.filter = () => false
+  write(scene, 10)
+  world.run(2000)
+  const next = new Stream(1000, 1, 2)
+  world.connect(next)
+  world.filter = () => true
+  const from = world.now
+  world.run(20_000, () => next.connection !== undefined)
+  t.ok(next.connection)
+  t.ok(world.now - from < 1500, `${world.now - from} ms`)
+  t.equal(world.sessions.client.length, 1, 'and no new one')
+  t.end()
+})
+
+t.test(
+  'INITIAL_CONTACT: a restarted client with an identity replaces its old SA, one without does not',
+  t => {
+    for (const localId of ['client.test', undefined]) {
+      const identity = localId === undefined ? {} : { localId }
+      const scene = open(identity)
+      const { world } = scene
+      const client = new World(42, PERFECT, identity)
+      Object.assign(world, { client: client.client })
+      world.clientPort = 40002
+      const next = new Stream(10, 1, 2)
+      world.serve = () => new Stream(10, 2, 1)
+      world.connect(next)
+      world.run(10_000, () => next.closed)
+      t.equal(next.error, undefined)
+      t.equal(scene.serving.closed, localId !== undefined)
+      if (localId !== undefined) t.equal(codeOf(scene.serving.error), 'ECONNRESET')
+    }
+    t.end()
+  },
+)
