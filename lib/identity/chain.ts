@@ -32,11 +32,11 @@ export const checkAlone = (
   certificate: Certificate,
   { time, signatures }: ChainOptions,
 ): Failure | undefined => {
-  const { extensions, serial, subject, notBefore, notAfter, signed } = certificate
+  const { extensions, serial, subject, signed } = certificate
   const fail = (...[code, problem]: [Failure['code'], string]): Failure =>
     failure(code, certificate, problem)
-  if (time < notBefore) return fail('NOT_YET_VALID', `is not valid before ${printTime(notBefore)}`)
-  if (time > notAfter) return fail('EXPIRED', `expired at ${printTime(notAfter)}`)
+  const wrongTime = checkTime(certificate, time)
+  if (wrongTime !== undefined) return wrongTime
   const [unknown] = extensions.unknownCritical
   if (unknown !== undefined)
     return fail('CRITICAL_EXTENSION', `has the critical extension ${unknown}, which is unknown`)
@@ -52,6 +52,15 @@ export const checkAlone = (
   if (!signatures.knows(signed.algorithm))
     return fail('WEAK_ALGORITHM', 'is signed with an algorithm that is unknown or too weak')
   return undefined
+}
+
+/** Written so that a time that is no number is never within. */
+const checkTime = (certificate: Certificate, time: number): Failure | undefined => {
+  const { notBefore, notAfter } = certificate
+  if (time >= notBefore && time <= notAfter) return undefined
+  return time > notAfter
+    ? failure('EXPIRED', certificate, `expired at ${printTime(notAfter)}`)
+    : failure('NOT_YET_VALID', certificate, `is not valid before ${printTime(notBefore)}`)
 }
 
 /** What a certificate that signs another one must be (§6.1.4 k, m, n). */
@@ -70,10 +79,9 @@ export const checkIssuer = (certificate: Certificate): Failure | undefined => {
  * (RFC 5937 §3): validity, being a CA, keyUsage, critical extensions. Version 1 could not say any of it.
  */
 export const checkAnchor = (anchor: Certificate, { time }: ChainOptions): Failure | undefined => {
-  const { notBefore, notAfter, version, extensions } = anchor
-  if (time < notBefore)
-    return failure('NOT_YET_VALID', anchor, `is not valid before ${printTime(notBefore)}`)
-  if (time > notAfter) return failure('EXPIRED', anchor, `expired at ${printTime(notAfter)}`)
+  const { version, extensions } = anchor
+  const wrongTime = checkTime(anchor, time)
+  if (wrongTime !== undefined) return wrongTime
   const [unknown] = extensions.unknownCritical
   if (unknown !== undefined)
     return failure('CRITICAL_EXTENSION', anchor, `has the unknown critical extension ${unknown}`)

@@ -154,6 +154,8 @@ class ListReader {
         inner.end()
       } else if (id === Id.CrlNumber) {
         this.number = readNumber(inner)
+        // §5.2.3
+        if (isCritical) this.unusable ??= 'its number is marked critical'
         inner.end()
       } else if (id === Id.DeltaCrlIndicator) {
         this.baseNumber = readNumber(inner)
@@ -236,7 +238,8 @@ export const staleness = (
   time: number,
   maximumAge: number | undefined,
 ): string | undefined => {
-  if (thisUpdate > time) return 'it is from the future'
+  // Written so that a time that is no number is never good.
+  if (!(thisUpdate <= time)) return 'it is from the future'
   if (nextUpdate !== undefined && nextUpdate < time) return 'it has expired'
   if (maximumAge === undefined && nextUpdate === undefined) return 'it does not say until when'
   return maximumAge !== undefined && thisUpdate < time - maximumAge ? 'it is too old' : undefined

@@ -235,7 +235,8 @@ export const checkOcsp = (
   if (nonce !== undefined && response.nonce !== undefined && !equal(nonce, response.nonce))
     return unknown('its nonce is not ours')
   const { producedAt } = response
-  if (producedAt > time || producedAt < certificate.notBefore || producedAt > certificate.notAfter)
+  const { notBefore, notAfter } = certificate
+  if (!(producedAt <= time) || producedAt < notBefore || producedAt > notAfter)
     return unknown('it was produced at a time when it could not be')
   if (!isAuthentic(response, issuer, options)) return unknown('its responder is not to be believed')
   if (matching.some(({ status }) => status === 'revoked')) return { status: 'revoked', why: '' }

@@ -134,6 +134,11 @@ class Search {
   #reachesAnchor(certificate: Certificate): boolean {
     for (const anchor of this.#options.anchors.named(certificate.issuer.key)) {
       if (this.#cache.known(anchor, certificate) === false) continue
+      // An anchor vouches for those below it, not for itself.
+      if (this.#visited.has(this.#identify(anchor))) {
+        this.#note({ stage: -1, failure: failure('UNKNOWN_ISSUER', certificate, SELF) })
+        continue
+      }
       if (!this.#budget.takePath()) return false
       const problem = checkAnchor(anchor, this.#options)
       const outcome =
@@ -183,6 +188,8 @@ class Search {
     if (this.#worst === undefined || outcome.stage > this.#worst.stage) this.#worst = outcome
   }
 }
+
+const SELF = 'is a trusted CA itself, and no certificate that it has issued'
 
 const unknownIssuer = (certificate: Certificate): Failure =>
   failure(

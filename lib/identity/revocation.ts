@@ -140,6 +140,9 @@ class Check {
   /** Why a list says nothing about the certificate, whatever its date. */
   #problemOf(crl: Crl, certificate: Certificate, issuer: Certificate): string | undefined {
     if (crl.unusable !== undefined) return `cannot be used: ${crl.unusable}`
+    // RFC 5280 §5.2.3
+    if (this.#options.isStrict && crl.number === undefined)
+      return 'cannot be used: it has no number'
     if (reasonsCovered(crl, certificate).size === 0) return 'does not speak about it'
     return this.#isAuthentic(crl, issuer) ? undefined : 'is not signed by a key that may'
   }

@@ -7,6 +7,7 @@ import { parseCrl, type Crl } from '../../lib/identity/crl.ts'
 import { hasIdentity } from '../../lib/identity/certificate-identity.ts'
 import { isFailure } from '../../lib/identity/failure.ts'
 import { parseIdentity } from '../../lib/identity/identity.ts'
+import { sameName } from '../../lib/identity/name.ts'
 import { parseOcspResponse } from '../../lib/identity/ocsp.ts'
 import { buildPath, TrustAnchors, type PathOptions } from '../../lib/identity/path.ts'
 import { checkEndEntity } from '../../lib/identity/peer-certificate.ts'
@@ -82,7 +83,8 @@ const pathOptions = (facts: {
 
 interface PathSuite {
   readonly tests: readonly {
-    name: string
+    id?: string
+    name?: string
     number?: string
     certs: readonly string[]
     crls?: readonly string[]
@@ -91,9 +93,10 @@ interface PathSuite {
     initial_explicit_policy?: boolean
     initial_policy_mapping_inhibit?: boolean
     initial_inhibit_any_policy?: boolean
-    time: string
+    time: string | number
   }[]
-  readonly certs: Readonly<Record<string, string>>
+  /** By name; a test may also hold the octets in base64 or PEM themselves. */
+  readonly certs?: Readonly<Record<string, string>>
   readonly crls?: Readonly<Record<string, string>>
 }
 
@@ -111,35 +114,39 @@ const POLICY_NAMES: Readonly<Record<string, string>> = {
 /** The trust anchor comes first, the end entity last; lists are required where the suite has any. */
 const runPaths = (suite: PathSuite): Outcome[] =>
   suite.tests.map(test =>
-    run(`${test.number ?? ''} ${test.name}`, test.should_validate ? 'good' : 'bad', () => {
-      const all = test.certs.map(name => read(base64(suite.certs[name] ?? name)))
-      const [anchor] = all
-      const target = all.at(-1)!
-      if (!isRead(target)) return bad(`malformed: ${target}`)
-      if (anchor === undefined || !isRead(anchor)) return bad('the trust anchor is malformed')
-      const options = pathOptions({
-        anchors: [anchor],
-        intermediates: all.slice(1, -1).filter(isRead),
-        time: Date.parse(test.time),
-        policies: {
-          acceptable: new Set(
-            (test.initial_policy_set ?? ['anyPolicy']).map(name => POLICY_NAMES[name] ?? name),
-          ),
-          requireExplicit: test.initial_explicit_policy === true,
-          inhibitMapping: test.initial_policy_mapping_inhibit === true,
-          inhibitAny: test.initial_inhibit_any_policy === true,
-        },
-      })
-      const path = buildPath(target, options)
-      if (isFailure(path)) return bad(`${path.code}: ${path.message}`)
-      if (test.crls === undefined) return GOOD
-      const crls = test.crls
-        .map(name => parseCrl(base64(suite.crls?.[name] ?? name)))
-        .filter((crl): crl is Crl => !isMalformed(crl))
-      const revocation = { ...REVOCATION, crls }
-      const problem = checkRevocation(path, revocation, options)
-      return problem === undefined ? GOOD : bad(`${problem.code}: ${problem.message}`)
-    }),
+    run(
+      test.id ?? `${test.number ?? ''} ${test.name ?? ''}`,
+      test.should_validate ? 'good' : 'bad',
+      () => {
+        const all = test.certs.map(name => read(pem(suite.certs?.[name] ?? name)))
+        const [anchor] = all
+        const target = all.at(-1)!
+        if (!isRead(target)) return bad(`malformed: ${target}`)
+        if (anchor === undefined || !isRead(anchor)) return bad('the trust anchor is malformed')
+        const options = pathOptions({
+          anchors: [anchor],
+          intermediates: all.slice(1, -1).filter(isRead),
+          time: typeof test.time === 'number' ? 1000 * test.time : Date.parse(test.time),
+          policies: {
+            acceptable: new Set(
+              (test.initial_policy_set ?? ['anyPolicy']).map(name => POLICY_NAMES[name] ?? name),
+            ),
+            requireExplicit: test.initial_explicit_policy === true,
+            inhibitMapping: test.initial_policy_mapping_inhibit === true,
+            inhibitAny: test.initial_inhibit_any_policy === true,
+          },
+        })
+        const path = buildPath(target, options)
+        if (isFailure(path)) return bad(`${path.code}: ${path.message}`)
+        if (test.crls === undefined) return GOOD
+        const crls = test.crls
+          .map(name => parseCrl(pem(suite.crls?.[name] ?? name)))
+          .filter((crl): crl is Crl => !isMalformed(crl))
+        const revocation = { ...REVOCATION, crls }
+        const problem = checkRevocation(path, revocation, options)
+        return problem === undefined ? GOOD : bad(`${problem.code}: ${problem.message}`)
+      },
+    ),
   )
 
 const REVOCATION: RevocationOptions = {
@@ -297,7 +304,11 @@ const runPem = (suite: PemSuite): Outcome[] =>
         .map(text => parseCrl(pem(text)))
         .filter((crl): crl is Crl => !isMalformed(crl))
       if (crls.length === 0) return GOOD
-      const problem = checkRevocation(path, { ...REVOCATION, policy: 'prefer', crls }, options)
+      // Lists of other issuers say nothing, and are not meant to.
+      const policy = crls.some(({ issuer }) => sameName(issuer, target.issuer))
+        ? 'require'
+        : 'prefer'
+      const problem = checkRevocation(path, { ...REVOCATION, policy, crls }, options)
       return problem === undefined ? GOOD : bad(`${problem.code}: ${problem.message}`)
     }),
   )
