@@ -211,7 +211,8 @@ export class DerReader {
     const content = this.integer(tag)
     let value = 0
     for (const octet of content.subarray(0, 4)) value = value * 256 + octet
-    if (content.length > 4 || value > 0x7fffffff) this.fail('a number is negative or too large')
+    if (content.length > 4 || (content[0] ?? 0) >= 0x80)
+      this.fail('a number is negative or too large')
     return value
   }
 
