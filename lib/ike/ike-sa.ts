@@ -1078,14 +1078,12 @@ export class IkeSa implements AuthContext, Successor {
 
   private checkLiveness(now: Millis): void {
     const { livenessInterval } = this.config.policy
-    const quiet = now - this.heardAt
     // When we were the last to hear, the peer has reason to ask; if it never does, we ask late.
     const patience = livenessInterval * (this.sentAt > this.heardAt ? 1 : QUIET_FACTOR)
-    if (quiet >= patience && this.owned.size > 0) this.probe(now)
-    this.timers.set(
-      Timer.Liveness,
-      quiet < patience ? this.heardAt + patience : now + livenessInterval,
-    )
+    // One sum, compared and set: with fractions of a millisecond, a difference may say otherwise.
+    const due = this.heardAt + patience
+    if (due <= now && this.owned.size > 0) this.probe(now)
+    this.timers.set(Timer.Liveness, due > now ? due : now + livenessInterval)
   }
 }
 

@@ -1,12 +1,13 @@
 /**
  * Two whole endpoints in one process: virtual time and a network that loses, duplicates, delays,
- * reorders, corrupts and re-maps, all from one seed.
+ * reorders, corrupts, re-maps and takes no datagram above its MTU, all from one seed. Either end can be
+ * restarted: what it was is gone, and nothing tells the other.
  */
-import { parseAddress } from '../../lib/base/address.ts'
-import { getU32, toHex } from '../../lib/base/bytes.ts'
+import { formatAddress, parseAddress } from '../../lib/base/address.ts'
+import { equal, getU32 } from '../../lib/base/bytes.ts'
 import { Packet } from '../../lib/base/packet.ts'
 import type { Path } from '../../lib/base/path.ts'
-import { SILENT, type Tracer } from '../../lib/base/trace.ts'
+import { SILENT, type KeyLogEntry, type Tracer } from '../../lib/base/trace.ts'
 import { Core } from '../../lib/core/core.ts'
 import type {
   Attempt,
@@ -28,9 +29,18 @@ export interface Network {
   /** Milliseconds: the least one way, and what chance adds. */
   delay: number
   jitter: number
+  /** Larger IP packets are lost without a word. */
+  mtu: number
 }
 
-export const PERFECT: Network = { loss: 0, duplicate: 0, corrupt: 0, delay: 5, jitter: 0 }
+export const PERFECT: Network = {
+  loss: 0,
+  duplicate: 0,
+  corrupt: 0,
+  delay: 5,
+  jitter: 0,
+  mtu: Infinity,
+}
 
 /** What a stream carries: an octet is known by its place, so any loss or shift shows. */
 export const patternAt = (stream: number, offset: number): number =>
@@ -41,6 +51,8 @@ export const pattern = (stream: number, from: number, length: number): Uint8Arra
   for (let i = 0; i < length; i++) octets[i] = patternAt(stream, from + i)
   return octets
 }
+
+export type Side = 'client' | 'server'
 
 /** One end of a connection, driven by the world: writes, reads and closes. */
 export class Stream {
@@ -58,6 +70,10 @@ export class Stream {
   paused = false
   /** Octets it may write for now: a slow source. */
   budget = Infinity
+  /** The other end, once that is known. */
+  partner: Stream | undefined
+  /** Its end was restarted and knows nothing of it any more. */
+  lost = false
 
   constructor(toSend: number, ownStream: number, peerStream: number) {
     this.toSend = toSend
@@ -96,48 +112,69 @@ export class Stream {
 interface InFlight {
   readonly at: number
   readonly order: number
-  readonly to: 'client' | 'server'
+  readonly to: Side
   readonly bytes: Uint8Array
   readonly path: Path
 }
 
-const SERVER_ADDRESS = parseAddress('192.0.2.1')!
+export const SERVER_ADDRESS = parseAddress('192.0.2.1')!
 const SERVER_PORT = 4500
-/** No scenario needs more; two ends that talk for ever about nothing do. */
-const MAX_DATAGRAMS = 200_000
+/** Where in a stream the octets stand that an observer looks for, and how many they are. */
+const MARKER_AT = 64
+const MARKER = 24
+const MAX_STILLNESS = 10_000
+/** IPv4 and UDP headers. */
+const OUTER = 28
 
 export type Options = Record<string, unknown>
 
 export class World {
   now = 1000
-  readonly client: Core
-  readonly server: Core
+  client: Core
+  server: Core
   readonly network: Network
+  /** What the client opened, and what the server accepted. */
+  readonly streams: Stream[] = []
   readonly accepted: Stream[] = []
   readonly sessions = { client: [] as SessionHandle[], server: [] as SessionHandle[] }
   readonly events: CoreEvent[] = []
   /** A fingerprint of every datagram that was sent, in order. */
   trace = 0
   datagrams = 0
-  /** ESP packets seen twice with the same SPI and sequence number from their sender. */
+  /** No scenario needs more; two ends that talk for ever about nothing do. */
+  maxDatagrams = 200_000
+  /** As often as time may stand still: more, and an end wants to be called again for nothing. */
+  private stillness = 0
+  /** Datagrams above the network's MTU. */
+  tooLarge = 0
+  restarts = 0
+  /** Messages that were sealed with a (key, IV) pair used before. */
   repeatedIvs = 0
+  /** SAs with a key that another SA had, or on whose key the ends do not agree. */
+  wrongKeys = 0
   leaked = false
-  /** Makes the server's half of each accepted connection. */
-  serve: (index: number) => Stream = () => new Stream(0, 2, 1)
+  /** Makes the server's half of each accepted connection; `client` is the other half, when it is known. */
+  serve: (index: number, client: Stream | undefined) => Stream = () => new Stream(0, 2, 1)
   /** Sees each datagram before the network does; false: it is lost. */
-  filter: (to: 'client' | 'server', bytes: Uint8Array) => boolean = () => true
+  filter: (to: Side, bytes: Uint8Array) => boolean = () => true
   /** The application's answers to what a core asks; they come at once. */
-  answers: (side: 'client' | 'server', question: Question) => unknown = () => undefined
-  /** Secrets of the plaintext that must never be seen outside. */
-  marker: Uint8Array | undefined
+  answers: (side: Side, question: Question) => unknown = () => undefined
+  /** Plaintext that must never be seen outside. */
+  readonly markers: Buffer[] = []
   clientAddress = parseAddress('198.51.100.7')!
   clientPort = 40001
+  private readonly seed: number
+  private readonly wallClock: number | undefined
   private readonly random: Random
   private readonly packet = new Packet()
-  private readonly wire: InFlight[] = []
+  private readonly wire = new Heap()
   private order = 0
-  private readonly ivs = new Set<string>()
+  /** What was sent under each (key, IV) pair. */
+  private readonly ivs = new Map<string, string>()
+  private readonly keys = new Map<string, string>()
+  private readonly tracer: Tracer
   private readonly clientSecurity
+  private readonly serverSecurity
 
   constructor(
     seed: number,
@@ -147,29 +184,53 @@ export class World {
     tracer: Tracer = SILENT,
     wallClock?: number,
   ) {
+    this.seed = seed
+    this.wallClock = wallClock
     this.random = new Random(seed)
     this.network = { ...network }
+    this.tracer = tracer
     const security = (options: Options) => {
       const all = { psk: 'simulated pre-shared key', ...options }
       return { policy: parsePolicy(all), credentials: parseCredentials(all) }
     }
     this.clientSecurity = security(clientOptions)
-    this.client = new Core({
-      environment: seededEnvironment(seed + 1, wallClock),
-      tracer,
+    this.serverSecurity = security(serverOptions)
+    this.client = this.makeCore('client')
+    this.server = this.makeCore('server')
+  }
+
+  private makeCore(side: Side): Core {
+    const core = new Core({
+      // Each life of an end has randomness of its own.
+      environment: seededEnvironment(
+        this.seed + (side === 'client' ? 1 : 2) + this.restarts * 7919,
+      ),
+      tracer: {
+        enabled: this.tracer.enabled,
+        emit: event => this.tracer.emit({ ...event, name: `${side} ${event.name}`, at: this.now }),
+        keyLog: entry => this.noteKeys(entry),
+      },
       tcp: DEFAULT_TCP_CONFIG,
+      ...(side === 'server' ? { responder: this.serverSecurity } : {}),
     })
-    this.server = new Core({
-      environment: seededEnvironment(seed + 2, wallClock),
-      tracer,
-      tcp: DEFAULT_TCP_CONFIG,
-      responder: security(serverOptions),
-    })
-    this.server.listeners.listen(80, 511)
+    if (side === 'server') core.listeners.listen(80, 511)
+    return core
+  }
+
+  /** The end is killed and started again: it knows nothing, and the other end is not told. */
+  restart(side: Side): void {
+    this.restarts++
+    this[side] = this.makeCore(side)
+    this.sessions[side].length = 0
+    for (const stream of side === 'client' ? this.streams : this.accepted) {
+      if (!stream.closed) stream.lost = true
+      stream.closed = true
+    }
   }
 
   /** Opens a stream from the client to the server's port 80. */
-  connect(stream: Stream, port = 80): Attempt {
+  connect(stream: Stream, port = 80, remoteAddress = SERVER_ADDRESS): Attempt {
+    this.streams.push(stream)
     const path: Path = {
       socket: 0,
       localAddress: this.clientAddress,
@@ -180,7 +241,7 @@ export class World {
     const attempt = this.client.connect(
       { ...this.clientSecurity, path },
       {
-        remoteAddress: SERVER_ADDRESS,
+        remoteAddress,
         remotePort: port,
         localPort: 0,
         noDelay: false,
@@ -200,7 +261,7 @@ export class World {
     }
   }
 
-  private pumpOne(core: Core, to: 'client' | 'server'): boolean {
+  private pumpOne(core: Core, to: Side): boolean {
     let busy = false
     for (
       let path = core.pollTransmit(this.packet, this.now);
@@ -217,19 +278,18 @@ export class World {
     return busy
   }
 
-  private send(bytes: Uint8Array, to: 'client' | 'server', path: Path): void {
-    if (++this.datagrams > MAX_DATAGRAMS)
+  private send(bytes: Uint8Array, to: Side, path: Path): void {
+    if (++this.datagrams > this.maxDatagrams)
       throw new Error(`runaway: ${to} gets ${bytes.length} octets again and again`)
-    for (const octet of bytes.subarray(0, 64))
-      this.trace = (Math.imul(this.trace, 31) + octet) >>> 0
-    if (bytes.length > 8 && getU32(bytes, 0) !== 0) {
-      const iv = `${to}${toHex(bytes.subarray(0, 16))}`
-      if (this.ivs.has(iv)) this.repeatedIvs++
-      this.ivs.add(iv)
-    }
-    if (this.marker !== undefined && includes(bytes, this.marker)) this.leaked = true
+    for (let i = 0; i < bytes.length && i < 64; i++)
+      this.trace = (Math.imul(this.trace, 31) + bytes[i]!) >>> 0
+    this.observe(bytes, to)
     if (!this.filter(to, bytes)) return
-    const { loss, duplicate, corrupt, delay, jitter } = this.network
+    const { loss, duplicate, corrupt, delay, jitter, mtu } = this.network
+    if (bytes.length + OUTER > mtu) {
+      this.tooLarge++
+      return
+    }
     const copies = this.random.chance(loss) ? 0 : this.random.chance(duplicate) ? 2 : 1
     for (let i = 0; i < copies; i++) {
       const copy = bytes.slice()
@@ -241,8 +301,51 @@ export class World {
     }
   }
 
+  /** What someone on the way sees: a (key, IV) pair twice is a fault, and so is plaintext. */
+  private observe(bytes: Uint8Array, to: Side): void {
+    if (bytes.length < 36) return
+    const octets = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
+    for (const marker of this.markers) {
+      if (octets.includes(marker)) this.leaked = true
+    }
+    if (getU32(bytes, 0) !== 0) {
+      const iv = `${to}${octets.toString('latin1', 0, 4)}${octets.toString('latin1', 8, 16)}`
+      if (this.ivs.has(iv)) this.repeatedIvs++
+      this.ivs.set(iv, '')
+      return
+    }
+    const isFragment = bytes[20] === 53
+    if (bytes[20] !== 46 && !isFragment) return
+    const ivAt = isFragment ? 40 : 36
+    const iv = `${to}${octets.toString('latin1', 4, 20)}${octets.toString('latin1', ivAt, ivAt + 8)}`
+    // A retransmission is the same message, octet by octet.
+    const sent = this.ivs.get(iv)
+    if (sent !== undefined && sent !== octets.toString('latin1')) this.repeatedIvs++
+    this.ivs.set(iv, octets.toString('latin1'))
+  }
+
+  /** Both ends tell their keys: each SA has its own, and its ends have the same. */
+  private noteKeys(entry: KeyLogEntry): void {
+    const note = (key: Uint8Array, of: string): void => {
+      const text = Buffer.from(key).toString('latin1')
+      const known = this.keys.get(text)
+      const other = this.keys.get(of)
+      if ((known !== undefined && known !== of) || (other !== undefined && other !== text))
+        this.wrongKeys++
+      this.keys.set(text, of)
+      this.keys.set(of, text)
+    }
+    if (entry.kind === 'esp') {
+      const to = entry.destination === formatAddress(SERVER_ADDRESS) ? 'server' : 'client'
+      return note(entry.encryptionKey, `${to} ${entry.spi}`)
+    }
+    const name = `${Buffer.from(entry.spiI).toString('latin1')}${Buffer.from(entry.spiR).toString('latin1')}`
+    note(entry.skEi, `i ${name}`)
+    note(entry.skEr, `r ${name}`)
+  }
+
   /** How the receiver sees the way that the sender took. */
-  private pathAt(to: 'client' | 'server', path: Path): Path {
+  private pathAt(to: Side, path: Path): Path {
     if (to === 'server') {
       return {
         socket: 0,
@@ -268,12 +371,24 @@ export class World {
       case 'connected': {
         const stream = event.attempt.context as Stream
         stream.connection = event.connection
+        this.mark(stream)
         return this.work(core, stream)
       }
       case 'accepted': {
-        const stream = this.serve(this.accepted.length)
+        const { connection } = event
+        const client = this.streams.findLast(
+          ({ connection: other, closed }) =>
+            other !== undefined &&
+            !closed &&
+            other.localPort === connection.remotePort &&
+            equal(other.remoteAddress, connection.localAddress),
+        )
+        const stream = this.serve(this.accepted.length, client)
         this.accepted.push(stream)
-        stream.connection = event.connection
+        stream.partner = client
+        if (client !== undefined) client.partner = stream
+        stream.connection = connection
+        this.mark(stream)
         event.connection.context = stream
         return this.work(core, stream)
       }
@@ -307,6 +422,11 @@ export class World {
     }
   }
 
+  private mark(stream: Stream): void {
+    if (stream.toSend >= MARKER_AT + MARKER)
+      this.markers.push(Buffer.from(pattern(stream.ownStream, MARKER_AT, MARKER)))
+  }
+
   work(core: Core, stream: Stream): void {
     stream.read()
     stream.write()
@@ -320,6 +440,8 @@ export class World {
     while (!done()) {
       const next = this.nextEvent()
       if (next > end) break
+      this.stillness = next > this.now ? 0 : this.stillness + 1
+      if (this.stillness > MAX_STILLNESS) throw new Error(`time stands still at ${this.now}`)
       this.now = Math.max(this.now, next)
       this.step()
     }
@@ -327,21 +449,23 @@ export class World {
   }
 
   private nextEvent(): number {
-    let next = Math.min(this.client.nextTimeout(), this.server.nextTimeout())
-    for (const { at } of this.wire) next = Math.min(next, at)
-    return next
+    return Math.min(
+      this.client.nextTimeout(),
+      this.server.nextTimeout(),
+      this.wire.first?.at ?? Infinity,
+    )
   }
 
   private step(): void {
-    const due = this.wire
-      .filter(({ at }) => at <= this.now)
-      .sort((a, b) => a.at - b.at || a.order - b.order)
-    for (const datagram of due) {
-      this.wire.splice(this.wire.indexOf(datagram), 1)
+    for (
+      let datagram = this.wire.first;
+      datagram !== undefined && datagram.at <= this.now;
+      datagram = this.wire.first
+    ) {
+      this.wire.shift()
       // A NAT that forgot the mapping drops what comes to the old port.
       if (datagram.to === 'client' && datagram.path.localPort !== this.clientPort) continue
-      const core = datagram.to === 'client' ? this.client : this.server
-      core.handleDatagram(datagram.bytes, datagram.path, this.now)
+      this[datagram.to].handleDatagram(datagram.bytes, datagram.path, this.now)
     }
     for (const core of [this.client, this.server]) {
       if (core.nextTimeout() <= this.now) core.handleTimeout(this.now)
@@ -350,13 +474,44 @@ export class World {
   }
 }
 
-const isSaInit = (bytes: Uint8Array): boolean => getU32(bytes, 0) === 0 && bytes[22] === 34
+/** Datagrams under way: a binary heap by time of arrival. */
+class Heap {
+  private readonly items: InFlight[] = []
 
-const includes = (bytes: Uint8Array, marker: Uint8Array): boolean => {
-  for (let i = 0; i + marker.length <= bytes.length; i++) {
-    let j = 0
-    while (j < marker.length && bytes[i + j] === marker[j]) j++
-    if (j === marker.length) return true
+  get first(): InFlight | undefined {
+    return this.items[0]
   }
-  return false
+
+  push(item: InFlight): void {
+    const { items } = this
+    let at = items.length
+    while (at > 0) {
+      const parent = (at - 1) >> 1
+      if (!isBefore(item, items[parent]!)) break
+      items[at] = items[parent]!
+      at = parent
+    }
+    items[at] = item
+  }
+
+  shift(): void {
+    const { items } = this
+    const last = items.pop()
+    if (last === undefined || items.length === 0) return
+    let at = 0
+    for (;;) {
+      let child = 2 * at + 1
+      if (child >= items.length) break
+      if (child + 1 < items.length && isBefore(items[child + 1]!, items[child]!)) child++
+      if (!isBefore(items[child]!, last)) break
+      items[at] = items[child]!
+      at = child
+    }
+    items[at] = last
+  }
 }
+
+const isBefore = (a: InFlight, b: InFlight): boolean =>
+  a.at < b.at || (a.at === b.at && a.order < b.order)
+
+const isSaInit = (bytes: Uint8Array): boolean => getU32(bytes, 0) === 0 && bytes[22] === 34

@@ -1,49 +1,102 @@
-/** `npm run sim -- --seeds 1000 [--from 1]`, or `--seed 7` to replay one. */
+/**
+ * `npm run sim -- --seeds 10000 [--from 1] [--kind rekeying] [--workers 2]`, or `--seed 7` to replay one
+ * with what it traced. Exit code 1 when any failed.
+ */
+import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
+import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
 import type { Tracer } from '../../lib/base/trace.ts'
-import { PERFECT } from '../harness/world.ts'
-import { runScenario } from './scenario.ts'
+import type { Outcome } from './audit.ts'
+import { kindOf, runGuarded, SCENARIOS } from './scenarios.ts'
 
-const { values } = parseArgs({
-  options: {
-    seeds: { type: 'string', default: '1000' },
-    from: { type: 'string', default: '1' },
-    seed: { type: 'string' },
-  },
-})
+/** Seeds that a worker runs at a time. */
+const BATCH = 20
 
-/** A replay tells what happened; a run that breaks counts as failed. */
-const runGuarded = (seed: number): ReturnType<typeof runScenario> => {
+interface Job {
+  readonly from: number
+  readonly to: number
+  readonly kind: string | undefined
+}
+
+const work = (job: Job): Outcome[] => {
+  const outcomes: Outcome[] = []
+  for (let seed = job.from; seed < job.to; seed++)
+    outcomes.push(runGuarded(job.kind ?? kindOf(seed), seed))
+  return outcomes
+}
+
+const replay = (seed: number, kind: string): void => {
   const tracer: Tracer = {
-    enabled: values.seed !== undefined,
+    enabled: true,
     emit: ({ name, at, facts }) => console.log(at.toFixed(0), name, JSON.stringify(facts)),
   }
-  try {
-    return runScenario(seed, tracer)
-  } catch (error) {
-    const problems = [String(error)]
-    return { seed, problems, trace: 0, virtualSeconds: 0, network: PERFECT, rekeys: 0 }
-  }
+  const outcome = runGuarded(kind, seed, tracer)
+  console.log(kind, outcome)
+  process.exitCode = outcome.problems.length > 0 ? 1 : 0
 }
 
-const from = Number(values.seed ?? values.from)
-const count = values.seed === undefined ? Number(values.seeds) : 1
-let failures = 0
-let virtualSeconds = 0
-let rekeys = 0
-const started = performance.now()
-for (let seed = from; seed < from + count; seed++) {
-  const outcome = runGuarded(seed)
-  virtualSeconds += outcome.virtualSeconds
-  rekeys += outcome.rekeys
-  if (values.seed !== undefined) console.log(outcome)
-  if (outcome.problems.length === 0) continue
-  failures++
-  console.log(`seed ${seed}: ${outcome.problems.join('; ')}`)
-  console.log(`  replay: npm run sim -- --seed ${seed}`)
+const runAll = async (
+  from: number,
+  count: number,
+  kind: string | undefined,
+  workers: number,
+): Promise<void> => {
+  const started = performance.now()
+  const totals = { failed: 0, virtualSeconds: 0, childRekeys: 0, ikeRekeys: 0 }
+  const flag = kind === undefined ? '' : ` --kind ${kind}`
+  const note = (outcome: Outcome): void => {
+    totals.virtualSeconds += outcome.virtualSeconds
+    totals.childRekeys += outcome.childRekeys
+    totals.ikeRekeys += outcome.ikeRekeys
+    const { seed, problems } = outcome
+    if (problems.length === 0) return
+    totals.failed++
+    console.log(`seed ${seed} (${kind ?? kindOf(seed)}): ${problems.join('; ')}`)
+    console.log(`  replay: npm run sim -- --seed ${seed}${flag}`)
+  }
+  const jobs: Job[] = []
+  for (let seed = from; seed < from + count; seed += BATCH)
+    jobs.push({ from: seed, to: Math.min(seed + BATCH, from + count), kind })
+  await Promise.all(
+    Array.from({ length: Math.min(workers, jobs.length) }, async () => {
+      const worker = new Worker(new URL(import.meta.url), { workerData: 'simulation' })
+      for (let job = jobs.shift(); job !== undefined; job = jobs.shift()) {
+        const outcomes = new Promise<Outcome[]>((resolve, reject) => {
+          worker.once('message', resolve)
+          worker.once('error', reject)
+        })
+        worker.postMessage(job)
+        for (const outcome of await outcomes) note(outcome)
+        worker.removeAllListeners()
+      }
+      await worker.terminate()
+    }),
+  )
+  const seconds = (performance.now() - started) / 1000
+  console.log(
+    `${count} seeds from ${from}: ${totals.failed} failed; ${totals.childRekeys} Child SA and ${totals.ikeRekeys} IKE SA rekeys, ` +
+      `${(totals.virtualSeconds / 86_400).toFixed(1)} virtual days in ${seconds.toFixed(1)} s`,
+  )
+  process.exitCode = totals.failed > 0 ? 1 : 0
 }
-const seconds = (performance.now() - started) / 1000
-console.log(
-  `${count} seeds, ${failures} failed, ${rekeys} Child SA rekeys, ${(virtualSeconds / 3600).toFixed(1)} virtual hours in ${seconds.toFixed(1)} s`,
-)
-process.exitCode = failures > 0 ? 1 : 0
+
+if (isMainThread) {
+  const { values } = parseArgs({
+    options: {
+      seeds: { type: 'string', default: '1000' },
+      from: { type: 'string', default: '1' },
+      seed: { type: 'string' },
+      kind: { type: 'string' },
+      workers: { type: 'string', default: String(availableParallelism()) },
+    },
+  })
+  const { kind } = values
+  if (kind !== undefined && !(kind in SCENARIOS))
+    throw new Error(`--kind is one of ${Object.keys(SCENARIOS).join(', ')}`)
+  if (values.seed !== undefined) {
+    const seed = Number(values.seed)
+    replay(seed, kind ?? kindOf(seed))
+  } else await runAll(Number(values.from), Number(values.seeds), kind, Number(values.workers))
+} else if (workerData === 'simulation') {
+  parentPort!.on('message', (job: Job) => parentPort!.postMessage(work(job)))
+}
