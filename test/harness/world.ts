@@ -30,7 +30,7 @@ export interface Network {
   delay: number
   jitter: number
   /** Larger IP packets are lost without a word. */
-  mtu: number
+  mtu?: number
 }
 
 export const PERFECT: Network = {
@@ -39,7 +39,6 @@ export const PERFECT: Network = {
   corrupt: 0,
   delay: 5,
   jitter: 0,
-  mtu: Infinity,
 }
 
 /** What a stream carries: an octet is known by its place, so any loss or shift shows. */
@@ -285,7 +284,7 @@ export class World {
       this.trace = (Math.imul(this.trace, 31) + bytes[i]!) >>> 0
     this.observe(bytes, to)
     if (!this.filter(to, bytes)) return
-    const { loss, duplicate, corrupt, delay, jitter, mtu } = this.network
+    const { loss, duplicate, corrupt, delay, jitter, mtu = Infinity } = this.network
     if (bytes.length + OUTER > mtu) {
       this.tooLarge++
       return

@@ -22,7 +22,6 @@ export const runTransfer = (seed: number, tracer?: Tracer): Outcome => {
     corrupt: random.chance(0.5) ? 0 : random.fraction() * 0.03,
     delay: random.integer(0, 60),
     jitter: random.chance(0.3) ? 0 : random.integer(0, harsh ? 300 : 40),
-    mtu: Infinity,
   }
   const rekeying = random.chance(0.5)
   const options = rekeying
