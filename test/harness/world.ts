@@ -206,8 +206,12 @@ export class World {
       ),
       tracer: {
         enabled: this.tracer.enabled,
-        emit: event => this.tracer.emit({ ...event, name: `${side} ${event.name}`, at: this.now }),
-        keyLog: entry => this.noteKeys(entry),
+        emit: event =>
+          this.tracer.emit({ ...event, at: this.now, facts: { side, ...event.facts } }),
+        keyLog: entry => {
+          this.noteKeys(entry)
+          this.tracer.keyLog?.(entry)
+        },
       },
       tcp: DEFAULT_TCP_CONFIG,
       ...(side === 'server' ? { responder: this.serverSecurity } : {}),
