@@ -203,6 +203,7 @@ export class World {
       // Each life of an end has randomness of its own.
       environment: seededEnvironment(
         this.seed + (side === 'client' ? 1 : 2) + this.restarts * 7919,
+        this.wallClock,
       ),
       tracer: {
         enabled: this.tracer.enabled,
