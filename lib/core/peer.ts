@@ -8,6 +8,7 @@ import { equal, toHex } from '../base/bytes.ts'
 import { randomBytes, type Environment, type Millis } from '../base/environment.ts'
 import {
   AuthenticationError,
+  type IpsecError,
   PeerRefusedError,
   socketError,
   UnreachablePeerError,
@@ -99,6 +100,8 @@ interface Pending extends Attempt {
   /** Ticket of the CREATE_CHILD_SA that will carry it; 0: none is under way. */
   ticket: number
   localPort: number
+  /** The peer was asked for more than it gives: next for this one pair of ports and addresses (§2.9). */
+  isExact: boolean
 }
 
 export class Peer implements SessionHandle, Scheduled {
@@ -125,6 +128,8 @@ export class Peer implements SessionHandle, Scheduled {
   private announced = false
   /** IKE_AUTH carries a Child SA, and what became of it is not known yet. */
   private awaitsFirstChild = false
+  /** The attempt for which that Child SA is made. */
+  private first: Pending | undefined
   private closing = false
   /** We made the first SA; a rekey by the peer does not change who may let it go. */
   private isClient = false
@@ -302,7 +307,12 @@ export class Peer implements SessionHandle, Scheduled {
   }
 
   connect(attempt: Attempt, now: Millis): void {
-    this.attempts.push({ ...attempt, ticket: 0, localPort: attempt.request.localPort })
+    this.attempts.push({
+      ...attempt,
+      ticket: 0,
+      localPort: attempt.request.localPort,
+      isExact: false,
+    })
     if (this.sas.length === 0) this.initiate(now)
     else this.advance(now)
   }
@@ -654,9 +664,9 @@ export class Peer implements SessionHandle, Scheduled {
         }
         return this.advance(now)
       case 'childFailed':
-        if (this.renewal?.sa === sa) return this.noteRenewed(sa, output.ticket, now)
-        if (output.ticket === undefined) this.awaitsFirstChild = false
-        return this.failAttempts(output.error, pending => pending.ticket === (output.ticket ?? 0))
+        if (this.renewal?.sa === sa && this.renewal.awaited.has(output.ticket))
+          return this.noteRenewed(sa, output.ticket, now)
+        return this.handleChildFailed(output, now)
       case 'successor':
         this.addSa(output.sa)
         return this.trimSas(now)
@@ -665,7 +675,9 @@ export class Peer implements SessionHandle, Scheduled {
         if (this.renewal?.sa === sa) this.renewal.sa = output.by
         return
       case 'reauthenticate':
-        return this.reauthenticate(now)
+        // Who accepted the SA cannot authenticate in the other's stead (§2.8.3).
+        if (this.isClient) this.reauthenticate(now)
+        return
       case 'initialContact':
         return this.host.initialContact(output.identity, this, now)
       case 'question':
@@ -751,10 +763,45 @@ export class Peer implements SessionHandle, Scheduled {
     this.host.sad.install(sa.inboundSpi, child)
     this.tcp ??= this.host.newStack(this)
     this.tcp.segmentLimit = this.segmentLimit()
-    for (const pending of this.attempts) {
-      if (pending.ticket === (output.ticket ?? 0)) pending.ticket = 0
+    const pending = this.takeTicket(output.ticket)
+    if (pending !== undefined && this.flowOf(pending) === undefined) {
+      const given = [...sa.localSelectors, ...sa.remoteSelectors].map(formatSelector)
+      this.askExactly(
+        pending,
+        new PeerRefusedError('TS_UNACCEPTABLE', 'The peer narrows the Child SA too far', {
+          details: { given },
+        }),
+      )
     }
     this.advance(now)
+  }
+
+  /** The attempt that waited for a Child SA, if any still does; undefined asks for that of IKE_AUTH. */
+  private takeTicket(ticket: number | undefined): Pending | undefined {
+    const isFirst = ticket === undefined
+    const pending = isFirst ? this.first : this.attempts.find(other => other.ticket === ticket)
+    if (isFirst) this.first = undefined
+    if (pending === undefined || !this.attempts.includes(pending)) return undefined
+    pending.ticket = 0
+    return pending
+  }
+
+  private handleChildFailed(
+    { ticket, error }: IkeSaOutput & { kind: 'childFailed' },
+    now: Millis,
+  ): void {
+    if (ticket === undefined) this.awaitsFirstChild = false
+    const pending = this.takeTicket(ticket)
+    if (pending === undefined) return this.advance(now)
+    // §2.9: "expected to respond by requesting an SA for only the specific traffic".
+    if (error.code === 'SINGLE_PAIR_REQUIRED') this.askExactly(pending, error)
+    else this.failAttempts(error, other => other === pending)
+    this.advance(now)
+  }
+
+  private askExactly(pending: Pending, error: IpsecError): void {
+    if (pending.isExact) this.failAttempts(error, other => other === pending)
+    pending.isExact = true
   }
 
   private logKeys(
@@ -858,6 +905,7 @@ export class Peer implements SessionHandle, Scheduled {
 
   private initiate(now: Millis, isCareful = false): void {
     const first = this.attempts[0]
+    this.first = first
     this.isClient = true
     this.awaitsFirstChild = first !== undefined && this.policy.childless !== 'force'
     const sa = IkeSa.initiate(
@@ -967,6 +1015,7 @@ export class Peer implements SessionHandle, Scheduled {
     const { remoteAddress, remotePort } = pending.request
     const { policy, path } = this
     const local = pending.request.localAddress ?? path.localAddress
+    if (pending.isExact) return this.exactRequest(pending)
     if (policy.virtualAddress) return this.wholeRequest()
     const behindGateway = !equal(remoteAddress, path.remoteAddress)
     const explicit = policy.localTs !== undefined || policy.remoteTs !== undefined
@@ -989,6 +1038,19 @@ export class Peer implements SessionHandle, Scheduled {
     pending.localPort ||= ephemeralPort(this.host.environment)
     return {
       mode: policy.mode,
+      localSelectors: [hostSelector(local, IP_TCP, pending.localPort)],
+      remoteSelectors: [hostSelector(remoteAddress, IP_TCP, remotePort)],
+    }
+  }
+
+  private exactRequest(pending: Pending): ChildRequest {
+    const { remoteAddress, remotePort, localAddress } = pending.request
+    const given = this.facts?.virtualAddresses.find(({ length }) => length === remoteAddress.length)
+    const isHost = given === undefined && equal(remoteAddress, this.path.remoteAddress)
+    const local = localAddress ?? given ?? this.path.localAddress
+    pending.localPort ||= ephemeralPort(this.host.environment)
+    return {
+      mode: this.policy.mode === 'auto' && !isHost ? 'tunnel' : this.policy.mode,
       localSelectors: [hostSelector(local, IP_TCP, pending.localPort)],
       remoteSelectors: [hostSelector(remoteAddress, IP_TCP, remotePort)],
     }

@@ -39,6 +39,7 @@ import { announceAuthLifetime, readAuthLifetime } from './auth-lifetime.ts'
 import {
   acceptOffer,
   acceptOptions,
+  declineAnswer,
   directChildKeys,
   discardOffer,
   makeOffer,
@@ -156,8 +157,13 @@ export class Authenticate implements Exchange {
 
   build(context: ExchangeContext, now: Millis): Built {
     const sa = context as AuthContext
-    const { credentials } = sa.config
+    const { credentials, policy } = sa.config
     this.local = ownIdentity(sa)
+    if (policy.childless === 'force' && !sa.handshake.childless) {
+      const error = 'The peer does not make an IKE SA without Child SA (RFC 6023)'
+      sa.finish(new PeerRefusedError('ERR_IKE_CHILDLESS', error), false, now)
+      return undefined
+    }
     if (credentials.ppk?.required === true && !sa.handshake.ppk) {
       return this.giveUp(sa, 'The peer has no post-quantum pre-shared key', now)
     }
@@ -195,8 +201,7 @@ export class Authenticate implements Exchange {
     const initialContact =
       (policy.initialContact ?? credentials.localIdentity !== undefined) &&
       sa.config.isFirstContact()
-    const request =
-      policy.childless === 'force' && sa.handshake.childless ? undefined : this.request
+    const request = policy.childless === 'force' ? undefined : this.request
     this.offer = request && makeOffer(sa, request, undefined)
     return [
       idPayload('idi', this.local!),
@@ -389,7 +394,7 @@ export class Authenticate implements Exchange {
   ): void {
     const settled = settleOffer(offer, payloads)
     if (settled.kind === 'refused') {
-      discardOffer(sa, offer)
+      declineAnswer(sa, offer, payloads, now)
       return sa.output({ kind: 'childFailed', ticket: undefined, error: settled.error })
     }
     const { nonceI, nonceR } = sa.handshake
@@ -467,7 +472,10 @@ export const respondAuth = (
   now: Millis,
 ): readonly Payload[] | 'parked' => {
   const id = find(payloads, 'idi')
-  if (id === undefined || hasExcess(payloads)) return endWith(sa, NotifyType.InvalidSyntax, now)
+  // RFC 6023 §3: without our CHILDLESS_IKEV2_SUPPORTED the request must hold a Child SA.
+  const isBare = find(payloads, 'sa') === undefined && sa.config.policy.childless === 'never'
+  if (id === undefined || isBare || hasExcess(payloads))
+    return endWith(sa, NotifyType.InvalidSyntax, now)
   const ends: Ends = { local: ownIdentity(sa), remote: { type: id.idType, data: id.data } }
   const answer = atOnce<readonly Payload[]>(
     then => decide(sa, ends, payloads, then, now),
@@ -606,6 +614,10 @@ const acceptFirstChild = (
   now: Millis,
 ): readonly Payload[] => {
   if (find(payloads, 'sa') === undefined) return []
+  if (sa.config.policy.childless === 'force') {
+    sa.trace('child.refused', { notify: 'NO_ADDITIONAL_SAS', why: 'none is made in IKE_AUTH' })
+    return [notify(NotifyType.NoAdditionalSas)]
+  }
   const acceptance = acceptOffer(sa, payloads, acceptOptions(sa, false))
   if (acceptance.kind === 'refused') {
     reportRefusal(sa, 'Child SA', acceptance.error)

@@ -34,6 +34,7 @@ import { Esn, ExchangeType, notifyName, NotifyType, TransformType } from '../wir
 import type { Proposal } from '../wire/sa.ts'
 import type { TrafficSelector } from '../wire/traffic-selector.ts'
 import type { ChildFacts } from './child-sa.ts'
+import { DeleteUnwanted } from './informational.ts'
 import type { ChildKeys, ChildRequest, Exchange, ExchangeContext } from './exchange.ts'
 import { noProposal, noSelectors, reportRefusal } from './refusal.ts'
 
@@ -76,6 +77,18 @@ export const makeOffer = (
 export const discardOffer = (sa: ExchangeContext, offer: ChildOffer): void => {
   sa.config.releaseSpi(offer.inboundSpi)
   offer.exchange?.wipe()
+}
+
+/** We do not take the peer's answer; where it is more than a refusal, the peer has made an SA of it. */
+export const declineAnswer = (
+  sa: ExchangeContext,
+  offer: ChildOffer,
+  payloads: readonly Payload[],
+  now: Millis,
+): void => {
+  if (find(payloads, 'sa') === undefined) return discardOffer(sa, offer)
+  offer.exchange?.wipe()
+  sa.enqueue(new DeleteUnwanted(offer.inboundSpi), now)
 }
 
 /** The payloads that describe the Child SA itself; nonce and key exchange are the caller's. */
@@ -459,7 +472,7 @@ export class CreateChild implements Exchange {
     const settled = settleOffer(offer, payloads)
     const shared = sharedOf(offer, payloads)
     if (settled.kind === 'refused' || shared === 'missing') {
-      discardOffer(sa, offer)
+      declineAnswer(sa, offer, payloads, now)
       const error =
         settled.kind === 'refused'
           ? settled.error

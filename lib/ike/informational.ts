@@ -42,6 +42,29 @@ export class DeleteChild implements Exchange {
   }
 }
 
+/** Deletes what the peer has made of an offer of ours and we do not take (§1.3.1). */
+export class DeleteUnwanted implements Exchange {
+  readonly type = ExchangeType.Informational
+  readonly subject = 'childSa'
+  private readonly inboundSpi: number
+
+  constructor(inboundSpi: number) {
+    this.inboundSpi = inboundSpi
+  }
+
+  build(): Payload[] {
+    return [deleteEsp([this.inboundSpi])]
+  }
+
+  onResponse(sa: ExchangeContext): void {
+    sa.config.releaseSpi(this.inboundSpi)
+  }
+
+  abandon(sa: ExchangeContext): void {
+    sa.config.releaseSpi(this.inboundSpi)
+  }
+}
+
 /** Deletes the IKE SA itself, and with it every Child SA it still owns. */
 export class DeleteIke implements Exchange {
   readonly type = ExchangeType.Informational

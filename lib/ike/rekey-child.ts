@@ -9,6 +9,7 @@ import { ownAttemptLoses } from './collision.ts'
 import {
   answerChild,
   CreateChild,
+  declineAnswer,
   directChildKeys,
   discardOffer,
   firstGroup,
@@ -109,7 +110,7 @@ export class RekeyChild implements Exchange {
   private onRefused(sa: ExchangeContext, payloads: readonly Payload[], now: Millis): void {
     const { child } = this
     const group = regroup(sa, this.offer!, payloads)
-    discardOffer(sa, this.offer!)
+    declineAnswer(sa, this.offer!, payloads, now)
     child.rekeying.own = undefined
     if (child.rekeying.peer !== undefined) return this.settleOnPeer(sa, now)
     if (child.state !== 'rekeying') return
@@ -117,8 +118,10 @@ export class RekeyChild implements Exchange {
     if (group !== undefined && !this.groups.includes(group)) {
       return sa.enqueue(new RekeyChild(child, [...this.groups, group]), now)
     }
-    if (findErrorNotify(payloads)?.type !== NotifyType.ChildSaNotFound)
-      return sa.retryChildLater(child, now)
+    const refusal = findErrorNotify(payloads)?.type
+    // §2.8: a peer that takes no CREATE_CHILD_SA is left for a new IKE SA.
+    if (refusal === NotifyType.NoAdditionalSas) sa.output({ kind: 'reauthenticate' })
+    if (refusal !== NotifyType.ChildSaNotFound) return sa.retryChildLater(child, now)
     // §2.25: the peer has lost it, so we forget it without a word and make another from scratch.
     sa.remove(child, now)
     sa.enqueue(new CreateChild(requestOf(child), undefined), now)

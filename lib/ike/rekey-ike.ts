@@ -116,6 +116,9 @@ export class RekeyIke implements Exchange {
     if (group !== undefined && this.mayTry(sa, group)) {
       return sa.enqueue(new RekeyIke([...this.groups, group]), now)
     }
+    // §2.8: a peer that takes no CREATE_CHILD_SA is left for a new IKE SA.
+    if (findNotify(payloads, NotifyType.NoAdditionalSas) !== undefined)
+      sa.output({ kind: 'reauthenticate' })
     sa.retryIkeLater(now)
   }
 

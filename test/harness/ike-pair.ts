@@ -318,6 +318,16 @@ export class IkePair {
     return { to, bytes: bytes!, header: readIkeHeader(bytes!)! }
   }
 
+  /** In the other end's place: the next request of `from` gets an answer that its code would not give. */
+  answer(from: End, payloads: readonly Payload[], chain?: WrittenChain): void {
+    const to = this.other(from)
+    const { header } = this.take(to)
+    const { exchange, messageId } = header
+    const sa = to.sas.get(toHex(header.originalInitiator ? header.spiR : header.spiI))!
+    insideOf(sa).window.accept()
+    this.give(this.forge(to, { exchange, messageId, response: true, chain }, payloads, sa))
+  }
+
   /** Sends a forged request with the ID that the other end awaits, and reads the answer, if any comes. */
   ask(
     from: End,
