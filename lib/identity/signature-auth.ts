@@ -110,35 +110,39 @@ export const encodeSignature = (
 }
 
 /**
- * Whether the AUTH data is a signature over `octets` by that key. RSASSA-PKCS1-v1_5 only when `rsaPkcs1`
- * admits it, and never with SHA-1.
+ * Undefined when the AUTH data is a signature over `octets` by that key; else what is wrong with it, for our own
+ * side. RSASSA-PKCS1-v1_5 only when `rsaPkcs1` admits it, and never with SHA-1.
  */
-export const verifySignatureAuth = (
+export const signatureProblem = (
   backend: Backend,
   key: PublicKey,
   method: number,
   data: Uint8Array,
   octets: Uint8Array,
   rsaPkcs1: boolean,
-): boolean => {
+): string | undefined => {
   if (method === AuthMethod.DigitalSignature) {
     const length = data[0] ?? 0
     const algorithm = findAlgorithm(data.subarray(1, 1 + length))
-    if (algorithm === undefined || (algorithm.kind === 'rsa-pkcs1' && !rsaPkcs1)) return false
-    return verify(backend, algorithm, key, octets, data.subarray(1 + length))
+    if (algorithm === undefined) return UNKNOWN
+    if (algorithm.kind === 'rsa-pkcs1' && !rsaPkcs1) return PKCS1
+    return verify(backend, algorithm, key, octets, data.subarray(1 + length)) ? undefined : WRONG
   }
   if (method === AuthMethod.Rsa) {
-    return (
-      rsaPkcs1 &&
-      SIGNATURE_ALGORITHMS.some(
-        algorithm =>
-          algorithm.kind === 'rsa-pkcs1' && verify(backend, algorithm, key, octets, data),
-      )
+    if (!rsaPkcs1) return PKCS1
+    const isGood = SIGNATURE_ALGORITHMS.some(
+      algorithm => algorithm.kind === 'rsa-pkcs1' && verify(backend, algorithm, key, octets, data),
     )
+    return isGood ? undefined : WRONG
   }
   const ecdsa = ECDSA_METHODS.find(entry => entry.method === method && entry.curve === key.curve)
-  return ecdsa !== undefined && verifyRawEcdsa(backend, ecdsa.hash, key, octets, data)
+  if (ecdsa === undefined) return UNKNOWN
+  return verifyRawEcdsa(backend, ecdsa.hash, key, octets, data) ? undefined : WRONG
 }
+
+const WRONG = 'its signature does not verify'
+const UNKNOWN = 'it signs with an algorithm that we do not take'
+const PKCS1 = 'it signs with RSASSA-PKCS1-v1_5, which the option "rsaPkcs1" admits'
 
 export const isSignatureMethod = (method: number): boolean =>
   method === AuthMethod.DigitalSignature ||

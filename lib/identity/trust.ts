@@ -12,7 +12,7 @@ import { CertEncoding, IdType } from '../wire/registry.ts'
 import { hasIdentity } from './certificate-identity.ts'
 import { isMalformed, parseCertificate, type Certificate, type Malformed } from './certificate.ts'
 import { parseCrl, type Crl } from './crl.ts'
-import { isFailure } from './failure.ts'
+import { isFailure, type Failure } from './failure.ts'
 import { GeneralNameType } from './general-name.ts'
 import { addressIdentity, identityMatches, parseIdentity, type Identity } from './identity.ts'
 import { parseOcspResponse, writeOcspRequest } from './ocsp.ts'
@@ -168,7 +168,7 @@ export class Trust {
       if (wanted.length > 0) return { kind: 'needsStatus', wanted }
       return this.judge(backend, shown, identity, host, time, NOTHING_FETCHED)
     }
-    if (isFailure(result)) return refused(result.message, result.code)
+    if (isFailure(result)) return refused(withHint(result), result.code)
     if (host !== undefined && !hasIdentity(result.certificate, hostIdentity(host), true)) {
       return refused(`its certificate is not for ${describe(host)}`, 'IDENTITY')
     }
@@ -190,6 +190,11 @@ export class Trust {
       : refused('its raw public key is not one that we know for it', 'UNKNOWN_ISSUER')
   }
 }
+
+const withHint = ({ code, message }: Failure): string =>
+  code === 'EXTENDED_KEY_USAGE'
+    ? `${message} ("extendedKeyUsage: 'tls'" admits certificates made for TLS)`
+    : message
 
 const NOTHING_FETCHED: StatusData = { crls: [], ocsp: [] }
 

@@ -16,7 +16,7 @@ import {
   chooseSignature,
   encodeSignature,
   isSignatureMethod,
-  verifySignatureAuth,
+  signatureProblem,
   type SignatureChoice,
 } from '../identity/signature-auth.ts'
 import type { Authentication, StatusData } from '../identity/trust.ts'
@@ -305,9 +305,9 @@ const checkSignature = (
   const { rsaPkcs1 } = credentials
   const { method, data } = proof
   const octets = octetsOf(sa, claim)
-  if (!verifySignatureAuth(policy.backend, shown.publicKey, method, data, octets, rsaPkcs1)) {
-    return refuse('its signature does not verify', now)
-  }
+  const { publicKey } = shown
+  const problem = signatureProblem(policy.backend, publicKey, method, data, octets, rsaPkcs1)
+  if (problem !== undefined) return refuse(problem, now)
   // An identity that is expected says more than the name of a host.
   const host = credentials.remoteIdentity === undefined ? credentials.peerName : undefined
   const judge = (status: StatusData | undefined, later: Millis): void => {

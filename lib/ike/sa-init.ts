@@ -399,34 +399,32 @@ const answerSaInit = (
   // §2.10: long enough for every PRF that was offered, so for the one that was chosen.
   const leastNonce = suite.prf.length / 2
   if (nonceI.length < leastNonce) return invalid()
+  const told = readCapabilities(policy, credentials, payloads)
+  const nonceR = randomBytes(environment, Math.min(nonceI.length, NONCE_LENGTH))
+  const spiR = randomBytes(environment, 8)
+  const facts = headerFacts(spiI, spiR, false, true)
+  const answerWith = (publicValue: Uint8Array): readonly Payload[] => [
+    { kind: 'sa', proposals: [choice.proposal] },
+    { kind: 'ke', group, data: publicValue },
+    { kind: 'nonce', data: nonceR },
+    ...fragmentationNotify(told.fragmentation),
+    ...proofCapabilities(told.ppk, credentials),
+    ...(findNotify(payloads, NotifyType.NatDetectionSourceIp) === undefined
+      ? []
+      : natDetectionPayloads(environment, policy.backend, spiI, spiR, path)),
+    ...certificateRequest(policy.backend, credentials),
+  ]
+  // An address that has proven itself by a cookie may get more octets than came from it.
+  const limit = isProven ? Infinity : request.length
+  if (writeMessage(facts, answerWith(ke.data)).length > limit) return demandCookie()
   if (!pay(exchangeCost(policy.backend, group), isProven)) {
     return isProven ? { kind: 'drop', why: 'ike.init.busy' } : demandCookie()
   }
   const exchange = createKeyExchange(policy.backend, group, environment)!
   const shared = exchange.sharedSecret(ke.data)
   if (shared === undefined) return invalid()
-  const nonceR = randomBytes(environment, Math.min(nonceI.length, NONCE_LENGTH))
-  const spiR = randomBytes(environment, 8)
-  const told = readCapabilities(policy, credentials, payloads)
-  const response = writeWithin(
-    request.length,
-    headerFacts(spiI, spiR, false, true),
-    [
-      { kind: 'sa', proposals: [choice.proposal] },
-      { kind: 'ke', group, data: exchange.publicValue },
-      { kind: 'nonce', data: nonceR },
-    ],
-    [
-      // What was asked for comes first: an answer in kind always fits.
-      ...fragmentationNotify(told.fragmentation),
-      ...proofCapabilities(told.ppk, credentials),
-      ...certificateRequest(policy.backend, credentials),
-      ...(findNotify(payloads, NotifyType.NatDetectionSourceIp) === undefined
-        ? []
-        : natDetectionPayloads(environment, policy.backend, spiI, spiR, path)),
-      ...otherCapabilities(policy),
-    ],
-  )
+  const needed = answerWith(exchange.publicValue)
+  const response = writeWithin(limit, facts, needed, otherCapabilities(policy))
   exchange.wipe()
   return {
     kind: 'accepted',

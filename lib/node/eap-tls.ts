@@ -6,7 +6,7 @@
  * is sent; in TLS 1.2 our certificate has been sent then, which the gateway sees anyway, and IKE has
  * authenticated that one before.
  */
-import { createPrivateKey, KeyObject, X509Certificate } from 'node:crypto'
+import { constants, createPrivateKey, KeyObject, X509Certificate } from 'node:crypto'
 import { Duplex } from 'node:stream'
 import {
   checkServerIdentity,
@@ -272,6 +272,8 @@ export const parseEapTls = (given: Option): EapTlsSettings => {
   try {
     const context = createSecureContext({
       minVersion: 'TLSv1.2',
+      // Gateways without RFC 5746 are common, and nothing is ever renegotiated here.
+      secureOptions: constants.SSL_OP_LEGACY_SERVER_CONNECT,
       cert: cert.join('\n'),
       key: key.export({ type: 'pkcs8', format: 'pem' }),
       ca: [...ca],
