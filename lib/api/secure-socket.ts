@@ -47,7 +47,8 @@ export class SecureSocket extends Duplex {
   connecting = false
   /** As net's types have it; nothing before the first attempt. */
   autoSelectFamilyAttemptedAddresses: string[] = undefined as never
-  alpnProtocol: string | false = false
+  /** IKE has no ALPN; a program may say 'h2' here. `false` would make http2's server refuse the socket. */
+  alpnProtocol: string | false | undefined
   readonly #settings: ConnectSettings
   #scope = new AsyncResource('SECURESOCKET')
   #endpoint: Endpoint | undefined
@@ -57,6 +58,7 @@ export class SecureSocket extends Duplex {
   #pendingWrite: { chunks: Buffer[]; callback: Callback } | undefined
   #pendingFinal: Callback | undefined
   #wantsData = false
+  #isPulling = false
   #ended = false
   #hadConnection = false
   #noDelay: boolean
@@ -219,17 +221,16 @@ export class SecureSocket extends Duplex {
 
   // --- reading ---
 
+  /** Never nested: what a reader does within its callback must not bring the next octets before it returns. */
   #pull(): void {
     const connection = this.#connection
-    if (connection === undefined) return
+    if (connection === undefined || this.#isPulling) return
     this.#idle.refresh()
-    if (this.#settings.onread !== undefined) this.#readInto(this.#settings.onread, connection)
-    while (this.#wantsData && connection.readableLength > 0) {
-      const octets = connection.receive()
-      if (octets === undefined) break
-      this.#read += octets.length
-      const chunk = Buffer.from(octets.buffer, octets.byteOffset, octets.length)
-      if (!this.push(chunk)) this.#wantsData = false
+    this.#isPulling = true
+    try {
+      this.#deliver(connection)
+    } finally {
+      this.#isPulling = false
     }
     this.#endpoint?.wake(connection)
     if (!this.#ended || connection.readableLength > 0 || this.readableEnded) return
@@ -237,6 +238,19 @@ export class SecureSocket extends Duplex {
     this.push(null)
     // Without a reader the end would never be noticed.
     this.read(0)
+  }
+
+  #deliver(connection: Connection): void {
+    if (this.#settings.onread !== undefined) this.#readInto(this.#settings.onread, connection)
+    while (this.#wantsData && connection.readableLength > 0) {
+      const octets = connection.receive()
+      if (octets === undefined) break
+      this.#read += octets.length
+      // A reader that is called by `push` may ask for more, which counts also when `push` says no.
+      this.#wantsData = false
+      if (this.push(Buffer.from(octets.buffer, octets.byteOffset, octets.length)))
+        this.#wantsData = true
+    }
   }
 
   /** Into the program's own buffers, without 'data', until its callback says `false`. */
