@@ -272,7 +272,8 @@ export const parseEapTls = (given: Option): EapTlsSettings => {
   try {
     const context = createSecureContext({
       minVersion: 'TLSv1.2',
-      // Gateways without RFC 5746 are common, and nothing is ever renegotiated here.
+      // Servers without RFC 5746, as strongSwan's TLS 1.2, are taken: what that RFC prevents is that somebody's
+      // data goes before ours, and here no data goes at all, and the key is of one handshake.
       secureOptions: constants.SSL_OP_LEGACY_SERVER_CONNECT,
       cert: cert.join('\n'),
       key: key.export({ type: 'pkcs8', format: 'pem' }),
