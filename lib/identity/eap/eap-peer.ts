@@ -214,6 +214,10 @@ export const parseEap = (given: unknown): EapSettings => {
   if (method === 'tls') {
     const only = own('only') ?? false
     if (typeof only !== 'boolean') throw new OptionError('eap.only', only, 'true or false')
+    // Or everyone with a certificate of that CA would be the gateway.
+    if (only && own('servername') === undefined) {
+      throw new OptionError('eap.servername', undefined, 'given with "eap.only"')
+    }
     return { method, identity, only }
   }
   const password = own('password')

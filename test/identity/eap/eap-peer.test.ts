@@ -334,6 +334,9 @@ t.test('the option eap is checked at the door and errors print no password', t =
     [{ method: 'mschapv2', identity: 'a', password: 5 }, 'eap.password'],
     [{ method: 'mschapv2', identity: 'a', password: 'b', cert: 'x' }, 'eap.cert'],
     [{ method: 'tls', identity: 'a', password: 'x' }, 'eap.password'],
+    [{ method: 'tls', identity: 'a', only: 1 }, 'eap.only'],
+    [{ method: 'tls', identity: 'a', only: true }, 'eap.servername'],
+    [{ method: 'mschapv2', identity: 'a', password: 'x', only: true }, 'eap.only'],
     [Object.create({ method: 'tls', identity: 'a' }), 'eap.method'],
   ]
   for (const [given, option] of refused) {
