@@ -231,8 +231,9 @@ export class Authenticate implements Exchange {
     }
     const ends: Ends = { local: this.local!, remote: { type: id.idType, data: id.data } }
     if (byEapAlone) return this.startEap(sa, ends, undefined, eap, now)
-    if (eap === undefined && credentials.eap !== undefined) {
-      return this.refuse(sa, ends.remote, 'it does not ask for EAP', undefined, now)
+    if ((eap === undefined) !== (credentials.eap === undefined)) {
+      const why = eap === undefined ? 'it does not ask for EAP' : 'it asks for EAP'
+      return this.refuse(sa, ends.remote, why, undefined, now)
     }
     const ppk = eap === undefined ? this.usedPpk(payloads) : undefined
     if (ppk === undefined && eap === undefined && credentials.ppk?.required === true) {

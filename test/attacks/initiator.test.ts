@@ -4,8 +4,9 @@ import type { Path } from '../../lib/base/path.ts'
 import { readIkeHeader, type IkeHeader } from '../../lib/wire/ike-header.ts'
 import { writeMessage } from '../../lib/wire/message.ts'
 import { notify, u16Data } from '../../lib/wire/notify.ts'
+import { isChainError, readChain } from '../../lib/wire/payload-chain.ts'
 import { KeGroup, NotifyType } from '../../lib/wire/registry.ts'
-import { datagramOf, initFacts, isIke, messageOf, SERVER } from '../harness/attacker.ts'
+import { datagramOf, initFacts, isIke, KeyRing, messageOf, SERVER } from '../harness/attacker.ts'
 import { PERFECT, Stream, World, type Options } from '../harness/world.ts'
 
 const codeOf = (error: unknown): unknown => (error as { code?: unknown } | undefined)?.code
@@ -234,5 +235,28 @@ t.test('A6: each message sent back to its sender, as it is or turned around, doe
   t.equal(stream.received, 20_000)
   t.notOk(stream.corrupted)
   t.equal(world.server.saCount + world.client.saCount, 2)
+  t.end()
+})
+
+t.test('A3: a responder that asks for EAP where none is configured is refused', t => {
+  const ring = new KeyRing()
+  const world = new World(23, PERFECT, {}, {}, ring)
+  world.filter = (to, bytes) => {
+    const header = headerOf(bytes)
+    if (to === 'server' || header?.exchange !== EXCHANGE.auth) return true
+    const inside = ring.open(messageOf(bytes))!
+    const payloads = readChain(inside.bytes, 0, inside.bytes.length, inside.first)
+    if (isChainError(payloads)) throw new Error('unreadable')
+    const more = ring.sealPayloads(header, [
+      ...payloads,
+      { kind: 'eap', data: Uint8Array.of(1, 1, 0, 5, 1) },
+    ])
+    world.client.handleDatagram(datagramOf(more), toClient(world), world.now)
+    return false
+  }
+  const stream = new Stream(1, 1, 2)
+  world.connect(stream)
+  world.run(60_000, () => stream.closed)
+  t.equal(codeOf(stream.error), 'AUTHENTICATION_FAILED')
   t.end()
 })

@@ -5,9 +5,9 @@
 import { concat, getU32, putU16, putU32, toHex } from '../../lib/base/bytes.ts'
 import { Packet } from '../../lib/base/packet.ts'
 import type { Path } from '../../lib/base/path.ts'
-import type { KeyLogEntry, Tracer } from '../../lib/base/trace.ts'
+import type { KeyLogEntry, TraceEvent, Tracer } from '../../lib/base/trace.ts'
 import { Core } from '../../lib/core/core.ts'
-import type { Connection, CoreEvent } from '../../lib/core/events.ts'
+import type { Connection, CoreEvent, SessionHandle } from '../../lib/core/events.ts'
 import { createKeyExchange } from '../../lib/crypto/key-exchange.ts'
 import { createAead, type CipherChoice } from '../../lib/crypto/suite.ts'
 import { parseCredentials } from '../../lib/identity/credentials.ts'
@@ -120,6 +120,7 @@ export interface Answer {
 export class Target {
   readonly core: Core
   readonly events: CoreEvent[] = []
+  readonly sessions: SessionHandle[] = []
   now = 1000
   private readonly packet = new Packet()
 
@@ -149,8 +150,10 @@ export class Target {
     ) {
       answers.push({ bytes: this.packet.view().slice(), path })
     }
-    for (let event = this.core.pollEvent(); event !== undefined; event = this.core.pollEvent())
+    for (let event = this.core.pollEvent(); event !== undefined; event = this.core.pollEvent()) {
       this.events.push(event)
+      if (event.kind === 'sessionUp') this.sessions.push(event.session)
+    }
     return answers
   }
 
@@ -176,6 +179,7 @@ export class Target {
 export class Caller {
   readonly core: Core
   readonly events: CoreEvent[] = []
+  readonly sessions: SessionHandle[] = []
   readonly path: Path
   now: number
   connection: Connection | undefined
@@ -227,8 +231,22 @@ export class Caller {
       sent.push(this.packet.view().slice())
     for (let event = this.core.pollEvent(); event !== undefined; event = this.core.pollEvent()) {
       this.events.push(event)
+      if (event.kind === 'sessionUp') this.sessions.push(event.session)
       if (event.kind === 'connected') this.connection = event.connection
     }
+    return sent
+  }
+
+  /** Time passes; what it sends meanwhile. */
+  wait(millis: number): Uint8Array[] {
+    const end = this.now + millis
+    const sent: Uint8Array[] = []
+    while (this.core.nextTimeout() <= end) {
+      this.now = Math.max(this.now, this.core.nextTimeout())
+      this.core.handleTimeout(this.now)
+      sent.push(...this.drain())
+    }
+    this.now = end
     return sent
   }
 
@@ -250,12 +268,20 @@ type EspEntry = Extract<KeyLogEntry, { kind: 'esp' }>
 
 /** A tracer that keeps the keys of every SA, and opens and seals with them. */
 export class KeyRing implements Tracer {
-  readonly enabled = false
+  readonly enabled: boolean
   readonly ike: IkeEntry[] = []
   readonly esp: EspEntry[] = []
+  private readonly trace: (event: TraceEvent) => void
   private sealed = 0
 
-  emit(): void {}
+  constructor(trace?: (event: TraceEvent) => void) {
+    this.enabled = trace !== undefined
+    this.trace = trace ?? (() => {})
+  }
+
+  emit(event: TraceEvent): void {
+    this.trace(event)
+  }
 
   readonly keyLog = (entry: KeyLogEntry): void => {
     if (entry.kind === 'ike') {

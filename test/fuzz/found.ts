@@ -1,0 +1,2 @@
+/** Inputs that showed a mistake once. */
+export const FOUND: readonly { readonly target: string; readonly input: string }[] = []

@@ -1,0 +1,49 @@
+/** Each target of the fuzzer with a fixed seed, and every input that ever showed a mistake. */
+import t from 'tap'
+import { fromHex } from '../../lib/base/bytes.ts'
+import { Random } from '../harness/random.ts'
+import { PARSERS, runCase } from './parsers.ts'
+import { FOUND } from './found.ts'
+import { STORIES } from './stateful.ts'
+
+for (const target of PARSERS) {
+  t.test(`3000 inputs of ${target.name}: no exception, work in proportion, promises kept`, t => {
+    for (let seed = 1; seed <= 3000; seed++) {
+      const input = target.make(new Random(seed))
+      try {
+        runCase(target, input)
+      } catch (error) {
+        t.error(error, `seed ${seed}`)
+        break
+      }
+    }
+    t.end()
+  })
+}
+
+for (const story of STORIES) {
+  t.test(`40 conversations of ${story.name}: no exception, no flood, and it still serves`, t => {
+    let taken = 0
+    const seen = new Set<string>()
+    for (let seed = 1; seed <= 40; seed++) {
+      try {
+        taken += story.run(seed, ({ name }) => seen.add(name))
+      } catch (error) {
+        t.error(error, `seed ${seed}`)
+        break
+      }
+    }
+    t.ok(taken > 1000, `${taken} datagrams or segments`)
+    // Conversations that ended at the first message would find nothing.
+    if (seen.size > 0) t.ok(seen.has('ike.rekeyed') && seen.has('child.rekeyed'), [...seen].join())
+    t.end()
+  })
+}
+
+t.test('what was found before stays mended', t => {
+  for (const { target, input } of FOUND) {
+    const parser = PARSERS.find(({ name }) => name === target)!
+    t.doesNotThrow(() => runCase(parser, fromHex(input)), `${target} ${input}`)
+  }
+  t.end()
+})
