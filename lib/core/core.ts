@@ -333,8 +333,16 @@ export class Core {
     const { tracer } = this.config
     if (tracer.enabled) {
       const from = formatEndpoint(path.remoteAddress, path.remotePort)
-      const facts = { subject: 'IKE SA', from, code: error?.code ?? why, why: error?.message }
-      tracer.emit({ name: 'ike.refused', at: now, facts })
+      // A cookie or another group is asked for, or it is a refusal.
+      tracer.emit(
+        error === undefined
+          ? { name: 'ike.reply', at: now, facts: { exchange: 'IKE_SA_INIT', from, why } }
+          : {
+              name: 'ike.refused',
+              at: now,
+              facts: { subject: 'IKE SA', from, code: error.code, why: error.message },
+            },
+      )
     }
     if (error === undefined) return
     if (this.events.length < MAX_REPLIES)

@@ -10,6 +10,7 @@ import {
   Integ,
   isAead,
   KeGroup,
+  nameOf,
   Prf,
   ProtocolId,
   TransformType,
@@ -85,7 +86,7 @@ const keywordOf = (transform: Transform): string => {
   }
   if (transform.type === TransformType.Ke && transform.id === KeGroup.None) return 'nopfs'
   if (transform.type === TransformType.Integ && transform.id === Integ.None) return 'noauth'
-  return `${transform.type}:${transform.id}${transform.keyLength ? `:${transform.keyLength}` : ''}`
+  return `${nameOf(TransformType, transform.type)}:${transform.id}${transform.keyLength ? `:${transform.keyLength}` : ''}`
 }
 
 // --- strings to proposals ---

@@ -5,7 +5,7 @@ import { answer, transfer, type Plan } from './transfer.ts'
 
 export type Job =
   /** A kernel TCP connection, protected by whoever routes it. */
-  | { kind: 'kernel'; host: string; port: number; plan: Plan }
+  | { kind: 'kernel'; host: string; port: number; localAddress?: string; plan: Plan }
   /** A connection of the product. */
   | { kind: 'product'; options: Options; plan: Plan }
   /** A server of the product, until the process ends. */
@@ -18,7 +18,12 @@ const run = async (id: number, job: Job): Promise<void> => {
   switch (job.kind) {
     case 'kernel':
       return transfer(
-        kernelConnect({ host: job.host, port: job.port, noDelay: true }),
+        kernelConnect({
+          host: job.host,
+          port: job.port,
+          noDelay: true,
+          ...(job.localAddress === undefined ? {} : { localAddress: job.localAddress }),
+        }),
         job.plan,
         progress,
       )

@@ -55,14 +55,18 @@ export interface ProtectedSession {
       readonly remoteSelectors: readonly string[]
     }[]
   }
+  readonly gatewayAddress: string
+  readonly gatewayPort: number
   readonly virtualAddresses: readonly string[]
   readonly dns: readonly string[]
   readonly netmask: string | undefined
   rekeyIke(): void
   rekeyChild(): void
+  close(): void
 }
 
 export interface ProtectedServer {
+  on(event: string, listener: (...args: never[]) => void): unknown
   once(event: string, listener: (...args: unknown[]) => void): unknown
   close(): unknown
   setCredentials(options: Options): void

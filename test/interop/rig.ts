@@ -1,5 +1,5 @@
 /** The hosts and daemons around the product: strongSwan, processes in other namespaces, the protected service. */
-import { execFile, spawn, type ChildProcess } from 'node:child_process'
+import { execFile, execFileSync, spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
@@ -107,6 +107,11 @@ export class Daemon {
 
   control(...args: string[]): Promise<string> {
     return script('charon', 'swanctl', this.name, ...args)
+  }
+
+  /** The same, and nothing else of ours happens meanwhile. */
+  controlSync(...args: string[]): void {
+    execFileSync(join(HOME, 'charon'), ['swanctl', this.name, ...args])
   }
 
   /** Adds a connection of its configuration language. */

@@ -145,26 +145,30 @@ export class Context {
   }
 
   /** Adds this scenario's connection towards our server to strongSwan. */
-  async prepare(lines: ConnectionLines = {}, daemon = this.rig.initiator): Promise<void> {
+  async prepare(
+    lines: ConnectionLines = {},
+    daemon = this.rig.initiator,
+    name = this.name,
+  ): Promise<void> {
     if (!this.daemons.includes(daemon)) this.daemons.push(daemon)
     await daemon.add(
-      this.name,
-      `${this.name} : to-us {
+      name,
+      `${name} : to-us {
   remote_port = ${this.ikePort}
   ${lines.connection ?? ''}
   local { auth = psk
-    id = ${this.clientId}
+    id = ${name}.client.rig.test
     ${lines.local ?? ''} }
   remote { auth = psk
     id = server.rig.test
     ${lines.remote ?? ''} }
-  children { ${this.name} : to-net {
+  children { ${name} : to-net {
     local_ts = 10.95.0.${daemon.netns === 'home' ? 2 : 1}/32
     remote_ts = ${this.serverAddress}/32
     ${lines.child ?? ''} } }
 }`,
     )
-    this.atEnd(() => daemon.terminate(this.name))
+    this.atEnd(() => daemon.terminate(name))
   }
 
   /** Configures, initiates, and moves data from a kernel TCP client to our server. */

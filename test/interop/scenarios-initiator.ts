@@ -35,6 +35,18 @@ const refused = (name: string, options: (context: Context) => Options, error: Re
     await failsWith(connect(options(context)), error)
   })
 
+/** The error also says what we asked for. */
+const refusesOffer = (
+  name: string,
+  options: (context: Context) => Options,
+  error: RegExp,
+  offered: string[],
+): Scenario =>
+  scenario(name, async context => {
+    const { details } = (await failsWith(connect(options(context)), error)) as { details?: object }
+    assert.deepEqual((details as { offered?: unknown } | undefined)?.offered, offered)
+  })
+
 /** Two seconds, some megabytes. */
 const FAST: Plan = { up: 4_000_000, down: 4_000_000, rate: 2_000_000 }
 
@@ -134,6 +146,15 @@ export const scenarios: readonly Scenario[] = [
       0.9: rekeyed(1, 1),
     }),
   ),
+  scenario('INVALID_KE_PAYLOAD in a rekey', async context => {
+    // IKE_AUTH has no key exchange for the Child SA, so the wrong guess shows in the rekey alone.
+    const esp = 'aes256gcm16-ecp521-ecp384'
+    await moves(context.client(11, { esp }), SLOW, undefined, {
+      0.2: socket => socket.session?.rekeyChild(),
+      0.9: rekeyed(0, 1),
+    })
+    await context.said(/CREATE_CHILD_SA response \d+ \[ N\(INVAL_KE\)/)
+  }),
   scenario('rekeys started by them', async context => {
     const { responder } = context.rig
     const rekey = (what: 'ike' | 'child') => async () => {
@@ -291,6 +312,28 @@ export const scenarios: readonly Scenario[] = [
     },
     { lock: 'nat', seconds: 30 },
   ),
+  scenario(
+    'two clients behind one NAT',
+    async context => {
+      const from = context.rig.responder.log.length
+      await Promise.all(
+        ['a', 'b'].map(async name => {
+          const home = new Agent('home')
+          context.atEnd(() => home.kill())
+          const options = context.client(11, { localId: `${name}.${context.clientId}` })
+          await home.run({ kind: 'product', options, plan: { ...SHORT, rate: 300_000 } })
+        }),
+      )
+      const log = context.rig.responder.log.slice(from)
+      for (const name of ['a', 'b']) {
+        const line = new RegExp(
+          `established between .*10\\.96\\.0\\.1\\[${name}\\.${context.clientId}\\]`,
+        )
+        assert.match(log, line)
+      }
+    },
+    { lock: 'nat' },
+  ),
   scenario('fragments of 576 octets from us', async context => {
     await moves(context.client(11, { fragmentSize: 576 }))
     await context.said(/received fragment #2 of/)
@@ -340,7 +383,10 @@ export const scenarios: readonly Scenario[] = [
     },
     { lock: 'nat' }, // ports 500 and 4500 are one server's at a time,
   ),
-  simple('traffic flow confidentiality padding', context => context.client(25)),
+  scenario('traffic flow confidentiality padding is declined', async context => {
+    await moves(context.client(25))
+    await context.said(/received ESP_TFC_PADDING_NOT_SUPPORTED/)
+  }),
   simple('IPv6 inside', context => context.client(27, { host: SERVICE.host6 })),
   simple('IPv6 outside', context => context.client(11, { gateway: 'fd90::11' })),
   refused(
@@ -353,16 +399,32 @@ export const scenarios: readonly Scenario[] = [
     context => context.client(11, { remoteId: 'nobody.rig.test' }),
     /AUTHENTICATION_FAILED/,
   ),
-  refused(
+  refusesOffer(
     'no common IKE proposal',
     context => context.client(24, { ike: 'aes128-sha256-prfsha256-modp2048' }),
     /NO_PROPOSAL_CHOSEN/,
+    ['aes128-sha256-prfsha256-modp2048'],
+  ),
+  refusesOffer(
+    'no common ESP proposal',
+    context => context.client(30, { esp: 'aes128-sha512-noesn' }),
+    /NO_PROPOSAL_CHOSEN/,
+    ['aes128-sha512-noesn'],
   ),
   refused(
-    'no common ESP proposal',
-    context => context.client(30, { esp: 'aes128-sha512' }),
-    /NO_PROPOSAL_CHOSEN/,
+    'transport mode demanded of a peer that does tunnel mode alone',
+    context => context.hostToHost({ mode: 'transport' }),
+    /TS_UNACCEPTABLE/, // strongSwan's words for it
   ),
+  scenario('no address left in their pool', async context => {
+    const first = await connect(context.client(32))
+    assert.deepEqual(first.session?.virtualAddresses, ['10.93.255.1'])
+    await failsWith(
+      connect(context.client(32, { localId: `other.${context.clientId}` })),
+      /INTERNAL_ADDRESS_FAILURE/,
+    )
+    await transfer(first, SHORT)
+  }),
   refused(
     'traffic selectors unacceptable',
     context => context.hostToHost({ remoteTs: ['10.250.0.0/24'], host: '10.250.0.1' }),

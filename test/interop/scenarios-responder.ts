@@ -1,7 +1,7 @@
 /** strongSwan connects, we answer: TCP clients of a kernel behind it reach our server. */
 import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Options, ProtectedSession } from './product.ts'
+import type { Options, ProtectedSession, ProtectedSocket } from './product.ts'
 import { Agent, Daemon, PSK, script, until } from './rig.ts'
 import {
   atParts,
@@ -64,10 +64,16 @@ const refused = (
   reason: RegExp,
 ): Scenario =>
   scenario(name, async context => {
-    const { sockets } = await context.listen(options)
+    const { server, sockets } = await context.listen(options)
+    const errors: (Error & { code?: string; details?: object })[] = []
+    server.on('ikeClientError', (error: Error) => errors.push(error))
     await context.prepare(lines)
     await failsWith(context.rig.initiator.initiate(context.name), reason)
     assert.equal(sockets.length, 0)
+    // Our side says why, and for a negotiation what the two ends have.
+    assert.match(errors[0]?.code ?? '', reason)
+    if (errors[0]?.code !== 'AUTHENTICATION_FAILED')
+      assert.deepEqual(Object.keys(errors[0]?.details ?? {}).slice(0, 2), ['offered', 'accepted'])
   })
 
 const ALERT: Options = {
@@ -106,6 +112,7 @@ export const scenarios: readonly Scenario[] = [
   scenario('psk, address by configuration payload', async context => {
     const { sockets } = await context.listen(context.pool)
     await context.fetch(WITH_ADDRESS)
+    await context.said(/parsed IKE_AUTH response 1 \[ IDr AUTH CPRP\(ADDR DNS\)/)
     const session = sockets[0]?.session
     assert.match(
       session?.info.children[0]?.remoteSelectors.join() ?? '',
@@ -115,6 +122,48 @@ export const scenarios: readonly Scenario[] = [
       new RegExp(`installing new virtual IP 10\\.94\\.${context.number}\\.`),
       0,
     )
+  }),
+  // A daemon of their own: with a second address at one, connections without any stop at that one.
+  scenario('no address left in our pool', async context => {
+    await context.listen({ addressPool: `10.94.${context.number}.129` })
+    const daemon = await another(context, 'peer')
+    const names = [context.name, `${context.name}b`] as const
+    for (const name of names) await context.prepare(WITH_ADDRESS, daemon, name)
+    await daemon.initiate(names[0])
+    await failsWith(daemon.initiate(names[1]), /INTERNAL_ADDRESS_FAILURE|INT_ADDR_FAIL/)
+    await context.kernel(SHORT)
+    await daemon.terminate(names[0])
+    await daemon.initiate(names[1])
+  }),
+  scenario('two clients behind one address', async context => {
+    const { server } = await context.listen(context.pool)
+    const seen: string[] = []
+    server.on('connection', ({ remoteAddress, peerId }: ProtectedSocket) =>
+      seen.push(`${remoteAddress} ${peerId}`),
+    )
+    const daemon = await another(context, 'peer')
+    const names = [context.name, `${context.name}b`]
+    for (const name of names) {
+      await context.prepare(WITH_ADDRESS, daemon, name)
+      await daemon.initiate(name)
+    }
+    const addresses = [...daemon.log.matchAll(/installing new virtual IP ([\d.]+)/g)].map(
+      match => match[1]!,
+    )
+    assert.equal(new Set(addresses).size, 2)
+    await Promise.all(
+      addresses.map(localAddress =>
+        context.rig.peer.run({
+          kind: 'kernel',
+          host: context.serverAddress,
+          port: SERVER_PORT,
+          localAddress,
+          plan: { ...SHORT, rate: 300_000 },
+        }),
+      ),
+    )
+    const expected = names.map((name, i) => `${addresses[i]} ${name}.client.rig.test`).sort()
+    assert.deepEqual(seen.sort(), expected)
   }),
   simple('psk, host to host'),
   simple('on another identity type', { remote: 'id = 10.90.0.1' }, { localId: '10.90.0.1' }),
@@ -209,21 +258,30 @@ export const scenarios: readonly Scenario[] = [
     const { sockets } = await context.listen()
     await context.prepare()
     await context.rig.initiator.initiate(context.name)
+    // Their request waits in our UDP socket while ours is made: each gets the other's before the answer.
     const both = (what: 'ike' | 'child') => () => {
-      void context.rig.initiator.control('--rekey', `--${what}`, context.name)
       const session = sockets[0]!.session!
-      for (const wait of [0, 5, 10, 15, 20]) {
-        setTimeout(
-          () => (what === 'ike' ? wait === 10 && session.rekeyIke() : session.rekeyChild()),
-          wait,
-        )
-      }
+      context.rig.initiator.controlSync('--rekey', `--${what}`, context.name)
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50)
+      if (what === 'ike') session.rekeyIke()
+      else session.rekeyChild()
     }
     await context.kernel(
       SLOW,
       atParts(SLOW, { 0.2: both('child'), 0.5: both('ike'), 0.8: both('child') }),
     )
     rekeyed(sockets[0]?.session, 1, 2)
+    await context.said(/CHILD_REKEY collision with CHILD_REKEY/)
+    await context.said(/IKE_REKEY collision with IKE_REKEY/)
+  }),
+  scenario('INVALID_KE_PAYLOAD in a rekey', async context => {
+    const { sockets } = await context.listen({ esp: 'aes256gcm16-ecp384' })
+    await context.prepare({ child: 'esp_proposals = aes256gcm16-x25519-ecp384' })
+    await context.rig.initiator.initiate(context.name)
+    const rekey = () => context.rig.initiator.control('--rekey', '--child', context.name)
+    await context.kernel(SLOW, atParts(SLOW, { 0.3: rekey }))
+    rekeyed(sockets[0]?.session, 0, 1)
+    await context.said(/CREATE_CHILD_SA response \d+ \[ N\(INVAL_KE\)/)
   }),
   scenario('they authenticate again', async context => {
     await context.listen()
@@ -289,6 +347,21 @@ export const scenarios: readonly Scenario[] = [
     await daemon.initiate(context.name)
     await context.kernel(SHORT)
   }),
+  scenario('their restart: INITIAL_CONTACT ends the old session', async context => {
+    const { server } = await context.listen()
+    const ended: unknown[] = []
+    server.on('sessionEnd', (session: unknown) => ended.push(session))
+    const daemon = await another(context, 'peer')
+    await context.prepare({ connection: 'unique = replace' }, daemon)
+    await daemon.initiate(context.name)
+    await daemon.kill()
+    assert.equal(ended.length, 0)
+    await daemon.start()
+    await daemon.initiate(context.name)
+    await daemon.waitForLog(/N\(INIT_CONTACT\)/, 500)
+    await until('the old session ends', 1000, () => ended.length === 1)
+    await context.kernel(SHORT)
+  }),
   scenario('they delete the IKE SA', async context => {
     const { sockets } = await context.listen()
     await context.prepare()
@@ -315,16 +388,21 @@ export const scenarios: readonly Scenario[] = [
   scenario(
     'behind a NAT that rebinds',
     async context => {
-      await context.listen(ALERT)
+      const { sockets } = await context.listen(ALERT)
       const daemon = await another(context, 'home')
       await context.prepare({ connection: 'dpd_delay = 1s\n remote_addrs = 10.96.0.2' }, daemon)
       await daemon.initiate(context.name)
+      const ports = new Set<unknown>()
+      const note = setInterval(() => ports.add(sockets[0]?.session?.gatewayPort ?? 'none'), 100)
+      context.atEnd(() => clearInterval(note))
       const home = new Agent('home')
       context.atEnd(() => home.kill())
       await home.run(
         { kind: 'kernel', host: context.serverAddress, port: SERVER_PORT, plan: SLOW },
         atParts(SLOW, { 0.4: () => script('network', 'rebind') }),
       )
+      ports.delete('none')
+      assert.ok(ports.size > 1, 'the NAT gave it another port and we followed')
     },
     { lock: 'nat', seconds: 30 },
   ),
@@ -350,8 +428,9 @@ export const scenarios: readonly Scenario[] = [
     await context.fetch({ connection: 'dpd_delay = 1s' })
     await sleep(3500)
     await context.kernel(SHORT)
+    await context.said(/sending DPD request/)
   }),
-  simple('MOBIKE offered', { connection: 'mobike = yes' }),
+  says('MOBIKE offered', /N\(MOBIKE_SUP\)/, { connection: 'mobike = yes' }),
   scenario(
     'from port 500, floating to 4500',
     async context => {
@@ -367,6 +446,7 @@ export const scenarios: readonly Scenario[] = [
         port: SERVER_PORT,
         plan: SHORT,
       })
+      await daemon.waitForLog(/to 10\.96\.0\.2\[500\][^]*to 10\.96\.0\.2\[4500\]/, 0)
     },
     { lock: 'nat' },
   ),
@@ -384,6 +464,7 @@ export const scenarios: readonly Scenario[] = [
     { psk: 'not the right horse battery' },
     /AUTHENTICATION_FAILED|AUTH_FAILED/,
   ),
+  refused('not authorized', {}, { authorize: () => false }, /AUTHENTICATION_FAILED|AUTH_FAILED/),
   refused(
     'unknown identity',
     {},
