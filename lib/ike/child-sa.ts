@@ -23,6 +23,8 @@ export interface ChildFacts {
   readonly remoteSelectors: readonly TrafficSelector[]
   readonly esn: boolean
   readonly cipher: CipherChoice
+  /** Of the key exchange that made it; 0: none but the IKE SA's. */
+  readonly group: number
   /** For people: the negotiated algorithms. */
   readonly suite: string
 }
@@ -35,6 +37,7 @@ export class ChildSa implements ChildFacts {
   readonly remoteSelectors: readonly TrafficSelector[]
   readonly esn: boolean
   readonly cipher: CipherChoice
+  readonly group: number
   readonly suite: string
   state: ChildState = 'installed'
   /** The peer is known to hold the keys. */
@@ -54,6 +57,7 @@ export class ChildSa implements ChildFacts {
     this.remoteSelectors = facts.remoteSelectors
     this.esn = facts.esn
     this.cipher = facts.cipher
+    this.group = facts.group
     this.suite = facts.suite
     this.outboundReady = outboundReady
     this.softAt = softAt

@@ -63,7 +63,11 @@ export const makeOffer = (
 ): ChildOffer => {
   const { policy, environment } = sa.config
   const inboundSpi = sa.config.allocateSpi()
-  const base = group === undefined ? withoutKe(policy.esp) : withKe(policy.esp, group)
+  // All groups of ours: some peers hold a Child SA to the group of its first IKE SA, whatever the current one has.
+  const base =
+    group === undefined
+      ? withoutKe(policy.esp)
+      : withKe(policy.esp, [...new Set([group, ...childGroups(policy)])])
   return {
     request,
     inboundSpi,
@@ -131,6 +135,7 @@ const describeFacts = (
     remoteSelectors: remote,
     esn,
     cipher,
+    group: chosen(chosenProposal, TransformType.Ke).id,
     suite: `${formatCipher(cipher)}${esn ? ' with ESN' : ''}`,
   }
 }
@@ -420,12 +425,15 @@ const childGroups = ({ esp, ike }: PeerPolicy): number[] => {
   return named.length > 0 ? named : groupsOf(ike)
 }
 
-/** The group of the KE payload: what the peer wanted, else the IKE SA's; undefined without PFS. */
-export const firstGroup = (sa: ExchangeContext, wanted: readonly number[]): number | undefined => {
-  const { policy } = sa.config
+/** The group of the KE payload: what the peer wanted, else `usual`, the first of ours else; undefined without PFS. */
+export const firstGroup = (
+  { config: { policy } }: ExchangeContext,
+  wanted: readonly number[],
+  usual: number,
+): number | undefined => {
   if (policy.pfs === false) return undefined
   const groups = childGroups(policy)
-  return wanted.at(-1) ?? (groups.includes(sa.suite.group) ? sa.suite.group : groups[0])
+  return wanted.at(-1) ?? (groups.includes(usual) ? usual : groups[0])
 }
 
 /** A wrong first guess of the group may be mended once for each group of ours (§1.3). */
@@ -458,7 +466,7 @@ export class CreateChild implements Exchange {
 
   build(sa: ExchangeContext): Payload[] | undefined {
     if (sa.state !== 'established') return undefined
-    this.offer = makeOffer(sa, this.request, firstGroup(sa, this.groups))
+    this.offer = makeOffer(sa, this.request, firstGroup(sa, this.groups, sa.suite.group))
     return [...offerPayloads(this.offer), ...keyPayloads(this.offer)]
   }
 

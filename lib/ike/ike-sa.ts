@@ -808,8 +808,9 @@ export class IkeSa implements AuthContext, Successor {
     now: Millis,
   ): ChildSa {
     const lifetime = drawLifetime(this.config.policy.childLifetime, this.config.environment)
+    // What made the first Child SA is the key exchange of its IKE SA, which a later rekey of that may change.
     const child = new ChildSa(
-      facts,
+      { ...facts, group: facts.group || this.suite.group },
       options.outboundReady,
       now + lifetime.softTime,
       now + lifetime.hardTime,

@@ -42,7 +42,7 @@ export class RekeyChild implements Exchange {
     const { child } = this
     if (child.state !== 'installed' || !child.outboundReady) return undefined
     if (child.rekeying.peer !== undefined || sa.state !== 'established') return undefined
-    this.offer = makeOffer(sa, requestOf(child), firstGroup(sa, this.groups))
+    this.offer = makeOffer(sa, requestOf(child), firstGroup(sa, this.groups, child.group))
     child.state = 'rekeying'
     child.rekeying.own = {
       initiatorNonce: this.offer.nonce,

@@ -281,12 +281,12 @@ export const withoutKe = (proposals: readonly Proposal[]): Proposal[] =>
     transforms: proposal.transforms.filter(({ type }) => type !== TransformType.Ke),
   }))
 
-/** For perfect forward secrecy: proposals that name no method of their own get `group`. */
-export const withKe = (proposals: readonly Proposal[], group: number): Proposal[] =>
+/** For perfect forward secrecy: proposals that name no method of their own get these. */
+export const withKe = (proposals: readonly Proposal[], groups: readonly number[]): Proposal[] =>
   proposals.map(proposal =>
     transformsOf(proposal, TransformType.Ke).length > 0
       ? proposal
-      : { ...proposal, transforms: [...proposal.transforms, ke(group)] },
+      : { ...proposal, transforms: [...proposal.transforms, ...groups.map(ke)] },
   )
 
 /** The groups of a list of proposals, in order of first mention. */

@@ -51,6 +51,8 @@ export interface ProtectedSession {
     readonly children: readonly {
       readonly mode: string
       readonly suite: string
+      readonly spiIn: number
+      readonly spiOut: number
       readonly localSelectors: readonly string[]
       readonly remoteSelectors: readonly string[]
     }[]
@@ -68,7 +70,7 @@ export interface ProtectedSession {
 export interface ProtectedServer {
   on(event: string, listener: (...args: never[]) => void): unknown
   once(event: string, listener: (...args: unknown[]) => void): unknown
-  close(): unknown
+  close(done?: () => void): unknown
   setCredentials(options: Options): void
 }
 

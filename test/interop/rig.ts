@@ -161,6 +161,47 @@ export class Daemon {
   }
 }
 
+/** libreswan, of which IKE alone runs here. */
+export class Libreswan {
+  static readonly address = '10.90.0.2'
+
+  private started: Promise<unknown> | undefined
+
+  /** Once for all who need it. */
+  start(): Promise<unknown> {
+    this.started ??= script('libreswan', 'start', 'peer', Libreswan.address)
+    return this.started
+  }
+
+  async stop(): Promise<void> {
+    if (this.started !== undefined) await script('libreswan', 'stop')
+  }
+
+  /** Its own word for failure is an exit code that we do not need: the log tells more. */
+  whack(...args: string[]): Promise<string> {
+    return script('libreswan', 'whack', ...args).catch((error: Error) => error.message)
+  }
+
+  async add(name: string, connection: string): Promise<void> {
+    const added = execute(join(HOME, 'libreswan'), ['add', name])
+    added.child.stdin!.end(connection)
+    await added
+  }
+
+  /** Lines about this connection since `from`. */
+  about(name: string, from = 0): string {
+    const file = join(RUN, 'libreswan/pluto.log')
+    const lines = readFileSync(file, 'utf8').slice(from).split('\n')
+    return lines.filter(line => line.includes(`"${name}"`)).join('\n')
+  }
+
+  said(name: string, pattern: RegExp): Promise<RegExpExecArray> {
+    return until(`${String(pattern)} from libreswan about ${name}`, 5000, () => {
+      return pattern.exec(this.about(name)) ?? undefined
+    })
+  }
+}
+
 /** A process of ours in some namespace. */
 export class Agent {
   private readonly child: ChildProcess
@@ -215,6 +256,7 @@ export interface Rig {
   readonly responder: Daemon
   /** strongSwan as initiator. */
   readonly initiator: Daemon
+  readonly libreswan: Libreswan
   /** Runs kernel TCP beside the initiator. */
   readonly peer: Agent
   stop(): Promise<void>
@@ -243,13 +285,15 @@ export const startRig = async (): Promise<Rig> => {
     service(SERVICE.host6),
   ])
   const peer = new Agent('peer')
+  const libreswan = new Libreswan()
   return {
+    libreswan,
     responder,
     initiator,
     peer,
     stop: async () => {
       await peer.kill()
-      await Promise.all([responder.stop(), initiator.stop()])
+      await Promise.all([responder.stop(), initiator.stop(), libreswan.stop()])
     },
   }
 }

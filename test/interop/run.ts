@@ -34,6 +34,8 @@ const load = async (): Promise<readonly Scenario[]> => {
     import('./scenarios-initiator.ts'),
     import('./scenarios-responder.ts'),
     import('./scenarios-capture.ts'),
+    import('./scenarios-libreswan.ts'),
+    import('./scenarios-scan.ts'),
     import('./scenarios-identity.ts'),
   ])
   return parts.flatMap(part => part.scenarios)
@@ -93,6 +95,9 @@ const runOne = async (
   return { scenario, milliseconds, error }
 }
 
+const locksOf = ({ lock = [] }: Scenario): readonly string[] =>
+  typeof lock === 'string' ? [lock] : lock
+
 const runAll = async (
   rig: Rig,
   scenarios: readonly Scenario[],
@@ -107,7 +112,7 @@ const runAll = async (
   const worker = async (): Promise<void> => {
     for (;;) {
       const at = waiting.findIndex(
-        ({ scenario: { lock } }) => lock === undefined || !locks.has(lock),
+        ({ scenario }) => !locksOf(scenario).some(lock => locks.has(lock)),
       )
       if (at < 0 && waiting.length === 0) return
       if (at < 0) {
@@ -115,9 +120,14 @@ const runAll = async (
         continue
       }
       const [{ scenario, number }] = waiting.splice(at, 1) as [(typeof waiting)[number]]
-      if (scenario.lock !== undefined) locks.add(scenario.lock)
-      results.push(await runOne(rig, scenario, number, ourLog))
-      if (scenario.lock !== undefined) locks.delete(scenario.lock)
+      for (const lock of locksOf(scenario)) locks.add(lock)
+      const result = await runOne(rig, scenario, number, ourLog).catch((error: Error) => {
+        // Not even its failure could be written down.
+        console.log(error.stack)
+        return { scenario, milliseconds: 0, error }
+      })
+      results.push(result)
+      for (const lock of locksOf(scenario)) locks.delete(lock)
     }
   }
   await Promise.all(Array.from({ length: Number(values.jobs) }, worker))

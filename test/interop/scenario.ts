@@ -13,8 +13,8 @@ export interface Scenario {
   readonly seconds?: number
   /** What the product must learn first; such scenarios run on request. */
   readonly pending?: string
-  /** Scenarios with the same lock do not run at the same time. */
-  readonly lock?: string
+  /** Scenarios with a lock in common do not run at the same time. */
+  readonly lock?: string | readonly string[]
   run(context: Context): Promise<void>
 }
 
@@ -139,7 +139,8 @@ export class Context {
     })
     this.atEnd(() => {
       for (const socket of sockets) socket.destroy()
-      server.close()
+      // Its UDP ports are free only then.
+      return new Promise<void>(resolve => server.close(() => resolve()))
     })
     return { server, sockets }
   }
