@@ -17,7 +17,7 @@ const scenario =
     name,
     role,
     peer: 'libreswan, IKE alone',
-    // One at a time: a connection that is deleted while another is looked for ends it.
+    // One at a time: its connections are told apart late, and each shall have its own log.
     lock: 'libreswan',
     run,
     ...more,
@@ -47,7 +47,8 @@ const load = async (context: Context, lines: Lines): Promise<Libreswan> => {
   const { libreswan } = context.rig
   await libreswan.start()
   await libreswan.add(context.name, connection(lines))
-  context.atEnd(() => libreswan.whack('--delete', '--name', context.name))
+  // Not deleted: that ends libreswan where a handshake of the connection has just failed.
+  context.atEnd(() => libreswan.whack('--terminate', '--name', context.name))
   return libreswan
 }
 

@@ -166,10 +166,14 @@ export const scenarios: readonly Scenario[] = [
     address: '10.90.0.19',
     connection: 'ppk_id = ppk1@rig.test\n ppk_required = yes',
   }),
-  simple(
+  rig(
     'reauthentication',
-    { address: '10.90.0.20' },
-    { up: 3_800_000, down: 3_800_000, rate: 400_000 },
+    async context => {
+      await initiate(context, { address: '10.90.0.20' })
+      await fetch(context, { up: 1_400_000, down: 1_400_000, rate: 18_000 })
+      assert.ok(context.established > 1, 'a second IKE SA')
+    },
+    100,
   ),
   simple('revocation strict', {
     address: '10.90.0.21',
