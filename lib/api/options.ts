@@ -68,6 +68,8 @@ export interface IkeOptions {
   passphrase?: string | Uint8Array | undefined
   pfx?: Uint8Array | { buf: Uint8Array; passphrase?: string } | undefined
   sign?: ((request: SignRequest) => Uint8Array | Promise<Uint8Array>) | undefined
+  ocspResponse?:
+    Uint8Array | (() => Uint8Array | undefined | Promise<Uint8Array | undefined>) | undefined
   ca?: Pem | readonly Pem[] | undefined
   crl?: Pem | readonly Pem[] | undefined
   revocation?: 'require' | 'prefer' | 'off' | undefined

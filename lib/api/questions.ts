@@ -29,6 +29,10 @@ export const answerQuestion = async (question: Question, given: Given): Promise<
       const { algorithm, message } = question
       return given.sign?.({ algorithm: algorithm.name, hash: algorithm.hash, message })
     }
+    case 'ocspResponse': {
+      const { ocspResponse } = given
+      return typeof ocspResponse === 'function' ? ocspResponse() : ocspResponse
+    }
     case 'fetchStatus':
       return fetchStatus(question.wanted)
     case 'eap': {

@@ -1,5 +1,5 @@
 /** Who we are, how we prove it, and whom we believe: parsed once from a program's options. */
-import { concat } from '../base/bytes.ts'
+import { concat, EMPTY } from '../base/bytes.ts'
 import { OptionError } from '../base/errors.ts'
 import type { Backend } from '../crypto/prf.ts'
 import type { Payload } from '../wire/payloads.ts'
@@ -22,6 +22,8 @@ export interface Credentials {
   readonly secretFor: SecretLookup
   /** Ours, to prove ourselves by signature; empty: by pre-shared key, or by EAP. */
   readonly ownKeys: readonly OwnKey[]
+  /** OCSP answer about our certificate for peers that ask (RFC 4806); 'ask': the program has it. */
+  readonly ocspResponse: Uint8Array | 'ask' | undefined
   /** A client's login, in the place of a proof of our own. */
   readonly eap: EapSettings | undefined
   /** How peers prove themselves by signature; undefined: by pre-shared key. */
@@ -45,6 +47,7 @@ export const CREDENTIAL_OPTIONS = [
   'passphrase',
   'pfx',
   'sign',
+  'ocspResponse',
   'ca',
   'crl',
   'revocation',
@@ -90,6 +93,7 @@ export const parseCredentials = (
     peerName: serverName(own('servername')) ?? peerName,
     secretFor: psk === undefined ? () => undefined : parsePsk(psk),
     ownKeys,
+    ocspResponse: parseOcspOption(own('ocspResponse')),
     eap,
     trust,
     eitherWay: psk !== undefined && trust !== undefined && ownKeys.length > 0,
@@ -97,6 +101,12 @@ export const parseCredentials = (
     ppk: parsePpk(own('ppk')),
     asksAuthorization: own('authorize') !== undefined || own('checkServerIdentity') !== undefined,
   }
+}
+
+const parseOcspOption = (given: unknown): Credentials['ocspResponse'] => {
+  if (given === undefined || given instanceof Uint8Array) return given
+  if (typeof given === 'function') return 'ask'
+  throw new OptionError('ocspResponse', given, 'a Uint8Array, or a function that gives one')
 }
 
 /** http's agents give it with every connection, empty for an address. */
@@ -130,7 +140,7 @@ export const usesSignatures = ({ ownKeys, trust }: Credentials): boolean =>
 /** Authorities named in one message: each is 20 octets to a stranger (RFC 7296 §3.7). */
 const MAX_REQUESTED = 16
 
-/** CERTREQ: the authorities by which we know peers. */
+/** CERTREQ: the authorities by which we know peers, and that OCSP answers may come along. */
 export const certificateRequest = (
   backend: Backend,
   { trust }: Credentials,
@@ -138,5 +148,11 @@ export const certificateRequest = (
   const anchors = trust?.anchors.slice(0, MAX_REQUESTED) ?? []
   if (anchors.length === 0) return []
   const digests = anchors.map(({ spki }) => keyDigest(backend, spki))
-  return [{ kind: 'certreq', encoding: CertEncoding.X509Signature, data: concat(...digests) }]
+  return [
+    { kind: 'certreq', encoding: CertEncoding.X509Signature, data: concat(...digests) },
+    // RFC 4806 §3.1: no responders of our own; the issuer's, or one that the issuer names, will do.
+    ...(trust?.wantsStatus === true
+      ? [{ kind: 'certreq', encoding: CertEncoding.OcspContent, data: EMPTY } as const]
+      : []),
+  ]
 }

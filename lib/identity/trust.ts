@@ -94,6 +94,11 @@ export class Trust {
     return this.settings.anchors.all
   }
 
+  /** OCSP answers that peers send along are of use (RFC 4806). */
+  get wantsStatus(): boolean {
+    return this.settings.revocation !== 'off'
+  }
+
   /** Reads the payloads; nothing is believed yet. */
   readShown(payloads: readonly Payload[]): Shown {
     const certs = payloads.filter(payload => payload.kind === 'cert')

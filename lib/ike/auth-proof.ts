@@ -22,7 +22,7 @@ import {
 import type { Authentication, StatusData } from '../identity/trust.ts'
 import type { PeerPolicy } from '../policy/options.ts'
 import type { Payload } from '../wire/payloads.ts'
-import { AuthMethod } from '../wire/registry.ts'
+import { AuthMethod, CertEncoding } from '../wire/registry.ts'
 import type { ExchangeContext, PeerFacts, Question } from './exchange.ts'
 import type { Handshake } from './sa-init.ts'
 
@@ -177,8 +177,39 @@ const proveWithKey = (
     [],
     (proofs, later) => {
       if (proofs === undefined) return then({ kind: 'failed', why: 'Our key did not sign' }, later)
-      then({ kind: 'proofs', shown: showKey(own), proofs, secret: undefined }, later)
+      withOcspResponse(
+        sa,
+        requests,
+        (response, end) => {
+          const shown = [...showKey(own), ...response]
+          then({ kind: 'proofs', shown, proofs, secret: undefined }, end)
+        },
+        later,
+      )
     },
+    now,
+  )
+}
+
+/** RFC 4806 §4.2: what a peer that asks for it needs not fetch. */
+const withOcspResponse = (
+  sa: AuthContext,
+  requests: readonly Payload[],
+  then: Then<readonly Payload[]>,
+  now: Millis,
+): void => {
+  const { ocspResponse } = sa.config.credentials
+  const isWanted = requests.some(
+    request => request.kind === 'certreq' && request.encoding === CertEncoding.OcspContent,
+  )
+  const payload = (data: Uint8Array): readonly Payload[] => [
+    { kind: 'cert', encoding: CertEncoding.OcspContent, data },
+  ]
+  if (!isWanted || ocspResponse === undefined) return then([], now)
+  if (ocspResponse !== 'ask') return then(payload(ocspResponse), now)
+  sa.ask(
+    { kind: 'ocspResponse' },
+    (value, later) => then(value instanceof Uint8Array ? payload(value) : [], later),
     now,
   )
 }

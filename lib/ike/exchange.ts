@@ -75,6 +75,8 @@ export type Question =
   | { readonly kind: 'authorize'; readonly peer: PeerFacts; readonly path: Path }
   /** A key that is kept elsewhere signs. Answer: the signature (ECDSA in DER), or undefined. */
   | { readonly kind: 'sign'; readonly algorithm: SignatureAlgorithm; readonly message: Uint8Array }
+  /** An OCSP answer about our own certificate. Answer: it in DER, or undefined. */
+  | { readonly kind: 'ocspResponse' }
   /** Lists of revoked certificates and OCSP answers for a path that is valid otherwise. Answer: `StatusData`. */
   | { readonly kind: 'fetchStatus'; readonly wanted: readonly StatusSource[] }
   /** An EAP method that is run outside. `conversation` is the same object for one login. Answer: `EapAnswer`. */

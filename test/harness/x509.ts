@@ -163,6 +163,13 @@ export const crlDistributionPoint = (names: readonly string[], by?: string): Uin
     ),
   )
 
+/** authorityInfoAccess: where an OCSP responder is. */
+export const ocspLocation = (url: string): Uint8Array =>
+  extension(
+    '1.3.6.1.5.5.7.1.1',
+    sequence(sequence(oid('1.3.6.1.5.5.7.48.1'), generalName(`uri:${url}`))),
+  )
+
 // --- certificates ---
 
 export interface CertificateFacts {

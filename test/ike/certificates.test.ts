@@ -12,6 +12,14 @@ import {
   type Credential,
   type KeyType,
 } from '../harness/certificates.ts'
+import {
+  encodeOcspResponse,
+  makeRoot,
+  NOW,
+  ocspLocation,
+  subjectAltName,
+  type Holder,
+} from '../harness/x509.ts'
 import { PERFECT, Stream, World, type Network, type Options } from '../harness/world.ts'
 
 const DAY = 86_400_000
@@ -241,6 +249,89 @@ t.test('a revoked certificate, and one whose status is not known', t => {
   const unknown = attempt(CLIENT, { ...SERVER, revocation: 'require' })
   isRefusedByServer(t, unknown, /may have been revoked/)
   connects(t, attempt({ ...CLIENT, ...own(revoked) }, { ...strict, revocation: 'off' }))
+  t.end()
+})
+
+// --- revocation data on the way (RFC 4806), with clocks at the date of these certificates ---
+
+const ocspRoot = makeRoot('O=Test, CN=OCSP root')
+const http = 'http://status.test/'
+const serverHolder = ocspRoot.issue('CN=server', [
+  subjectAltName(['dns:server.test']),
+  ocspLocation(http),
+])
+const clientHolder = ocspRoot.issue('CN=client', [subjectAltName(['dns:client.test'])])
+
+const heldBy = ({ certificate: { bytes } }: Holder): Options => ({
+  psk: undefined,
+  ca: ocspRoot.certificate.bytes,
+  cert: bytes,
+  sign: () => undefined,
+  revocation: 'off',
+})
+
+const attemptWithStatus = (
+  clientOptions: Options,
+  serverOptions: Options,
+  answer: (question: Question) => unknown,
+): Outcome => {
+  const mine = { ...heldBy(clientHolder), remoteId: 'server.test', revocation: 'require' }
+  const theirs = heldBy(serverHolder)
+  const world = new World(
+    5,
+    PERFECT,
+    { ...mine, ...clientOptions },
+    { ...theirs, ...serverOptions },
+    undefined,
+    NOW,
+  )
+  world.answers = (side, question) =>
+    question.kind === 'sign'
+      ? (side === 'client' ? clientHolder : serverHolder).key.sign(question.message)
+      : answer(question)
+  const stream = new Stream(5000, 1, 2)
+  world.connect(stream)
+  world.run(300_000, () => stream.closed)
+  return { world, stream }
+}
+
+const ocsp = (status: 'good' | 'revoked'): Uint8Array =>
+  encodeOcspResponse(serverHolder.certificate, ocspRoot, { status })
+
+t.test('a peer that asks gets the OCSP answer along with the certificate', t => {
+  const nothing = (): undefined => undefined
+  connects(t, attemptWithStatus({}, { ocspResponse: ocsp('good') }, nothing))
+  const bad = attemptWithStatus({}, { ocspResponse: ocsp('revoked') }, nothing)
+  isRefusedByClient(t, bad, /was revoked/)
+  const asked = attemptWithStatus({}, { ocspResponse: nothing }, question =>
+    question.kind === 'ocspResponse' ? ocsp('good') : undefined,
+  )
+  connects(t, asked)
+  isRefusedByClient(t, attemptWithStatus({}, {}, nothing), /may have been revoked/)
+  t.end()
+})
+
+t.test('status is fetched only when allowed, and only for a path that is valid without it', t => {
+  const wanted: unknown[] = []
+  const answerWith =
+    (octets: Uint8Array | undefined) =>
+    (question: Question): unknown => {
+      if (question.kind !== 'fetchStatus') return undefined
+      wanted.push(...question.wanted.map(({ kind, urls }) => [kind, ...urls]))
+      return octets && { crls: [], ocsp: [octets] }
+    }
+  const fetching = { fetchRevocation: true }
+  connects(t, attemptWithStatus(fetching, {}, answerWith(ocsp('good'))))
+  t.strictSame(wanted.splice(0), [['ocsp', http]])
+  isRefusedByClient(t, attemptWithStatus(fetching, {}, answerWith(ocsp('revoked'))), /revoked/)
+  isRefusedByClient(t, attemptWithStatus(fetching, {}, answerWith(undefined)), /may have been/)
+  const prefer = { ...fetching, revocation: 'prefer' }
+  connects(t, attemptWithStatus(prefer, {}, answerWith(undefined)))
+  wanted.length = 0
+  const stranger = { ...fetching, ca: makeRoot('O=Test, CN=OCSP root').certificate.bytes }
+  isRefusedByClient(t, attemptWithStatus(stranger, {}, answerWith(ocsp('good'))), /signature/)
+  isRefusedByClient(t, attemptWithStatus({}, {}, answerWith(ocsp('good'))), /may have been/)
+  t.strictSame(wanted, [], 'CVE-2022-40617: nothing of an untrusted certificate is fetched')
   t.end()
 })
 
