@@ -2,13 +2,15 @@
  * Flaws of other IKE implementations, each under its number. What is tested elsewhere is not repeated here:
  * `README.md` beside this file has the whole list.
  */
-import t from 'tap'
+import { createPublicKey } from 'node:crypto'
+import t, { type Test } from 'tap'
 import { concat, fromHex, putU16, toHex, utf8 } from '../../lib/base/bytes.ts'
-import { DerReader } from '../../lib/base/der.ts'
-import { sequence } from '../../lib/base/der-writer.ts'
+import { contextTag, DerReader } from '../../lib/base/der.ts'
+import { bitString, der, integer, NULL, oid, sequence } from '../../lib/base/der-writer.ts'
 import type { Tracer } from '../../lib/base/trace.ts'
 import { findAlgorithm } from '../../lib/crypto/signature.ts'
 import { checkSharedKeyAuth, sharedKeyAuth } from '../../lib/identity/auth.ts'
+import { extension } from '../../lib/identity/certificate-builder.ts'
 import { parseCredentials } from '../../lib/identity/credentials.ts'
 import {
   formatIdentity,
@@ -44,6 +46,13 @@ import {
   Target,
   type Answer,
 } from '../harness/attacker.ts'
+import {
+  authority,
+  certificate,
+  endEntity,
+  type Credential,
+  type KeyType,
+} from '../harness/certificates.ts'
 import { Random } from '../harness/random.ts'
 import type { Options } from '../harness/world.ts'
 
@@ -61,7 +70,8 @@ const parts = ({ first, bytes }: WrittenChain): Payload[] => {
 const keyed = (serverOptions: Options = {}, clientOptions: Options = {}) => {
   const ring = new KeyRing()
   const target = new Target(serverOptions, 1, ring)
-  const caller = new Caller(ADDRESS, clientOptions)
+  // One datagram, however large its certificates.
+  const caller = new Caller(ADDRESS, { fragmentation: false, ...clientOptions })
   const [init] = caller.connect()
   const [answer] = target.send(init!, FROM)
   const [auth] = caller.receive(answer!.bytes)
@@ -588,5 +598,204 @@ t.test('CVE-2022-21824: what an object inherits is no option', t => {
   const polluted = JSON.parse('{"__proto__": {"psk": "polluted key of 16"}}') as Options
   t.throws(() => parseCredentials(polluted))
   t.equal(({} as Options)['psk'], undefined)
+  t.end()
+})
+
+// --- with certificates ---
+
+// The clocks of these endpoints stand in 2027.
+const LONG = { notAfter: Date.now() + 5 * 365 * 86_400_000 }
+const root = authority('O=Test, CN=Root', 'P-256', undefined, LONG)
+const stranger = authority('O=Test, CN=Other', 'P-256', undefined, LONG)
+const own = ({ pem, keyPem }: Credential): Options => ({ cert: pem, key: keyPem })
+const server: Options = {
+  psk: undefined,
+  ca: root.pem,
+  ...own(endEntity('server.test', 'P-256', root, LONG)),
+}
+const client = (credential: Credential): Options => ({
+  psk: undefined,
+  ca: root.pem,
+  remoteId: 'server.test',
+  ...own(credential),
+})
+const KINDS: readonly KeyType[] = ['rsa', 'P-256', 'P-384', 'P-521', 'ed25519', 'ed448']
+
+/** RFC 7296 §2.21.2: all that a stranger hears, whatever was wrong. */
+const isRefused = (t: Test, scene: Scene, payloads: readonly Payload[], what: string): void => {
+  const told = scene.told(scene.send(payloads))
+  t.ok(told === NotifyType.AuthenticationFailed || told === NotifyType.InvalidSyntax, what)
+  t.notOk(scene.isUp(), what)
+}
+
+t.test(
+  'CVE-2026-50721, CVE-2018-16151, CVE-2013-2944: signatures cut, zero, and of other algorithms',
+  t => {
+    for (const kind of KINDS) {
+      const mine = client(endEntity('client.test', kind, root, LONG))
+      const genuine = keyed(server, mine)
+      const auth = genuine.payloads.find(({ kind }) => kind === 'auth') as Payload & {
+        kind: 'auth'
+      }
+      t.equal(genuine.told(genuine.send(genuine.payloads)), 0, `${kind} itself`)
+      const { data } = auth
+      const algorithm = 1 + data[0]!
+      const forged: [string, Uint8Array][] = [
+        ['nothing', NOTHING],
+        ['an algorithm alone', data.slice(0, algorithm)],
+        ['a signature alone', data.slice(algorithm)],
+        [
+          'a signature of zeros',
+          concat(data.slice(0, algorithm), new Uint8Array(data.length - algorithm)),
+        ],
+        ['r and s of zero', concat(data.slice(0, algorithm), fromHex('3006020100020100'))],
+        ['something behind it', concat(data, Uint8Array.of(0))],
+        ['one octet less', data.slice(0, -1)],
+        ['half', data.slice(0, data.length >>> 1)],
+        ['an algorithm of 255 octets', concat(Uint8Array.of(255), data.slice(1))],
+        ['an algorithm of no octets', concat(Uint8Array.of(0), data.slice(1))],
+      ]
+      for (let at = 0; at < algorithm; at++) {
+        const flipped = data.slice()
+        flipped[at]! ^= 1 << (at % 8)
+        forged.push([`bit ${at % 8} of octet ${at} changed`, flipped])
+      }
+      for (const [name, data] of forged) {
+        const scene = keyed(server, mine)
+        isRefused(t, scene, altered(scene, 'auth', { ...auth, data }), `${kind}: ${name}`)
+      }
+    }
+    t.end()
+  },
+)
+
+t.test(
+  'CVE-2020-16088: another key of the same kind, raw or in a certificate, is another key',
+  t => {
+    for (const kind of KINDS) {
+      const [known, other] = [1, 2].map(() => certificate('O=Test, CN=x', kind, undefined, LONG))
+      const spki = createPublicKey(known!.key).export({ type: 'spki', format: 'pem' })
+      const raw = { psk: undefined, ca: undefined, cert: undefined, localId: 'c', remoteId: 's' }
+      const serving = { ...raw, key: known!.keyPem, localId: 's', remoteId: 'c', peerKeys: spki }
+      const right = keyed(serving, { ...raw, key: known!.keyPem, peerKeys: spki })
+      t.equal(right.told(right.send(right.payloads)), 0, `${kind} itself`)
+      const wrong = keyed(serving, { ...raw, key: other!.keyPem, peerKeys: spki })
+      isRefused(t, wrong, wrong.payloads, `${kind}: raw`)
+      // The key that is known is shown, the other one signs.
+      const shown = keyed(serving, { ...raw, key: other!.keyPem, peerKeys: spki })
+      const cert = right.payloads.find(({ kind }) => kind === 'cert')
+      isRefused(t, shown, altered(shown, 'cert', cert), `${kind}: shown and not held`)
+      const mine = endEntity('client.test', kind, root, LONG)
+      const theirs = endEntity('client.test', kind, root, LONG)
+      const stolen = keyed(server, client(theirs))
+      const first: Payload = { kind: 'cert', encoding: 4, data: mine.der }
+      isRefused(
+        t,
+        stolen,
+        altered(stolen, 'cert', first),
+        `${kind}: a certificate of somebody else`,
+      )
+    }
+    t.end()
+  },
+)
+
+t.test(
+  'CVE-2026-14957, CVE-2017-11185, CVE-2022-0778: CERT payloads before anyone is authenticated',
+  t => {
+    const mine = endEntity('client.test', 'P-256', root, LONG)
+    const rsa = (modulus: Uint8Array, exponent: Uint8Array): Uint8Array =>
+      sequence(
+        sequence(oid('1.2.840.113549.1.1.1'), NULL),
+        bitString(sequence(integer(modulus), integer(exponent))),
+      )
+    const odd = new Uint8Array(256).fill(0xf1)
+    const keys: [string, Uint8Array][] = [
+      ['RSA, exponent 0', rsa(odd, Uint8Array.of(0))],
+      ['RSA, exponent 1', rsa(odd, Uint8Array.of(1))],
+      ['RSA, exponent 2', rsa(odd, Uint8Array.of(2))],
+      ['RSA, an exponent as long as the modulus', rsa(odd, odd)],
+      ['RSA, modulus 0', rsa(Uint8Array.of(0), Uint8Array.of(3))],
+      [
+        'RSA, an even modulus',
+        rsa(concat(odd.subarray(1), Uint8Array.of(2)), Uint8Array.of(1, 0, 1)),
+      ],
+      ['RSA, a modulus of 8 bits', rsa(Uint8Array.of(0xf1), Uint8Array.of(3))],
+      [
+        'RSA, a modulus of 32768 bits',
+        rsa(new Uint8Array(4096).fill(0xf1), Uint8Array.of(1, 0, 1)),
+      ],
+      ['nothing', sequence()],
+    ]
+    const genuine = createPublicKey(mine.key).export({ type: 'spki', format: 'der' })
+    const at = Buffer.from(mine.der).indexOf(genuine)
+    // The key is put in place of the genuine one; lengths around it are made to fit by the mutation below.
+    const rest = (spki: Uint8Array): Uint8Array => {
+      const whole = new DerReader(mine.der).enter()
+      const fields = whole.enter()
+      const parts: Uint8Array[] = []
+      while (fields.more) {
+        const { bytes } = fields.any()
+        parts.push(bytes.byteOffset - mine.der.byteOffset === at ? spki : bytes)
+      }
+      return sequence(sequence(...parts), whole.any().bytes, whole.any().bytes)
+    }
+    const certificates: [string, readonly Payload[]][] = keys.map(([name, spki]) => [
+      name,
+      [{ kind: 'cert', encoding: 4, data: rest(spki) }],
+    ])
+    const x509: Payload = { kind: 'cert', encoding: 4, data: mine.der }
+    for (let encoding = 0; encoding < 20; encoding++) {
+      if (encoding !== 4) certificates.push([`encoding ${encoding}`, [{ ...x509, encoding }]])
+    }
+    certificates.push(
+      [
+        'a hash and URL',
+        [{ kind: 'cert', encoding: 12, data: utf8('x'.repeat(20) + 'http://a.test/') }],
+      ],
+      ['60,000 zeros', [{ kind: 'cert', encoding: 4, data: new Uint8Array(60_000) }]],
+      ['nothing', [{ kind: 'cert', encoding: 4, data: NOTHING }]],
+      ['the CA first', [{ kind: 'cert', encoding: 4, data: root.der }, x509]],
+    )
+    for (const [name, payloads] of certificates) {
+      const scene = keyed(server, client(mine))
+      const others = scene.payloads.filter(({ kind }) => kind !== 'cert')
+      isRefused(t, scene, [...others.slice(0, 1), ...payloads, ...others.slice(1)], name)
+      t.notOk(
+        scene.target.events.some(({ kind }) => kind === 'question'),
+        'nobody is asked',
+      )
+    }
+    const scene = keyed(server, client(mine))
+    t.equal(scene.told(scene.send(scene.payloads)), 0, 'the genuine one is taken')
+    t.end()
+  },
+)
+
+t.test('CVE-2022-40617: nothing is fetched for a certificate before it leads to an anchor', t => {
+  const point = der(contextTag(6), utf8('http://192.0.2.99/ca.crl'))
+  const name = der(contextTag(0, true), der(contextTag(0, true), point))
+  const places = [extension('2.5.29.31', false, sequence(sequence(name)))]
+  const strict: Options = { ...server, fetchRevocation: true, revocation: 'require' }
+  const asks = (mine: Credential, spoil: (payload: Payload) => Payload = payload => payload) => {
+    const scene = keyed(strict, client(mine))
+    scene.send(scene.payloads.map(spoil))
+    t.notOk(scene.isUp())
+    return scene.target.events.some(
+      event => event.kind === 'question' && event.question.kind === 'fetchStatus',
+    )
+  }
+  const facts = { ...LONG, extensions: places }
+  t.ok(asks(endEntity('client.test', 'P-256', root, facts)), 'for one of ours it is')
+  t.notOk(asks(endEntity('client.test', 'P-256', stranger, facts)), 'another authority')
+  t.notOk(asks(certificate('O=Test, CN=client.test', 'P-256', undefined, facts)), 'self-signed')
+  const expired = { ...facts, notAfter: Date.now() - 86_400_000 / 2 }
+  t.notOk(asks(endEntity('client.test', 'P-256', root, expired)), 'out of date')
+  t.notOk(
+    asks(endEntity('client.test', 'P-256', root, facts), payload =>
+      payload.kind === 'auth' ? { ...payload, data: payload.data.map(x => x ^ 1) } : payload,
+    ),
+    'shown by who does not hold its key',
+  )
   t.end()
 })
