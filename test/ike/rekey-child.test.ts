@@ -1,5 +1,7 @@
 /** Rekeying of a Child SA and everything that may cross it (RFC 7296 §1.3.3, §2.8.1, §2.25.1). */
 import t, { type Test } from 'tap'
+import { groupsOf } from '../../lib/policy/proposal.ts'
+import { find } from '../../lib/wire/message.ts'
 import { IkePair, NONCES, type End, type Options } from '../harness/ike-pair.ts'
 
 type Row = (typeof NONCES)[number]
@@ -102,6 +104,25 @@ t.test('INVALID_KE_PAYLOAD in a rekey: the group that the peer names is tried', 
   t.equal(pair.a.child, old)
   pair.pass(pair.b)
   t.equal(pair.b.children.length, 2)
+  finish(t, pair)
+  t.end()
+})
+
+t.test('a rekey offers every group of ours and guesses the one that made the Child SA', t => {
+  const pair = IkePair.established(
+    { ike: 'aes128gcm16-prfsha256-x25519-ecp256' },
+    { ike: 'aes128gcm16-prfsha256-ecp256-x25519' },
+  )
+  t.equal(pair.b.child.group, 19, 'by the key exchange of its IKE SA')
+  pair.rekeyIke(pair.b)
+  pair.settle()
+  t.equal(pair.b.sa.suite.group, 31, 'which has another one now')
+  pair.rekeyChild(pair.b)
+  const request = pair.take(pair.a)
+  const payloads = pair.read(request)
+  t.equal(find(payloads, 'ke')?.group, 19)
+  t.strictSame(groupsOf(find(payloads, 'sa')!.proposals), [19, 31])
+  pair.give(request)
   finish(t, pair)
   t.end()
 })

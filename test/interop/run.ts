@@ -4,7 +4,6 @@
  *
  *   --only TEXT   scenarios whose name, peer or role contains it (may be repeated)
  *   --rig         strongSwan against strongSwan: proves the rig itself
- *   --with-part-c also what the product does not do yet (`pending`): certificates, EAP, post-quantum keys
  *   --jobs N      at the same time (default 4)
  */
 import { writeFileSync } from 'node:fs'
@@ -23,7 +22,6 @@ const { values } = parseArgs({
   options: {
     only: { type: 'string', multiple: true },
     rig: { type: 'boolean', default: false },
-    'with-part-c': { type: 'boolean', default: false },
     jobs: { type: 'string', default: '4' },
   },
 })
@@ -161,8 +159,7 @@ const print = (results: readonly Result[]): void => {
 process.on('uncaughtException', error => console.log('uncaught:', error.stack))
 process.on('unhandledRejection', error => console.log('unhandled:', (error as Error)?.stack))
 
-const chosen = (await load()).filter(wanted)
-const scenarios = chosen.filter(({ pending }) => pending === undefined || values['with-part-c'])
+const scenarios = (await load()).filter(wanted)
 const ourLog = values.rig ? [] : (await import('./product.ts')).traces
 const started = performance.now()
 const rig = await startRig()
@@ -170,8 +167,6 @@ const results = await runAll(rig, scenarios, ourLog)
 await rig.stop()
 print(results)
 const failed = results.filter(({ error }) => error !== undefined).length
-if (scenarios.length < chosen.length)
-  console.log(`\nnot run: ${chosen.length - scenarios.length} that wait for the product`)
 console.log(`\n${((performance.now() - started) / 1000).toFixed(0)} s; logs are in ${RUN}`)
 console.log(`${results.length - failed} passed, ${failed} failed`)
 process.exit(failed > 0 || results.length === 0 ? 1 : 0)

@@ -11,8 +11,6 @@ export interface Scenario {
   readonly peer: string
   /** Time limit; default 20. */
   readonly seconds?: number
-  /** What the product must learn first; such scenarios run on request. */
-  readonly pending?: string
   /** Scenarios with a lock in common do not run at the same time. */
   readonly lock?: string | readonly string[]
   run(context: Context): Promise<void>
