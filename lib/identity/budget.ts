@@ -1,17 +1,23 @@
 /** How much work the certificates of one peer may cost: a stranger chooses them (no chain may hold us up for 50 ms). */
+import type { Backend } from '../crypto/prf.ts'
 import type { PublicKey } from '../crypto/signature.ts'
 
 const STEPS = 2000
 const PATHS = 100
 const SIGNATURES = 100
-const SIGNATURE_WEIGHT = 400
+const SIGNATURE_WEIGHT = 250
+/** As many are verified whatever they weigh: an ordinary path with room for a detour. */
+const LEAST_SIGNATURES = 6
 const COMPARISONS = 250_000
 
-/** About 0.06 ms each, as measured with OpenSSL 3. */
-const weightOf = ({ kind, bits }: PublicKey): number => {
+/** About 0.06 ms each, as measured; RSA is OpenSSL's on both backends. */
+const weightOf = (backend: Backend, { kind, bits }: PublicKey): number => {
+  const isNoble = backend === 'noble'
   if (kind === 'rsa') return bits > 4096 ? 8 : 2
-  if (kind === 'ec') return bits > 384 ? 16 : bits > 256 ? 8 : 1
-  return kind === 'ed448' ? 3 : 1
+  if (kind === 'ed25519') return isNoble ? 27 : 1
+  if (kind === 'ed448') return isNoble ? 130 : 3
+  if (bits <= 256) return isNoble ? 70 : 1
+  return bits > 384 ? (isNoble ? 200 : 16) : isNoble ? 120 : 8
 }
 
 export class Budget {
@@ -20,6 +26,11 @@ export class Budget {
   #signatures = 0
   #weight = 0
   #comparisons = 0
+  readonly #backend: Backend
+
+  constructor(backend: Backend = 'node') {
+    this.#backend = backend
+  }
 
   /** What was done so far. */
   get spent(): Readonly<Record<'steps' | 'paths' | 'signatures' | 'comparisons', number>> {
@@ -36,7 +47,7 @@ export class Budget {
       this.#steps > STEPS ||
       this.#paths > PATHS ||
       this.#signatures > SIGNATURES ||
-      this.#weight > SIGNATURE_WEIGHT ||
+      (this.#weight > SIGNATURE_WEIGHT && this.#signatures > LEAST_SIGNATURES) ||
       this.#comparisons > COMPARISONS
     )
   }
@@ -54,7 +65,7 @@ export class Budget {
 
   takeSignature(key: PublicKey): boolean {
     this.#signatures++
-    this.#weight += weightOf(key)
+    this.#weight += weightOf(this.#backend, key)
     return !this.isExhausted
   }
 

@@ -22,55 +22,67 @@ interface Subject {
 }
 
 type Test = (subject: Subject, isExcluded: boolean) => boolean
-/** Undefined: a constraint that cannot be applied. */
-type Constraint = Test | undefined
-type ByType = ReadonlyMap<number, readonly Constraint[]>
+
+/** All constraints on names of one type. */
+interface Limits {
+  /** A name must be within one of each list: those of several certificates intersect. */
+  readonly permitted: Test[][]
+  readonly excluded: Test[]
+  count: number
+  /** One of them cannot be applied, so no name of this type gets through. */
+  isUnusable: boolean
+}
 
 export class NameConstraintChecker {
-  /** A name must be within one of each certificate that has some of its kind: an intersection. */
-  readonly #permitted: ByType[] = []
-  readonly #excluded: ByType[] = []
+  readonly #limits = new Map<number, Limits>()
 
   /** To be called for each certificate on the way, after its own names were checked. */
-  add(constraints: NameConstraints): void {
-    this.#permitted.push(group(constraints.permitted))
-    this.#excluded.push(group(constraints.excluded))
+  add({ permitted, excluded }: NameConstraints): void {
+    const lists = new Map<number, Test[]>()
+    for (const base of permitted) {
+      const list = lists.get(base.type) ?? []
+      lists.set(base.type, list)
+      this.#addTo(list, base)
+    }
+    for (const [type, list] of lists) this.#limitsOf(type).permitted.push(list)
+    for (const base of excluded) this.#addTo(this.#limitsOf(base.type).excluded, base)
+  }
+
+  #addTo(list: Test[], base: GeneralName): void {
+    const limits = this.#limitsOf(base.type)
+    const test = CONSTRAINTS[base.type]?.(base)
+    limits.count++
+    if (test === undefined) limits.isUnusable = true
+    else list.push(test)
+  }
+
+  #limitsOf(type: number): Limits {
+    const limits = this.#limits.get(type) ?? {
+      permitted: [],
+      excluded: [],
+      count: 0,
+      isUnusable: false,
+    }
+    this.#limits.set(type, limits)
+    return limits
   }
 
   /** What is wrong with the names of a certificate; undefined when nothing is. */
   check(certificate: Certificate, budget: Budget): string | undefined {
-    if (this.#permitted.length === 0) return undefined
+    if (this.#limits.size === 0) return undefined
     for (const { type, printed, subject } of namesOf(certificate)) {
-      const permitted = pick(this.#permitted, type)
-      const excluded = pick(this.#excluded, type)
-      const tests = [...permitted, ...excluded].flat()
-      if (tests.length === 0) continue
-      if (!budget.takeComparisons(tests.length)) return 'has too many names and constraints'
-      if (subject === undefined || tests.includes(undefined))
+      const limits = this.#limits.get(type)
+      if (limits === undefined) continue
+      if (!budget.takeComparisons(limits.count)) return 'has too many names and constraints'
+      if (subject === undefined || limits.isUnusable)
         return `has a name that cannot be compared with a name constraint: ${printed}`
-      if (!permitted.every(list => list.some(test => test!(subject, false))))
+      if (!limits.permitted.every(list => list.some(test => test(subject, false))))
         return `has a name outside the permitted subtrees: ${printed}`
-      if (excluded.some(list => list.some(test => test!(subject, true))))
+      if (limits.excluded.some(test => test(subject, true)))
         return `has a name inside an excluded subtree: ${printed}`
     }
     return undefined
   }
-}
-
-const pick = (layers: readonly ByType[], type: number): (readonly Constraint[])[] =>
-  layers.flatMap(layer => {
-    const constraints = layer.get(type)
-    return constraints === undefined ? [] : [constraints]
-  })
-
-const group = (bases: readonly GeneralName[]): ByType => {
-  const groups = new Map<number, Constraint[]>()
-  for (const base of bases) {
-    const list = groups.get(base.type) ?? []
-    list.push(CONSTRAINTS[base.type]?.(base))
-    groups.set(base.type, list)
-  }
-  return groups
 }
 
 // --- the names of a certificate ---
@@ -185,15 +197,19 @@ const isHostCharacter = (code: number): boolean =>
 
 // --- constraints ---
 
+/** Undefined: it cannot be applied. */
+type Constraint = Test | undefined
+
 /** A name is below itself, with any number of labels in front. */
 const dnsConstraint = ({ text }: GeneralName): Constraint => {
   if (text === '') return () => true
   const base = readHost(text)
   if (base === undefined) return undefined
+  const suffix = `.${base}`
   const parent = base.slice(base.indexOf('.') + 1)
   return ({ host, isWildcard }, isExcluded) =>
     host === base ||
-    host.endsWith(`.${base}`) ||
+    host.endsWith(suffix) ||
     // A wildcard stands for the excluded name too when that is one label below it.
     (isExcluded && isWildcard && base.includes('.') && parent === host)
 }
@@ -217,7 +233,8 @@ const readHostConstraint = (text: string): Constraint => {
   const isDomain = text.startsWith('.')
   const base = readHost(isDomain ? text.slice(1) : text)
   if (base === undefined) return undefined
-  return isDomain ? ({ host }) => host.endsWith(`.${base}`) : ({ host }) => host === base
+  const suffix = `.${base}`
+  return isDomain ? ({ host }) => host.endsWith(suffix) : ({ host }) => host === base
 }
 
 /** An address and a mask, which must be that of a prefix (RFC 4632). */

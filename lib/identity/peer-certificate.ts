@@ -2,6 +2,7 @@
 import { formatAddress } from '../base/address.ts'
 import type { Backend } from '../crypto/prf.ts'
 import type { PublicKey } from '../crypto/signature.ts'
+import { Budget } from './budget.ts'
 import { isMalformed, parseCertificate, type Certificate } from './certificate.ts'
 import { hasIdentity } from './certificate-identity.ts'
 import { KeyUsage } from './extensions.ts'
@@ -78,7 +79,7 @@ export const verifyPeerCertificate = (
     maximumIntermediates: INTERMEDIATES,
     allowsPinned: options.allowsPinned,
   }
-  const path = buildPath(certificate, pathOptions)
+  const path = buildPath(certificate, pathOptions, new Budget(options.backend))
   if (isFailure(path)) return path
   const problem =
     checkEndEntity(certificate) ??

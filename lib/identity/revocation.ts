@@ -94,7 +94,7 @@ class Check {
   readonly #revocation: RevocationOptions
   readonly #options: PathOptions
   /** For the paths of other signers, all together. */
-  readonly #budget = new Budget()
+  readonly #budget: Budget
   /** Whose status is being asked for: a list may be signed with a key whose status is in that list. */
   readonly #asked = new Set<Certificate>()
   readonly #signers = new Map<Certificate, boolean>()
@@ -102,6 +102,7 @@ class Check {
   constructor({ chain }: Path, revocation: RevocationOptions, options: PathOptions) {
     this.#chain = chain
     this.#revocation = revocation
+    this.#budget = new Budget(revocation.backend)
     this.#options = options
   }
 
