@@ -104,7 +104,10 @@ const EMPTY_SUBJECT = {
   name: undefined,
 }
 
-/** §6.1.3 (b), (c): the subject, all alternative names, and the subject's e-mail addresses where those have none. */
+/**
+ * §6.1.3 (b), (c): the subject, all alternative names, and the subject's e-mail addresses, which §4.2.1.10 counts
+ * where there are no alternative names: who has some could otherwise carry a forbidden address in the subject.
+ */
 const namesOf = ({ subject, extensions: { subjectAltNames } }: Certificate): readonly Named[] => {
   const names: Named[] = []
   if (!isEmptyName(subject)) names.push(directory(subject))
@@ -113,15 +116,13 @@ const namesOf = ({ subject, extensions: { subjectAltNames } }: Certificate): rea
     else
       names.push({ type, printed: text || `kind ${type}`, subject: SUBJECTS[type]?.(text, value) })
   }
-  if (!subjectAltNames.some(({ type }) => type === GeneralNameType.Email)) {
-    for (const { type, text } of subject.attributes) {
-      if (type === EMAIL_ADDRESS)
-        names.push({
-          type: GeneralNameType.Email,
-          printed: text ?? 'no text',
-          subject: text === undefined ? undefined : emailSubject(text),
-        })
-    }
+  for (const { type, text } of subject.attributes) {
+    if (type === EMAIL_ADDRESS)
+      names.push({
+        type: GeneralNameType.Email,
+        printed: text ?? 'no text',
+        subject: text === undefined ? undefined : emailSubject(text),
+      })
   }
   return names
 }

@@ -404,10 +404,12 @@ t.test('name constraints on directory names bind the subject and its alternative
   t.end()
 })
 
-t.test('an e-mail address in the subject counts where no alternative name is one', t => {
+t.test('an e-mail address in the subject counts too, whatever alternative names there are', t => {
   const permitted = { permitted: ['email:b.test'] }
   t.equal(constrained(permitted, [], 'E=a@evil.test, CN=host'), 'NAME_CONSTRAINTS')
   t.equal(constrained(permitted, [], 'E=a@b.test, CN=host'), 'good')
+  const both = constrained(permitted, ['email:a@b.test'], 'E=a@evil.test, CN=host')
+  t.equal(both, 'NAME_CONSTRAINTS')
   t.end()
 })
 
