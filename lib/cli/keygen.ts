@@ -11,12 +11,11 @@ import type { Millis } from '../base/environment.ts'
 import {
   buildCertificate,
   buildCrl,
-  KeyPurpose,
-  KeyUsage,
   toPem,
   type CertificateFacts,
   type Issuer,
 } from '../identity/certificate-builder.ts'
+import { KeyPurpose, KeyUsage } from '../identity/extensions.ts'
 import { UsageError } from './usage.ts'
 
 export const KEYGEN_HELP = `Usage: ike-socket keygen [folder] [options]

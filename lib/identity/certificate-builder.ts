@@ -11,16 +11,7 @@ import { bitString, der, integer, octetString, oid, sequence } from '../base/der
 import type { Millis } from '../base/environment.ts'
 import { SIGNATURE_ALGORITHMS, type SignatureAlgorithm } from '../crypto/signature.ts'
 import { encodeDistinguishedName } from './distinguished-name.ts'
-
-/** Bits of a key usage (RFC 5280 §4.2.1.3). */
-export const KeyUsage = { DigitalSignature: 0, KeyCertSign: 5, CrlSign: 6 } as const
-
-/** Purposes (RFC 5280 §4.2.1.12, RFC 4945 §5.1.3.12). */
-export const KeyPurpose = {
-  ServerAuth: '1.3.6.1.5.5.7.3.1',
-  ClientAuth: '1.3.6.1.5.5.7.3.2',
-  IpsecIke: '1.3.6.1.5.5.7.3.17',
-} as const
+import { ExtensionId } from './extensions.ts'
 
 export interface AlternativeNames {
   readonly dns?: readonly string[]
@@ -100,7 +91,7 @@ export const buildCrl = (facts: RevocationFacts, issuer: Issuer): Uint8Array => 
         contextTag(0, true),
         sequence(
           authorityKeyIdentifier(issuer.key),
-          extension(Oid.crlNumber, false, small(facts.number)),
+          extension(ExtensionId.CrlNumber, false, small(facts.number)),
         ),
       ),
     ),
@@ -119,16 +110,6 @@ export const toPem = (label: string, octets: Uint8Array): string => {
   return [`-----BEGIN ${label}-----`, ...lines, `-----END ${label}-----`, ''].join('\n')
 }
 
-const Oid = {
-  subjectKeyIdentifier: '2.5.29.14',
-  keyUsage: '2.5.29.15',
-  subjectAltName: '2.5.29.17',
-  basicConstraints: '2.5.29.19',
-  crlNumber: '2.5.29.20',
-  authorityKeyIdentifier: '2.5.29.35',
-  extendedKeyUsage: '2.5.29.37',
-} as const
-
 const extensionsOf = (facts: CertificateFacts, issuer: Issuer): readonly Uint8Array[] => {
   const { authority, keyUsage, extendedKeyUsage, names, extensions = [] } = facts
   const own: Uint8Array[] = []
@@ -136,24 +117,24 @@ const extensionsOf = (facts: CertificateFacts, issuer: Issuer): readonly Uint8Ar
     const { pathLength } = authority
     const limit = pathLength === undefined ? EMPTY : small(pathLength)
     const value = sequence(der(Tag.Boolean, Uint8Array.of(0xff)), limit)
-    own.push(extension(Oid.basicConstraints, true, value))
+    own.push(extension(ExtensionId.BasicConstraints, true, value))
   }
-  if (keyUsage !== undefined) own.push(extension(Oid.keyUsage, true, namedBits(keyUsage)))
+  if (keyUsage !== undefined) own.push(extension(ExtensionId.KeyUsage, true, namedBits(keyUsage)))
   if (extendedKeyUsage !== undefined) {
-    own.push(extension(Oid.extendedKeyUsage, false, sequence(...extendedKeyUsage.map(oid))))
+    own.push(extension(ExtensionId.ExtendedKeyUsage, false, sequence(...extendedKeyUsage.map(oid))))
   }
   if (names !== undefined) {
-    own.push(extension(Oid.subjectAltName, false, sequence(...generalNames(names))))
+    own.push(extension(ExtensionId.SubjectAltName, false, sequence(...generalNames(names))))
   }
   const keyId = octetString(keyIdentifier(facts.publicKey))
-  own.push(extension(Oid.subjectKeyIdentifier, false, keyId))
+  own.push(extension(ExtensionId.SubjectKeyIdentifier, false, keyId))
   own.push(authorityKeyIdentifier(issuer.key))
   return [...own, ...extensions]
 }
 
 const authorityKeyIdentifier = (issuerKey: KeyObject): Uint8Array => {
   const value = sequence(der(contextTag(0), keyIdentifier(createPublicKey(issuerKey))))
-  return extension(Oid.authorityKeyIdentifier, false, value)
+  return extension(ExtensionId.AuthorityKeyIdentifier, false, value)
 }
 
 /** RFC 5280 §4.2.1.2 (1): SHA-1 names a key here, it proves nothing. */

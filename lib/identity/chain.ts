@@ -6,7 +6,7 @@
 import type { PublicKey } from '../crypto/signature.ts'
 import type { Budget } from './budget.ts'
 import { isSelfIssued, type Certificate } from './certificate.ts'
-import { ExtensionId, KeyUsage } from './extensions.ts'
+import { ExtensionId, KeyPurpose, KeyUsage } from './extensions.ts'
 import { failure, type Failure } from './failure.ts'
 import { NameConstraintChecker } from './name-constraints.ts'
 import { isEmptyName } from './name.ts'
@@ -24,7 +24,6 @@ export interface ChainOptions {
   readonly isStrict: boolean
 }
 
-const ANY_PURPOSE = '2.5.29.37.0'
 const MAXIMUM_SERIAL = 20
 
 /** What a certificate cannot be believed for by itself, whatever chain it stands in. */
@@ -169,7 +168,7 @@ const checkStructure: Stage = (chain, { purposes, isStrict }) => {
       left = Math.min(left, extensions.pathLength ?? Infinity)
     }
     const usages = extensions.extendedKeyUsage
-    if (allowed !== undefined && usages !== undefined && !usages.includes(ANY_PURPOSE)) {
+    if (allowed !== undefined && usages !== undefined && !usages.includes(KeyPurpose.Any)) {
       allowed = allowed.filter(purpose => usages.includes(purpose))
       if (allowed.length === 0)
         return failure(

@@ -2,10 +2,11 @@
  * Certificate revocation lists (RFC 5280 §5, §6.3), complete ones and deltas. Indirect lists are recognized and
  * not used: no list speaks about certificates of another issuer.
  */
-import { compare, copy, equal, toHex } from '../base/bytes.ts'
+import { compare, copy, EMPTY, equal, fromHex, toHex } from '../base/bytes.ts'
 import { contextTag, DerReader, Tag } from '../base/der.ts'
+import { der } from '../base/der-writer.ts'
 import type { Certificate, Malformed } from './certificate.ts'
-import { readPointName, readRawExtensions, type PointName } from './extensions.ts'
+import { ExtensionId, readPointName, readRawExtensions, type PointName } from './extensions.ts'
 import { GeneralNameType } from './general-name.ts'
 import { isEmptyName, readName, sameName, type Name } from './name.ts'
 import { readSigned, type Signed } from './signed.ts'
@@ -16,8 +17,8 @@ export interface Crl {
   /** Milliseconds since 1970. */
   readonly thisUpdate: number
   readonly nextUpdate: number | undefined
-  /** Reasons by the hexadecimal content of the serial number's INTEGER. */
-  readonly revoked: ReadonlyMap<string, number>
+  /** DER of the entries, one after the other: a list is looked into more seldom than it is large. */
+  readonly entries: Uint8Array
   readonly scope: Scope
   /** cRLNumber. */
   readonly number: Uint8Array | undefined
@@ -47,15 +48,13 @@ const EVERYTHING: Scope = {
   octets: '',
 }
 
+/** Those that only lists and their entries have (§5.2, §5.3). */
 const Id = {
-  IssuerAltName: '2.5.29.18',
-  CrlNumber: '2.5.29.20',
   ReasonCode: '2.5.29.21',
   InvalidityDate: '2.5.29.24',
   DeltaCrlIndicator: '2.5.29.27',
   IssuingDistributionPoint: '2.5.29.28',
   CertificateIssuer: '2.5.29.29',
-  AuthorityKeyIdentifier: '2.5.29.35',
 } as const
 
 const SIZE_LIMIT = 64 * 1024 * 1024
@@ -84,19 +83,19 @@ export const parseCrl = (encoded: Uint8Array): Crl | Malformed => {
   const nextUpdate =
     tbs.nextTag === Tag.UtcTime || tbs.nextTag === Tag.GeneralizedTime ? tbs.time() : undefined
   const list = new ListReader(isVersion2)
-  const entries = tbs.enterOptional(Tag.Sequence)
-  if (entries !== undefined) list.readEntries(entries)
+  const entries = tbs.optional(Tag.Sequence)?.content
+  if (entries !== undefined) list.readEntries(outer, entries)
   const extensions = tbs.enterOptional(contextTag(0, true))
   if (extensions !== undefined) list.readExtensions(extensions)
   tbs.end()
   if (outer.problem !== undefined) return { problem: outer.problem }
-  const { revoked, scope, number, baseNumber, authorityKeyId, unusable } = list
+  const { scope, number, baseNumber, authorityKeyId, unusable } = list
   return {
     signed,
     issuer,
     thisUpdate,
     nextUpdate,
-    revoked,
+    entries: entries ?? EMPTY,
     scope,
     number,
     baseNumber,
@@ -106,7 +105,6 @@ export const parseCrl = (encoded: Uint8Array): Crl | Malformed => {
 }
 
 class ListReader {
-  readonly revoked = new Map<string, number>()
   scope: Scope = EVERYTHING
   number: Uint8Array | undefined
   baseNumber: Uint8Array | undefined
@@ -119,30 +117,35 @@ class ListReader {
   }
 
   /** revokedCertificates: left out rather than empty (§5.1.2.6). */
-  readEntries(entries: DerReader): void {
-    do {
-      const entry = entries.enter()
-      const serial = toHex(entry.integer())
-      entry.time()
-      const reason = entry.more ? this.#readEntryExtensions(entry) : UNSPECIFIED
-      entry.end()
-      this.revoked.set(serial, reason)
-    } while (entries.more)
+  readEntries(reader: DerReader, entries: Uint8Array): void {
+    if (entries.length === 0) reader.fail('its list of revoked certificates is empty')
+    let at = 0
+    while (at < entries.length && !reader.failed) {
+      const plain = plainEntryLength(entries, at, this.#isVersion2)
+      if (plain === 0) at += this.#readEntry(reader.inside(entries.subarray(at)))
+      else at += plain
+    }
   }
 
-  #readEntryExtensions(entry: DerReader): number {
-    if (!this.#isVersion2) entry.fail('its entries have extensions, but not version 2')
-    let reason = UNSPECIFIED
-    for (const { id, isCritical, value } of readRawExtensions(entry)) {
-      const inner = entry.inside(value)
-      if (id === Id.ReasonCode) {
-        reason = inner.smallInteger(Tag.Enumerated)
-        inner.end()
-      } else if (id === Id.CertificateIssuer) this.unusable ??= 'it is an indirect one'
-      else if (isCritical && id !== Id.InvalidityDate)
-        this.unusable ??= `an entry has the unknown critical extension ${id}`
+  #readEntry(rest: DerReader): number {
+    const { bytes, content } = rest.expect(Tag.Sequence)
+    const entry = rest.inside(content)
+    entry.integer()
+    entry.time()
+    if (entry.more) {
+      if (!this.#isVersion2) entry.fail('its entries have extensions, but not version 2')
+      for (const { id, isCritical, value } of readRawExtensions(entry)) {
+        const inner = entry.inside(value)
+        if (id === Id.ReasonCode) {
+          inner.smallInteger(Tag.Enumerated)
+          inner.end()
+        } else if (id === Id.CertificateIssuer) this.unusable ??= 'it is an indirect one'
+        else if (isCritical && id !== Id.InvalidityDate)
+          this.unusable ??= `an entry has the unknown critical extension ${id}`
+      }
     }
-    return reason
+    entry.end()
+    return bytes.length
   }
 
   readExtensions(wrapped: DerReader): void {
@@ -152,7 +155,7 @@ class ListReader {
       if (id === Id.IssuingDistributionPoint) {
         this.#readScope(inner.enter(), toHex(value))
         inner.end()
-      } else if (id === Id.CrlNumber) {
+      } else if (id === ExtensionId.CrlNumber) {
         this.number = readNumber(inner)
         // §5.2.3
         if (isCritical) this.unusable ??= 'its number is marked critical'
@@ -160,8 +163,8 @@ class ListReader {
       } else if (id === Id.DeltaCrlIndicator) {
         this.baseNumber = readNumber(inner)
         inner.end()
-      } else if (id === Id.AuthorityKeyIdentifier) this.authorityKeyId = toHex(value)
-      else if (isCritical && id !== Id.IssuerAltName)
+      } else if (id === ExtensionId.AuthorityKeyIdentifier) this.authorityKeyId = toHex(value)
+      else if (isCritical && id !== ExtensionId.IssuerAltName)
         this.unusable ??= `it has the unknown critical extension ${id}`
     }
     wrapped.end()
@@ -186,6 +189,44 @@ class ListReader {
     if (isIndirect) this.unusable ??= 'it is an indirect one'
     if (onlyAttributes) this.unusable ??= 'it is about attribute certificates'
   }
+}
+
+/** What follows the time in an entry that has a reason and nothing else, but for the reason itself. */
+const REASON_EXTENSION = fromHex('300c300a0603551d1504030a01')
+
+/**
+ * The length of an entry that is as nearly all are, and right: a serial number, a UTCTime, and at most a reason. 0
+ * for any other one, which the reader of DER must look at. Lists have hundreds of thousands of them.
+ */
+const plainEntryLength = (b: Uint8Array, at: number, isVersion2: boolean): number => {
+  const end = at + 2 + b[at + 1]!
+  const serialLength = b[at + 3]!
+  const timeAt = at + 4 + serialLength
+  const isSerial =
+    b[at] === Tag.Sequence &&
+    b[at + 1]! < 0x80 &&
+    end <= b.length &&
+    b[at + 2] === Tag.Integer &&
+    serialLength > 0 &&
+    // A leading octet of 00 or FF needs a second look.
+    (b[at + 4]! + 1) % 256 > 1
+  if (!isSerial || b[timeAt] !== Tag.UtcTime || b[timeAt + 1] !== 13) return 0
+  const afterTime = timeAt + 15
+  if (afterTime > end || b[afterTime - 1] !== 0x5a) return 0
+  for (let i = timeAt + 2; i < afterTime - 1; i++) {
+    if (b[i]! < 0x30 || b[i]! > 0x39) return 0
+  }
+  const pair = (index: number): number =>
+    b[timeAt + 2 + 2 * index]! * 10 + b[timeAt + 3 + 2 * index]! - 0x30 * 11
+  const isDate = pair(1) >= 1 && pair(1) <= 12 && pair(2) >= 1 && pair(2) <= 28
+  if (!isDate || pair(3) > 23 || pair(4) > 59 || pair(5) > 59) return 0
+  if (afterTime === end) return end - at
+  const isReason =
+    isVersion2 &&
+    end === afterTime + REASON_EXTENSION.length + 1 &&
+    b[end - 1]! < 0x80 &&
+    REASON_EXTENSION.every((octet, i) => b[afterTime + i] === octet)
+  return isReason ? end - at : 0
 }
 
 /** CRLNumber ::= INTEGER (0..MAX) */
@@ -247,9 +288,40 @@ export const staleness = (
 
 /** The reason of revocation, undefined when the list does not have the certificate. */
 export const revocationReason = (
-  { revoked }: Crl,
+  { entries }: Crl,
   { serial }: Pick<Certificate, 'serial'>,
-): number | undefined => revoked.get(toHex(serial))
+): number | undefined => {
+  const wanted = der(Tag.Integer, serial)
+  let at = 0
+  // Every length was checked when the list was read.
+  while (at < entries.length) {
+    const octets = entries[at + 1]! < 0x80 ? 0 : entries[at + 1]! & 0x7f
+    let length = octets === 0 ? entries[at + 1]! : 0
+    for (let i = 0; i < octets; i++) length = length * 256 + entries[at + 2 + i]!
+    const from = at + 2 + octets
+    at = from + length
+    if (isAt(entries, from, wanted)) return readReason(entries.subarray(from, at))
+  }
+  return undefined
+}
+
+const isAt = (octets: Uint8Array, at: number, wanted: Uint8Array): boolean => {
+  for (let i = 0; i < wanted.length; i++) {
+    if (octets[at + i] !== wanted[i]) return false
+  }
+  return true
+}
+
+const readReason = (content: Uint8Array): number => {
+  const entry = new DerReader(content)
+  entry.integer()
+  entry.time()
+  if (!entry.more) return UNSPECIFIED
+  const reason = readRawExtensions(entry).find(({ id }) => id === Id.ReasonCode)
+  return reason === undefined
+    ? UNSPECIFIED
+    : new DerReader(reason.value).smallInteger(Tag.Enumerated)
+}
 
 /** In a delta list: what the complete list says of the certificate holds no longer (§5.3.1). */
 export const REMOVE_FROM_CRL = 8

@@ -15,6 +15,8 @@ export const ExtensionId = {
   SubjectAltName: '2.5.29.17',
   IssuerAltName: '2.5.29.18',
   BasicConstraints: '2.5.29.19',
+  /** The extensions of lists are in the same tree. */
+  CrlNumber: '2.5.29.20',
   NameConstraints: '2.5.29.30',
   CrlDistributionPoints: '2.5.29.31',
   CertificatePolicies: '2.5.29.32',
@@ -33,6 +35,15 @@ export const KeyUsage = {
   NonRepudiation: 1,
   KeyCertSign: 5,
   CrlSign: 6,
+} as const
+
+/** Purposes of extendedKeyUsage (RFC 5280 §4.2.1.12, RFC 4945 §5.1.3.12, RFC 6960 §4.2.2.2). */
+export const KeyPurpose = {
+  ServerAuth: '1.3.6.1.5.5.7.3.1',
+  ClientAuth: '1.3.6.1.5.5.7.3.2',
+  OcspSigning: '1.3.6.1.5.5.7.3.9',
+  IpsecIke: '1.3.6.1.5.5.7.3.17',
+  Any: '2.5.29.37.0',
 } as const
 
 export const ANY_POLICY = '2.5.29.32.0'

@@ -6,14 +6,13 @@ import { computeHash, type Backend } from '../crypto/prf.ts'
 import { HashAlgorithm } from '../wire/registry.ts'
 import { isMalformed, parseCertificate, type Certificate, type Malformed } from './certificate.ts'
 import { staleness } from './crl.ts'
-import { KeyUsage, readRawExtensions, type RawExtension } from './extensions.ts'
+import { KeyPurpose, KeyUsage, readRawExtensions, type RawExtension } from './extensions.ts'
 import { readName, sameName, type Name } from './name.ts'
 import { readSigned, type Signed, type SignaturePolicy } from './signed.ts'
 
 const Id = {
   BasicResponse: '1.3.6.1.5.5.7.48.1.1',
   Nonce: '1.3.6.1.5.5.7.48.1.2',
-  OcspSigning: '1.3.6.1.5.5.7.3.9',
   /** RFC 6962 §3.3: timestamps of logs, about which IKE has no policy. */
   CertificateTimestamps: '1.3.6.1.4.1.11129.2.4.5',
 } as const
@@ -308,7 +307,7 @@ const isDelegate = (responder: Certificate, issuer: Certificate, time: number): 
   const { extendedKeyUsage, keyUsage, unknownCritical } = responder.extensions
   return (
     sameName(responder.issuer, issuer.subject) &&
-    extendedKeyUsage?.includes(Id.OcspSigning) === true &&
+    extendedKeyUsage?.includes(KeyPurpose.OcspSigning) === true &&
     keyUsage?.has(KeyUsage.DigitalSignature) !== false &&
     unknownCritical.length === 0 &&
     time >= responder.notBefore &&

@@ -5,7 +5,7 @@ import type { PublicKey } from '../crypto/signature.ts'
 import { Budget } from './budget.ts'
 import { isMalformed, parseCertificate, type Certificate } from './certificate.ts'
 import { hasIdentity } from './certificate-identity.ts'
-import { KeyUsage } from './extensions.ts'
+import { KeyPurpose, KeyUsage } from './extensions.ts'
 import { failure, isFailure, type Failure } from './failure.ts'
 import { GeneralNameType } from './general-name.ts'
 import { formatIdentity, type Identity } from './identity.ts'
@@ -42,10 +42,6 @@ const COUNT_LIMIT = 32
 const SIZE_LIMIT = 65_536
 const INTERMEDIATES = 8
 
-const IPSEC_IKE = '1.3.6.1.5.5.7.3.17'
-const SERVER_AUTH = '1.3.6.1.5.5.7.3.1'
-const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2'
-
 /** `encoded`: the peer's own certificate first (RFC 7296 §3.6), others in any order. */
 export const verifyPeerCertificate = (
   encoded: readonly Uint8Array[],
@@ -73,7 +69,9 @@ export const verifyPeerCertificate = (
     intermediates: [...sent, ...options.intermediates],
     time: options.time,
     signatures: signaturePolicy(options.backend),
-    purposes: options.allowsTlsPurposes ? [IPSEC_IKE, SERVER_AUTH, CLIENT_AUTH] : [IPSEC_IKE],
+    purposes: options.allowsTlsPurposes
+      ? [KeyPurpose.IpsecIke, KeyPurpose.ServerAuth, KeyPurpose.ClientAuth]
+      : [KeyPurpose.IpsecIke],
     policies: ANY_POLICIES,
     isStrict: false,
     maximumIntermediates: INTERMEDIATES,

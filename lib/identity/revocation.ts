@@ -5,7 +5,6 @@
 import { equal } from '../base/bytes.ts'
 import type { Backend } from '../crypto/prf.ts'
 import { Budget } from './budget.ts'
-import type { PublicKey } from '../crypto/signature.ts'
 import type { Certificate } from './certificate.ts'
 import {
   ALL_REASONS,
@@ -21,6 +20,7 @@ import { failure, isFailure, type Failure } from './failure.ts'
 import { sameName } from './name.ts'
 import { checkOcsp, type OcspResponse } from './ocsp.ts'
 import { buildPath, type Path, type PathOptions } from './path.ts'
+import type { SignaturePolicy } from './signed.ts'
 
 /**
  * `require`: each certificate must be known to be good. `prefer`: none may be known to be revoked.
@@ -53,6 +53,8 @@ export const checkRevocation = (
   // From the anchor on: what a revoked CA says of others is worth nothing.
   for (let i = path.chain.length - 2; i >= 0; i--) {
     const status = check.statusOf(path.chain[i]!, path.chain[i + 1]!)
+    if (check.isExhausted)
+      return failure('TOO_MUCH_WORK', path.chain[i]!, 'has a status that is too much work to learn')
     if (status.is === 'revoked')
       return failure('REVOKED', path.chain[i]!, `was revoked by its issuer${status.why}`)
     if (status.is === 'unknown' && revocation.policy === 'require')
@@ -93,8 +95,9 @@ class Check {
   readonly #chain: readonly Certificate[]
   readonly #revocation: RevocationOptions
   readonly #options: PathOptions
-  /** For the paths of other signers, all together. */
+  /** For all that is done here: a peer may send lists and responses too. */
   readonly #budget: Budget
+  readonly #signatures: SignaturePolicy
   /** Whose status is being asked for: a list may be signed with a key whose status is in that list. */
   readonly #asked = new Set<Certificate>()
   readonly #signers = new Map<Certificate, boolean>()
@@ -104,6 +107,16 @@ class Check {
     this.#revocation = revocation
     this.#budget = new Budget(revocation.backend)
     this.#options = options
+    const { signatures } = options
+    this.#signatures = {
+      ...signatures,
+      verify: (signed, key) => this.#budget.takeSignature(key) && signatures.verify(signed, key),
+    }
+  }
+
+  /** What is unknown then must not pass for good enough. */
+  get isExhausted(): boolean {
+    return this.#budget.isExhausted
   }
 
   statusOf(certificate: Certificate, issuer: Certificate): RevocationStatus {
@@ -150,12 +163,12 @@ class Check {
 
   #askResponses(certificate: Certificate, issuer: Certificate): RevocationStatus {
     const { responses, maximumAge, nonce, backend } = this.#revocation
-    const { time, signatures } = this.#options
+    const { time } = this.#options
     let status = unknown('there is no OCSP response about it')
     for (const response of responses) {
       const verdict = checkOcsp(response, certificate, issuer, {
         time,
-        signatures,
+        signatures: this.#signatures,
         maximumAge,
         nonce,
         backend,
@@ -190,8 +203,8 @@ class Check {
     if (signer.extensions.keyUsage?.has(KeyUsage.CrlSign) === false) return false
     const known = VERIFIED.get(crl)
     if (known !== undefined && equal(known, signer.spki)) return true
-    const key: PublicKey | undefined = this.#options.signatures.readKey(signer.spki)
-    if (key === undefined || !this.#options.signatures.verify(crl.signed, key)) return false
+    const key = this.#signatures.readKey(signer.spki)
+    if (key === undefined || !this.#signatures.verify(crl.signed, key)) return false
     VERIFIED.set(crl, signer.spki)
     return true
   }

@@ -3,11 +3,10 @@ import { createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypt
 import {
   buildCertificate,
   buildCrl,
-  KeyPurpose,
-  KeyUsage,
   toPem,
   type CertificateFacts,
 } from '../../lib/identity/certificate-builder.ts'
+import { KeyPurpose, KeyUsage } from '../../lib/identity/extensions.ts'
 
 export type KeyType = 'ed25519' | 'ed448' | 'P-256' | 'P-384' | 'P-521' | 'rsa'
 

@@ -1,8 +1,8 @@
 /** What lists of revoked certificates and OCSP responses say, and when they say nothing. */
 import t from 'tap'
-import { concat, fromHex, toHex } from '../../lib/base/bytes.ts'
+import { concat, fromHex, toHex, utf8 } from '../../lib/base/bytes.ts'
 import { isMalformed } from '../../lib/identity/certificate.ts'
-import { parseCrl, type Crl } from '../../lib/identity/crl.ts'
+import { parseCrl, revocationReason, type Crl } from '../../lib/identity/crl.ts'
 import { isFailure } from '../../lib/identity/failure.ts'
 import { parseOcspResponse, writeOcspRequest, type OcspResponse } from '../../lib/identity/ocsp.ts'
 import { buildPath, TrustAnchors, type PathOptions } from '../../lib/identity/path.ts'
@@ -358,6 +358,60 @@ t.test('OCSP: a request names the certificate and carries the nonce', t => {
   t.notOk(
     toHex(writeOcspRequest('noble', leaf.certificate, root.certificate)).includes(toHex(nonce)),
   )
+  t.end()
+})
+
+t.test('lists and responses that cost too much are a refusal, whatever the policy', t => {
+  const forger = new Holder(root.name, ed25519Key(), root.certificate)
+  const revoking = crlOf(root, { revoked: [leaf.certificate] })
+  const crls = [...Array.from({ length: 120 }, () => crlOf(forger)), revoking]
+  t.equal(verdict(leaf, { crls, policy: 'prefer' }), 'TOO_MUCH_WORK')
+  t.end()
+})
+
+t.test('entries of all shapes are read and found', t => {
+  const shapes: readonly Holder[] = [
+    '020101',
+    '0201ff',
+    '02020080',
+    `0214${'11'.repeat(20)}`,
+    `028180${'22'.repeat(128)}`,
+  ].map(serial => root.issue('CN=x', [], { serial: fromHex(serial) }))
+  for (const entryExtensions of [[], [crlReason(4)], [extension('1.2.3', fromHex('0500'))]]) {
+    const revoked = shapes.map(({ certificate }) => certificate)
+    const crl = crlOf(root, { revoked, entryExtensions })
+    for (const certificate of revoked) {
+      const reason =
+        entryExtensions.length === 1 && toHex(entryExtensions[0]!).includes('551d15') ? 4 : 0
+      t.equal(revocationReason(crl, certificate), reason)
+    }
+    t.equal(revocationReason(crl, leaf.certificate), undefined)
+    const [first, ...others] = revoked
+    t.equal(revocationReason(crlOf(root, { revoked: others, entryExtensions }), first!), undefined)
+  }
+  t.end()
+})
+
+t.test('entries that are not quite right make no list', t => {
+  const crl = encodeCrl(root, { revoked: [leaf.certificate], entryExtensions: [crlReason(1)] })
+  const good = toHex(crl)
+  const date = toHex(utf8('260531000000Z'))
+  const entryDate = good.lastIndexOf(date)
+  const withDate = (text: string): Uint8Array =>
+    fromHex(good.slice(0, entryDate) + toHex(utf8(text)) + good.slice(entryDate + date.length))
+  t.notOk(isMalformed(parseCrl(withDate('260228000000Z'))))
+  for (const text of [
+    '260229000000Z',
+    '260001000000Z',
+    '261301000000Z',
+    '260100000000Z',
+    '260101240000Z',
+    '260101006000Z',
+    '260101000060Z',
+    '2601010000000',
+    '26010100000:Z',
+  ])
+    t.ok(isMalformed(parseCrl(withDate(text))), text)
   t.end()
 })
 

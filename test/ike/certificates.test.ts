@@ -2,7 +2,7 @@
 import { createPublicKey, sign } from 'node:crypto'
 import t, { type Test } from 'tap'
 import type { CoreEvent, Question } from '../../lib/core/events.ts'
-import { KeyPurpose } from '../../lib/identity/certificate-builder.ts'
+import { KeyPurpose } from '../../lib/identity/extensions.ts'
 import { parseCredentials } from '../../lib/identity/credentials.ts'
 import {
   authority,
