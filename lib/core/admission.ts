@@ -19,11 +19,21 @@ export interface AdmissionLimits {
 /** From this many half-open SAs of one address on, it must prove itself even when all is quiet. */
 const COOKIE_PER_SOURCE = 3
 /** Part of one core that strangers' key exchanges may take in the long run. */
-const COMPUTING_SHARE = 0.5
+const COMPUTING_SHARE = 0.25
 /** What they may take at once, in milliseconds of computing, after a quiet time. */
 const COMPUTING_BURST: Millis = 500
 /** The last part of it is for addresses that are proven, so a forger cannot use it up. */
 const PROVEN_RESERVE = COMPUTING_BURST / 2
+
+/**
+ * First messages taken up in a second, whatever becomes of them: an answer costs ten times what dropping
+ * does. Whoever asks again is taken up from a second contingent of that size, so that a client that
+ * repeats itself gets through a flood of forged messages, which do not.
+ */
+const REQUESTS_PER_SECOND = 2000
+const SEEN_BITS = 1 << 19
+/** How long a first message is remembered at least, by one bit each. */
+const SEEN_PERIOD: Millis = 5000
 
 export type Verdict = 'accept' | 'demandCookie' | 'drop'
 
@@ -33,6 +43,11 @@ export class Admission {
   private total = 0
   private computing = COMPUTING_BURST
   private countedAt: Millis = -Infinity
+  private readonly fresh = new Contingent(REQUESTS_PER_SECOND)
+  private readonly repeated = new Contingent(REQUESTS_PER_SECOND)
+  private seen = new Uint32Array(SEEN_BITS / 32)
+  private seenBefore = new Uint32Array(SEEN_BITS / 32)
+  private seenSince: Millis = -Infinity
 
   constructor(limits: AdmissionLimits) {
     this.limits = limits
@@ -40,6 +55,20 @@ export class Admission {
 
   get full(): boolean {
     return this.total >= this.limits.maxHalfOpen
+  }
+
+  /** False: there are more first messages than can be looked at. */
+  mayAsk(message: Uint8Array, path: Path, now: Millis): boolean {
+    if (now - this.seenSince >= SEEN_PERIOD) {
+      ;[this.seen, this.seenBefore] = [this.seenBefore.fill(0), this.seen]
+      this.seenSince = now
+    }
+    const hash = hashOf(message, path)
+    const word = hash >>> 5
+    const bit = 1 << (hash & 31)
+    const isRepeated = ((this.seen[word]! | this.seenBefore[word]!) & bit) !== 0
+    this.seen[word]! |= bit
+    return this.fresh.take(now) || (isRepeated && this.repeated.take(now))
   }
 
   decide(path: Path): Verdict {
@@ -79,3 +108,32 @@ export class Admission {
 
 /** An IPv6 host has a whole /64 to choose addresses from (RFC 6177). */
 const sourceOf = ({ remoteAddress }: Path): string => toHex(remoteAddress.subarray(0, 8))
+
+/** So many of something in a second. */
+class Contingent {
+  private left: number
+  private since: Millis = -Infinity
+  private readonly perSecond: number
+
+  constructor(perSecond: number) {
+    this.perSecond = perSecond
+    this.left = perSecond
+  }
+
+  take(now: Millis): boolean {
+    if (now - this.since >= 1000) {
+      this.since = now
+      this.left = this.perSecond
+    }
+    return this.left > 0 && this.left-- > 0
+  }
+}
+
+/** FNV-1a over SPI and source: it decides only who is dropped sooner under a flood. */
+const hashOf = (message: Uint8Array, { remoteAddress, remotePort }: Path): number => {
+  let hash = 0x811c9dc5 ^ remotePort
+  for (let i = 0; i < 8; i++) hash = Math.imul(hash ^ message[i]!, 0x01000193)
+  for (let i = 0; i < remoteAddress.length; i++)
+    hash = Math.imul(hash ^ remoteAddress[i]!, 0x01000193)
+  return (hash ^ (hash >>> 15)) & (SEEN_BITS - 1)
+}

@@ -76,6 +76,7 @@ export class Core {
   private readonly active = new Set<Peer>()
   private readonly schedule = new Schedule<Peer>()
   private readonly events: CoreEvent[] = []
+  private isStrangersTurn = false
   private readonly replies: { bytes: Uint8Array; path: Path }[] = []
   private readonly questions = new Map<number, { sa: IkeSa; peer: Peer; id: number }>()
   private nextQuestion = 1
@@ -224,6 +225,10 @@ export class Core {
   }
 
   private handleIke(message: Uint8Array, path: Path, now: Millis): void {
+    // Of these there may be very many: those too many are dropped before anything is made of them.
+    const isFirst = isFirstMessage(message)
+    if (isFirst && this.admission?.mayAsk(message, path, now) === false)
+      return this.drop('ike.init.flood')
     const header = readIkeHeader(message)
     if (header === undefined) return this.drop('ike.malformed')
     const ownSpi = header.originalInitiator ? header.spiR : header.spiI
@@ -232,15 +237,13 @@ export class Core {
       known.peer.handleIke(known.sa, message, path, now)
       return this.touch(known.peer, now)
     }
-    const isFirst =
-      header.exchange === ExchangeType.IkeSaInit && !header.response && header.originalInitiator
-    if (isFirst && equal(header.spiR, NO_SPI))
-      return this.handleStranger(message, header.spiI, path, now)
+    if (isFirst) return this.handleStranger(message, header, path, now)
     this.handleHint(message, header, path, now)
   }
 
   /** RFC 7296 §2.1, §2.6: a first request makes state only when admission lets it. */
-  private handleStranger(message: Uint8Array, spiI: Uint8Array, path: Path, now: Millis): void {
+  private handleStranger(message: Uint8Array, header: IkeHeader, path: Path, now: Millis): void {
+    const { spiI } = header
     const { responder } = this.config
     const { admission, cookies } = this
     if (responder === undefined || admission === undefined || cookies === undefined)
@@ -253,11 +256,18 @@ export class Core {
     }
     const verdict = admission.decide(path)
     if (verdict === 'drop') return this.drop('ike.halfOpenPerSource')
+    if (verdict === 'demandCookie') {
+      const answer = cookies.receive(message, header, path, now)
+      if (answer === undefined) return this.drop('ike.init.malformed')
+      if (answer !== 'proven') {
+        this.drop('ike.init.cookie')
+        return this.reply(answer, path)
+      }
+    }
     const { policy, credentials } = responder
     const peer = new Peer(this.peerHost, policy, credentials, path)
     const reception = {
       cookies,
-      demandsCookie: verdict === 'demandCookie',
       pay: (cost: Millis, isProven: boolean) => admission.pay(cost, isProven, now),
     }
     const answer = IkeSa.respond(peer.saConfig(), message, path, reception, now)
@@ -397,12 +407,22 @@ export class Core {
 
   /** Writes the next datagram into `packet`; undefined when there is nothing to send now. */
   pollTransmit(packet: Packet, now: Millis): Path | undefined {
+    // Strangers and peers take turns, so that neither keeps the other waiting.
+    this.isStrangersTurn = !this.isStrangersTurn
+    return this.isStrangersTurn
+      ? (this.pollReply(packet) ?? this.pollPeers(packet, now))
+      : (this.pollPeers(packet, now) ?? this.pollReply(packet))
+  }
+
+  private pollReply(packet: Packet): Path | undefined {
     const reply = this.replies.shift()
-    if (reply !== undefined) {
-      writeIkeDatagram(packet, reply.bytes, reply.path.bare)
-      this.counters.datagramsOut++
-      return reply.path
-    }
+    if (reply === undefined) return undefined
+    writeIkeDatagram(packet, reply.bytes, reply.path.bare)
+    this.counters.datagramsOut++
+    return reply.path
+  }
+
+  private pollPeers(packet: Packet, now: Millis): Path | undefined {
     for (const peer of this.active) {
       const path = peer.pollTransmit(packet, now)
       this.active.delete(peer)
@@ -486,6 +506,14 @@ export class Core {
     }
   }
 }
+
+/** An IKE_SA_INIT request of an initiator that knows no SPI of ours yet (RFC 7296 §3.1). */
+const isFirstMessage = (message: Uint8Array): boolean =>
+  message.length >= IKE_HEADER_LENGTH &&
+  message[18] === ExchangeType.IkeSaInit &&
+  (message[19]! & 0x28) === 0x08 &&
+  getU32(message, 8) === 0 &&
+  getU32(message, 12) === 0
 
 const strangerKey = (spiI: Uint8Array, path: Path): string =>
   `${toHex(spiI)}${toHex(path.remoteAddress)}${path.remotePort}`

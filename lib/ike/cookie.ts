@@ -6,7 +6,12 @@ import { concat, equal } from '../base/bytes.ts'
 import { randomBytes, type Environment, type Millis } from '../base/environment.ts'
 import type { Path } from '../base/path.ts'
 import { computeHmac } from '../crypto/prf.ts'
-import { HashAlgorithm } from '../wire/registry.ts'
+import { IKE_HEADER_LENGTH, type IkeHeader } from '../wire/ike-header.ts'
+import { writeMessage } from '../wire/message.ts'
+import { notify } from '../wire/notify.ts'
+import { isChainError, walkChain } from '../wire/payload-chain.ts'
+import { readPayload } from '../wire/payloads.ts'
+import { ExchangeType, HashAlgorithm, NotifyType, PayloadType } from '../wire/registry.ts'
 
 const SECRET_LENGTH = 32
 const COOKIE_LENGTH = 16
@@ -44,6 +49,31 @@ export class CookieJar {
     return equal(cookie, this.compute(secret, this.version - age, nonce, spiI, path))
   }
 
+  /**
+   * What a first message gets while cookies are demanded: 'proven' when it brings a good one, else octets
+   * to answer, or nothing. Only what the cookie depends on is looked at, since there may be very many.
+   */
+  receive(
+    message: Uint8Array,
+    header: IkeHeader,
+    path: Path,
+    now: Millis,
+  ): 'proven' | Uint8Array | undefined {
+    const chain = walkChain(message, IKE_HEADER_LENGTH, message.length, header.nextPayload)
+    if (isChainError(chain) || header.majorVersion !== 2 || header.messageId !== 0) return undefined
+    const nonce = chain.find(({ type }) => type === PayloadType.Nonce)
+    if (nonce === undefined) return undefined
+    const nonceI = message.subarray(nonce.bodyFrom, nonce.bodyTo)
+    const [first] = chain
+    if (first?.type === PayloadType.Notify) {
+      const payload = readPayload(first.type, false, message.subarray(first.bodyFrom, first.bodyTo))
+      const isCookie = payload?.kind === 'notify' && payload.type === NotifyType.Cookie
+      if (isCookie && this.accepts(payload.data, nonceI, header.spiI, path, now)) return 'proven'
+    }
+    const answer = demandCookie(header.spiI, this.make(nonceI, header.spiI, path, now))
+    return answer.length > message.length ? undefined : answer
+  }
+
   private compute(
     secret: Uint8Array,
     version: number,
@@ -65,3 +95,19 @@ export class CookieJar {
     this.version++
   }
 }
+
+/** §2.6: the answer to a first message that has to come again with what is in it. */
+export const demandCookie = (spiI: Uint8Array, cookie: Uint8Array): Uint8Array =>
+  writeMessage(
+    {
+      spiI,
+      spiR: NO_SPI,
+      exchange: ExchangeType.IkeSaInit,
+      originalInitiator: false,
+      response: true,
+      messageId: 0,
+    },
+    [notify(NotifyType.Cookie, cookie)],
+  )
+
+const NO_SPI = new Uint8Array(8)

@@ -35,7 +35,7 @@ import {
   ProtocolId,
   TransformType,
 } from '../wire/registry.ts'
-import type { CookieJar } from './cookie.ts'
+import { demandCookie, type CookieJar } from './cookie.ts'
 import { NONCE_LENGTH } from './create-child.ts'
 import type { IkeSuite } from './exchange.ts'
 import { noProposal } from './refusal.ts'
@@ -305,8 +305,6 @@ export type InitAnswer =
 /** How a stranger is received. */
 export interface Reception {
   readonly cookies: CookieJar
-  /** The initiator must show that it can receive at its address. */
-  readonly demandsCookie: boolean
   /** False: so much computing cannot be afforded now, perhaps because the address is not proven. */
   pay(cost: Millis, isProven: boolean): boolean
 }
@@ -343,7 +341,7 @@ const answerSaInit = (
   request: Uint8Array,
   header: IkeHeader,
   path: Path,
-  { cookies, demandsCookie, pay }: Reception,
+  { cookies, pay }: Reception,
   now: Millis,
 ): InitAnswer => {
   const { spiI } = header
@@ -374,9 +372,11 @@ const answerSaInit = (
   const nonceI = find(payloads, 'nonce')!.data
   const cookie = findNotify(payloads, NotifyType.Cookie)?.data
   const isProven = cookie !== undefined && cookies.accepts(cookie, nonceI, spiI, path, now)
-  const demandCookie = (): InitAnswer =>
-    reply('ike.init.cookie', notify(NotifyType.Cookie, cookies.make(nonceI, spiI, path, now)))
-  if (demandsCookie && !isProven) return demandCookie()
+  const askForCookie = (): InitAnswer => ({
+    kind: 'reply',
+    why: 'ike.init.cookie',
+    message: demandCookie(spiI, cookies.make(nonceI, spiI, path, now)),
+  })
   const offered = find(payloads, 'sa')!.proposals
   if (offered.some(({ protocol, spi }) => protocol !== ProtocolId.Ike || spi.length > 0))
     return invalid()
@@ -416,9 +416,9 @@ const answerSaInit = (
   ]
   // An address that has proven itself by a cookie may get more octets than came from it.
   const limit = isProven ? Infinity : request.length
-  if (writeMessage(facts, answerWith(ke.data)).length > limit) return demandCookie()
+  if (writeMessage(facts, answerWith(ke.data)).length > limit) return askForCookie()
   if (!pay(exchangeCost(policy.backend, group), isProven)) {
-    return isProven ? { kind: 'drop', why: 'ike.init.busy' } : demandCookie()
+    return isProven ? { kind: 'drop', why: 'ike.init.busy' } : askForCookie()
   }
   const exchange = createKeyExchange(policy.backend, group, environment)!
   const shared = exchange.sharedSecret(ke.data)

@@ -90,7 +90,7 @@ const request = (i, keyExchange, cookie) => {
   return Buffer.concat([Buffer.alloc(4), message])
 }
 
-const flood = async bringsCookies => {
+const flood = async (bringsCookies, port) => {
   const environment = { wallClock: () => 0, randomFill: bytes => bytes.fill(9) }
   const keyExchange = createKeyExchange('node', 31, environment).publicValue
   const each = ATTEMPTS / SOURCES
@@ -99,7 +99,7 @@ const flood = async bringsCookies => {
   const send = (socket, datagram) => {
     result.sent++
     result.sentOctets += datagram.length
-    socket.send(datagram, IKE_PORT, '127.0.0.1')
+    socket.send(datagram, port, '127.0.0.1')
   }
   const open = async source => {
     const socket = createSocket('udp4')
@@ -187,7 +187,10 @@ const measure = async () => {
   await sleep(1500)
   const figures = {}
   for (const kind of ['forged', 'real']) {
-    const idle = await speed(4)
+    const idle = await speed(3)
+    const control = child('elsewhere')
+    const elsewhere = await speed(0, once(control, 'message'))
+    control.kill()
     await ask('settle')
     const before = await ask('settle')
     const flooder = child(kind)
@@ -208,23 +211,26 @@ const measure = async () => {
     }, 250)
     const loaded = await speed(0, done)
     clearInterval(watch)
-    await sleep(50)
-    const after = await ask('settle')
     isDone = true
     await honest
+    const after = await ask('settle')
     const [result] = await done
     flooder.kill()
+    const mib = octets => Number((octets / MIB).toFixed(1))
     figures[kind] = {
       attempts: ATTEMPTS,
       'datagrams a second': Math.round(result.sent / result.seconds),
       'octets answered for each sent': Number((result.gotOctets / result.sentOctets).toFixed(3)),
       'cookies demanded': result.cookies,
       'handshakes taken up': result.accepted,
-      'memory held after it, MiB more': Number(((after.held - before.held) / MIB).toFixed(1)),
-      'resident at most, MiB more': Number(((peak.rss - before.rss) / MIB).toFixed(1)),
+      'memory held more after it, MiB': mib(after.held - before.held),
+      'resident memory more after it, MiB': mib(after.rss - before.rss),
+      'resident memory more at most, MiB': mib(peak.rss - before.rss),
       'transfer before, Mbit/s': Math.round(idle),
-      'transfer meanwhile, Mbit/s': Math.round(loaded),
+      '  with the flood elsewhere': Math.round(elsewhere),
+      '  with the flood here': Math.round(loaded),
       'part of its speed kept': Number((loaded / idle).toFixed(2)),
+      '  beside the flood elsewhere': Number((loaded / elsewhere).toFixed(2)),
       'honest clients connected': times.length,
       'the slowest after, ms': Math.round(Math.max(...times)),
     }
@@ -243,6 +249,14 @@ const measure = async () => {
 }
 
 switch (process.env.LOAD_ROLE) {
+  case 'elsewhere': {
+    // Costs the machine the same and the server nothing: what of the loss is the processor's.
+    const deaf = createSocket('udp4')
+    deaf.bind(0, '127.0.0.1')
+    await once(deaf, 'listening')
+    await flood(false, deaf.address().port)
+    break
+  }
   case 'server':
     await serve()
     break
@@ -251,7 +265,7 @@ switch (process.env.LOAD_ROLE) {
     break
   case 'forged':
   case 'real':
-    await flood(process.env.LOAD_ROLE === 'real')
+    await flood(process.env.LOAD_ROLE === 'real', IKE_PORT)
     break
   default:
     await measure()

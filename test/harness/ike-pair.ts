@@ -33,7 +33,6 @@ import { Random, seededEnvironment } from './random.ts'
 /** Everyone is welcome. */
 const RECEPTION = {
   cookies: new CookieJar(seededEnvironment(1)),
-  demandsCookie: false,
   pay: (): boolean => true,
 }
 
