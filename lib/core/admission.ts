@@ -30,10 +30,10 @@ const PROVEN_RESERVE = COMPUTING_BURST / 2
  * does. Whoever asks again is taken up from a second contingent of that size, so that a client that
  * repeats itself gets through a flood of forged messages, which do not.
  */
-const REQUESTS_PER_SECOND = 2000
-const SEEN_BITS = 1 << 19
-/** How long a first message is remembered at least, by one bit each. */
-const SEEN_PERIOD: Millis = 5000
+const REQUESTS_PER_SECOND = 1000
+const SEEN_BITS = 1 << 20
+/** How long a first message is remembered at least, by two bits each. */
+const SEEN_PERIOD: Millis = 3000
 
 export type Verdict = 'accept' | 'demandCookie' | 'drop'
 
@@ -64,11 +64,19 @@ export class Admission {
       this.seenSince = now
     }
     const hash = hashOf(message, path)
-    const word = hash >>> 5
-    const bit = 1 << (hash & 31)
-    const isRepeated = ((this.seen[word]! | this.seenBefore[word]!) & bit) !== 0
-    this.seen[word]! |= bit
+    const [one, other] = [this.note(hash), this.note(Math.imul(hash, 0x9e3779b1))]
+    const isRepeated = one && other
     return this.fresh.take(now) || (isRepeated && this.repeated.take(now))
+  }
+
+  /** Whether that bit was set already. */
+  private note(hash: number): boolean {
+    const at = (hash ^ (hash >>> 15)) & (SEEN_BITS - 1)
+    const word = at >>> 5
+    const bit = 1 << (at & 31)
+    const known = ((this.seen[word]! | this.seenBefore[word]!) & bit) !== 0
+    this.seen[word]! |= bit
+    return known
   }
 
   decide(path: Path): Verdict {
@@ -80,14 +88,24 @@ export class Admission {
     return 'accept'
   }
 
+  /** There is computing left for the cheapest of key exchanges. */
+  canPay(now: Millis): boolean {
+    this.earn(now)
+    return this.computing >= 1
+  }
+
   /** Takes `cost` milliseconds of computing, if there are as many left. */
   pay(cost: Millis, isProven: boolean, now: Millis): boolean {
-    const earned = Math.max(0, now - this.countedAt) * COMPUTING_SHARE
-    this.computing = Math.min(COMPUTING_BURST, this.computing + earned)
-    this.countedAt = now
+    this.earn(now)
     if (this.computing - (isProven ? 0 : PROVEN_RESERVE) < cost) return false
     this.computing -= cost
     return true
+  }
+
+  private earn(now: Millis): void {
+    const earned = Math.max(0, now - this.countedAt) * COMPUTING_SHARE
+    this.computing = Math.min(COMPUTING_BURST, this.computing + earned)
+    this.countedAt = now
   }
 
   opened(path: Path): void {
@@ -135,5 +153,5 @@ const hashOf = (message: Uint8Array, { remoteAddress, remotePort }: Path): numbe
   for (let i = 0; i < 8; i++) hash = Math.imul(hash ^ message[i]!, 0x01000193)
   for (let i = 0; i < remoteAddress.length; i++)
     hash = Math.imul(hash ^ remoteAddress[i]!, 0x01000193)
-  return (hash ^ (hash >>> 15)) & (SEEN_BITS - 1)
+  return hash
 }

@@ -3,7 +3,7 @@
  * questions come out. Input only changes state; whoever drives the core then pulls `pollTransmit` and
  * `pollEvent` until both are empty and sleeps until `nextTimeout`.
  */
-import { equal, getU32, toHex } from '../base/bytes.ts'
+import { getU32, toHex } from '../base/bytes.ts'
 import type { Environment, Millis } from '../base/environment.ts'
 import { IpsecError, InternalError } from '../base/errors.ts'
 import type { Packet } from '../base/packet.ts'
@@ -263,6 +263,7 @@ export class Core {
         this.drop('ike.init.cookie')
         return this.reply(answer, path)
       }
+      if (!admission.canPay(now)) return this.drop('ike.init.busy')
     }
     const { policy, credentials } = responder
     const peer = new Peer(this.peerHost, policy, credentials, path)

@@ -295,7 +295,7 @@ const LENGTHS: Readonly<Record<number, number>> = {
 }
 
 const COSTS: Readonly<Record<number, number>> = {
-  [KeGroup.X25519]: 0.3,
+  [KeGroup.X25519]: 0.5,
   [KeGroup.X448]: 0.6,
   [KeGroup.P256]: 0.2,
   [KeGroup.P384]: 1.5,

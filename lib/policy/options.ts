@@ -226,7 +226,7 @@ export const parsePolicy = (options: Readonly<Record<string, unknown>>): PeerPol
     admission: {
       cookieThreshold: read('cookieThreshold', integer(0, 1_000_000), 30),
       halfOpenPerSource: read('halfOpenPerSource', integer(1, 1_000_000), 64),
-      maxHalfOpen: read('maxHalfOpen', integer(1, 1_000_000), 1000),
+      maxHalfOpen: read('maxHalfOpen', integer(1, 1_000_000), 500),
       halfOpenTimeout: read('halfOpenTimeout', millis(100), 30_000),
     },
   })

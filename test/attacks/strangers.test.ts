@@ -283,10 +283,9 @@ t.test('P10: before IKE_AUTH a half-open SA takes nothing but IKE_AUTH', t => {
 t.test('D1: a spoofed flood leaves as many half-open SAs as the threshold', t => {
   const target = new Target({ cookieThreshold: 30 })
   let cookies = 0
-  for (let i = 0; i < 20_000; i++) {
-    // A little under four thousand a second.
-    if (i % 15 === 0) target.now += 4
-    const source = sourceAddress(i % 10_000)
+  for (let i = 0; i < 5000; i++) {
+    target.now += 2
+    const source = sourceAddress(i % 2500)
     const answers = target.send(
       datagramOf(initRequest({ spiI: spiOf(i) })),
       pathFrom(source, 1024 + (i & 1)),
@@ -295,7 +294,7 @@ t.test('D1: a spoofed flood leaves as many half-open SAs as the threshold', t =>
       cookies++
   }
   t.equal(target.core.saCount, 30)
-  t.equal(cookies, 19_970)
+  t.equal(cookies, 4970)
   const caller = new Caller(Uint8Array.of(203, 0, 113, 5))
   caller.talk(target)
   t.ok(
@@ -317,14 +316,15 @@ t.test('D1: 100,000 attempts from 10,000 addresses: every table stays at its bou
     if (i % 10 === 0) target.now += 1
   }
   t.equal(target.core.saCount, 30)
-  t.ok(answers >= 15_000 && answers <= 30_000, `${answers} answered`)
-  t.ok(target.drops('ike.init.flood') >= 70_000, 'the others are dropped before they are looked at')
+  t.ok(answers >= 9_000 && answers <= 13_000, `${answers} answered`)
+  t.ok(target.drops('ike.init.flood') >= 85_000, 'the others are dropped before they are looked at')
   t.equal(target.events.length, 0)
   const entries = countEntries(target.core)
   t.ok(entries < 1000, `${entries} entries in all tables`)
   const caller = new Caller(Uint8Array.of(203, 0, 113, 5), {}, 7, target.now)
   const from = pathFrom(caller.path.localAddress, caller.path.localPort)
   // The flood takes all there is in this second, and the client's first try falls in it.
+  target.now += 1000
   for (let i = 0; i < 10_000; i++)
     target.send(datagramOf(initRequest({ spiI: spiOf(i) })), pathFrom(sourceAddress(i), 1025))
   const [first] = caller.connect()
@@ -531,13 +531,13 @@ t.test(
     const target = new Target({ cookieThreshold: 1_000_000, maxHalfOpen: 1_000_000 })
     let accepted = 0
     let cookies = 0
-    for (let i = 0; i < 2000; i++) {
+    for (let i = 0; i < 900; i++) {
       const answer = told(target, initRequest({ ...strong, spiI: spiOf(i) }), i)
       if (answer === 0) accepted++
       else if (answer === NotifyType.Cookie) cookies++
     }
-    t.ok(accepted > 20 && accepted < 120, `${accepted} of 2000 at one moment`)
-    t.equal(accepted + cookies, 2000)
+    t.ok(accepted > 20 && accepted < 120, `${accepted} of 900 at one moment`)
+    t.equal(accepted + cookies, 900)
     const caller = new Caller(Uint8Array.of(203, 0, 113, 5))
     caller.talk(target)
     t.ok(
