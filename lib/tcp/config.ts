@@ -15,6 +15,8 @@ export interface TcpConfig {
   readonly synRetries: number
   readonly retries: number
   readonly delayedAck: Millis
+  /** Segments with data, the first of a connection, that are acknowledged at once: its sender is in slow start. */
+  readonly quickAcks: number
   /** How long the end that closed first remembers the connection. */
   readonly timeWait: Millis
   /** How long a connection that its owner has let go waits for the peer's FIN. */
@@ -36,6 +38,7 @@ export const DEFAULT_TCP_CONFIG: TcpConfig = Object.freeze({
   synRetries: 6,
   retries: 15,
   delayedAck: 40,
+  quickAcks: 16,
   // DEVIATION RFC 9293 §3.4.2: ESP's anti-replay keeps old duplicates away, so 2 MSL can be short.
   timeWait: 10_000,
   finWait: 60_000,

@@ -140,7 +140,7 @@ export class Tcb implements Flow {
   // What the next look for something to send shall find.
   ackNow = false
   unackedSegments = 0
-  quickAcks = 16
+  quickAcks: number
   windowProbe = false
   keepAliveProbe = false
 
@@ -185,6 +185,7 @@ export class Tcb implements Flow {
     this.rtt = new RtoEstimator(config.initialRto, config.minRto, config.maxRto)
     const initial = config.initialWindow * this.ownMss
     this.congestion = config.congestionControl === 'reno' ? new Reno(initial) : new Cubic(initial)
+    this.quickAcks = config.quickAcks
     this.keepAliveDelay = config.keepAliveDelay
     this.keepAliveInterval = config.keepAliveInterval
     this.keepAliveCount = config.keepAliveCount

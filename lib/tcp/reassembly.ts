@@ -1,5 +1,5 @@
 /** Octets that came: those in order, waiting for the reader, and those ahead of a gap. */
-import { after, afterOrAt, before, beforeOrAt, distance } from '../base/serial.ts'
+import { after, afterOrAt, before, beforeOrAt, distance, earlier, later } from '../base/serial.ts'
 
 interface Range {
   start: number
@@ -140,6 +140,14 @@ export class Reassembly {
       ends[i] = this.recent[i]!.end
     }
     return count
+  }
+
+  /** The first part of `[seq, end)` that is here ahead of a gap; its range is the next that SACK names. */
+  overlap(seq: number, end: number): { start: number; end: number } | undefined {
+    const range = this.ranges.find(({ start, end: stop }) => before(start, end) && after(stop, seq))
+    if (range === undefined) return undefined
+    this.recent = [range, ...this.recent.filter(other => other !== range)]
+    return { start: later(seq, range.start), end: earlier(end, range.end) }
   }
 
   /** All of `[seq, end)` is here already. */

@@ -1,6 +1,6 @@
 /** SEGMENT ARRIVES (RFC 9293 §3.10.7), one function for each check, in the order of the RFC. */
 import type { Millis } from '../base/environment.ts'
-import { after, afterOrAt, before, beforeOrAt, distance, later } from '../base/serial.ts'
+import { after, afterOrAt, before, beforeOrAt, distance, earlier, later } from '../base/serial.ts'
 import { TcpFlag, type TcpSegment } from '../wire/tcp.ts'
 import { MAX_WINDOW_SCALE, Timer, type Tcb } from './control-block.ts'
 import { DUPLICATE_THRESHOLD } from './sent-segments.ts'
@@ -129,14 +129,18 @@ const refuseUnacceptable = (tcb: Tcb, segment: TcpSegment, now: Millis): void =>
   sendAck(tcb)
 }
 
-/** RFC 2883: tell which data came twice. */
+/** RFC 2883 §4: tell which data came twice, the first part of it where there are several. */
 const noteDuplicate = (tcb: Tcb, segment: TcpSegment): void => {
   if (!tcb.sackPermitted || segment.dataLength === 0) return
-  const end = (segment.seq + segment.dataLength) >>> 0
-  if (after(end, tcb.rcvNxt)) return
+  const { seq } = segment
+  const end = (seq + segment.dataLength) >>> 0
+  const twice = before(seq, tcb.rcvNxt)
+    ? { start: seq, end: earlier(end, tcb.rcvNxt) }
+    : tcb.reassembly.overlap(seq, end)
+  if (twice === undefined) return
   tcb.hasDuplicate = true
-  tcb.duplicateStart = segment.seq
-  tcb.duplicateEnd = end
+  tcb.duplicateStart = twice.start
+  tcb.duplicateEnd = twice.end
 }
 
 /** PAWS (RFC 7323 §5.3). */
@@ -408,14 +412,8 @@ const receiveData = (tcb: Tcb, segment: TcpSegment, bytes: Uint8Array, now: Mill
     tcb.stack.reset(tcb, tcb.sndNxt, undefined)
     return tcb.stack.closed(tcb, 'ECONNRESET')
   }
-  if (beforeOrAt(end, tcb.rcvNxt) || tcb.reassembly.holds(segment.seq, end)) {
-    if (tcb.sackPermitted) {
-      tcb.hasDuplicate = true
-      tcb.duplicateStart = segment.seq
-      tcb.duplicateEnd = end
-    }
-    return sendAck(tcb)
-  }
+  noteDuplicate(tcb, segment)
+  if (beforeOrAt(end, tcb.rcvNxt) || tcb.reassembly.holds(segment.seq, end)) return sendAck(tcb)
   const excess = Math.max(0, distance(end, later(tcb.rcvAdvertised, tcb.rcvNxt)))
   const hadGap = tcb.reassembly.hasGap
   const previous = tcb.rcvNxt
@@ -424,7 +422,7 @@ const receiveData = (tcb: Tcb, segment: TcpSegment, bytes: Uint8Array, now: Mill
   const delivered = distance(tcb.rcvNxt, previous)
   tcb.octetsReceived += delivered
   if (delivered > 0) tcb.stack.notify(tcb, 'readable')
-  acknowledgeSoon(tcb, delivered === 0 || hadGap, delivered, now)
+  acknowledgeSoon(tcb, delivered === 0 || hadGap || tcb.hasDuplicate, delivered, now)
 }
 
 /** RFC 5681 §4.2, RFC 9293 §3.8.6.3: at least each second full segment, at once about gaps. */

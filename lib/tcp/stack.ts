@@ -197,6 +197,8 @@ export class TcpStack implements StackContext {
     if (segment.has(TcpFlag.Rst)) return
     const listener = this.listeners.at(flow.localPort)
     const isSyn = segment.has(TcpFlag.Syn) && !segment.has(TcpFlag.Ack)
+    // RFC 9293 §3.10.7.2: what is neither ACK nor SYN is dropped at a listener.
+    if (listener !== undefined && !isSyn && !segment.has(TcpFlag.Ack)) return
     if (listener === undefined || !isSyn) {
       const ack = segment.has(TcpFlag.Ack)
       return ack

@@ -3,6 +3,7 @@ import t from 'tap'
 import { Packet } from '../../lib/base/packet.ts'
 import { TcpConnection } from '../../lib/tcp/connection.ts'
 import { TcpListeners } from '../../lib/tcp/listener.ts'
+import { Reassembly } from '../../lib/tcp/reassembly.ts'
 import { DEFAULT_TCP_CONFIG, TcpStack, type TcpEvent } from '../../lib/tcp/stack.ts'
 import { TcpFlag, TcpSegment } from '../../lib/wire/tcp.ts'
 import { seededEnvironment } from '../harness/random.ts'
@@ -315,5 +316,30 @@ t.test('letting go with octets unread resets; data to a reader that is gone rese
   gone.say(Ack, 2, 10)
   t.match(gone.heard(), [{ flags: Rst }])
   t.ok(gone.stack.isEmpty)
+  t.end()
+})
+
+t.test('a listener drops what is neither SYN nor ACK, and refuses an ACK', t => {
+  const bench = new Bench()
+  bench.listeners.listen(80, 5)
+  bench.say(Fin, 0)
+  bench.say(Psh, 0, 10)
+  t.strictSame(bench.heard(), [])
+  bench.say(Ack, 5)
+  t.match(bench.heard(), [{ flags: Rst }])
+  t.end()
+})
+
+t.test('what came twice ahead of a gap is found, and its range named first (RFC 2883)', t => {
+  const reassembly = new Reassembly()
+  const add = (from: number, to: number): void =>
+    void reassembly.add(from, new Uint8Array(to - from), 100)
+  add(200, 300)
+  add(400, 500)
+  t.strictSame(reassembly.overlap(150, 250), { start: 200, end: 250 })
+  t.strictSame(reassembly.overlap(300, 400), undefined)
+  const [starts, ends] = [new Uint32Array(3), new Uint32Array(3)]
+  t.equal(reassembly.blocks(starts, ends), 2)
+  t.strictSame([...starts], [200, 400, 0])
   t.end()
 })
