@@ -195,7 +195,7 @@ class Check {
   #isAuthentic(crl: Crl, issuer: Certificate): boolean {
     return (
       this.#signed(crl, issuer) ||
-      this.#otherSigners(crl, issuer).some(signer => this.#signed(crl, signer))
+      this.#otherSigners(issuer).some(signer => this.#signed(crl, signer))
     )
   }
 
@@ -209,10 +209,10 @@ class Check {
     return true
   }
 
-  /** Those on the path are validated already. */
-  #otherSigners(crl: Crl, issuer: Certificate): readonly Certificate[] {
+  /** Those on the path are validated already. A name that only compares alike may be somebody else's. */
+  #otherSigners(issuer: Certificate): readonly Certificate[] {
     const isNamed = (signer: Certificate): boolean =>
-      signer !== issuer && sameName(signer.subject, crl.issuer)
+      signer !== issuer && equal(signer.subject.bytes, issuer.subject.bytes)
     const others = this.#options.intermediates
       .filter(signer => isNamed(signer) && !this.#chain.includes(signer))
       .slice(0, SIGNER_LIMIT)

@@ -79,6 +79,18 @@ const pathOptions = (facts: {
   allowsPinned: false,
 })
 
+const PURPOSES: Readonly<Record<string, string>> = {
+  anyExtendedKeyUsage: '2.5.29.37.0',
+  serverAuth: '1.3.6.1.5.5.7.3.1',
+  clientAuth: '1.3.6.1.5.5.7.3.2',
+  codeSigning: '1.3.6.1.5.5.7.3.3',
+  emailProtection: '1.3.6.1.5.5.7.3.4',
+  timeStamping: '1.3.6.1.5.5.7.3.8',
+  OCSPSigning: '1.3.6.1.5.5.7.3.9',
+}
+
+const purpose = (name: string): string => PURPOSES[name] ?? name
+
 // --- NIST PKITS ---
 
 interface PathSuite {
@@ -93,6 +105,8 @@ interface PathSuite {
     initial_explicit_policy?: boolean
     initial_policy_mapping_inhibit?: boolean
     initial_inhibit_any_policy?: boolean
+    /** By name or dotted; without it purposes do not matter. */
+    extended_key_usage?: readonly string[]
     time: string | number
   }[]
   /** By name; a test may also hold the octets in base64 or PEM themselves. */
@@ -253,16 +267,6 @@ interface PeerName {
   readonly value: string
 }
 
-const PURPOSES: Readonly<Record<string, string>> = {
-  anyExtendedKeyUsage: '2.5.29.37.0',
-  serverAuth: '1.3.6.1.5.5.7.3.1',
-  clientAuth: '1.3.6.1.5.5.7.3.2',
-  codeSigning: '1.3.6.1.5.5.7.3.3',
-  emailProtection: '1.3.6.1.5.5.7.3.4',
-  timeStamping: '1.3.6.1.5.5.7.3.8',
-  OCSPSigning: '1.3.6.1.5.5.7.3.9',
-}
-
 const NAME_PREFIXES: Readonly<Record<string, string>> = {
   DNS: 'fqdn:',
   RFC822: 'email:',
@@ -287,8 +291,8 @@ const runPem = (suite: PemSuite): Outcome[] =>
         isStrict: true,
         purposes:
           usages.length > 0
-            ? usages.map(name => PURPOSES[name] ?? name)
-            : [PURPOSES[test.validation_kind === 'CLIENT' ? 'clientAuth' : 'serverAuth']!],
+            ? usages.map(purpose)
+            : [purpose(test.validation_kind === 'CLIENT' ? 'clientAuth' : 'serverAuth')],
         maximumIntermediates: test.max_chain_depth ?? 8,
       }
       const path = buildPath(target, options)

@@ -178,6 +178,9 @@ t.test(
     t.equal(verdict(end, { crls, intermediates: [ca] }), 'REVOCATION_UNKNOWN')
     const foreign = [crlOf(root), crlOf(stranger)]
     t.equal(verdict(end, { crls: foreign, intermediates: [ca, stranger] }), 'REVOCATION_UNKNOWN')
+    const lookalike = root.issue('CN=ca', [keyUsage(6)])
+    const alike = [crlOf(root), crlOf(lookalike, { issuer: 'CN=CA' })]
+    t.equal(verdict(end, { crls: alike, intermediates: [ca, lookalike] }), 'REVOCATION_UNKNOWN')
     const withdrawn = [crlOf(root, { revoked: [signer.certificate] }), crlOf(signer)]
     t.equal(verdict(end, { crls: withdrawn, intermediates: [ca, signer] }), 'REVOCATION_UNKNOWN')
     t.end()
