@@ -169,6 +169,48 @@ t.test('waiting for the Delete of the old SA, the responder obeys its hard limit
   t.end()
 })
 
+t.test('a rekey that waited its turn is looked at once more when it starts (rule E1)', t => {
+  for (const what of ['rekeys', 'deletes'] as const) {
+    const pair = IkePair.established()
+    pair.createChild(pair.a, 81)
+    const busy = pair.take(pair.b)
+    pair.rekeyChild(pair.a)
+    t.equal(pair.wire.length, 0, 'one request at a time')
+    if (what === 'rekeys') pair.rekeyChild(pair.b)
+    else pair.deleteChild(pair.b)
+    pair.settle()
+    pair.give(busy)
+    pair.settle()
+    t.equal(
+      pair.a.count('childRekeyed'),
+      what === 'rekeys' ? 1 : 0,
+      `the peer ${what} it meanwhile`,
+    )
+    t.equal(pair.b.count('childRekeyed'), what === 'rekeys' ? 1 : 0)
+    pair.advance(10_000)
+    pair.assertWhole(t, what === 'rekeys' ? 2 : 1)
+  }
+  t.end()
+})
+
+t.test('what we made as responder we do not rekey before the peer has shown it (rule E2)', t => {
+  const pair = IkePair.established()
+  pair.rekeyChild(pair.a)
+  pair.pass(pair.b)
+  const answer = pair.take(pair.a)
+  pair.rekeyChild(pair.b, pair.b.children[1])
+  t.equal(pair.wire.length, 0)
+  pair.give(answer)
+  pair.settle()
+  pair.rekeyChild(pair.b)
+  t.equal(pair.wire.length, 1)
+  pair.settle()
+  t.equal(pair.b.count('childRekeyed'), 2)
+  pair.advance(10_000)
+  pair.assertWhole(t)
+  t.end()
+})
+
 t.test('a Delete that never comes is made by whoever waits for it (rule E6)', t => {
   const pair = IkePair.established()
   pair.rekeyChild(pair.a)

@@ -156,6 +156,8 @@ for (const row of NONCES) {
       pair.settle()
       pair.give(answer)
       pair.settle()
+      // What the quick end has deleted already does not come back.
+      if (row.loser !== late) t.equal(pair[late].open.length, 1)
       assertWinner(t, pair, row)
       finish(t, pair, old)
     }
@@ -177,6 +179,7 @@ for (const row of NONCES) {
         const remove = pair.take(slow)
         pair.createChild(quick, 81)
         pair.pass(slow)
+        if (row.loser === late) t.equal(slow.count('rekeyed'), 1, 'used, so it is the survivor')
         pair.give(remove)
         pair.give(answer)
         pair.settle()
