@@ -247,7 +247,7 @@ const tcpStory = (seed: number): number => {
   const say = (bytes: Uint8Array): void => {
     stack.handleSegment(bytes, 0, bytes.length, peer, us, now, false)
     let answers = 0
-    while (stack.pollTransmit(packet, now) !== undefined) {
+    for (packet.reset(); stack.pollTransmit(packet, now) !== undefined; packet.reset()) {
       answers++
       sent++
       const out = packet.view()
@@ -303,13 +303,16 @@ const tcpStory = (seed: number): number => {
     else if (kind === 7)
       say(segment(random.integer(0, 63) & ~0x07, random.chance(0.5) ? near : random.next(), length))
     else if (kind === 8) {
-      const bytes = segment(random.chance(0.1) ? random.integer(0, 63) : 0x10, near, length)
-      // Options that lie, at the price of what the segment says about itself.
-      bytes[12] = random.integer(5, 15) << 4
-      if (bytes.length > 24) bytes.set(randomOctets(random, 4), 20)
+      // Options of any kind, which may lie, before data that does not.
+      const plain = segment(random.chance(0.1) ? random.integer(0, 63) & ~0x07 : 0x10, near, length)
+      const words = random.integer(0, 10)
+      const options = randomOctets(random, 4 * words).map(octet =>
+        octet < 128 ? octet % 9 : octet,
+      )
+      const bytes = concat(plain.subarray(0, 20), options, plain.subarray(20))
+      bytes[12] = (5 + words) << 4
       if (random.chance(0.2)) putU16(bytes, 18, random.next() & 0xffff)
-      const isData = bytes[12] === 0x50
-      if (isData || bytes.length <= bytes[12]! >>> 2) say(bytes)
+      say(bytes)
     } else {
       now += random.integer(1, 2000)
       while (stack.nextTimeout() <= now) {
