@@ -39,15 +39,8 @@ const serve = async () => {
   await once(server, 'listening')
   process.on('message', ({ id, what }) => {
     if (what === 'settle') globalThis.gc()
-    const { rss, heapUsed, external, arrayBuffers } = process.memoryUsage()
-    process.send({
-      id,
-      rss,
-      held: heapUsed + external,
-      arrayBuffers,
-      octets,
-      counters: server.counters,
-    })
+    const { rss, heapUsed } = process.memoryUsage()
+    process.send({ id, rss, heap: heapUsed, octets })
   })
   process.send('ready')
 }
@@ -188,13 +181,25 @@ const measure = async () => {
   const figures = {}
   for (const kind of ['forged', 'real']) {
     const idle = await speed(3)
+    // The greatest of what is seen while `busy` lasts.
+    const watch = async busy => {
+      let [rss, isOver] = [0, false]
+      void busy.then(() => (isOver = true))
+      while (!isOver) {
+        rss = Math.max(rss, (await ask('look')).rss)
+        await sleep(200)
+      }
+      return rss
+    }
     const control = child('elsewhere')
-    const elsewhere = await speed(0, once(control, 'message'))
+    const controlled = once(control, 'message')
+    const usual = watch(controlled)
+    const elsewhere = await speed(0, controlled)
     control.kill()
-    await ask('settle')
     const before = await ask('settle')
     const flooder = child(kind)
     const done = once(flooder, 'message')
+    const peak = watch(done)
     const times = []
     let isDone = false
     const honest = (async () => {
@@ -204,13 +209,7 @@ const measure = async () => {
         await sleep(200)
       }
     })()
-    let peak = before
-    const watch = setInterval(async () => {
-      const now = await ask('look')
-      if (now.rss > peak.rss) peak = now
-    }, 250)
     const loaded = await speed(0, done)
-    clearInterval(watch)
     isDone = true
     await honest
     const after = await ask('settle')
@@ -223,9 +222,9 @@ const measure = async () => {
       'octets answered for each sent': Number((result.gotOctets / result.sentOctets).toFixed(3)),
       'cookies demanded': result.cookies,
       'handshakes taken up': result.accepted,
-      'memory held more after it, MiB': mib(after.held - before.held),
-      'resident memory more after it, MiB': mib(after.rss - before.rss),
-      'resident memory more at most, MiB': mib(peak.rss - before.rss),
+      'heap held more after it, MiB': mib(after.heap - before.heap),
+      'resident memory at most, MiB': mib(await peak),
+      '  with the flood elsewhere ': mib(await usual),
       'transfer before, Mbit/s': Math.round(idle),
       '  with the flood elsewhere': Math.round(elsewhere),
       '  with the flood here': Math.round(loaded),
