@@ -35,7 +35,7 @@ import type {
   SessionHandle,
 } from './events.ts'
 import { Peer, type Child, type PeerHost } from './peer.ts'
-import { Schedule } from './schedule.ts'
+import { Schedule } from '../base/schedule.ts'
 
 export interface CoreConfig {
   readonly environment: Environment

@@ -40,7 +40,7 @@ import { readIcmpError } from '../wire/icmp.ts'
 import { prependIpHeader, readIpHeader, type IpHeader } from '../wire/ip.ts'
 import { IpProtocol } from '../wire/registry.ts'
 import type { Attempt, ChildInfo, CoreEvent, SessionHandle, SessionInfo } from './events.ts'
-import type { Scheduled } from './schedule.ts'
+import type { Scheduled } from '../base/schedule.ts'
 
 /** A segment no larger than this fits every path (RFC 8200 §5 minimum less a margin for the outer UDP). */
 const DEFAULT_MTU = 1400

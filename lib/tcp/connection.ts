@@ -1,6 +1,7 @@
 /** A TCP connection as its owner uses it, and its timers. What segments mean is in `receive.ts`. */
 import type { Millis } from '../base/environment.ts'
 import type { Packet } from '../base/packet.ts'
+import type { Scheduled } from '../base/schedule.ts'
 import {
   Tcb,
   Timer,
@@ -20,7 +21,10 @@ export interface KeepAliveSettings {
   readonly count?: number | undefined
 }
 
-export class TcpConnection extends Tcb {
+export class TcpConnection extends Tcb implements Scheduled {
+  dueAt: Millis = Infinity
+  heapIndex = -1
+
   constructor(stack: StackContext, flow: Flow, state: TcpState, iss: number, now: Millis) {
     super(stack, flow, state, iss, now)
   }
@@ -74,7 +78,9 @@ export class TcpConnection extends Tcb {
     if (this.readableLength > 0 || !this.isSynchronized) return this.abort()
     this.shutdown()
     this.stack.orphaned(this)
-    if (this.state === 'FIN-WAIT-2') this.timers.set(Timer.Wait, now + this.stack.config.finWait)
+    if (this.state !== 'FIN-WAIT-2') return
+    this.timers.set(Timer.Wait, now + this.stack.config.finWait)
+    this.stack.rearm(this)
   }
 
   setNoDelay(on: boolean): void {
@@ -88,6 +94,7 @@ export class TcpConnection extends Tcb {
     if (interval !== undefined && interval > 0) this.keepAliveInterval = interval
     if (count !== undefined && count > 0) this.keepAliveCount = count
     armKeepAlive(this, now)
+    this.stack.rearm(this)
   }
 
   /** Facts under the names of Linux's tcp_info; times in microseconds as there. */

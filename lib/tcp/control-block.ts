@@ -54,6 +54,8 @@ export interface StackContext {
   orphaned(tcb: Tcb): void
   /** It is gone altogether. */
   remove(tcb: Tcb): void
+  /** Its timers were set by its owner; the stack itself looks at them after every segment. */
+  rearm(tcb: Tcb): void
   /** There is something to send. */
   ready(tcb: Tcb): void
   /** A segment outside any window state: RST. */

@@ -6,6 +6,7 @@ import { sha256 } from '@noble/hashes/sha2.js'
 import { concat, equal, getU32 } from '../base/bytes.ts'
 import { randomBytes, type Environment, type Millis } from '../base/environment.ts'
 import type { Packet } from '../base/packet.ts'
+import { Schedule } from '../base/schedule.ts'
 import { after } from '../base/serial.ts'
 import { addWords, fold, pseudoHeaderSum } from '../wire/checksum.ts'
 import { IpProtocol } from '../wire/registry.ts'
@@ -51,6 +52,7 @@ export class TcpStack implements StackContext {
   private readonly connections = new Map<number, TcpConnection[]>()
   private readonly passive = new Map<TcpConnection, TcpListener>()
   private readonly queue: TcpConnection[] = []
+  private readonly schedule = new Schedule<TcpConnection>()
   private readonly events: TcpEvent[] = []
   private readonly resets: { flow: Flow; seq: number; ack: number | undefined }[] = []
   private readonly segment = new TcpSegment()
@@ -177,8 +179,11 @@ export class TcpStack implements StackContext {
       this.remove(connection)
       connection = undefined
     }
-    if (connection !== undefined) receiveSegment(connection, segment, bytes, now)
-    else this.handleStranger(flow, now)
+    if (connection === undefined) this.handleStranger(flow, now)
+    else {
+      receiveSegment(connection, segment, bytes, now)
+      this.rearm(connection)
+    }
     return true
   }
 
@@ -279,6 +284,13 @@ export class TcpStack implements StackContext {
     }
     tcb.inFlight.clear()
     tcb.sendQueue.clear()
+    this.rearm(tcb)
+  }
+
+  rearm(tcb: Tcb): void {
+    const connection = tcb as TcpConnection
+    if (tcb.state === 'CLOSED') this.schedule.remove(connection)
+    else this.schedule.update(connection, tcb.timers.next())
   }
 
   ready(tcb: Tcb): void {
@@ -303,7 +315,9 @@ export class TcpStack implements StackContext {
       return reset.flow
     }
     for (let connection = this.queue[0]; connection !== undefined; connection = this.queue[0]) {
-      if (connection.transmit(packet, now)) {
+      const hasSent = connection.transmit(packet, now)
+      this.rearm(connection)
+      if (hasSent) {
         // Each in turn, so that a bulk transfer does not hold up the others.
         if (this.queue.length > 1) this.queue.push(this.queue.shift()!)
         return connection
@@ -321,18 +335,15 @@ export class TcpStack implements StackContext {
   // --- time ---
 
   nextTimeout(): Millis {
-    let next = Infinity
-    for (const chain of this.connections.values()) {
-      for (const connection of chain) next = Math.min(next, connection.timers.next())
-    }
-    return next
+    return this.schedule.next()
   }
 
   handleTimeout(now: Millis): void {
-    for (const chain of [...this.connections.values()]) {
-      for (const connection of chain) {
-        if (connection.timers.next() <= now) connection.handleTimeout(now)
-      }
+    for (;;) {
+      const connection = this.schedule.first()
+      if (connection === undefined || connection.dueAt > now) return
+      connection.handleTimeout(now)
+      this.rearm(connection)
     }
   }
 

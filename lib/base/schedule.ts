@@ -1,5 +1,5 @@
 /** Deadlines of many owners, the earliest first: a binary heap whose members know their place in it. */
-import type { Millis } from '../base/environment.ts'
+import type { Millis } from './environment.ts'
 
 export interface Scheduled {
   /** When this one wants to be called; kept by the schedule. */
