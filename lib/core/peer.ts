@@ -764,7 +764,7 @@ export class Peer implements SessionHandle, Scheduled {
     this.tcp ??= this.host.newStack(this)
     this.tcp.segmentLimit = this.segmentLimit()
     const pending = this.takeTicket(output.ticket)
-    if (pending !== undefined && this.flowOf(pending) === undefined) {
+    if (pending !== undefined && this.flowOf(pending, now) === undefined) {
       const given = [...sa.localSelectors, ...sa.remoteSelectors].map(formatSelector)
       this.askExactly(
         pending,
@@ -949,7 +949,7 @@ export class Peer implements SessionHandle, Scheduled {
   private advance(now: Millis): void {
     if (!this.isEstablished || this.tcp === undefined || this.isSuspect) return
     for (const pending of [...this.attempts]) {
-      const flow = this.flowOf(pending)
+      const flow = this.flowOf(pending, now)
       if (flow !== undefined) this.open(pending, flow, now)
       else if (pending.ticket === 0 && !this.awaitsFirstChild) {
         pending.ticket = this.createChild(
@@ -975,17 +975,20 @@ export class Peer implements SessionHandle, Scheduled {
   }
 
   /** The 4-tuple an attempt gets over an SA that is up; undefined when none covers it. */
-  private flowOf(pending: Pending): Flow | undefined {
+  private flowOf(pending: Pending, now: Millis): Flow | undefined {
     const { remoteAddress, remotePort } = pending.request
     for (const child of this.children) {
       if (child.removeAt !== Infinity) continue
       const localAddress = pending.request.localAddress ?? this.localAddressIn(child, remoteAddress)
-      const localPort = pending.localPort || singlePort(child.sa.localSelectors) || 0
+      const ofChild = singlePort(child.sa.localSelectors)
+      const localPort = pending.localPort || ofChild || 0
       const flow = { localAddress, localPort, remoteAddress, remotePort }
       if (
         localAddress.length === remoteAddress.length &&
         covers(child.sa.remoteSelectors, remoteAddress, IP_TCP, remotePort) &&
-        covers(child.sa.localSelectors, localAddress, IP_TCP, localPort)
+        covers(child.sa.localSelectors, localAddress, IP_TCP, localPort) &&
+        // A Child SA for one port serves one connection at a time; who did not ask for that port gets another.
+        !(pending.localPort === 0 && ofChild !== undefined && this.tcp!.isTaken(flow, now))
       ) {
         return flow
       }

@@ -339,17 +339,20 @@ export class IkeSa implements AuthContext, Successor {
       tracer.emit({ name, at: this.heardAt, facts: { spi: this.ownSpi, ...facts } })
   }
 
+  /** `fragments`: datagrams that a message of ours makes. */
   private traceMessage(
     name: string,
     exchange: number,
     id: number,
     payloads: readonly Payload[] | ChainError,
+    fragments?: number,
   ): void {
     if (!this.config.tracer.enabled) return
     this.trace(name, {
       exchange: exchangeName(exchange),
       id,
       payloads: isChainError(payloads) ? payloads.error : describePayloads(payloads),
+      ...(fragments === undefined ? {} : { fragments }),
     })
   }
 
@@ -482,8 +485,10 @@ export class IkeSa implements AuthContext, Successor {
       this.current = undefined
       return
     }
-    this.traceMessage('ike.request.sent', exchange.type, this.window.ownId, payloads)
-    this.window.request(this.sealed(exchange.type, this.window.ownId, false, payloads), now)
+    const { ownId } = this.window
+    const datagrams = this.sealed(exchange.type, ownId, false, payloads)
+    this.traceMessage('ike.request.sent', exchange.type, ownId, payloads, datagrams.length)
+    this.window.request(datagrams, now)
   }
 
   resume(now: Millis): void {
@@ -682,8 +687,10 @@ export class IkeSa implements AuthContext, Successor {
 
   private reply(exchange: number, payloads: readonly Payload[]): void {
     if (this.protection === undefined) return
-    this.traceMessage('ike.response.sent', exchange, this.window.peerId - 1, payloads)
-    this.window.answer(this.sealed(exchange, this.window.peerId - 1, true, payloads))
+    const id = this.window.peerId - 1
+    const datagrams = this.sealed(exchange, id, true, payloads)
+    this.traceMessage('ike.response.sent', exchange, id, payloads, datagrams.length)
+    this.window.answer(datagrams)
   }
 
   respondLater(payloads: readonly Payload[], now: Millis): void {

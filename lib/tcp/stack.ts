@@ -99,7 +99,7 @@ export class TcpStack implements StackContext {
     return connection
   }
 
-  private isTaken(flow: Flow, now: Millis): boolean {
+  isTaken(flow: Flow, now: Millis): boolean {
     const known = this.find(flow)
     if (known === undefined) return false
     const waitEnds = known.timers.deadline(Timer.Wait)

@@ -2,6 +2,7 @@
 import t from 'tap'
 import { equal } from '../../lib/base/bytes.ts'
 import { IkeSa } from '../../lib/ike/ike-sa.ts'
+import { SaInit } from '../../lib/ike/sa-init.ts'
 import { find } from '../../lib/wire/message.ts'
 import { notify } from '../../lib/wire/notify.ts'
 import type { Payload } from '../../lib/wire/payloads.ts'
@@ -78,6 +79,29 @@ t.test(
       if (isStubborn) t.match(all[0]?.error, { code: 'SINGLE_PAIR_REQUIRED' })
       else t.equal(world.accepted[0]?.received, 5_000)
     }
+    t.end()
+  },
+)
+
+t.test(
+  'towards another make, in transport mode, each socket has a Child SA for its own ports',
+  t => {
+    const { onResponse } = SaInit.prototype
+    t.teardown(() => Object.assign(SaInit.prototype, { onResponse }))
+    SaInit.prototype.onResponse = function (...args) {
+      const outcome = onResponse.apply(this, args)
+      if (outcome.kind !== 'done') return outcome
+      return { ...outcome, handshake: { ...outcome.handshake, peerIsOurs: false } }
+    }
+    const { world, all } = transfer({}, {}, 3)
+    for (const stream of all) t.equal(stream.error, undefined)
+    t.strictSame(
+      world.accepted.map(({ received }) => received),
+      [5_000, 5_000, 5_000],
+    )
+    const pairs = selectorsOf(world).map(selectors => selectors.join(' '))
+    t.equal(new Set(pairs).size, 3)
+    for (const pair of pairs) t.match(pair, /^192\.0\.2\.1\[tcp\/80\] 198\.51\.100\.7\[tcp\/\d+\]$/)
     t.end()
   },
 )

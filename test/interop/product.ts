@@ -43,6 +43,8 @@ export interface ProtectedSocket extends Duplex {
 
 export interface ProtectedSession {
   readonly info: {
+    readonly spiI: string
+    readonly spiR: string
     readonly ikeSuite: string
     readonly ikeRekeys: number
     readonly childRekeys: number

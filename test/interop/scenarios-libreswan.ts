@@ -3,7 +3,7 @@
  * is IKE, and that both ends have the same SAs afterwards.
  */
 import assert from 'node:assert/strict'
-import { open, type Options, type ProtectedSession } from './product.ts'
+import { open, traces, type Options, type ProtectedSession } from './product.ts'
 import { Libreswan, until } from './rig.ts'
 import { failsWith, type Context, type Scenario } from './scenario.ts'
 
@@ -162,6 +162,18 @@ const agree = async (
   })
 }
 
+/** Our IKE_AUTH was more than one datagram. */
+const sentFragments = (session: ProtectedSession, name: string): void => {
+  const { spiI, spiR } = session.info
+  const line = traces.find(
+    text =>
+      text.includes(` ${name} `) &&
+      text.includes('IKE_AUTH') &&
+      (text.includes(spiI) || text.includes(spiR)),
+  )
+  assert.ok(Number(/"fragments":(\d+)/.exec(line ?? '')?.[1]) > 1, line)
+}
+
 const asResponder: readonly Scenario[] = [
   answers('psk, INVALID_KE_PAYLOAD', {}, {}, async (session, { libreswan }, context) => {
     await libreswan.said(context.name, /Received unauthenticated INVALID_KE_PAYLOAD/)
@@ -219,6 +231,7 @@ const asResponder: readonly Scenario[] = [
       await libreswan.said(context.name, /received INTERNAL_IP4_ADDRESS 10\.94\.250\.1/)
       await libreswan.said(context.name, /received INTERNAL_IP4_DNS/)
       assert.deepEqual(session.info.children[0]?.remoteSelectors, ['10.94.250.1'])
+      sentFragments(session, 'ike.response.sent')
     },
   ),
   answers(
@@ -282,7 +295,12 @@ const connects = (
   name: string,
   lines: (context: Context) => Lines,
   options: (context: Context) => Options,
-  check: (session: ProtectedSession, libreswan: Libreswan, context: Context) => unknown = () => {},
+  check: (
+    session: ProtectedSession,
+    libreswan: Libreswan,
+    context: Context,
+    options: Options,
+  ) => unknown = () => {},
 ): Scenario =>
   initiator(name, async context => {
     const libreswan = await load(context, {
@@ -291,7 +309,8 @@ const connects = (
       rightsubnet: `10.92.${context.number}.1/32`,
       ...lines(context),
     })
-    const socket = open(client(context, options(context)))
+    const all = client(context, options(context))
+    const socket = open(all)
     context.atEnd(() => socket.destroy())
     const failed = new Promise<never>((_, reject) => socket.once('error', reject))
     const session = await Promise.race([
@@ -299,7 +318,7 @@ const connects = (
       until('the SAs are up', 5000, () => socket.session),
     ])
     await libreswan.said(context.name, /responder established Child SA/)
-    await check(session, libreswan, context)
+    await check(session, libreswan, context, all)
   })
 
 const none = (): Options => ({})
@@ -321,6 +340,8 @@ const refuses = (
     context.atEnd(() => socket.destroy())
     await failsWith(new Promise((_, reject) => socket.once('error', reject)), error)
   })
+
+const longName = ({ clientId }: Context): string => `${'a-long-label.'.repeat(15)}${clientId}`
 
 const asInitiator: readonly Scenario[] = [
   connects('psk, host to host', none as () => Lines, none, (session, libreswan, context) =>
@@ -375,7 +396,7 @@ const asInitiator: readonly Scenario[] = [
     },
   ),
   connects(
-    'transport mode, one TCP port pair',
+    'transport mode, one TCP port pair for each Child SA',
     () => ({
       type: 'transport',
       leftsubnet: '',
@@ -391,14 +412,25 @@ const asInitiator: readonly Scenario[] = [
       localTs: undefined,
       remoteTs: undefined,
     }),
-    session => {
-      const [child] = session.info.children
-      assert.equal(child?.mode, 'transport')
-      assert.match(child?.localSelectors.join() ?? '', /^10\.90\.0\.1\[tcp\/\d+\]$/)
-      assert.deepEqual(child?.remoteSelectors, [`${Libreswan.address}[tcp/8000]`])
+    async (session, _libreswan, context, options) => {
+      const second = open(options)
+      context.atEnd(() => second.destroy())
+      await until('a Child SA for each socket', 5000, () => session.info.children.length === 2)
+      for (const child of session.info.children) {
+        assert.equal(child.mode, 'transport')
+        assert.match(child.localSelectors.join(), /^10\.90\.0\.1\[tcp\/\d+\]$/)
+        assert.deepEqual(child.remoteSelectors, [`${Libreswan.address}[tcp/8000]`])
+      }
+      const own = session.info.children.map(({ localSelectors }) => localSelectors.join())
+      assert.notEqual(own[0], own[1])
     },
   ),
-  connects('fragments of 576 octets from us', none as () => Lines, () => ({ fragmentSize: 576 })),
+  connects(
+    'fragments of 576 octets from us',
+    context => ({ rightid: `@${longName(context)}` }),
+    context => ({ fragmentSize: 576, localId: longName(context) }),
+    session => sentFragments(session, 'ike.request.sent'),
+  ),
   refuses('wrong PSK', () => ({ psk: 'not the right horse battery' }), /AUTHENTICATION_FAILED/),
   refuses('no common ESP proposal', () => ({ esp: 'chacha20poly1305' }), /NO_PROPOSAL_CHOSEN/, {
     esp: 'aes_gcm256',
