@@ -67,7 +67,8 @@ const runAll = async (
         })
         worker.postMessage(job)
         for (const outcome of await outcomes) note(outcome)
-        worker.removeAllListeners()
+        // Only ours: on Node 20 a worker has listeners of its own, without which no message comes.
+        worker.removeAllListeners('error')
       }
       await worker.terminate()
     }),
