@@ -2,10 +2,12 @@
 import { spawnSync } from 'node:child_process'
 import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { once } from 'node:events'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { keygen } from '../../lib/cli/keygen.ts'
+import { createSecureServer, createSecureSocket } from '../../lib/index.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'ike-keygen-'))
 t.after(() => rmSync(folder, { recursive: true }))
@@ -107,6 +109,35 @@ t.test('the default is a server on this machine', t => {
   t.equal(server.checkIP('::1'), '::1')
   t.equal(Date.parse(server.validTo), Math.floor((NOW + 5 * 86_400_000) / 1000) * 1000)
   t.end()
+})
+
+t.test('what README.txt says of our options works, by certificates and by key', async t => {
+  const read = (name: string): Buffer => readFileSync(at('all', name))
+  const trust = { ca: read('ca.crt'), crl: read('ca.crl') }
+  const pair = (name: string) => ({ ...trust, cert: read(`${name}.crt`), key: read(`${name}.key`) })
+  const psk = readFileSync(at('all', 'psk.txt'), 'utf8')
+  const ways: readonly (readonly [string, object, object])[] = [
+    ...Object.keys(TYPES).map(
+      type => [type, pair(`server-${type}`), pair(`client-${type}`)] as const,
+    ),
+    ['psk', { psk }, { psk }],
+  ]
+  for (const [way, ofServer, ofClient] of ways) {
+    const server = createSecureServer({ ...ofServer, localId: 'a.test', ikePort: 0 }, socket =>
+      socket.end(socket.peerId),
+    )
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const { port } = server.address() as { port: number }
+    const own = { ...ofClient, localId: 'alice@a.test', remoteId: 'a.test' }
+    const { ikePort } = server
+    const socket = createSecureSocket({ host: '127.0.0.1', port, ikePort, ...own })
+    const [octets] = (await once(socket, 'data')) as [Buffer]
+    t.equal(String(octets), 'alice@a.test', way)
+    t.equal(socket.peerId, 'a.test', way)
+    socket.destroy()
+    server.close()
+  }
 })
 
 t.test('files that are there stay, unless they are to be overwritten', t => {
