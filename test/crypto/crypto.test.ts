@@ -1,7 +1,7 @@
 /** Published vectors through our own interfaces, on both backends. Files of other projects are read where they lie. */
 import { existsSync, readFileSync } from 'node:fs'
 import t from 'tap'
-import { concat, fromHex, toHex } from '../../lib/base/bytes.ts'
+import { concat, equal, fromHex, toHex } from '../../lib/base/bytes.ts'
 import { Secret } from '../../lib/base/secret.ts'
 import { createKeyExchange, publicValueLength } from '../../lib/crypto/key-exchange.ts'
 import {
@@ -41,6 +41,10 @@ const cipherOf = (algorithm: string, keyOctets: number) =>
   algorithm.startsWith('AES')
     ? { encr: Encr.AesGcm16, keyLength: keyOctets * 8, integ: Integ.None }
     : { encr: Encr.Chacha20Poly1305, keyLength: 0, integ: Integ.None }
+
+/** A number as octets of that length, whatever zeros it is written with. */
+const toOctets = (hex: string, length: number): Uint8Array =>
+  fromHex(hex.replace(/^0+/, '').padStart(2 * length, '0'))
 
 for (const backend of BACKENDS) {
   t.test(`${backend}: RFC 4231 case 2 and prf+ made of it`, t => {
@@ -214,6 +218,52 @@ for (const backend of BACKENDS) {
       }
     }
     t.ok(true, 'all cases were run')
+  })
+
+  withVectors(`${backend}: Wycheproof ECDH: no compressed point, none off the curve`, t => {
+    for (const [file, group, octets] of [
+      ['ecdh_secp256r1_ecpoint', KeGroup.P256, 32],
+      ['ecdh_secp384r1_ecpoint', KeGroup.P384, 48],
+      ['ecdh_secp521r1_ecpoint', KeGroup.P521, 66],
+    ] as const) {
+      let agreed = 0
+      for (const { tests } of load(`wycheproof/${file}_test.json`).testGroups) {
+        for (const { tcId, public: point, private: scalar, shared, result } of tests) {
+          const exchange = createKeyExchange(backend, group, {
+            wallClock: () => 0,
+            randomFill: bytes => bytes.set(toOctets(scalar, bytes.length)),
+          })!
+          // RFC 5903 §7: x and y alone; the octet before them says how a point is written elsewhere.
+          const isPlain = point.startsWith('04') && point.length === 2 + 4 * octets
+          const secret = exchange.sharedSecret(fromHex(isPlain ? point.slice(2) : point))
+          const isRight = secret !== undefined && toHex(secret) === shared
+          if (!isPlain ? secret !== undefined : isRight !== (result !== 'invalid'))
+            t.fail(`${file} ${tcId}`)
+          if (isRight) agreed++
+        }
+      }
+      t.ok(agreed > 100, `${file}: ${agreed} agree`)
+    }
+  })
+
+  withVectors(`${backend}: Wycheproof HMAC as PRF and, truncated, as integrity algorithm`, t => {
+    for (const [file, id] of [
+      ['hmac_sha1', Prf.HmacSha1],
+      ['hmac_sha256', Prf.HmacSha2_256],
+      ['hmac_sha384', Prf.HmacSha2_384],
+      ['hmac_sha512', Prf.HmacSha2_512],
+    ] as const) {
+      const prf = createPrf(backend, id)!
+      let valid = 0
+      for (const { tagSize, tests } of load(`wycheproof/${file}_test.json`).testGroups) {
+        for (const { tcId, key, msg, tag, result } of tests) {
+          const computed = prf.compute(fromHex(key), fromHex(msg)).subarray(0, tagSize / 8)
+          if (equal(computed, fromHex(tag)) !== (result === 'valid')) t.fail(`${file} ${tcId}`)
+          if (result === 'valid') valid++
+        }
+      }
+      t.ok(valid > 50, `${file}: ${valid} valid ones`)
+    }
   })
 
   t.test(
