@@ -342,11 +342,13 @@ export class Peer implements SessionHandle, Scheduled {
     if (this.facts !== undefined) return this.hint(now)
     const { remoteAddress, remotePort } = this.currentPath
     const address = formatAddress(remoteAddress)
-    for (const sa of this.sas) {
-      sa.noteRefusal(
-        socketError({ code: 'ECONNREFUSED', syscall: 'connect', address, port: remotePort }),
-      )
-    }
+    const error = socketError({
+      code: 'ECONNREFUSED',
+      syscall: 'connect',
+      address,
+      port: remotePort,
+    })
+    for (const sa of [...this.sas]) sa.noteUnreachable(error, now)
   }
 
   get isIdle(): boolean {

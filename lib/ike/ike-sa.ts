@@ -762,6 +762,15 @@ export class IkeSa implements AuthContext, Successor {
     this.patience = 1
   }
 
+  /** The system says that nobody listens there. Said of the repetition too, it is believed at once. */
+  noteUnreachable(error: Error, now: Millis): void {
+    if (this.state !== 'init') return
+    if (this.refusal !== undefined && this.window.sentTimes > 1) {
+      return this.finish(this.refusal, false, now)
+    }
+    this.noteRefusal(error)
+  }
+
   // --- transitions that exchanges use ---
 
   establish(peer: PeerFacts, now: Millis): void {
