@@ -1,0 +1,134 @@
+/**
+ * The rules of the exchange model, each taken out: copies of the compiled sources in which one passage
+ * says something else. A simulation that does not notice is no proof of the rule.
+ */
+import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+
+interface Edit {
+  readonly file: string
+  /** Stands there exactly once. */
+  readonly from: string
+  readonly to: string
+}
+
+export interface Rule {
+  readonly says: string
+  readonly edits: readonly Edit[]
+  /** Seeds of `rekeying` that find it missing. */
+  readonly seeds: readonly number[]
+}
+
+const edit = (file: string, from: string, to: string): Edit => ({ file, from, to })
+
+export const RULES: Readonly<Record<string, Rule>> = {
+  E1: {
+    says: 'an exchange is validated when it starts, not when it was queued',
+    edits: [
+      edit('ike/rekey-child.js', "child.state !== 'installed' || !child", '!child'),
+      edit('ike/rekey-child.js', 'child.rekeying.peer !== undefined || sa.state', 'sa.state'),
+      edit(
+        'ike/rekey-ike.js',
+        'sa.rekeying.own !== undefined || sa.rekeying.peer !== undefined',
+        'false',
+      ),
+    ],
+    seeds: [79, 146],
+  },
+  E2: {
+    says: 'an SA that the peer made is not rekeyed by us until the peer has shown that it holds it',
+    edits: [edit('ike/rekey-child.js', ' || !child.outboundReady)', ')')],
+    seeds: [60, 97],
+  },
+  E3: {
+    says: 'the responder sends on the new SA only after traffic on it or the Delete of the old one',
+    edits: [
+      edit(
+        'ike/rekey-child.js',
+        'outboundReady: false',
+        'outboundReady: true',
+      ),
+    ],
+    seeds: [60, 97],
+  },
+  E4: {
+    says: 'a replacement that the peer uses for more than its own Delete is the survivor',
+    edits: [
+      edit('ike/ike-sa.js', "this.state === 'provisional' && !isDeleteOfIke(payloads)", 'false'),
+    ],
+    seeds: [833],
+  },
+  E5: {
+    says: 'the Delete of the old IKE SA settles a simultaneous rekey',
+    edits: [
+      edit('ike/informational.js', 'if (sa.rekeying.own?.replacement === undefined)', 'if (false)'),
+    ],
+    seeds: [3, 58],
+  },
+  E6: {
+    says: "whoever waits for the other's Delete does it itself in the end",
+    edits: [edit('ike/ike-sa.js', 'const ORPHAN = 60_000', 'const ORPHAN = Infinity')],
+    seeds: [49, 58],
+  },
+  E7: {
+    says: 'a replaced inbound SA lingers',
+    edits: [edit('ike/ike-sa.js', 'const LINGER = 5_000', 'const LINGER = 0')],
+    seeds: [8, 36],
+  },
+  E8: {
+    says: 'retries after TEMPORARY_FAILURE wait longer each time, and at random',
+    edits: [
+      edit(
+        'ike/ike-sa.js',
+        'return wait * (0.5 + randomFraction(this.config.environment))',
+        'return wait && RETRY',
+      ),
+    ],
+    seeds: [],
+  },
+  cache: {
+    says: 'a repeated request gets the answer that it got first',
+    edits: [
+      edit(
+        'ike/message-window.js',
+        'id === this.nextPeerId - 1 && this.answered !== undefined',
+        'id < 0',
+      ),
+    ],
+    seeds: [2, 3],
+  },
+  nonces: {
+    says: 'the lowest of four nonces decides',
+    edits: [edit('ike/collision.js', 'compare(lowest(own), ', 'compare(own.initiatorNonce, ')],
+    seeds: [7, 21],
+  },
+}
+
+/** The directory of everything compiled: `.build/`. */
+const BUILT = new URL('../../', import.meta.url)
+
+export interface Mutant {
+  /** A module of the simulation in it. */
+  module(name: string): string
+  remove(): void
+}
+
+/** Copies what is compiled, without the rule. Throws when the sources no longer say what is to go. */
+export const makeMutant = (name: string): Mutant => {
+  const rule = RULES[name]
+  if (rule === undefined) throw new Error(`there are the rules ${Object.keys(RULES).join(', ')}`)
+  const root = new URL(`without/${name}-${process.pid}/`, BUILT)
+  for (const part of ['lib', 'test/harness', 'test/simulation'])
+    cpSync(new URL(part, BUILT), new URL(part, root), { recursive: true })
+  for (const { file, from, to } of rule.edits) {
+    const path = new URL(`lib/${file}`, root)
+    const parts = readFileSync(path, 'utf8').split(from)
+    if (parts.length !== 2)
+      throw new Error(`${name}: lib/${file} has ${parts.length - 1} times: ${from}`)
+    writeFileSync(path, parts.join(to))
+  }
+  return {
+    module: file => pathToFileURL(fileURLToPath(new URL(`test/simulation/${file}`, root))).href,
+    remove: () => rmSync(root, { recursive: true, force: true }),
+  }
+}
