@@ -46,6 +46,8 @@ export class ChildSa implements ChildFacts {
   /** When to rekey, and when it must be gone. */
   softAt: Millis
   hardAt: Millis
+  /** When we do the Delete that is the peer's to do (rule E6). */
+  orphanAt: Millis = Infinity
   /** Refusals in a row, for the backoff. */
   refusals = 0
 

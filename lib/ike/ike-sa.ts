@@ -859,7 +859,7 @@ export class IkeSa implements AuthContext, Successor {
   }
 
   awaitChildDelete(child: ChildSa, now: Millis): void {
-    child.hardAt = Math.min(child.hardAt, now + ORPHAN)
+    child.orphanAt = now + ORPHAN
   }
 
   noteEarlyDelete(outboundSpi: number): void {
@@ -1006,7 +1006,7 @@ export class IkeSa implements AuthContext, Successor {
     if (this.state === 'established') {
       for (const child of this.owned.values()) {
         if (child.state === 'installed') next = Math.min(next, child.softAt, child.hardAt)
-        else if (child.state === 'replaced') next = Math.min(next, child.hardAt)
+        else if (child.state === 'replaced') next = Math.min(next, child.orphanAt, child.hardAt)
       }
     }
     return next
@@ -1076,7 +1076,16 @@ export class IkeSa implements AuthContext, Successor {
   private handleChildLifetimes(now: Millis): void {
     for (const child of [...this.owned.values()]) {
       if (child.state !== 'installed' && child.state !== 'replaced') continue
-      if (child.hardAt <= now) {
+      const isOrphan = child.state === 'replaced' && child.orphanAt <= now
+      if (
+        isOrphan &&
+        child.hardAt > now &&
+        child.rekeying.peer?.replacement?.outboundReady === false
+      ) {
+        // The peer may still wait for the answer that tells it of the new SA: the old one is all it has.
+        child.orphanAt = now + ORPHAN
+      } else if (isOrphan || child.hardAt <= now) {
+        child.orphanAt = Infinity
         child.hardAt = Infinity
         this.enqueue(new DeleteChild(child), now)
       } else if (child.state === 'installed' && child.softAt <= now) {

@@ -42,13 +42,7 @@ export const RULES: Readonly<Record<string, Rule>> = {
   },
   E3: {
     says: 'the responder sends on the new SA only after traffic on it or the Delete of the old one',
-    edits: [
-      edit(
-        'ike/rekey-child.js',
-        'outboundReady: false',
-        'outboundReady: true',
-      ),
-    ],
+    edits: [edit('ike/rekey-child.js', 'outboundReady: false', 'outboundReady: true')],
     seeds: [60, 97],
   },
   E4: {

@@ -37,6 +37,11 @@ const REGRESSIONS = [
   [runTransfer, 662, 'the SA went while the last FIN was not acknowledged'],
   [runTransfer, 1561, 'the window of our SYN was counted from zero'],
   [runRekeying, 9, 'the loser of a simultaneous rekey sent on its redundant Child SA'],
+  [
+    runRekeying,
+    204,
+    'the old Child SA was deleted while the peer waited for the answer about the new one',
+  ],
   [runRekeying, 12, 'the liveness timer spun for ever on a fraction of a millisecond'],
 ] as const
 for (const [run, seed, flaw] of REGRESSIONS) {
