@@ -18,7 +18,7 @@ import type {
 } from '../../lib/core/events.ts'
 import { parseCredentials } from '../../lib/identity/credentials.ts'
 import { parsePolicy } from '../../lib/policy/options.ts'
-import { DEFAULT_TCP_CONFIG } from '../../lib/tcp/config.ts'
+import { DEFAULT_TCP_CONFIG, type TcpConfig } from '../../lib/tcp/config.ts'
 import { Random, seededEnvironment } from './random.ts'
 
 export interface Network {
@@ -163,6 +163,7 @@ export class World {
   clientAddress = parseAddress('198.51.100.7')!
   clientPort = 40001
   private readonly seed: number
+  private readonly tcp: TcpConfig
   private readonly wallClock: number | undefined
   private readonly random: Random
   private readonly packet = new Packet()
@@ -182,8 +183,10 @@ export class World {
     serverOptions: Options = {},
     tracer: Tracer = SILENT,
     wallClock?: number,
+    tcp: Partial<TcpConfig> = {},
   ) {
     this.seed = seed
+    this.tcp = { ...DEFAULT_TCP_CONFIG, ...tcp }
     this.wallClock = wallClock
     this.random = new Random(seed)
     this.network = { ...network }
@@ -214,7 +217,7 @@ export class World {
           this.tracer.keyLog?.(entry)
         },
       },
-      tcp: DEFAULT_TCP_CONFIG,
+      tcp: this.tcp,
       ...(side === 'server' ? { responder: this.serverSecurity } : {}),
     })
     if (side === 'server') core.listeners.listen(80, 511)
