@@ -68,6 +68,8 @@ const Timer = {
 const LINGER: Millis = 5_000
 /** Ours: whoever waits for the other's Delete does it itself after this time (rule E6). */
 const ORPHAN: Millis = 60_000
+/** No peer repeats a request for longer than so many of those times. */
+const MAX_ORPHAN_WAITS = 10
 /** Ours: how long a closed SA answers repeated requests. */
 const FORGET: Millis = 30_000
 /** Ours: first wait after TEMPORARY_FAILURE; it doubles and has a random part (rule E8). */
@@ -145,6 +147,7 @@ export class IkeSa implements AuthContext, Successor {
   private ownReauthAt: Millis = Infinity
   /** A genuine message has come on this SA. */
   private wasHeard = false
+  private orphanWaits = 0
   private sentAt: Millis = -Infinity
 
   private constructor(
@@ -947,6 +950,12 @@ export class IkeSa implements AuthContext, Successor {
     if (this.state !== 'closed') this.timers.set(Timer.Orphan, now + ORPHAN)
   }
 
+  /** The peer has not used what its rekey of this SA made. */
+  private get survivorIsUnknown(): boolean {
+    const survivor = this.rekeying.peer?.replacement as IkeSa | undefined
+    return survivor?.state === 'established' && !survivor.wasHeard
+  }
+
   settleOnPeer(now: Millis): void {
     const { peer } = this.rekeying
     if (peer?.replacement === undefined || this.settled) return
@@ -1043,6 +1052,9 @@ export class IkeSa implements AuthContext, Successor {
       case Timer.Liveness:
         return this.checkLiveness(now)
       case Timer.Orphan:
+        // The peer may still wait for the answer that tells it of the new SA: this one is all it has.
+        if (this.settled && this.survivorIsUnknown && this.orphanWaits++ < MAX_ORPHAN_WAITS)
+          return this.expectPeerDelete(now)
         // The peer never used it, so it may never have heard of it; there is nobody to tell.
         return this.wasHeard
           ? this.enqueue(new DeleteIke(), now)

@@ -6,7 +6,14 @@
 import { parseAddress } from '../../lib/base/address.ts'
 import type { Tracer } from '../../lib/base/trace.ts'
 import { Random } from '../harness/random.ts'
-import { PERFECT, SERVER_ADDRESS, Stream, World, type Network } from '../harness/world.ts'
+import {
+  PERFECT,
+  SERVER_ADDRESS,
+  Stream,
+  World,
+  type Network,
+  type Side,
+} from '../harness/world.ts'
 import {
   allClosed,
   atRest,
@@ -22,8 +29,9 @@ import {
   type Outcome,
 } from './audit.ts'
 
-/** From a quiet network to one where a request overtakes what was sent seconds before it. */
+/** From a network where both ends are in step to one where a request overtakes what was sent seconds before. */
 export const NETWORKS: readonly Partial<Network>[] = [
+  {},
   { jitter: 20 },
   { jitter: 500 },
   { loss: 0.1, duplicate: 0.1, jitter: 300 },
@@ -70,6 +78,8 @@ export const runRekeying = (seed: number, tracer?: Tracer): Outcome => {
   const problems = atRest(world, CHILDREN)
   Object.assign(world.network, NETWORKS[seed % NETWORKS.length], { delay: random.integer(0, 10) })
 
+  const inStep = seed % NETWORKS.length === 0
+  const asked = new Set<string>()
   const steps: Step[] = []
   const started = world.now
   const sides = ['client', 'server'] as const
@@ -80,8 +90,9 @@ export const runRekeying = (seed: number, tracer?: Tracer): Outcome => {
       const of = random.chance(0.35) ? undefined : random.integer(0, CHILDREN - 1)
       const late = random.chance(0.3) ? random.integer(0, 20_000) : 0
       steps.push({
-        at: started + 100 + random.integer(0, 600) + late,
-        run: () => rekey(world, side, of),
+        // In step: both ends at the very same moments.
+        at: started + 100 + (inStep ? 200 * random.integer(0, 3) : random.integer(0, 600) + late),
+        run: () => rekey(world, side, of, asked),
       })
     }
   }
@@ -104,7 +115,7 @@ export const runRekeying = (seed: number, tracer?: Tracer): Outcome => {
     step.run()
   }
   world.run(15 * MINUTE)
-  problems.push(...atRest(world, CHILDREN), ...noDrops(world))
+  problems.push(...atRest(world, CHILDREN), ...noDrops(world), ...stillThere(world, asked))
   Object.assign(world.network, PERFECT)
 
   for (const [side, streams] of [
@@ -123,16 +134,33 @@ export const runRekeying = (seed: number, tracer?: Tracer): Outcome => {
   return outcome(seed, world, problems)
 }
 
-/** `of` undefined: the IKE SA; else one of the Child SAs that are installed. */
-const rekey = (world: World, side: 'client' | 'server', of: number | undefined): void => {
+/** `of` undefined: the IKE SA; else one of the Child SAs that are installed. `asked`: what must go. */
+const rekey = (world: World, side: Side, of: number | undefined, asked: Set<string>): void => {
   const [session] = world.sessions[side]
   const { current, peer } = internals(session!)
-  if (of === undefined) peer.rekeyIke(world.now)
-  else {
-    const installed = [...current!.children.values()].filter(({ state }) => state === 'installed')
+  if (current?.state !== 'established') return
+  if (of === undefined) {
+    asked.add(current.ownSpi)
+    peer.rekeyIke(world.now)
+  } else {
+    const installed = [...current.children.values()].filter(({ state }) => state === 'installed')
     const child = installed[of % Math.max(1, installed.length)]
-    if (child !== undefined) current!.rekeyChild(child.inboundSpi, world.now)
+    if (child === undefined) return
+    // What the peer has not shown to hold yet is new, and a command to rekey it comes to nothing (rule E2).
+    if (child.outboundReady) asked.add(String(child.inboundSpi))
+    current.rekeyChild(child.inboundSpi, world.now)
   }
   world[side].touchSession(session!, world.now)
   world.pump()
+}
+
+/** SAs that were to be rekeyed, by this end or the other, and never were. */
+const stillThere = (world: World, asked: ReadonlySet<string>): string[] => {
+  const left = (['client', 'server'] as const).flatMap(side =>
+    world.sessions[side].flatMap(session => {
+      const { sas, children } = internals(session)
+      return [...sas.map(sa => sa.ownSpi), ...children.map(({ sa }) => String(sa.inboundSpi))]
+    }),
+  )
+  return left.filter(spi => asked.has(spi)).map(spi => `SA ${spi} was never rekeyed`)
 }
