@@ -427,6 +427,7 @@ export class IkeSa implements AuthContext, Successor {
 
   movePath(path: Path, now: Millis): void {
     this.currentPath = path
+    this.window.renew(now)
     this.trace('ike.moved', { to: formatEndpoint(path.remoteAddress, path.remotePort), at: now })
   }
 

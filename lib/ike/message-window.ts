@@ -158,6 +158,14 @@ export class MessageWindow {
     return this.outstanding?.sentTimes ?? 0
   }
 
+  /** The peer is elsewhere, and silence of its old place says nothing about it: all tries anew, from now. */
+  renew(now: Millis): void {
+    if (this.outstanding === undefined) return
+    this.outstanding.sentTimes = 0
+    this.outstanding.wait = this.policy.initial
+    this.outstanding.deadline = now
+  }
+
   private jittered(wait: Millis): Millis {
     return wait * (1 + JITTER * randomFraction(this.environment))
   }

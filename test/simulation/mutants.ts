@@ -50,7 +50,7 @@ export const RULES: Readonly<Record<string, Rule>> = {
     edits: [
       edit('ike/ike-sa.js', "this.state === 'provisional' && !isDeleteOfIke(payloads)", 'false'),
     ],
-    seeds: [],
+    seeds: [7181, 13473],
   },
   E5: {
     says: 'the Delete of the old IKE SA settles a simultaneous rekey',

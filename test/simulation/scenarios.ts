@@ -1,6 +1,7 @@
 /** The kinds of run, and which a seed means: the same seed is always the same run. */
 import type { Tracer } from '../../lib/base/trace.ts'
 import type { Outcome } from './audit.ts'
+import { runDays } from './days.ts'
 import { runRekeying } from './rekeying.ts'
 import { runTransfer } from './transfer.ts'
 
@@ -9,10 +10,11 @@ export type Scenario = (seed: number, tracer?: Tracer) => Outcome
 export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   rekeying: runRekeying,
   transfer: runTransfer,
+  days: runDays,
 }
 
 /** Of ten seeds; rekeys that collide are what random networks find most in. */
-const SHARES = ['rekeying', 'transfer', 'rekeying', 'rekeying', 'transfer', 'rekeying', 'rekeying']
+const SHARES = ['rekeying', 'transfer', 'rekeying', 'rekeying', 'days', 'rekeying', 'rekeying']
 
 export const kindOf = (seed: number): string => SHARES[seed % SHARES.length]!
 

@@ -1,4 +1,5 @@
 import t from 'tap'
+import { runDays } from './days.ts'
 import { runRekeying } from './rekeying.ts'
 import { runTransfer } from './transfer.ts'
 
@@ -23,6 +24,15 @@ t.test(
   },
 )
 
+t.test('20 lots of days: lifetimes, reauthentication, NATs, restarts and a narrow path', t => {
+  for (let seed = 1; seed <= 20; seed++) {
+    const { problems } = runDays(seed)
+    if (problems.length > 0) t.fail(`seed ${seed}: ${problems.join('; ')}`)
+  }
+  t.pass('all were run')
+  t.end()
+})
+
 t.test('the same seed gives the same datagrams', t => {
   for (const seed of [3, 17, 46])
     t.equal(runTransfer(seed).trace, runTransfer(seed).trace, `seed ${seed}`)
@@ -35,6 +45,7 @@ const REGRESSIONS = [
   [runTransfer, 46, 'a Child SA past its end was deleted again and again'],
   [runTransfer, 503, 'the repeated IKE_AUTH answer went to the address before a NAT rebinding'],
   [runTransfer, 662, 'the SA went while the last FIN was not acknowledged'],
+  [runDays, 30, 'a peer heard from a new place was given up for the silence of the old one'],
   [runTransfer, 1561, 'the window of our SYN was counted from zero'],
 ] as const
 for (const [run, seed, flaw] of REGRESSIONS) {
