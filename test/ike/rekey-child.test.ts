@@ -219,6 +219,10 @@ t.test('a Delete that never comes is made by whoever waits for it (rule E6)', t 
   const late = pair.take(pair.b)
   pair.now += 60_000
   pair.run(() => pair.b.sa.handleTimeout(pair.now))
+  t.equal(pair.b.child.state, 'replaced', 'the peer may still wait for the answer')
+  pair.b.sa.noteInbound(pair.b.children[1]!.inboundSpi, pair.now)
+  pair.now += 60_000
+  pair.run(() => pair.b.sa.handleTimeout(pair.now))
   t.equal(pair.b.child.state, 'deleting')
   pair.settle()
   pair.give(late)
