@@ -3,7 +3,8 @@
  * (RFC 7427) or the key of an EAP method (§2.16), and with a post-quantum key mixed in (RFC 8784).
  * Whatever the application has to be asked for comes by `then`, now or later.
  */
-import { EMPTY } from '../base/bytes.ts'
+import { formatAddress } from '../base/address.ts'
+import { EMPTY, equal } from '../base/bytes.ts'
 import type { Millis } from '../base/environment.ts'
 import { Secret } from '../base/secret.ts'
 import { mixPpk } from '../crypto/key-material.ts'
@@ -22,7 +23,7 @@ import {
 import type { Authentication, StatusData } from '../identity/trust.ts'
 import type { PeerPolicy } from '../policy/options.ts'
 import type { Payload } from '../wire/payloads.ts'
-import { AuthMethod, CertEncoding } from '../wire/registry.ts'
+import { AuthMethod, CertEncoding, IdType } from '../wire/registry.ts'
 import type { ExchangeContext, PeerFacts, Question } from './exchange.ts'
 import type { Handshake } from './sa-init.ts'
 
@@ -314,6 +315,8 @@ const unexpectedIdentity = (sa: AuthContext, identity: Identity): string | undef
     : `${formatIdentity(wanted)} is expected`
 }
 
+const isAddress = ({ type }: Identity): boolean => type === IdType.Ipv4 || type === IdType.Ipv6
+
 const checkSignature = (
   sa: AuthContext,
   { claim, proof, payloads }: Evidence,
@@ -333,6 +336,19 @@ const checkSignature = (
   // The one key is checked before the many of a chain: who does not even hold it costs us least.
   const shown = trust.readShown(payloads)
   if (shown.kind === 'refused') return refuse(shown.why, now, shown.code)
+  const { identity } = claim
+  if (
+    shown.kind === 'certificates' &&
+    isAddress(identity) &&
+    !equal(identity.data, sa.path.remoteAddress)
+  ) {
+    // RFC 4945 §3.1.1; who is behind a NAT has a name, or its subject, to go by.
+    return refuse(
+      `its identity is an address, but it comes from ${formatAddress(sa.path.remoteAddress)} (RFC 4945 section 3.1.1)`,
+      now,
+      'IDENTITY',
+    )
+  }
   const { rsaPkcs1 } = credentials
   const { method, data } = proof
   const octets = octetsOf(sa, claim)

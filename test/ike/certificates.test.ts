@@ -231,6 +231,18 @@ t.test('without remoteId the certificate must be for the host, as in tls', t => 
   t.end()
 })
 
+t.test('RFC 4945 3.1.1: who says it is an address comes from there', t => {
+  const at = (ip: string): Options => ({
+    ...CLIENT,
+    ...own(endEntity('client.test', 'P-256', root, { names: { ip: [ip], dns: ['client.test'] } })),
+  })
+  connects(t, attempt({ ...at('198.51.100.7'), localId: '198.51.100.7' }, SERVER))
+  const elsewhere = attempt({ ...at('203.0.113.5'), localId: '203.0.113.5' }, SERVER)
+  isRefusedByServer(t, elsewhere, /is an address, but it comes from 198\.51\.100\.7/)
+  connects(t, attempt({ ...at('203.0.113.5'), localId: 'client.test' }, SERVER))
+  t.end()
+})
+
 t.test('a CA is no end entity of its own making: extendedKeyUsage and keyUsage count', t => {
   const tls = endEntity('client.test', 'P-256', root, {
     extendedKeyUsage: [KeyPurpose.ClientAuth],
