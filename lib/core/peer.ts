@@ -5,7 +5,7 @@
  */
 import { formatAddress } from '../base/address.ts'
 import { equal, toHex } from '../base/bytes.ts'
-import { randomBytes, type Environment, type Millis } from '../base/environment.ts'
+import type { Environment, Millis } from '../base/environment.ts'
 import {
   AuthenticationError,
   type IpsecError,
@@ -24,21 +24,22 @@ import type { ChildRequest, IkeSaConfig, PeerFacts, Question } from '../ike/exch
 import { IkeSa, type IkeSaOutput } from '../ike/ike-sa.ts'
 import { drawLifetime } from '../policy/lifetime.ts'
 import type { PeerPolicy } from '../policy/options.ts'
-import {
-  covers,
-  EVERYTHING,
-  formatSelector,
-  hostSelector,
-  narrow,
-  singleHost,
-  singlePort,
-} from '../policy/traffic-selectors.ts'
+import { formatSelector, singleHost } from '../policy/traffic-selectors.ts'
 import type { TcpConnection } from '../tcp/connection.ts'
 import type { Flow, TcpStack } from '../tcp/stack.ts'
 import { writeIkeDatagram } from '../wire/encapsulation.ts'
-import { readIcmpError } from '../wire/icmp.ts'
-import { prependIpHeader, readIpHeader, type IpHeader } from '../wire/ip.ts'
+import { prependIpHeader } from '../wire/ip.ts'
 import { IpProtocol } from '../wire/registry.ts'
+import {
+  childRequest,
+  flowOver,
+  hostRequest,
+  requestsOf,
+  type Pending,
+  type Situation,
+} from './child-request.ts'
+import { ChildTable, MAX_LINGERING, type Child as ChildOf } from './child-table.ts'
+import { handleInner } from './inner-packets.ts'
 import type { Attempt, ChildInfo, CoreEvent, SessionHandle, SessionInfo } from './events.ts'
 import type { Scheduled } from '../base/schedule.ts'
 
@@ -51,8 +52,8 @@ const IP_TCP = IpProtocol.Tcp
 const UDP_HEADER = 8
 /** Ours: hints that prove nothing make us ask no more often than this. */
 const HINT_INTERVAL: Millis = 5000
-/** Ours: a peer that makes and deletes SAs faster than they fade has the oldest cut short. */
-const MAX_LINGERING = 64
+
+export type Child = ChildOf<Peer>
 
 /** What a peer needs from the core it lives in. */
 export interface PeerHost {
@@ -75,18 +76,6 @@ export interface PeerHost {
   readonly pool: IkeSaConfig['pool']
 }
 
-/** An installed Child SA: what IKE negotiated and what carries its packets. */
-export interface Child {
-  readonly peer: Peer
-  readonly sa: ChildSa
-  readonly pair: EspSaPair
-  /** Transport mode: the two hosts, which do not stand in the packets. */
-  readonly localHost: Uint8Array
-  readonly remoteHost: Uint8Array
-  /** `Infinity` while in use; the end of the linger time once replaced (rule E7). */
-  removeAt: Millis
-}
-
 /** A new IKE SA beside those that it will take the place of (RFC 7296 §2.8.3). */
 interface Renewal {
   sa: IkeSa
@@ -94,14 +83,6 @@ interface Renewal {
   readonly more: readonly ChildRequest[]
   /** Child SAs of which nothing is known yet, by ticket; undefined is that of IKE_AUTH. */
   readonly awaited: Set<number | undefined>
-}
-
-interface Pending extends Attempt {
-  /** Ticket of the CREATE_CHILD_SA that will carry it; 0: none is under way. */
-  ticket: number
-  localPort: number
-  /** The peer was asked for more than it gives: next for this one pair of ports and addresses (§2.9). */
-  isExact: boolean
 }
 
 export class Peer implements SessionHandle, Scheduled {
@@ -115,7 +96,7 @@ export class Peer implements SessionHandle, Scheduled {
   private readonly sas: IkeSa[] = []
   /** Ended, and still answering what the peer repeats. */
   private readonly ended: IkeSa[] = []
-  private readonly children: Child[] = []
+  private readonly children: ChildTable<Peer>
   private readonly attempts: Pending[] = []
   /** Connections whose SYN is under way. */
   private readonly opening = new Map<TcpConnection, Pending>()
@@ -146,6 +127,7 @@ export class Peer implements SessionHandle, Scheduled {
     path: Path,
   ) {
     this.host = host
+    this.children = new ChildTable(host.sad)
     this.policy = policy
     this.credentials = credentials
     this.currentPath = path
@@ -218,7 +200,7 @@ export class Peer implements SessionHandle, Scheduled {
       remoteBehindNat: facts?.remoteBehindNat ?? false,
       ikeRekeys: this.ikeRekeys,
       childRekeys: this.childRekeys,
-      children: this.children.filter(child => child.removeAt === Infinity).map(childInfo),
+      children: this.children.inUse.map(childInfo),
     }
   }
 
@@ -229,38 +211,19 @@ export class Peer implements SessionHandle, Scheduled {
   }
 
   rekeyChild(now: Millis): void {
-    for (const child of this.children) {
-      if (child.removeAt === Infinity) this.ownerOf(child)?.rekeyChild(child.sa.inboundSpi, now)
+    for (const child of this.children.inUse) {
+      this.ownerOf(child)?.rekeyChild(child.sa.inboundSpi, now)
     }
   }
 
   /** A new IKE SA with the same Child SAs; the old one goes when they are up (RFC 7296 §2.8.3). */
   reauthenticate(now: Millis): void {
     if (this.renewal !== undefined || this.closing || !this.isEstablished) return
-    const requests = this.currentRequests()
+    const requests = requestsOf(this.children.inUse, this.policy)
     const first = this.policy.childless === 'force' ? undefined : requests.shift()
     const sa = IkeSa.initiate(this.saConfig(), this.path, first && (() => first), now)
     this.renewal = { sa, more: requests, awaited: new Set(first === undefined ? [] : [undefined]) }
     this.addSa(sa)
-  }
-
-  /** What the Child SAs that are in use were made for, each once. */
-  private currentRequests(): ChildRequest[] {
-    const requests = new Map<string, ChildRequest>()
-    for (const { sa, removeAt } of this.children) {
-      if (removeAt !== Infinity || (sa.state !== 'installed' && sa.state !== 'rekeying')) continue
-      const { mode } = sa
-      const { localSelectors, remoteSelectors } = this.policy.virtualAddress
-        ? this.wholeRequest()
-        : sa
-      const key = [
-        mode,
-        ...localSelectors.map(formatSelector),
-        ...remoteSelectors.map(formatSelector),
-      ]
-      requests.set(key.join(' '), { mode, localSelectors, remoteSelectors })
-    }
-    return [...requests.values()]
   }
 
   /** One of the Child SAs of a renewal is there, or was refused. */
@@ -390,109 +353,21 @@ export class Peer implements SessionHandle, Scheduled {
     }
     if (drop !== Drop.None) return this.host.drop(dropName(drop))
     if (child.pair.lifetimeState() !== 'ok') this.expire(child, now)
-    if (child.sa.mode === 'transport') {
-      if (inbound.nextHeader !== IP_TCP) return this.host.drop('esp.nextHeader')
-      this.handleTcp(
-        child,
-        bytes,
-        inbound.payloadFrom,
-        inbound.payloadTo,
-        child.remoteHost,
-        child.localHost,
-        false,
-        now,
-      )
-    } else
-      this.handleInnerIp(
-        child,
-        bytes,
-        inbound.payloadFrom,
-        inbound.payloadTo,
-        inbound.nextHeader,
-        now,
-      )
-  }
-
-  /** RFC 4301 §5.2 step 4: what came out of an SA must be what the SA was negotiated for. */
-  private handleTcp(
-    child: Child,
-    bytes: Uint8Array,
-    from: number,
-    to: number,
-    source: Uint8Array,
-    destination: Uint8Array,
-    verifyChecksum: boolean,
-    now: Millis,
-  ): void {
-    if (to - from < 20) return this.host.drop('tcp.truncated')
-    const remotePort = (bytes[from]! << 8) | bytes[from + 1]!
-    const localPort = (bytes[from + 2]! << 8) | bytes[from + 3]!
-    if (
-      !covers(child.sa.remoteSelectors, source, IP_TCP, remotePort) ||
-      !covers(child.sa.localSelectors, destination, IP_TCP, localPort)
-    ) {
-      return this.host.drop('esp.selectors')
-    }
-    const taken = this.tcp?.handleSegment(bytes, from, to, source, destination, now, verifyChecksum)
-    if (taken === false) this.host.drop('tcp.malformed')
-  }
-
-  private handleInnerIp(
-    child: Child,
-    bytes: Uint8Array,
-    from: number,
-    to: number,
-    nextHeader: number,
-    now: Millis,
-  ): void {
-    if (nextHeader !== IpProtocol.Ipv4 && nextHeader !== IpProtocol.Ipv6)
-      return this.host.drop('esp.nextHeader')
-    const ip = readIpHeader(bytes, from, to)
-    if (ip === undefined || (ip.version === 4) !== (nextHeader === IpProtocol.Ipv4)) {
-      return this.host.drop('ip.malformed')
-    }
-    if (ip.fragment) return this.host.drop('ip.fragment')
-    if (ip.protocol === IP_TCP) {
-      this.handleTcp(
-        child,
-        bytes,
-        ip.payloadFrom,
-        ip.payloadTo,
-        ip.source,
-        ip.destination,
-        true,
-        now,
-      )
-    } else if (ip.protocol === IpProtocol.Icmp || ip.protocol === IpProtocol.Icmpv6) {
-      this.handleIcmp(child, bytes, ip)
-    } else this.host.drop('ip.protocol')
-  }
-
-  /** Errors of the inner path, authenticated by ESP: a gateway says that a packet went no further. */
-  private handleIcmp(child: Child, bytes: Uint8Array, ip: IpHeader): void {
-    if (!covers(child.sa.localSelectors, ip.destination, 0, 0))
-      return this.host.drop('esp.selectors')
-    const error = readIcmpError(bytes, ip.payloadFrom, ip.payloadTo, ip.version)
-    if (error === undefined) return this.host.drop('icmp.ignored')
-    if (error.kind === 'unreachable') this.tcp?.handleUnreachable(error, error.hard)
-    else this.shrink(child, error.mtu)
-  }
-
-  /** RFC 1191 §3, RFC 8201 §4: never below what every path takes, whatever a router says. */
-  private shrink(child: Child, mtu: number): void {
-    const header = child.remoteHost.length === 16 ? 40 : 20
-    const least = child.remoteHost.length === 16 ? 1280 : 576
-    if (this.tcp === undefined || mtu < least) return
-    this.tcp.segmentLimit = Math.min(this.tcp.segmentLimit, mtu - header)
+    const reason = handleInner(child, bytes, this.tcp, now)
+    if (reason !== undefined) this.host.drop(reason)
   }
 
   // --- time ---
 
   nextTimeout(): Millis {
-    let next = Math.min(this.tcp?.nextTimeout() ?? Infinity, this.idleAt, this.keepaliveAt)
+    let next = Math.min(
+      this.tcp?.nextTimeout() ?? Infinity,
+      this.idleAt,
+      this.keepaliveAt,
+      this.children.nextTimeout(),
+    )
     for (const sa of this.sas) next = Math.min(next, sa.nextTimeout())
     for (const sa of this.ended) next = Math.min(next, sa.nextTimeout())
-    for (const child of this.children) next = Math.min(next, child.removeAt)
     return next
   }
 
@@ -501,9 +376,7 @@ export class Peer implements SessionHandle, Scheduled {
       if (sa.nextTimeout() <= now) sa.handleTimeout(now)
     }
     if (this.tcp !== undefined && this.tcp.nextTimeout() <= now) this.tcp.handleTimeout(now)
-    for (const child of [...this.children]) {
-      if (child.removeAt <= now) this.removeChild(child)
-    }
+    this.children.handleTimeout(now)
     if (this.idleAt <= now) {
       this.idleAt = Infinity
       if (this.isIdle) this.close(now)
@@ -537,12 +410,13 @@ export class Peer implements SessionHandle, Scheduled {
 
   private pollSegment(packet: Packet, now: Millis): Path | undefined {
     const stack = this.tcp
-    if (stack === undefined) return undefined
+    // TCP would take what is not sent for lost, so it is not even asked.
+    if (stack === undefined || this.children.isExhausted) return undefined
     for (;;) {
       packet.reset()
       const flow = stack.pollTransmit(packet, now)
       if (flow === undefined) return undefined
-      const child = this.route(flow)
+      const child = this.children.route(flow)
       if (child === undefined) {
         // TCP sends the segment again; by then the Child SA that this asks for is there.
         this.host.drop('tcp.noSa')
@@ -651,7 +525,7 @@ export class Peer implements SessionHandle, Scheduled {
         this.install(output, now)
         return this.noteRenewed(sa, output.ticket, now)
       case 'childOutbound': {
-        const child = this.childOf(output.inboundSpi)
+        const child = this.children.find(output.inboundSpi)
         if (child !== undefined) child.pair.outboundReady = true
         return
       }
@@ -659,7 +533,7 @@ export class Peer implements SessionHandle, Scheduled {
         this.childRekeys++
         return
       case 'childRemoved':
-        return this.retire(output.inboundSpi, output.linger, now)
+        return this.children.retire(output.inboundSpi, output.linger, now)
       case 'childAbandoned':
         for (const pending of this.attempts) {
           if (pending.ticket === output.ticket) pending.ticket = 0
@@ -752,7 +626,7 @@ export class Peer implements SessionHandle, Scheduled {
       limits: lifetime,
     })
     // Make before break: what the peer asked for is not sent on while something older will do.
-    pair.outboundReady = sa.outboundReady && !(output.byPeer && this.hasSameRoute(sa))
+    pair.outboundReady = sa.outboundReady && !(output.byPeer && this.children.hasSameRoute(sa))
     const child: Child = {
       peer: this,
       sa,
@@ -761,8 +635,7 @@ export class Peer implements SessionHandle, Scheduled {
       remoteHost: singleHost(sa.remoteSelectors) ?? path.remoteAddress,
       removeAt: Infinity,
     }
-    this.children.unshift(child)
-    this.host.sad.install(sa.inboundSpi, child)
+    this.children.install(child)
     this.tcp ??= this.host.newStack(this)
     this.tcp.segmentLimit = this.segmentLimit()
     const pending = this.takeTicket(output.ticket)
@@ -834,26 +707,6 @@ export class Peer implements SessionHandle, Scheduled {
     log(sa.outboundSpi, local, remote, keys.outbound)
   }
 
-  private retire(inboundSpi: number, linger: Millis, now: Millis): void {
-    const child = this.childOf(inboundSpi)
-    if (child === undefined) return
-    child.pair.outboundReady = false
-    for (const other of this.children) {
-      if (other !== child && other.removeAt === Infinity)
-        other.pair.outboundReady = other.sa.outboundReady
-    }
-    if (linger > 0) child.removeAt = now + linger
-    else return this.removeChild(child)
-    const lingering = this.children.filter(({ removeAt }) => removeAt < Infinity)
-    if (lingering.length > MAX_LINGERING) this.removeChild(lingering.at(-1)!)
-  }
-
-  private removeChild(child: Child): void {
-    remove(this.children, child)
-    this.host.sad.release(child.sa.inboundSpi)
-    child.pair.wipe()
-  }
-
   private handleClosed(sa: IkeSa, error: Error | undefined, now: Millis): void {
     remove(this.sas, sa)
     this.ended.push(sa)
@@ -878,7 +731,7 @@ export class Peer implements SessionHandle, Scheduled {
     const orderly = error === undefined && this.facts?.isOurs === true
     this.tcp?.abortAll(cause instanceof UnreachablePeerError ? 'ETIMEDOUT' : 'ECONNRESET', orderly)
     this.settleTcp()
-    for (const child of [...this.children]) this.removeChild(child)
+    this.children.clear()
     this.keepaliveAt = Infinity
     this.idleAt = Infinity
     if (this.announced) this.host.emit({ kind: 'sessionDown', session: this, error })
@@ -913,7 +766,7 @@ export class Peer implements SessionHandle, Scheduled {
     const sa = IkeSa.initiate(
       this.saConfig(),
       this.path,
-      first === undefined ? undefined : peerIsOurs => this.childRequest(first, peerIsOurs),
+      first === undefined ? undefined : isOurs => childRequest(first, isOurs, this.situation),
       now,
       isCareful,
     )
@@ -954,11 +807,8 @@ export class Peer implements SessionHandle, Scheduled {
       const flow = this.flowOf(pending, now)
       if (flow !== undefined) this.open(pending, flow, now)
       else if (pending.ticket === 0 && !this.awaitsFirstChild) {
-        pending.ticket = this.createChild(
-          this.current!,
-          this.childRequest(pending, this.facts!.isOurs),
-          now,
-        )
+        const request = childRequest(pending, this.facts!.isOurs, this.situation)
+        pending.ticket = this.createChild(this.current!, request, now)
       }
     }
   }
@@ -978,97 +828,12 @@ export class Peer implements SessionHandle, Scheduled {
 
   /** The 4-tuple an attempt gets over an SA that is up; undefined when none covers it. */
   private flowOf(pending: Pending, now: Millis): Flow | undefined {
-    const { remoteAddress, remotePort } = pending.request
-    for (const child of this.children) {
-      if (child.removeAt !== Infinity) continue
-      const localAddress = pending.request.localAddress ?? this.localAddressIn(child, remoteAddress)
-      const ofChild = singlePort(child.sa.localSelectors)
-      const localPort = pending.localPort || ofChild || 0
-      const flow = { localAddress, localPort, remoteAddress, remotePort }
-      if (
-        localAddress.length === remoteAddress.length &&
-        covers(child.sa.remoteSelectors, remoteAddress, IP_TCP, remotePort) &&
-        covers(child.sa.localSelectors, localAddress, IP_TCP, localPort) &&
-        // A Child SA for one port serves one connection at a time; who did not ask for that port gets another.
-        !(pending.localPort === 0 && ofChild !== undefined && this.tcp!.isTaken(flow, now))
-      ) {
-        return flow
-      }
-    }
-    return undefined
+    return flowOver(this.children.inUse, pending, this.situation, this.tcp!, now)
   }
 
-  /** Which of our addresses a Child SA lets us use towards a host of that family. */
-  private localAddressIn(child: Child, remote: Uint8Array): Uint8Array {
-    if (child.sa.mode === 'transport') return child.localHost
-    const own = [...(this.facts?.virtualAddresses ?? []), this.path.localAddress]
-    const usable = own.find(
-      address =>
-        address.length === remote.length && covers(child.sa.localSelectors, address, IP_TCP, 0),
-    )
-    if (usable !== undefined) return usable
-    const selector = child.sa.localSelectors.find(({ start }) => start.length === remote.length)
-    if (selector === undefined) return child.localHost
-    // The first address of a subnet names the subnet itself; a single host is its own first.
-    const address = selector.start.slice()
-    if (!equal(selector.start, selector.end)) address[address.length - 1]! |= 1
-    return address
-  }
-
-  /** What to negotiate so that an attempt can go through. */
-  private childRequest(pending: Pending, isOurs: boolean): ChildRequest {
-    const { remoteAddress, remotePort } = pending.request
-    const { policy, path } = this
-    const local = pending.request.localAddress ?? path.localAddress
-    if (pending.isExact) return this.exactRequest(pending)
-    if (policy.virtualAddress) return this.wholeRequest()
-    const behindGateway = !equal(remoteAddress, path.remoteAddress)
-    const explicit = policy.localTs !== undefined || policy.remoteTs !== undefined
-    if (policy.mode === 'tunnel' || behindGateway || explicit) {
-      return {
-        mode: policy.mode === 'auto' ? 'tunnel' : policy.mode,
-        localSelectors: policy.localTs ?? [hostSelector(local)],
-        remoteSelectors: policy.remoteTs ?? [hostSelector(remoteAddress)],
-      }
-    }
-    if (isOurs) {
-      return {
-        mode: policy.mode,
-        localSelectors: [hostSelector(local, IP_TCP)],
-        remoteSelectors: [hostSelector(remoteAddress, IP_TCP)],
-      }
-    }
-    // Other makes look SAs up by selectors, so host-wide ones of two clients behind one address would
-    // collide there: one TCP port pair for each Child SA.
-    pending.localPort ||= ephemeralPort(this.host.environment)
-    return {
-      mode: policy.mode,
-      localSelectors: [hostSelector(local, IP_TCP, pending.localPort)],
-      remoteSelectors: [hostSelector(remoteAddress, IP_TCP, remotePort)],
-    }
-  }
-
-  private exactRequest(pending: Pending): ChildRequest {
-    const { remoteAddress, remotePort, localAddress } = pending.request
-    const given = this.facts?.virtualAddresses.find(({ length }) => length === remoteAddress.length)
-    const isHost = given === undefined && equal(remoteAddress, this.path.remoteAddress)
-    const local = localAddress ?? given ?? this.path.localAddress
-    pending.localPort ||= ephemeralPort(this.host.environment)
-    return {
-      mode: this.policy.mode === 'auto' && !isHost ? 'tunnel' : this.policy.mode,
-      localSelectors: [hostSelector(local, IP_TCP, pending.localPort)],
-      remoteSelectors: [hostSelector(remoteAddress, IP_TCP, remotePort)],
-    }
-  }
-
-  /** The address that the peer gives decides. */
-  private wholeRequest(): ChildRequest {
-    const { localTs, remoteTs } = this.policy
-    return {
-      mode: 'tunnel',
-      localSelectors: localTs ?? EVERYTHING,
-      remoteSelectors: remoteTs ?? EVERYTHING,
-    }
+  private get situation(): Situation {
+    const { policy, path, facts } = this
+    return { policy, path, facts, environment: this.host.environment }
   }
 
   /** Returns the ticket under which IKE will speak of it. */
@@ -1082,53 +847,17 @@ export class Peer implements SessionHandle, Scheduled {
     const sa = this.current
     if (sa === undefined || sa.state !== 'established' || sa.children.size > 0) return
     if (!this.isClient) return
-    this.createChild(
-      sa,
-      {
-        mode: this.policy.mode,
-        localSelectors: [hostSelector(flow.localAddress, IP_TCP)],
-        remoteSelectors: [hostSelector(flow.remoteAddress, IP_TCP)],
-      },
-      now,
-    )
+    this.createChild(sa, hostRequest(this.policy, flow.localAddress, flow.remoteAddress), now)
   }
 
   // --- routing ---
-
-  /** The newest SA we may send on whose selectors cover the flow. */
-  private route(flow: Flow): Child | undefined {
-    for (const child of this.children) {
-      if (
-        child.pair.outboundReady &&
-        covers(child.sa.remoteSelectors, flow.remoteAddress, IP_TCP, flow.remotePort) &&
-        covers(child.sa.localSelectors, flow.localAddress, IP_TCP, flow.localPort)
-      ) {
-        return child
-      }
-    }
-    return undefined
-  }
-
-  /** Something that is sent on already covers traffic of that Child SA. */
-  private hasSameRoute({ localSelectors, remoteSelectors }: ChildSa): boolean {
-    return this.children.some(
-      ({ sa, pair }) =>
-        pair.outboundReady &&
-        narrow(localSelectors, sa.localSelectors).length > 0 &&
-        narrow(remoteSelectors, sa.remoteSelectors).length > 0,
-    )
-  }
 
   private ownerOf({ sa }: Child): IkeSa | undefined {
     return this.sas.find(({ children }) => children.has(sa.inboundSpi))
   }
 
-  private childOf(inboundSpi: number): Child | undefined {
-    return this.children.find(child => child.sa.inboundSpi === inboundSpi)
-  }
-
   hasOutboundSpi(spi: number): boolean {
-    return this.children.some(child => child.sa.outboundSpi === spi)
+    return this.children.hasOutboundSpi(spi)
   }
 
   /** RFC 7296 §1.5: a notify outside any SA proves nothing, so it only makes us ask. */
@@ -1144,12 +873,7 @@ export class Peer implements SessionHandle, Scheduled {
     const ipHeader = path.remoteAddress.length === 16 ? 40 : 20
     const mtu = this.policy.mtu ?? (this.facts?.isOurs === true ? pathMtu(path) : DEFAULT_MTU)
     const datagram = Math.min(mtu - ipHeader - UDP_HEADER, MAX_DATAGRAM)
-    let limit = Infinity
-    for (const child of this.children) {
-      const inner = child.sa.mode === 'transport' ? 0 : child.remoteHost.length === 16 ? 40 : 20
-      limit = Math.min(limit, child.pair.payloadLimit(datagram) - inner)
-    }
-    return limit
+    return this.children.segmentLimit(datagram)
   }
 }
 
@@ -1160,12 +884,6 @@ const pathMtu = (path: Path): number =>
 
 const isLoopback = (address: Uint8Array): boolean =>
   address.length === 4 ? address[0] === 127 : formatAddress(address) === '::1'
-
-/** RFC 6056 §3.3.1: a port nobody can guess, from the dynamic range. */
-const ephemeralPort = (environment: Environment): number => {
-  const bytes = randomBytes(environment, 2)
-  return 0xc000 | (((bytes[0]! << 8) | bytes[1]!) & 0x3fff)
-}
 
 /** `net` names the remote end in errors of connecting, and no end in those of an open connection. */
 const faultOf = (code: string, syscall: string | undefined, flow: Flow): Error =>

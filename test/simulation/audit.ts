@@ -57,7 +57,7 @@ export const atRest = (world: World, count: number): string[] => {
     const peers = peersOf(world[side]).filter(peer => !peer.isOver)
     const sas = peers.flatMap(peer => peer['sas'])
     const children = sas.flatMap(sa => [...sa.children.values()])
-    const pairs = peers.flatMap(peer => peer['children'])
+    const pairs = peers.flatMap(peer => peer['children']['list'])
     if (sas.length !== 1) problems.push(`the ${side} has ${sas.length} IKE SAs`)
     if (children.length !== count) problems.push(`the ${side} has ${children.length} Child SAs`)
     if (pairs.length !== count) problems.push(`the ${side} has ${pairs.length} pairs of ESP SAs`)

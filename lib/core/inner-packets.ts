@@ -1,0 +1,101 @@
+/**
+ * What comes out of ESP: it must be what its SA was negotiated for (RFC 4301 §5.2 step 4), and goes to TCP.
+ * Errors of the inner path by ICMP are authenticated by ESP, so they are believed as far as they may do harm.
+ */
+import type { Millis } from '../base/environment.ts'
+import { covers } from '../policy/traffic-selectors.ts'
+import type { TcpStack } from '../tcp/stack.ts'
+import { readIcmpError } from '../wire/icmp.ts'
+import { readIpHeader, type IpHeader } from '../wire/ip.ts'
+import { IpProtocol } from '../wire/registry.ts'
+import type { Child } from './child-table.ts'
+
+/** RFC 9293 §3.1. */
+const TCP_HEADER = 20
+
+/** Hands the payload that the SA has just opened to TCP; else the reason why it was dropped. */
+export const handleInner = (
+  child: Child,
+  bytes: Uint8Array,
+  tcp: TcpStack | undefined,
+  now: Millis,
+): string | undefined => {
+  const { payloadFrom, payloadTo, nextHeader } = child.pair.inbound
+  if (child.sa.mode === 'tunnel') {
+    return handleIp(child, bytes, payloadFrom, payloadTo, nextHeader, tcp, now)
+  }
+  if (nextHeader !== IpProtocol.Tcp) return 'esp.nextHeader'
+  const { remoteHost, localHost } = child
+  // RFC 3948 §3.1.2: a NAT has changed the addresses under the checksum; the ICV stands for it.
+  return handleTcp(child, bytes, payloadFrom, payloadTo, remoteHost, localHost, false, tcp, now)
+}
+
+const handleTcp = (
+  child: Child,
+  bytes: Uint8Array,
+  from: number,
+  to: number,
+  source: Uint8Array,
+  destination: Uint8Array,
+  verifyChecksum: boolean,
+  tcp: TcpStack | undefined,
+  now: Millis,
+): string | undefined => {
+  if (to - from < TCP_HEADER) return 'tcp.truncated'
+  const remotePort = (bytes[from]! << 8) | bytes[from + 1]!
+  const localPort = (bytes[from + 2]! << 8) | bytes[from + 3]!
+  if (
+    !covers(child.sa.remoteSelectors, source, IpProtocol.Tcp, remotePort) ||
+    !covers(child.sa.localSelectors, destination, IpProtocol.Tcp, localPort)
+  ) {
+    return 'esp.selectors'
+  }
+  const taken = tcp?.handleSegment(bytes, from, to, source, destination, now, verifyChecksum)
+  return taken === false ? 'tcp.malformed' : undefined
+}
+
+const handleIp = (
+  child: Child,
+  bytes: Uint8Array,
+  from: number,
+  to: number,
+  nextHeader: number,
+  tcp: TcpStack | undefined,
+  now: Millis,
+): string | undefined => {
+  if (nextHeader !== IpProtocol.Ipv4 && nextHeader !== IpProtocol.Ipv6) return 'esp.nextHeader'
+  const ip = readIpHeader(bytes, from, to)
+  if (ip === undefined || (ip.version === 4) !== (nextHeader === IpProtocol.Ipv4)) {
+    return 'ip.malformed'
+  }
+  if (ip.fragment) return 'ip.fragment'
+  const { protocol, payloadFrom, payloadTo, source, destination } = ip
+  if (protocol === IpProtocol.Tcp) {
+    return handleTcp(child, bytes, payloadFrom, payloadTo, source, destination, true, tcp, now)
+  }
+  return protocol === IpProtocol.Icmp || protocol === IpProtocol.Icmpv6
+    ? handleIcmp(child, bytes, ip, tcp)
+    : 'ip.protocol'
+}
+
+/** A gateway says that a packet of ours went no further. */
+const handleIcmp = (
+  child: Child,
+  bytes: Uint8Array,
+  ip: IpHeader,
+  tcp: TcpStack | undefined,
+): string | undefined => {
+  if (!covers(child.sa.localSelectors, ip.destination, 0, 0)) return 'esp.selectors'
+  const error = readIcmpError(bytes, ip.payloadFrom, ip.payloadTo, ip.version)
+  if (error === undefined) return 'icmp.ignored'
+  if (error.kind === 'unreachable') tcp?.handleUnreachable(error, error.hard)
+  else if (tcp !== undefined) shrink(child, error.mtu, tcp)
+  return undefined
+}
+
+/** RFC 1191 §3, RFC 8201 §4: never below what every path takes, whatever a router says. */
+const shrink = (child: Child, mtu: number, tcp: TcpStack): void => {
+  const isIpv6 = child.remoteHost.length === 16
+  if (mtu < (isIpv6 ? 1280 : 576)) return
+  tcp.segmentLimit = Math.min(tcp.segmentLimit, mtu - (isIpv6 ? 40 : 20))
+}
