@@ -19,7 +19,7 @@ const SIDES: readonly Side[] = ['client', 'server']
 /** The SAs of a session and commands on single ones; production code has no use for them. */
 export const internals = (session: SessionHandle) => {
   const peer = session as Peer
-  return { peer, current: peer['current'], sas: peer['sas'], children: peer['children'] }
+  return { peer, current: peer['current'], sas: peer['sas'], children: peer['children']['list'] }
 }
 
 const peersOf = (core: Core): Peer[] => [...core['peers']]
