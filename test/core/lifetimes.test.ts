@@ -148,3 +148,28 @@ t.test('an IKE SA whose rekey is refused is deleted when its time is over', t =>
   pair.assertGone(t)
   t.end()
 })
+
+t.test(
+  'an SA that has carried its hard limit waits for its rekey, on a link faster than any',
+  t => {
+    const limit = 200_000
+    const world = new World(12, { ...PERFECT, delay: 40 }, { childOctets: limit }, {})
+    const stream = new Stream(4_000_000, 1, 2)
+    world.connect(stream)
+    let most = 0
+    world.run(600_000, () => {
+      for (const { octetsOut } of world.sessions.client[0]?.info().children ?? []) {
+        most = Math.max(most, octetsOut)
+      }
+      return stream.closed
+    })
+    t.equal(stream.error, undefined)
+    t.equal(world.accepted[0]?.received, 4_000_000)
+    t.equal(world.accepted[0]?.corrupted, false)
+    t.ok(most > 0.8 * limit, `${most} octets`)
+    t.ok(most < limit + 65_536, `${most} octets: the packet that reaches the limit is the last one`)
+    t.ok((world.sessions.client[0]?.info().childRekeys ?? 0) >= 19)
+    t.equal(world.client.counters.drops['tcp.noSa'] ?? 0, 0, 'TCP saw no loss')
+    t.end()
+  },
+)
