@@ -120,6 +120,7 @@ export interface SecureSocketOptions extends IkeOptions {
     ((host: string, certificate: PeerCertificate) => Error | undefined) | undefined
   eap?: EapOption | undefined
   virtualAddress?: boolean | undefined
+  reconnect?: boolean | undefined
   localAddress?: string | undefined
   localPort?: number | undefined
   family?: number | undefined
@@ -147,22 +148,22 @@ export interface AuthorizedPeer {
   readonly certificate: X509Certificate | undefined
 }
 
+/** What `authorize` may answer for one peer. */
+export const AUTHORIZATION_OPTIONS = [
+  'esp',
+  'pfs',
+  'mode',
+  'localTs',
+  'remoteTs',
+  'ikeLifetime',
+  'childLifetime',
+  'childOctets',
+  'childPackets',
+  'livenessInterval',
+] as const
+
 /** Yes, no, or yes with options of the SA that hold for this peer alone. */
-export type Authorization =
-  | boolean
-  | Pick<
-      IkeOptions,
-      | 'esp'
-      | 'pfs'
-      | 'mode'
-      | 'localTs'
-      | 'remoteTs'
-      | 'ikeLifetime'
-      | 'childLifetime'
-      | 'childOctets'
-      | 'childPackets'
-      | 'livenessInterval'
-    >
+export type Authorization = boolean | Pick<IkeOptions, (typeof AUTHORIZATION_OPTIONS)[number]>
 
 export interface SecureServerOptions extends IkeOptions {
   addressPool?: OneOrMore | undefined
@@ -210,7 +211,7 @@ export interface ConnectSettings {
 /** RFC 7296 §2.23: IKE and ESP in UDP. */
 export const DEFAULT_IKE_PORT = 4500
 
-const SOCKET_OPTIONS = [
+export const SOCKET_OPTIONS = [
   'host',
   'port',
   'gateway',
@@ -234,7 +235,7 @@ const SOCKET_OPTIONS = [
   'keyLog',
 ] as const
 
-const SERVER_OPTIONS = [
+export const SERVER_OPTIONS = [
   'ikePort',
   'allowHalfOpen',
   'pauseOnConnect',
@@ -256,14 +257,20 @@ const FOREIGN_OPTIONS = new Set([
   'encoding',
   'headers',
   'hostname',
+  'httpSocket',
   'href',
   'insecureHTTPParser',
   'joinDuplicateHeaders',
+  'keepAliveMsecs',
+  'maxFreeSockets',
   'maxHeaderSize',
+  'maxSockets',
+  'maxTotalSockets',
   'method',
   'path',
   'pathname',
   'protocol',
+  'scheduling',
   'search',
   'setDefaultHeaders',
   'setHost',
@@ -297,6 +304,18 @@ const blockListOption = (name: string, value: unknown): BlockList => {
   const check = (value as Partial<BlockList> | null)?.check
   if (typeof check === 'function') return value as BlockList
   throw new OptionError(name, value, 'a net.BlockList', 'ERR_INVALID_ARG_TYPE')
+}
+
+const signalOption = (name: string, value: unknown): AbortSignal => {
+  if (typeof (value as AbortSignal | null)?.addEventListener === 'function') {
+    return value as AbortSignal
+  }
+  throw new OptionError(name, value, 'an AbortSignal', 'ERR_INVALID_ARG_TYPE')
+}
+
+const gatewayOption = (name: string, value: unknown): string => {
+  if (value !== '') return typed<string>('string')(name, value)
+  throw new OptionError(name, value, 'a name or an address')
 }
 
 /** As net: anything else than such an object is passed over. */
@@ -345,13 +364,15 @@ export const parseConnect = (options: SecureSocketOptions, complete: boolean): C
     throw nodeError('ERR_MISSING_ARGS', 'The "options.port" argument must be specified', TypeError)
   }
   read.refuseUnknown([...SOCKET_OPTIONS, ...POLICY_OPTIONS, ...CREDENTIAL_OPTIONS])
+  refuse(given, 'authorize', 'left out: it is for servers; a client has "checkServerIdentity"')
   read('keyLog', keyLog, undefined)
   if (complete || CREDENTIAL_OPTIONS.some(name => given[name] !== undefined)) checkSecurity(given)
   return {
     given: given as SecureSocketOptions,
-    host: read('host', typed<string>('string'), 'localhost'),
+    // As net: an empty one is none.
+    host: read('host', typed<string>('string'), 'localhost') || 'localhost',
     port: read('port', parsePort, 0),
-    gateway: read('gateway', typed<string>('string'), undefined),
+    gateway: read('gateway', gatewayOption, undefined),
     ikePort: read('ikePort', parsePort, DEFAULT_IKE_PORT),
     localAddress: read('localAddress', ipAddress, undefined),
     localPort: read('localPort', parsePort, undefined),
@@ -364,7 +385,7 @@ export const parseConnect = (options: SecureSocketOptions, complete: boolean): C
     keepAliveInitialDelay: Math.max(0, read('keepAliveInitialDelay', typed<number>('number'), 0)),
     timeout: read('timeout', typed<number>('number'), undefined),
     highWaterMark: read('highWaterMark', integerOption(0, Number.MAX_SAFE_INTEGER), undefined),
-    signal: read('signal', anything<AbortSignal>, undefined),
+    signal: read('signal', signalOption, undefined),
     onread: read('onread', onreadOption, undefined),
     blockList: read('blockList', blockListOption, undefined),
     autoSelectFamily: read('autoSelectFamily', booleanOption, getDefaultAutoSelectFamily()),
@@ -374,6 +395,11 @@ export const parseConnect = (options: SecureSocketOptions, complete: boolean): C
       getDefaultAutoSelectFamilyAttemptTimeout(),
     ),
   }
+}
+
+/** Whoever gives it believes that it does something. */
+const refuse = (given: Readonly<Record<string, unknown>>, name: string, words: string): void => {
+  if (given[name] !== undefined) throw new OptionError(name, given[name], words)
 }
 
 /** Own properties only, without what other libraries add. */
@@ -433,7 +459,7 @@ export interface ServerSettings extends Security {
   readonly blockList: BlockList | undefined
   readonly keyLog: KeyLog | undefined
   /** For the sockets of accepted connections. */
-  readonly connection: SecureSocketOptions
+  readonly connection: ConnectSettings
 }
 
 export const parseServer = (options: SecureServerOptions): ServerSettings => {
@@ -442,7 +468,11 @@ export const parseServer = (options: SecureServerOptions): ServerSettings => {
   }
   const given: Record<string, unknown> = Object.assign(Object.create(null), options)
   const read = reader(given)
+  refuse(given, 'port', 'left out: listen() takes it')
+  refuse(given, 'host', 'left out: listen() takes it')
   read.refuseUnknown([...SERVER_OPTIONS, ...POLICY_OPTIONS, ...CREDENTIAL_OPTIONS])
+  refuse(given, 'checkServerIdentity', 'left out: it is for clients; a server has "authorize"')
+  refuse(given, 'eap', 'left out: it is for clients')
   const connection: Record<string, unknown> = {}
   for (const name of [
     'allowHalfOpen',
@@ -453,13 +483,12 @@ export const parseServer = (options: SecureServerOptions): ServerSettings => {
   ] as const) {
     if (given[name] !== undefined) connection[name] = given[name]
   }
-  if (given['authorize'] !== undefined) typed('function')('authorize', given['authorize'])
   return {
     ...parseSecurity(given),
     ikePort: read('ikePort', parsePort, DEFAULT_IKE_PORT),
     pauseOnConnect: read('pauseOnConnect', booleanOption, false),
     blockList: read('blockList', blockListOption, undefined),
     keyLog: read('keyLog', keyLog, undefined),
-    connection,
+    connection: parseConnect(connection as SecureSocketOptions, false),
   }
 }

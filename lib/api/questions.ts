@@ -2,12 +2,18 @@
 import { X509Certificate } from 'node:crypto'
 import type { PeerCertificate } from 'node:tls'
 import { formatAddress } from '../base/address.ts'
+import { OptionError } from '../base/errors.ts'
 import type { Question } from '../core/events.ts'
 import { formatIdentity } from '../identity/identity.ts'
 import { EapTlsClient, parseEapTls } from '../node/eap-tls.ts'
 import { fetchStatus } from '../node/fetch-status.ts'
-import { parsePolicy } from '../policy/options.ts'
-import type { AuthorizedPeer, SecureServerOptions, SecureSocketOptions } from './options.ts'
+import { parsePolicy, reader } from '../policy/options.ts'
+import {
+  AUTHORIZATION_OPTIONS,
+  type AuthorizedPeer,
+  type SecureServerOptions,
+  type SecureSocketOptions,
+} from './options.ts'
 
 type Given = SecureSocketOptions & SecureServerOptions
 
@@ -71,5 +77,9 @@ const authorize = async (
   }
   const answer = await given.authorize(seen)
   if (typeof answer !== 'object' || answer === null) return answer
+  if (Array.isArray(answer)) {
+    throw new OptionError('authorize', answer, 'answered with true, false or an object of options')
+  }
+  reader({ ...answer }, 'authorize').refuseUnknown(AUTHORIZATION_OPTIONS)
   return { policy: parsePolicy({ ...given, ...answer }) }
 }

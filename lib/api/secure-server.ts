@@ -11,7 +11,6 @@ import { channels, makeTracer } from './channels.ts'
 import { Hold } from './hold.ts'
 import {
   nodeError,
-  parseConnect,
   parsePort,
   parseServer,
   type SecureServerOptions,
@@ -99,6 +98,9 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
 
   /** New SAs are negotiated with these; live ones stay as they are. */
   setCredentials(options: SecureServerOptions): void {
+    if (typeof options !== 'object' || options === null) {
+      throw new OptionError('options', options, 'an object', 'ERR_INVALID_ARG_TYPE')
+    }
     const given = { ...this.#given, ...options }
     this.#settings = parseServer(given)
     this.#given = given
@@ -239,7 +241,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
       session,
       endpoint: this.#endpoint!,
       server: this,
-      settings: parseConnect(this.#settings.connection, false),
+      settings: this.#settings.connection,
     })
     this.#sockets.add(socket)
     socket.once('close', () => {

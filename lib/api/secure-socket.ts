@@ -82,7 +82,6 @@ export class SecureSocket extends Duplex {
       ...(settings.highWaterMark === undefined ? {} : { highWaterMark: settings.highWaterMark }),
     })
     this.#settings = settings
-    if (settings.signal !== undefined) addAbortSignal(settings.signal, this)
     this.#noDelay = settings.noDelay
     this.#keepAlive = settings.keepAlive
       ? { enable: true, initialDelay: settings.keepAliveInitialDelay }
@@ -90,6 +89,10 @@ export class SecureSocket extends Duplex {
     this.#idle = new IdleTimer(() => this.#inScope(() => this.emit('timeout')))
     if (settings.timeout !== undefined) this.setTimeout(settings.timeout)
     if (accepted !== undefined) this.#accept(accepted)
+    const { signal } = settings
+    // An error before anyone can listen would be lost.
+    if (signal?.aborted === true) process.nextTick(() => addAbortSignal(signal, this))
+    else if (signal !== undefined) addAbortSignal(signal, this)
   }
 
   /** For a server: wraps a connection that a peer opened. */

@@ -85,8 +85,18 @@ export const socketError = (facts: SocketErrorFacts): Error => {
   })
 }
 
+/** In the place of a value that an error must not print, or about which words say more. */
+export class Words {
+  readonly text: string
+
+  constructor(text: string) {
+    this.text = text
+  }
+}
+
 /** Prints a given value for an error message: its kind and a bounded, escaped form, never key octets. */
 export const describe = (value: unknown): string => {
+  if (value instanceof Words) return value.text
   if (typeof value === 'string') return `type string (${printable(value, 60)})`
   if (typeof value === 'function') return 'a function'
   if (value === null || value === undefined) return String(value)

@@ -1,6 +1,6 @@
 /** Who we are, how we prove it, and whom we believe: parsed once from a program's options. */
 import { concat, EMPTY } from '../base/bytes.ts'
-import { OptionError } from '../base/errors.ts'
+import { OptionError, Words } from '../base/errors.ts'
 import type { Backend } from '../crypto/prf.ts'
 import type { Payload } from '../wire/payloads.ts'
 import { CertEncoding } from '../wire/registry.ts'
@@ -75,17 +75,21 @@ export const parseCredentials = (
     if (own(name) === undefined || own(name) === true) continue
     throw new OptionError(name, own(name), 'true or left out: both ends always prove themselves')
   }
+  for (const name of ['authorize', 'checkServerIdentity']) {
+    if (own(name) === undefined || typeof own(name) === 'function') continue
+    throw new OptionError(name, own(name), 'of type function', 'ERR_INVALID_ARG_TYPE')
+  }
   const ownKeys = parseOwnKeys(options)
   const eap = own('eap') === undefined ? undefined : parseEap(own('eap'))
   const trust = parseTrust(options)
   const psk = own('psk')
   if (eap !== undefined && ownKeys.length > 0) {
-    throw new OptionError('eap', 'a login', 'left out: "key" proves who we are')
+    throw new OptionError('eap', new Words('a login'), 'left out: "key" proves who we are')
   }
   if (psk === undefined && (trust === undefined || (ownKeys.length === 0 && eap === undefined))) {
     throw new OptionError('psk', psk, lacking(trust, ownKeys, eap))
   }
-  const rsaPkcs1 = own('rsaPkcs1') ?? false
+  const rsaPkcs1 = own('rsaPkcs1') === undefined ? false : own('rsaPkcs1')
   if (typeof rsaPkcs1 !== 'boolean') throw new OptionError('rsaPkcs1', rsaPkcs1, 'true or false')
   return {
     localIdentity: id('localId') ?? defaultIdentity(ownKeys),

@@ -4,7 +4,7 @@
  */
 import type { KeyObject } from 'node:crypto'
 import { equal, toHex } from '../base/bytes.ts'
-import { OptionError } from '../base/errors.ts'
+import { OptionError, Words } from '../base/errors.ts'
 import { computeHash, type Backend } from '../crypto/prf.ts'
 import { readPrivateKey, type PrivateKey } from '../crypto/private-key.ts'
 import { readPublicKey, type PublicKey } from '../crypto/signature.ts'
@@ -59,7 +59,7 @@ export const parseOwnKeys = (options: OwnKeyOptions): readonly OwnKey[] => {
 
 const parsePfx = ({ pfx, cert, key, passphrase }: OwnKeyOptions): readonly OwnKey[] => {
   if (cert !== undefined || key !== undefined) {
-    throw new OptionError('pfx', 'it', 'left out where "cert" and "key" are given')
+    throw new OptionError('pfx', new Words('both'), 'left out where "cert" and "key" are given')
   }
   const isPair = typeof pfx === 'object' && pfx !== null && 'buf' in pfx
   const octets = isPair ? (pfx as { buf: unknown }).buf : pfx
@@ -67,12 +67,13 @@ const parsePfx = ({ pfx, cert, key, passphrase }: OwnKeyOptions): readonly OwnKe
     (isPair ? (pfx as { passphrase?: unknown }).passphrase : undefined) ?? passphrase ?? ''
   if (!(octets instanceof Uint8Array)) throw new OptionError('pfx', withoutContent(octets), PFX)
   const text = secret instanceof Uint8Array ? Buffer.from(secret).toString() : secret
-  if (typeof text !== 'string') throw new OptionError('passphrase', 'neither', PASSPHRASE)
+  if (typeof text !== 'string')
+    throw new OptionError('passphrase', new Words('neither'), PASSPHRASE)
   const contents = readPkcs12(octets, text)
   if (typeof contents === 'string')
-    throw new OptionError('pfx', `a file of which: ${contents}`, PFX)
+    throw new OptionError('pfx', new Words(`a file of which: ${contents}`), PFX)
   const keys = contents.keys.map(octets => parseKeyOption('pfx', octets, text || undefined))
-  if (keys.length === 0) throw new OptionError('pfx', 'a file without private key', PFX)
+  if (keys.length === 0) throw new OptionError('pfx', new Words('a file without private key'), PFX)
   return pair(
     keys,
     contents.certificates.length === 0 ? [] : parseCertificates(contents.certificates),
@@ -84,10 +85,14 @@ const parseCertificates = (given: unknown): readonly (readonly Certificate[])[] 
     group.map(bytes => {
       const certificate = parseCertificate(bytes)
       if (isMalformed(certificate)) {
-        throw new OptionError('cert', `a certificate of which ${certificate.problem}`, CERT)
+        throw new OptionError(
+          'cert',
+          new Words(`a certificate of which ${certificate.problem}`),
+          CERT,
+        )
       }
       if (readPublicKey(certificate.spki) === undefined) {
-        throw new OptionError('cert', 'a certificate with another key', KEY)
+        throw new OptionError('cert', new Words('a certificate with another key'), KEY)
       }
       return certificate
     }),
@@ -100,7 +105,7 @@ const parseKeyOption = (option: string, given: unknown, passphrase: unknown): Pr
     ? ((given as { passphrase?: unknown }).passphrase ?? passphrase)
     : passphrase
   if (secret !== undefined && typeof secret !== 'string' && !(secret instanceof Uint8Array)) {
-    throw new OptionError('passphrase', 'neither', PASSPHRASE)
+    throw new OptionError('passphrase', new Words('neither'), PASSPHRASE)
   }
   const isReadable =
     typeof value === 'string' ||
@@ -128,7 +133,7 @@ const pair = (
     if (group === undefined) {
       throw new OptionError(
         'key',
-        `a key of kind ${key.publicKey.kind}`,
+        new Words(`a key of kind ${key.publicKey.kind}`),
         'the key of a certificate in "cert"',
       )
     }
@@ -160,7 +165,7 @@ const keptElsewhere = (
     throw new OptionError('sign', sign, 'a function ({ algorithm, hash, message }) → signature')
   }
   if (key !== undefined)
-    throw new OptionError('key', 'a key', 'left out: "sign" signs in its stead')
+    throw new OptionError('key', new Words('a key'), 'left out: "sign" signs in its stead')
   const [first, ...others] = groups
   if (first?.[0] === undefined) {
     throw new OptionError('cert', undefined, `given with "sign": ${CERT}`)

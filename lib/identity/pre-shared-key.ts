@@ -1,6 +1,6 @@
 /** Pre-shared keys as programs give them: one for all peers, one for each identity, or a function. */
 import { utf8 } from '../base/bytes.ts'
-import { describe, OptionError } from '../base/errors.ts'
+import { OptionError, printable, Words } from '../base/errors.ts'
 import { Secret } from '../base/secret.ts'
 import { identityKey, identityMatches, parseIdentity, type Identity } from './identity.ts'
 
@@ -24,7 +24,7 @@ export const parsePsk = (given: unknown): SecretLookup => {
   }
   const keys = Object.keys(given).map(name => ({
     pattern: parseIdentity('psk', name),
-    secret: parseKey(`psk[${describe(name)}]`, (given as Record<string, unknown>)[name]),
+    secret: parseKey(`psk[${printable(name, 40)}]`, (given as Record<string, unknown>)[name]),
   }))
   if (keys.length === 0) throw new OptionError('psk', given, ACCEPTED)
   const exact = new Map(keys.map(({ pattern, secret }) => [identityKey(pattern), secret]))
@@ -38,7 +38,10 @@ export const parseKey = (name: string, given: unknown): Secret => {
   if (typeof given === 'string' && given !== '') return new Secret(utf8(given))
   if (given instanceof Uint8Array && given.length > 0) return new Secret(given)
   // The error must not print a key.
-  const kind =
-    given instanceof Uint8Array ? new Uint8Array(0) : typeof given === 'string' ? '' : given
-  throw new OptionError(name, kind, 'a non-empty string or Uint8Array')
+  const isEmpty = typeof given === 'string' || given instanceof Uint8Array
+  throw new OptionError(
+    name,
+    isEmpty ? new Words('an empty one') : given,
+    'a non-empty string or Uint8Array',
+  )
 }

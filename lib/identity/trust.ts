@@ -4,7 +4,7 @@
  */
 import { parseAddress } from '../base/address.ts'
 import { equal, utf8 } from '../base/bytes.ts'
-import { describe, OptionError } from '../base/errors.ts'
+import { OptionError, printable, Words } from '../base/errors.ts'
 import type { Backend } from '../crypto/prf.ts'
 import { readPublicKey, type PublicKey } from '../crypto/signature.ts'
 import type { Payload } from '../wire/payloads.ts'
@@ -175,7 +175,7 @@ export class Trust {
     }
     if (isFailure(result)) return refused(withHint(result), result.code)
     if (host !== undefined && !hasIdentity(result.certificate, hostIdentity(host), true)) {
-      return refused(`its certificate is not for ${describe(host)}`, 'IDENTITY')
+      return refused(`its certificate is not for ${printable(host)}`, 'IDENTITY')
     }
     return {
       kind: 'trusted',
@@ -237,21 +237,30 @@ const isHttp = (url: string): boolean => /^http:\/\//i.test(url)
 // --- options ---
 
 export const parseTrust = (options: Readonly<Record<string, unknown>>): Trust | undefined => {
-  const own = (name: string): unknown => (Object.hasOwn(options, name) ? options[name] : undefined)
+  const own = (name: string, fallback?: unknown): unknown =>
+    Object.hasOwn(options, name) && options[name] !== undefined ? options[name] : fallback
   const anchors = own('ca') === undefined ? [] : parseAnchors(own('ca'))
   const rawKeys = parseRawKeys(own('peerKeys'))
   const crls = own('crl') === undefined ? [] : parseLists(own('crl'))
-  const revocation = own('revocation') ?? (crls.length > 0 ? 'require' : 'prefer')
+  const revocation = own('revocation', own('crl') === undefined ? 'prefer' : 'require')
   if (revocation !== 'require' && revocation !== 'prefer' && revocation !== 'off') {
     throw new OptionError('revocation', revocation, "one of 'require', 'prefer', 'off'")
   }
-  const fetches = own('fetchRevocation') ?? false
+  const fetches = own('fetchRevocation', false)
   if (typeof fetches !== 'boolean') {
     throw new OptionError('fetchRevocation', fetches, 'true or false')
   }
-  const usage = own('extendedKeyUsage') ?? 'ike'
+  const usage = own('extendedKeyUsage', 'ike')
   if (usage !== 'ike' && usage !== 'tls') {
     throw new OptionError('extendedKeyUsage', usage, "one of 'ike', 'tls'")
+  }
+  // With a pre-shared key beside it, an empty array would demand no certificate of anyone.
+  for (const [name, known] of [
+    ['ca', anchors],
+    ['peerKeys', rawKeys],
+  ] as const) {
+    if (own(name) === undefined || known.length > 0) continue
+    throw new OptionError(name, own(name), 'one or more, or left out')
   }
   if (anchors.length === 0 && rawKeys.length === 0) return undefined
   return new Trust({
@@ -275,7 +284,11 @@ const parseAnchors = (given: unknown): readonly Certificate[] =>
     .map(bytes => {
       const anchor = parseCertificate(bytes)
       if (!isMalformed(anchor)) return anchor
-      throw new OptionError('ca', `a certificate of which ${anchor.problem}`, CERTIFICATES)
+      throw new OptionError(
+        'ca',
+        new Words(`a certificate of which ${anchor.problem}`),
+        CERTIFICATES,
+      )
     })
 
 const parseLists = (given: unknown): readonly Crl[] =>
@@ -284,7 +297,7 @@ const parseLists = (given: unknown): readonly Crl[] =>
     .map(bytes => {
       const list = parseCrl(bytes)
       if (!isMalformed(list)) return list
-      throw new OptionError('crl', `a list of which ${list.problem}`, LISTS)
+      throw new OptionError('crl', new Words(`a list of which ${list.problem}`), LISTS)
     })
 
 const parseRawKeys = (given: unknown): readonly RawKey[] => {
@@ -296,7 +309,7 @@ const parseRawKeys = (given: unknown): readonly RawKey[] => {
     !(given instanceof Uint8Array)
   if (!isMap) return readRawKeys('peerKeys', given, undefined)
   return Object.entries(given).flatMap(([name, keys]) =>
-    readRawKeys(`peerKeys[${describe(name)}]`, keys, parseIdentity('peerKeys', name)),
+    readRawKeys(`peerKeys[${printable(name, 40)}]`, keys, parseIdentity('peerKeys', name)),
   )
 }
 
@@ -309,7 +322,7 @@ const readRawKeys = (
     .flat()
     .map(spki => {
       if (readPublicKey(spki) === undefined) {
-        throw new OptionError(option, `a key of ${spki.length} octets`, PUBLIC_KEYS)
+        throw new OptionError(option, new Words(`a key of ${spki.length} octets`), PUBLIC_KEYS)
       }
       return { spki, pattern }
     })

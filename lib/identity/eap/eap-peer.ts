@@ -3,7 +3,7 @@
  * §2.16); what does not belong there ends the authentication, since IKE cannot wait for another packet.
  */
 import type { Environment } from '../../base/environment.ts'
-import { OptionError, printable } from '../../base/errors.ts'
+import { OptionError, printable, Words } from '../../base/errors.ts'
 import { copy, utf8 } from '../../base/bytes.ts'
 import { Secret } from '../../base/secret.ts'
 import {
@@ -223,7 +223,8 @@ export const parseEap = (given: unknown): EapSettings => {
   const password = own('password')
   if (typeof password !== 'string' || password === '' || password.length > PASSWORD_LIMIT) {
     // The error must not print a password.
-    const shown = typeof password === 'string' ? `${password.length} characters` : password
+    const shown =
+      typeof password === 'string' ? new Words(`${password.length} characters`) : password
     throw new OptionError('eap.password', shown, 'a string of 1 to 256 characters')
   }
   return { method, identity, password: new Secret(utf8(password)) }
