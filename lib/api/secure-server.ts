@@ -230,8 +230,8 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
 
   #accept(connection: Connection, session: SessionHandle): ConnectionOwner | undefined {
     const facts = factsOf(connection)
-    const kind = facts.remoteFamily === 'IPv4' ? 'ipv4' : 'ipv6'
-    if (this.#settings.blockList?.check(facts.remoteAddress, kind)) return undefined
+    // In tunnel mode a peer says itself what its inner address is; where it really is counts as well.
+    if ([connection, session.path].some(end => this.#isBlocked(end.remoteAddress))) return undefined
     if (this.maxConnections !== undefined && this.#sockets.size >= this.maxConnections) {
       this.emit('drop', facts)
       return undefined
@@ -255,6 +255,11 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     // As net does: reading starts by itself, so that the end is noticed.
     if (!this.#settings.pauseOnConnect && !socket.destroyed) socket.read(0)
     return owner
+  }
+
+  #isBlocked(address: Uint8Array): boolean {
+    const kind = address.length === 4 ? 'ipv4' : 'ipv6'
+    return this.#settings.blockList?.check(formatAddress(address), kind) ?? false
   }
 
   // --- closing ---

@@ -586,8 +586,12 @@ t.test('a server that refuses an address gives it no connection', async t => {
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { ikePort } = server
-  const socket = drop.connect({ host: '127.0.0.1', port: server.address()!.port, ikePort, psk })
-  t.match((await once(socket, 'error'))[0], { code: 'ECONNRESET' })
+  // The address that a client gives itself inside the tunnel does not help it.
+  for (const inner of [{}, { mode: 'tunnel', localTs: '10.0.0.1' } as const]) {
+    const { port } = server.address()!
+    const socket = drop.connect({ host: '127.0.0.1', port, ikePort, psk, ...inner })
+    t.match((await once(socket, 'error'))[0], { code: 'ECONNRESET' })
+  }
   server.close()
   await closed(server)
 })

@@ -10,7 +10,17 @@ if (file === undefined) {
   console.error('usage: npm run conformance:x509 -- <file.json>')
   process.exit(2)
 }
-const outcomes = runSuite(JSON.parse(readFileSync(file, 'utf8')))
+const run = (): ReturnType<typeof runSuite> => {
+  try {
+    return runSuite(JSON.parse(readFileSync(file, 'utf8')))
+  } catch (error) {
+    console.error(
+      `${file} is no suite that can be run: ${error instanceof Error ? error.message : error}`,
+    )
+    process.exit(2)
+  }
+}
+const outcomes = run()
 const count = (verdict: string): number =>
   outcomes.filter(outcome => outcome.verdict === verdict).length
 for (const { verdict, id, expected, got } of outcomes) {
