@@ -25,6 +25,8 @@ export interface Pending extends Attempt {
   localPort: number
   /** The peer was asked for more than it gives: next for this one pair of ports and addresses (§2.9). */
   isExact: boolean
+  /** An SA has ended under it before. */
+  readonly isSecond: boolean
 }
 
 /** What a request depends on. */

@@ -129,11 +129,11 @@ export class Core {
   /** A client's socket: over the peer's SA when it is up, else it waits for the one it starts. */
   connect(gateway: Gateway, request: ConnectRequest, context: unknown, now: Millis): Attempt {
     const attempt: Attempt = { request, context }
-    this.start(gateway, attempt, now)
+    this.start(gateway, attempt, false, now)
     return attempt
   }
 
-  private start(gateway: Gateway, attempt: Attempt, now: Millis): void {
+  private start(gateway: Gateway, attempt: Attempt, isSecond: boolean, now: Millis): void {
     let peer = this.clientPeer
     const isUsable = peer !== undefined && !peer.isOver
     if (peer === undefined || !isUsable || (gateway.policy.reconnect && peer.isSuspect)) {
@@ -141,7 +141,7 @@ export class Core {
       this.clientPeer = peer
       this.peers.add(peer)
     }
-    peer.connect(attempt, now)
+    peer.connect(attempt, isSecond, now)
     this.touch(peer, now)
   }
 
@@ -463,16 +463,16 @@ export class Core {
         this.sas.delete(sa.ownSpi)
         this.settleHalfOpen(sa)
       },
-      joinable: (peer, sa) => {
+      joinable: (peer, sa, replaces) => {
         this.settleHalfOpen(sa)
-        const owner = this.joinable(peer, sa)
+        const owner = this.joinable(peer, sa, replaces)
         // The answer to that handshake is its to send.
         this.active.add(owner)
         return owner
       },
       initialContact: (identity, survivor, now) => this.initialContact(identity, survivor, now),
       isFirstContact: peer => ![...this.peers].some(other => other !== peer && other.isEstablished),
-      reopen: (peer, attempt, now) => this.start(peer, attempt, now),
+      reopen: (peer, attempt, now) => this.start(peer, attempt, true, now),
       ask: (sa, id, question) => this.ask(sa, id, question),
       emit: event => void this.events.push(event),
       drop: reason => this.drop(reason),
@@ -487,15 +487,29 @@ export class Core {
     this.events.push({ kind: 'question', id: global, question })
   }
 
-  /** The same identity from the same address and port is the same host, authenticating once more. */
-  private joinable(peer: Peer, sa: IkeSa): Peer {
-    const facts = sa.peer
+  /** The same host, authenticating once more: it says so, or comes from the same address and port. */
+  private joinable(peer: Peer, sa: IkeSa, replaces: Uint8Array | undefined): Peer {
+    const identity = sa.peer?.identity
+    if (identity === undefined) return peer
+    const isSame = (other: Peer): boolean =>
+      other !== peer && other.isEstablished && sameIdentity(other.peer.identity, identity)
+    const named = replaces && this.findSa(replaces)
+    if (named !== undefined && isSame(named)) return named
     for (const other of this.peers) {
-      if (other === peer || facts === undefined || !other.isEstablished) continue
-      if (samePath(other.path, sa.path) && sameIdentity(other.peer.identity, facts.identity))
-        return other
+      if (isSame(other) && samePath(other.path, sa.path)) return other
     }
     return peer
+  }
+
+  /** `spis`: the initiator's and the responder's; either may be the one that we chose. */
+  private findSa(spis: Uint8Array): Peer | undefined {
+    const both = toHex(spis)
+    for (const half of [both.slice(16), both.slice(0, 16)]) {
+      const found = this.sas.get(half)
+      if (found !== undefined && toHex(found.sa.spiI) + toHex(found.sa.spiR) === both)
+        return found.peer
+    }
+    return undefined
   }
 
   private initialContact(identity: PeerFacts['identity'], survivor: Peer, now: Millis): void {

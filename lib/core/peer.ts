@@ -4,7 +4,7 @@
  * `EspSaPair` that carries its packets, and routes each segment to the SA whose selectors cover it.
  */
 import { formatAddress } from '../base/address.ts'
-import { equal, toHex } from '../base/bytes.ts'
+import { concat, equal, toHex } from '../base/bytes.ts'
 import type { Environment, Millis } from '../base/environment.ts'
 import {
   AuthenticationError,
@@ -64,11 +64,11 @@ export interface PeerHost {
   bindIkeSa(sa: IkeSa, peer: Peer): void
   unbindIkeSa(sa: IkeSa): void
   /** A responder's SA was authenticated: the peer it belongs to, which may be one that exists. */
-  joinable(peer: Peer, sa: IkeSa): Peer
+  joinable(peer: Peer, sa: IkeSa, replaces: Uint8Array | undefined): Peer
   /** Other SAs of that identity are leftovers of a restarted peer (RFC 7296 §2.4). */
   initialContact(identity: PeerFacts['identity'], survivor: Peer, now: Millis): void
   isFirstContact(peer: Peer): boolean
-  /** The peer died under an attempt that had only waited: it begins again with a new SA. */
+  /** The SA ended under an attempt that had only waited: it begins again with a new one. */
   reopen(peer: Peer, attempt: Attempt, now: Millis): void
   ask(sa: IkeSa, id: number, question: Question): void
   emit(event: CoreEvent): void
@@ -259,8 +259,9 @@ export class Peer implements SessionHandle, Scheduled {
   }
 
   /** Takes over the SA of a peer that turned out to be this one, reauthenticating. */
-  adopt(sa: IkeSa, facts: PeerFacts): void {
+  adopt(sa: IkeSa, facts: PeerFacts, now: Millis): void {
     this.addSa(sa)
+    if (!samePath(sa.path, this.currentPath)) this.movePath(sa.path, now)
     this.facts = facts
     this.policy = sa.config.policy
   }
@@ -269,13 +270,9 @@ export class Peer implements SessionHandle, Scheduled {
     remove(this.sas, sa)
   }
 
-  connect(attempt: Attempt, now: Millis): void {
-    this.attempts.push({
-      ...attempt,
-      ticket: 0,
-      localPort: attempt.request.localPort,
-      isExact: false,
-    })
+  connect(attempt: Attempt, isSecond: boolean, now: Millis): void {
+    const { localPort } = attempt.request
+    this.attempts.push({ ...attempt, ticket: 0, localPort, isExact: false, isSecond })
     if (this.sas.length === 0) this.initiate(now)
     else this.advance(now)
   }
@@ -520,7 +517,7 @@ export class Peer implements SessionHandle, Scheduled {
   private handleOutput(sa: IkeSa, output: IkeSaOutput, now: Millis): void {
     switch (output.kind) {
       case 'established':
-        return this.handleEstablished(sa, output.peer, now)
+        return this.handleEstablished(sa, output, now)
       case 'childInstalled':
         this.install(output, now)
         return this.noteRenewed(sa, output.ticket, now)
@@ -582,12 +579,16 @@ export class Peer implements SessionHandle, Scheduled {
     }
   }
 
-  private handleEstablished(sa: IkeSa, facts: PeerFacts, now: Millis): void {
+  private handleEstablished(
+    sa: IkeSa,
+    { peer: facts, replaces }: IkeSaOutput & { kind: 'established' },
+    now: Millis,
+  ): void {
     if (!sa.originalInitiator) {
-      const owner = this.host.joinable(this, sa)
+      const owner = this.host.joinable(this, sa, replaces)
       if (owner !== this) {
         this.disown(sa)
-        owner.adopt(sa, facts)
+        owner.adopt(sa, facts, now)
         return owner.settle(now)
       }
     }
@@ -723,9 +724,8 @@ export class Peer implements SessionHandle, Scheduled {
       if (isFirst && error instanceof AuthenticationError) return this.initiate(now, true)
     }
     const cause = error ?? new PeerRefusedError('ECONNRESET', 'The peer closed the IKE SA')
-    if (this.facts !== undefined && error instanceof UnreachablePeerError) {
-      // Whoever waited for what the probe would find starts afresh.
-      for (const pending of this.attempts.splice(0)) this.host.reopen(this, pending, now)
+    if (!this.closing && (error === undefined || error instanceof UnreachablePeerError)) {
+      this.reopenAttempts(error === undefined, now)
     }
     this.failAttempts(cause, () => true)
     const orderly = error === undefined && this.facts?.isOurs === true
@@ -735,6 +735,22 @@ export class Peer implements SessionHandle, Scheduled {
     this.keepaliveAt = Infinity
     this.idleAt = Infinity
     if (this.announced) this.host.emit({ kind: 'sessionDown', session: this, error })
+  }
+
+  /** An SA that was up has ended under attempts that are not to blame: each begins once more with a new one. */
+  private reopenAttempts(isOrderly: boolean, now: Millis): void {
+    if (this.facts === undefined) return
+    // A SYN to a peer that is gone has waited long enough.
+    const begun = [...this.opening].filter(([, pending]) => isOrderly && !pending.isSecond)
+    for (const [connection] of begun) {
+      this.opening.delete(connection)
+      connection.abort()
+    }
+    const waiting = this.attempts.filter(({ isSecond }) => !isSecond)
+    for (const pending of waiting) remove(this.attempts, pending)
+    for (const { request, context } of [...begun.map(([, pending]) => pending), ...waiting]) {
+      this.host.reopen(this, { request, context }, now)
+    }
   }
 
   /** Addresses go back when the last of the SAs that a rekey made of each other has ended. */
@@ -784,6 +800,10 @@ export class Peer implements SessionHandle, Scheduled {
       releaseSpi: spi => host.sad.release(spi),
       pool: host.pool,
       heldAddresses: () => this.facts?.virtualAddresses ?? [],
+      predecessor: () => {
+        const old = this.sas.find(({ state }) => state === 'established')
+        return old && concat(old.spiI, old.spiR)
+      },
       isFirstContact: () => !this.isEstablished && host.isFirstContact(this),
     }
   }

@@ -213,6 +213,7 @@ export class Authenticate implements Exchange {
         : [idPayload('idr', credentials.remoteIdentity)]),
       ...(own?.kind === 'proofs' ? proofPayloads(own.proofs, this.ppk) : []),
       ...(credentials.eap?.only === true ? [notify(NotifyType.EapOnlyAuthentication)] : []),
+      ...predecessorNotify(sa),
       ...(policy.virtualAddress ? [configurationRequest(sa.config.heldAddresses())] : []),
       ...(this.offer === undefined ? [] : offerPayloads(this.offer)),
     ]
@@ -422,6 +423,15 @@ const BY_EAP: Verdict & { kind: 'proven' } = {
   certificates: [],
 }
 
+/**
+ * By the RFC nothing connects an IKE SA that authenticates anew with the one before it; a server of our make is told,
+ * since a NAT may have changed our port in between.
+ */
+const predecessorNotify = (sa: AuthContext): readonly Payload[] => {
+  const spis = sa.handshake.peerIsOurs ? sa.config.predecessor() : undefined
+  return spis === undefined ? [] : [notify(NotifyType.Reauthenticates, spis)]
+}
+
 const hasWildcard = ({ data }: Identity): boolean => data.includes('*'.charCodeAt(0))
 
 /** RFC 8784 §3: while the post-quantum key is optional, the peer may choose the proof made without it. */
@@ -593,7 +603,7 @@ const accept = (
   const assignment = assignAddresses(sa, payloads, remote)
   if (ppk !== undefined) sa.usePpk(ppk)
   const facts = factsOf(sa, ends, verdict, ppk, readConfiguration([]), assignment.addresses)
-  sa.establish(facts, now)
+  sa.establish(facts, now, findNotify(payloads, NotifyType.Reauthenticates)?.data)
   if (findNotify(payloads, NotifyType.InitialContact) !== undefined) {
     sa.output({ kind: 'initialContact', identity: remote })
   }

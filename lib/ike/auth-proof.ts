@@ -41,7 +41,8 @@ export interface AuthContext extends ExchangeContext {
   usePpk(ppk: Ppk): void
   /** The application's own policy for this peer. */
   adoptPolicy(policy: PeerPolicy): void
-  establish(peer: PeerFacts, now: Millis): void
+  /** `replaces`: SPIs of an IKE SA of the same peer. */
+  establish(peer: PeerFacts, now: Millis, replaces?: Uint8Array): void
 }
 
 export type Then<T> = (result: T, now: Millis) => void

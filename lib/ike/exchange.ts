@@ -32,6 +32,8 @@ export interface IkeSaConfig {
   readonly pool: AddressPool | undefined
   /** What the peer gave us by an SA that this one is to replace. */
   heldAddresses(): readonly Uint8Array[]
+  /** SPIs of the IKE SA that this one is to replace, both in a row (RFC 7296 §2.8.3). */
+  predecessor(): Uint8Array | undefined
   /** This is the first SA with that peer (INITIAL_CONTACT). */
   isFirstContact(): boolean
 }
@@ -91,7 +93,8 @@ export interface ChildKeys {
 }
 
 export type IkeOutput<Sa = unknown> =
-  | { kind: 'established'; peer: PeerFacts }
+  /** `replaces`: what a client of our make says of the SA that it authenticates anew. */
+  | { kind: 'established'; peer: PeerFacts; replaces: Uint8Array | undefined }
   | {
       kind: 'childInstalled'
       child: ChildSa

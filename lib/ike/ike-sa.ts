@@ -777,7 +777,7 @@ export class IkeSa implements AuthContext, Successor {
 
   // --- transitions that exchanges use ---
 
-  establish(peer: PeerFacts, now: Millis): void {
+  establish(peer: PeerFacts, now: Millis, replaces?: Uint8Array): void {
     this.peer = peer
     this.login = undefined
     this.state = 'established'
@@ -789,7 +789,7 @@ export class IkeSa implements AuthContext, Successor {
     this.timers.set(Timer.Reauth, this.ownReauthAt)
     if (authLifetime > 0 && !this.isClient) this.timers.set(Timer.AuthLimit, now + authLifetime)
     this.trace('ike.established', { peer: peer.identityText, suite: peer.ikeSuite })
-    this.output({ kind: 'established', peer })
+    this.output({ kind: 'established', peer, replaces })
     this.armLiveness(now)
   }
 

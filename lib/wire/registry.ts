@@ -208,6 +208,8 @@ export const NotifyType = {
   PpkIdentity: 16436,
   NoPpkAuth: 16437,
   IntermediateExchangeSupported: 16438,
+  /** Ours, private use (RFC 7296 §3.10.1): in IKE_AUTH, the SPIs of the IKE SA that this one will replace. */
+  Reauthenticates: 40960,
 } as const
 
 /** The name of a number in one of the tables above, else the number. */

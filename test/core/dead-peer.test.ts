@@ -242,3 +242,43 @@ t.test(
     t.end()
   },
 )
+
+for (const [name, wait] of [
+  ['while the Delete is under way', 0],
+  ['while its SYN crosses the Delete', -1],
+] as const) {
+  t.test(`a socket opened ${name} gets a new SA`, t => {
+    const world = new World(9, { ...PERFECT, delay: 40 }, { idleTimeout: 5000 }, {})
+    const first = new Stream(100, 1, 2)
+    world.connect(first)
+    world.run(5000, () => first.closed)
+    const [session] = world.sessions[wait === 0 ? 'client' : 'server']
+    const core = wait === 0 ? world.client : world.server
+    session!.close(world.now)
+    core.touchSession(session!, world.now)
+    const second = new Stream(1000, 1, 2)
+    world.connect(second)
+    world.run(60_000, () => second.closed)
+    t.equal(second.error, undefined)
+    t.equal(world.accepted.at(-1)?.received, 1000)
+    t.equal(world.sessions.client.length, 2, 'it has an SA of its own')
+    t.end()
+  })
+}
+
+t.test('a peer that closes every SA at once is not asked for ever', t => {
+  const world = new World(9, PERFECT, {}, {})
+  const close = (): void => {
+    for (const session of world.sessions.server) session.close(world.now)
+    for (const session of world.sessions.server) world.server.touchSession(session, world.now)
+  }
+  const stream = new Stream(1000, 1, 2)
+  world.connect(stream)
+  world.run(60_000, () => {
+    if (stream.connection === undefined) close()
+    return stream.closed
+  })
+  t.match(stream.error, { code: 'ECONNRESET' })
+  t.equal(world.sessions.client.length, 2, 'it was tried twice')
+  t.end()
+})

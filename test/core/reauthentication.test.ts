@@ -152,3 +152,53 @@ t.test('INITIAL_CONTACT is for the first SA of an identity, so not for a new aut
   assertNothingLost(t, run)
   t.end()
 })
+
+for (const rekeyedBy of ['nobody', 'client', 'server'] as const) {
+  t.test(
+    `a NAT gives another port just before it, rekeyed by ${rekeyedBy}: still one session`,
+    t => {
+      const world = new World(6, PERFECT, { localId: 'client.test' }, {})
+      world.serve = () => new Stream(0, 2, 1)
+      const stream = new Stream(20_000, 1, 2)
+      stream.budget = 1000
+      world.connect(stream)
+      world.run(1000)
+      if (rekeyedBy !== 'nobody') {
+        const [session] = world.sessions[rekeyedBy]
+        session!.rekeyIke(world.now)
+        world[rekeyedBy].touchSession(session!, world.now)
+        world.run(MINUTE)
+      }
+      world.clientPort++
+      const [session] = world.sessions.client
+      session!.reauthenticate(world.now)
+      world.client.touchSession(session!, world.now)
+      world.run(5000)
+      stream.budget = Infinity
+      world.work(world.client, stream)
+      world.run(MINUTE, () => stream.closed)
+      t.equal(stream.error, undefined)
+      t.equal(world.accepted[0]?.received, 20_000)
+      t.equal(world.sessions.server.length, 1)
+      t.equal(world.sessions.server[0]?.path.remotePort, world.clientPort)
+      t.end()
+    },
+  )
+}
+
+t.test('who names an SA of somebody else has a session of its own', t => {
+  const world = new World(6, PERFECT, { localId: 'client.test' }, {})
+  const stream = new Stream(1000, 1, 2)
+  stream.budget = 0
+  world.connect(stream)
+  world.run(1000)
+  const victim = world.sessions.server[0]!
+  const { spiI, spiR } = victim.info()
+  const foreign = world.server['joinable'](
+    {} as never,
+    { peer: { identity: { type: 2, data: new Uint8Array(3) } }, path: victim.path } as never,
+    Buffer.from(spiI + spiR, 'hex'),
+  )
+  t.not(foreign, victim)
+  t.end()
+})

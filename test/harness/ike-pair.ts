@@ -126,6 +126,7 @@ export class End {
       isFirstContact: () => true,
       pool: undefined,
       heldAddresses: () => [],
+      predecessor: () => undefined,
     }
   }
 
