@@ -40,5 +40,15 @@ const takeKeys = (keyLog: KeyLog): ((entry: KeyLogEntry) => void) => {
       { code: 'IKE_KEY_LOG' },
     )
   }
-  return typeof keyLog === 'string' ? writeKeyLog(keyLog) : keyLog
+  if (typeof keyLog === 'string') return writeKeyLog(keyLog)
+  return entry => {
+    try {
+      keyLog(entry)
+    } catch (error) {
+      // As diagnostics_channel does: an observer's mistake does not stop what it observes.
+      process.nextTick(() => {
+        throw error
+      })
+    }
+  }
 }

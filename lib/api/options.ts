@@ -7,6 +7,7 @@ import {
   type LookupFunction,
 } from 'node:net'
 import type { PeerCertificate } from 'node:tls'
+import { parseAddress } from '../base/address.ts'
 import { OptionError } from '../base/errors.ts'
 import { CREDENTIAL_OPTIONS, parseCredentials, type Credentials } from '../identity/credentials.ts'
 import { SHORT_PSK } from '../identity/pre-shared-key.ts'
@@ -342,7 +343,7 @@ export const parsePort = (name: string, value: unknown): number => {
 
 const ipAddress = (name: string, value: unknown): string => {
   const text = typed<string>('string')(name, value)
-  if (/^[0-9a-f.:]+$/i.test(text)) return text
+  if (parseAddress(text) !== undefined) return text
   throw nodeError('ERR_INVALID_IP_ADDRESS', `Invalid IP address: ${text}`, TypeError)
 }
 

@@ -46,11 +46,13 @@ export const childRequest = (
   const { remoteAddress, remotePort } = pending.request
   const { policy, path, environment } = situation
   const local = pending.request.localAddress ?? path.localAddress
+  // Transport mode has no addresses of its own: another than that of the host needs a tunnel.
+  const isOther = !equal(local, path.localAddress)
   if (pending.isExact) return exactRequest(pending, situation)
   if (policy.virtualAddress) return wholeRequest(policy)
   const behindGateway = !equal(remoteAddress, path.remoteAddress)
   const explicit = policy.localTs !== undefined || policy.remoteTs !== undefined
-  if (policy.mode === 'tunnel' || behindGateway || explicit) {
+  if (policy.mode === 'tunnel' || behindGateway || isOther || explicit) {
     return {
       mode: policy.mode === 'auto' ? 'tunnel' : policy.mode,
       localSelectors: policy.localTs ?? [hostSelector(local)],
@@ -123,14 +125,19 @@ export const requestsOf = (children: readonly Child[], policy: PeerPolicy): Chil
 export const flowOver = (
   children: readonly Child[],
   pending: Pending,
-  { path, facts }: Situation,
+  { policy, path, facts }: Situation,
   tcp: TcpStack,
   now: Millis,
 ): Flow | undefined => {
   const { remoteAddress, remotePort } = pending.request
   for (const child of children) {
     const own = [...(facts?.virtualAddresses ?? []), path.localAddress]
-    const localAddress = pending.request.localAddress ?? addressIn(child, remoteAddress, own)
+    // Where neither we nor the peer chose addresses, one that another socket asked for is that socket's.
+    const mayBeOther = policy.localTs !== undefined || policy.virtualAddress
+    const localAddress =
+      pending.request.localAddress ??
+      addressIn(child, remoteAddress, own, mayBeOther) ??
+      path.localAddress
     const ofChild = singlePort(child.sa.localSelectors)
     const localPort = pending.localPort || ofChild || 0
     const flow = { localAddress, localPort, remoteAddress, remotePort }
@@ -148,13 +155,19 @@ export const flowOver = (
 }
 
 /** Which of our addresses a Child SA lets us use towards a host of that family. */
-const addressIn = (child: Child, remote: Uint8Array, own: readonly Uint8Array[]): Uint8Array => {
+const addressIn = (
+  child: Child,
+  remote: Uint8Array,
+  own: readonly Uint8Array[],
+  mayBeOther: boolean,
+): Uint8Array | undefined => {
   if (child.sa.mode === 'transport') return child.localHost
   const usable = own.find(
     address =>
       address.length === remote.length && covers(child.sa.localSelectors, address, IP_TCP, 0),
   )
   if (usable !== undefined) return usable
+  if (!mayBeOther) return undefined
   const selector = child.sa.localSelectors.find(({ start }) => start.length === remote.length)
   if (selector === undefined) return child.localHost
   // The first address of a subnet names the subnet itself; a single host is its own first.

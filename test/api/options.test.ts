@@ -57,6 +57,13 @@ t.test('an option that does nothing where it stands is refused', t => {
   t.end()
 })
 
+t.test('an address that is none is refused as net does', t => {
+  for (const localAddress of ['999.1.1.1', 'x', '1:2', '']) {
+    t.throws(() => client({ localAddress }), { code: 'ERR_INVALID_IP_ADDRESS' })
+  }
+  t.end()
+})
+
 t.test('empty arrays and null are not the same as nothing', t => {
   for (const make of [client, server]) {
     for (const options of [{ ca: [] }, { peerKeys: [] }, { peerKeys: {} }, { ca: null }]) {

@@ -160,6 +160,18 @@ t.test('bad options throw at once and name the option', t => {
   t.end()
 })
 
+t.test('sockets with inner addresses of their own share the SA with one that has none', async t => {
+  const { server, connect } = await serve(socket => socket.end(socket.remoteAddress))
+  const inner = [undefined, '192.0.2.7', '127.0.0.1', undefined, '192.0.2.7']
+  for (const localAddress of inner) {
+    const socket = connect({ localAddress })
+    const end = once(socket, 'close')
+    t.equal(String((await once(socket, 'data'))[0]), localAddress ?? '127.0.0.1')
+    await end
+  }
+  await closed(server)
+})
+
 t.test('keys by function, and authorize', async t => {
   const { server, connect } = await serve(socket => socket.end('in'), {
     psk: async (identity: string) => (identity === 'alice.test' ? psk : undefined),
