@@ -5,7 +5,7 @@
 import { AsyncResource } from 'node:async_hooks'
 import type { X509Certificate } from 'node:crypto'
 import type { SocketConnectOpts } from 'node:net'
-import { addAbortSignal, Duplex } from 'node:stream'
+import { addAbortSignal, Duplex, type DuplexOptions } from 'node:stream'
 import type { DetailedPeerCertificate } from 'node:tls'
 import { formatAddress, parseAddress } from '../base/address.ts'
 import { OptionError } from '../base/errors.ts'
@@ -74,13 +74,16 @@ export class SecureSocket extends Duplex {
 
   constructor(options: SecureSocketOptions = {}, accepted?: Accepted) {
     const settings = accepted?.settings ?? parseConnect(options, false)
-    super({
-      allowHalfOpen: settings.allowHalfOpen,
-      autoDestroy: true,
-      emitClose: false,
-      decodeStrings: true,
-      ...(settings.highWaterMark === undefined ? {} : { highWaterMark: settings.highWaterMark }),
-    })
+    super(
+      // Duplex reads what is inherited too, and we answer for our options alone.
+      Object.assign(Object.create(null) as DuplexOptions, {
+        allowHalfOpen: settings.allowHalfOpen,
+        autoDestroy: true,
+        emitClose: false,
+        decodeStrings: true,
+        ...(settings.highWaterMark === undefined ? {} : { highWaterMark: settings.highWaterMark }),
+      }),
+    )
     this.#settings = settings
     this.#noDelay = settings.noDelay
     this.#keepAlive = settings.keepAlive

@@ -33,6 +33,7 @@ import { readTrafficSelectors, writeTrafficSelectors } from '../../lib/wire/traf
 import { Writer } from '../../lib/base/bytes.ts'
 import { initRequest } from '../harness/attacker.ts'
 import type { Random } from '../harness/random.ts'
+import { CERTIFICATE_TARGETS } from './certificates.ts'
 import { makePayload, mutateChain, mutateOctets, pick, randomOctets } from './mutate.ts'
 
 export interface Target {
@@ -293,4 +294,5 @@ export const PARSERS: readonly Target[] = [
       must(segment.dataLength === segment.dataTo - segment.dataFrom, 'length')
     },
   },
+  ...CERTIFICATE_TARGETS,
 ]
