@@ -231,7 +231,7 @@ t.test('N9: what is installed is ours and three packages, and runs nothing', t =
     t.match(name, /^node_modules\/@noble\//)
     t.notOk(hasInstallScript, name)
   }
-  t.strictSame(own['files'], ['dist'])
+  t.strictSame(own['files'], ['dist', 'CHANGELOG.md'])
   for (const script of ['preinstall', 'install', 'postinstall', 'prepare'])
     t.notOk(script in own['scripts']!, script)
   t.end()
