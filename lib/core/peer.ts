@@ -725,6 +725,7 @@ export class Peer implements SessionHandle, Scheduled {
     }
     const cause = error ?? new PeerRefusedError('ECONNRESET', 'The peer closed the IKE SA')
     if (!this.closing && (error === undefined || error instanceof UnreachablePeerError)) {
+      // A SYN to a peer that is gone has waited long enough.
       this.reopenAttempts(error === undefined, now)
     }
     this.failAttempts(cause, () => true)
@@ -737,11 +738,13 @@ export class Peer implements SessionHandle, Scheduled {
     if (this.announced) this.host.emit({ kind: 'sessionDown', session: this, error })
   }
 
-  /** An SA that was up has ended under attempts that are not to blame: each begins once more with a new one. */
-  private reopenAttempts(isOrderly: boolean, now: Millis): void {
+  /**
+   * An SA that was up has ended, or seems to have, under attempts that are not to blame: each begins once more
+   * with a new one. `withBegun`: also those whose SYN was sent.
+   */
+  private reopenAttempts(withBegun: boolean, now: Millis): void {
     if (this.facts === undefined) return
-    // A SYN to a peer that is gone has waited long enough.
-    const begun = [...this.opening].filter(([, pending]) => isOrderly && !pending.isSecond)
+    const begun = [...this.opening].filter(([, pending]) => withBegun && !pending.isSecond)
     for (const [connection] of begun) {
       this.opening.delete(connection)
       connection.abort()
@@ -885,6 +888,8 @@ export class Peer implements SessionHandle, Scheduled {
     if (now - this.hintedAt < HINT_INTERVAL) return
     this.hintedAt = now
     this.current?.probe(now)
+    // A SYN under way may be what the peer could not read.
+    if (this.policy.reconnect) this.reopenAttempts(true, now)
   }
 
   /** The greatest TCP segment that fits the path through the largest overhead of our SAs. */

@@ -178,6 +178,24 @@ t.test(
   },
 )
 
+t.test(
+  'reconnect: a socket whose SYN tells that the peer has restarted goes on with a new SA',
+  t => {
+    const scene = open({ livenessInterval: 60_000, retransmit: SOON, reconnect: true })
+    const { world } = scene
+    restartServer(world)
+    const next = new Stream(1000, 1, 2)
+    world.serve = () => new Stream(10, 2, 1)
+    const from = world.now
+    world.connect(next)
+    world.run(60_000, () => next.closed)
+    t.equal(next.error, undefined)
+    t.equal(world.accepted.at(-1)?.received, 1000)
+    t.ok(world.now - from < 300, `${world.now - from} ms`)
+    t.end()
+  },
+)
+
 t.test('reconnect: a probe that goes unanswered is reason enough', t => {
   for (const reconnect of [true, false]) {
     const scene = open({ livenessInterval: 1000, retransmit: { ...SOON, tries: 12 }, reconnect })
