@@ -91,6 +91,8 @@ export const takeSynOptions = (tcb: Tcb, segment: TcpSegment, now: Millis): void
 const establish = (tcb: Tcb, now: Millis): void => {
   tcb.state = 'ESTABLISHED'
   tcb.retries = 0
+  // The SYN is acknowledged, so its timer has nothing left to repeat (RFC 6298 §5.2).
+  armRetransmit(tcb, now)
   armKeepAlive(tcb, now)
   tcb.stack.notify(tcb, 'connected')
 }

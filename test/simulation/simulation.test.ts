@@ -46,6 +46,7 @@ const REGRESSIONS = [
   [runTransfer, 503, 'the repeated IKE_AUTH answer went to the address before a NAT rebinding'],
   [runTransfer, 662, 'the SA went while the last FIN was not acknowledged'],
   [runDays, 30, 'a peer heard from a new place was given up for the silence of the old one'],
+  [runDays, 1397, 'the timer of an acknowledged SYN went on and made every later repetition wait'],
   [runDays, 2132, 'an authentication from a new port was taken for another client'],
   [runDays, 5702, 'a socket opened while the idle SA was deleted failed'],
   [runTransfer, 1561, 'the window of our SYN was counted from zero'],
