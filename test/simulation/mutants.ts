@@ -33,12 +33,12 @@ export const RULES: Readonly<Record<string, Rule>> = {
         'false',
       ),
     ],
-    seeds: [146],
+    seeds: [362],
   },
   E2: {
     says: 'an SA that the peer made is not rekeyed by us until the peer has shown that it holds it',
     edits: [edit('ike/rekey-child.js', ' || !child.outboundReady)', ')')],
-    seeds: [46, 95],
+    seeds: [94, 135],
   },
   E3: {
     says: 'the responder sends on the new SA only after traffic on it or the Delete of the old one',
@@ -50,7 +50,8 @@ export const RULES: Readonly<Record<string, Rule>> = {
     edits: [
       edit('ike/ike-sa.js', "this.state === 'provisional' && !isDeleteOfIke(payloads)", 'false'),
     ],
-    seeds: [7181, 13473],
+    // One run in many thousands; test/ike/rekey-ike.test.ts scripts it.
+    seeds: [],
   },
   E5: {
     says: 'the Delete of the old IKE SA settles a simultaneous rekey',
@@ -83,7 +84,7 @@ export const RULES: Readonly<Record<string, Rule>> = {
   redundant: {
     says: 'the loser of a simultaneous rekey does not send on its redundant Child SA',
     edits: [edit('ike/rekey-child.js', 'outboundReady: !loses', 'outboundReady: true')],
-    seeds: [413],
+    seeds: [59],
   },
   answer: {
     says: 'the old SA stays while the peer may still wait for the answer about the new one',
@@ -107,7 +108,7 @@ export const RULES: Readonly<Record<string, Rule>> = {
   nonces: {
     says: 'the lowest of four nonces decides',
     edits: [edit('ike/collision.js', 'compare(lowest(own), ', 'compare(own.initiatorNonce, ')],
-    seeds: [5, 29],
+    seeds: [3, 15],
   },
 }
 
