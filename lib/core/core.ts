@@ -135,8 +135,7 @@ export class Core {
 
   private start(gateway: Gateway, attempt: Attempt, isSecond: boolean, now: Millis): void {
     let peer = this.clientPeer
-    const isUsable = peer !== undefined && !peer.isOver
-    if (peer === undefined || !isUsable || (gateway.policy.reconnect && peer.isSuspect)) {
+    if (peer === undefined || peer.isOver || (gateway.policy.reconnect && peer.isSuspect)) {
       peer = new Peer(this.peerHost, gateway.policy, gateway.credentials, gateway.path)
       this.clientPeer = peer
       this.peers.add(peer)
