@@ -53,6 +53,10 @@ export class Admission {
     this.limits = limits
   }
 
+  get halfOpenCount(): number {
+    return this.total
+  }
+
   get full(): boolean {
     return this.total >= this.limits.maxHalfOpen
   }

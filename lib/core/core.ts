@@ -7,12 +7,11 @@ import { getU32, toHex } from '../base/bytes.ts'
 import type { Environment, Millis } from '../base/environment.ts'
 import { IpsecError, InternalError } from '../base/errors.ts'
 import type { Packet } from '../base/packet.ts'
-import { formatEndpoint, samePath, type Path } from '../base/path.ts'
+import { samePath, type Path } from '../base/path.ts'
 import type { Tracer } from '../base/trace.ts'
 import { Sad } from '../esp/sad.ts'
-import { CookieJar } from '../ike/cookie.ts'
 import type { IkeSaConfig, PeerFacts, Question } from '../ike/exchange.ts'
-import { IkeSa } from '../ike/ike-sa.ts'
+import type { IkeSa } from '../ike/ike-sa.ts'
 import { sameIdentity } from '../identity/identity.ts'
 import { AddressPool } from '../policy/address-pool.ts'
 import type { PeerPolicy } from '../policy/options.ts'
@@ -25,7 +24,7 @@ import { writeMessage } from '../wire/message.ts'
 import { findNotify, invalidSpi, readU32 } from '../wire/notify.ts'
 import { isChainError, readChain } from '../wire/payload-chain.ts'
 import { ExchangeType, NotifyType } from '../wire/registry.ts'
-import { Admission } from './admission.ts'
+import type { AdmissionLimits } from './admission.ts'
 import type {
   Attempt,
   ConnectRequest,
@@ -35,6 +34,7 @@ import type {
   SessionHandle,
 } from './events.ts'
 import { Peer, type Child, type PeerHost } from './peer.ts'
+import { Strangers } from './strangers.ts'
 import { Schedule } from '../base/schedule.ts'
 
 export interface CoreConfig {
@@ -67,9 +67,6 @@ export class Core {
   private readonly config: CoreConfig
   private readonly sad = new Sad<Child>()
   private readonly sas = new Map<string, { sa: IkeSa; peer: Peer }>()
-  /** Half-open SAs of strangers by (SPIi, source), so that a repeated first request finds its SA. */
-  private readonly halfOpen = new Map<string, { sa: IkeSa; peer: Peer; path: Path }>()
-  private readonly halfOpenKeys = new Map<IkeSa, string>()
   private readonly peers = new Set<Peer>()
   private readonly stacks = new Map<TcpStack, Peer>()
   /** Peers with something to send or tell, in the order they got it: each gets its turn. */
@@ -80,8 +77,7 @@ export class Core {
   private readonly replies: { bytes: Uint8Array; path: Path }[] = []
   private readonly questions = new Map<number, { sa: IkeSa; peer: Peer; id: number }>()
   private nextQuestion = 1
-  private readonly admission: Admission | undefined
-  private readonly cookies: CookieJar | undefined
+  private readonly strangers: Strangers | undefined
   private hintsLeft = HINTS_PER_SECOND
   private hintsRenewedAt: Millis = -Infinity
   private clientPeer: Peer | undefined
@@ -91,10 +87,7 @@ export class Core {
     this.config = config
     this.listeners = new TcpListeners()
     const policy = config.responder?.policy
-    if (policy !== undefined) {
-      this.admission = new Admission(policy.admission)
-      this.cookies = new CookieJar(config.environment)
-    }
+    if (policy !== undefined) this.strangers = this.makeStrangers(policy.admission)
     this.peerHost = this.makePeerHost()
   }
 
@@ -226,7 +219,7 @@ export class Core {
   private handleIke(message: Uint8Array, path: Path, now: Millis): void {
     // Of these there may be very many: those too many are dropped before anything is made of them.
     const isFirst = isFirstMessage(message)
-    if (isFirst && this.admission?.mayAsk(message, path, now) === false)
+    if (isFirst && this.strangers?.mayAsk(message, path, now) === false)
       return this.drop('ike.init.flood')
     const header = readIkeHeader(message)
     if (header === undefined) return this.drop('ike.malformed')
@@ -236,74 +229,9 @@ export class Core {
       known.peer.handleIke(known.sa, message, path, now)
       return this.touch(known.peer, now)
     }
-    if (isFirst) return this.handleStranger(message, header, path, now)
-    this.handleHint(message, header, path, now)
-  }
-
-  /** RFC 7296 §2.1, §2.6: a first request makes state only when admission lets it. */
-  private handleStranger(message: Uint8Array, header: IkeHeader, path: Path, now: Millis): void {
-    const { spiI } = header
-    const { responder } = this.config
-    const { admission, cookies } = this
-    if (responder === undefined || admission === undefined || cookies === undefined)
-      return this.drop('ike.stranger')
-    const key = strangerKey(spiI, path)
-    const repeated = this.halfOpen.get(key)
-    if (repeated !== undefined) {
-      repeated.peer.handleIke(repeated.sa, message, path, now)
-      return this.touch(repeated.peer, now)
-    }
-    const verdict = admission.decide(path)
-    if (verdict === 'drop') return this.drop('ike.halfOpenPerSource')
-    if (verdict === 'demandCookie') {
-      const answer = cookies.receive(message, header, path, now)
-      if (answer === undefined) return this.drop('ike.init.malformed')
-      if (answer !== 'proven') {
-        this.drop('ike.init.cookie')
-        return this.reply(answer, path)
-      }
-      if (!admission.canPay(now)) return this.drop('ike.init.busy')
-    }
-    const { policy, credentials } = responder
-    const peer = new Peer(this.peerHost, policy, credentials, path)
-    const reception = {
-      cookies,
-      pay: (cost: Millis, isProven: boolean) => admission.pay(cost, isProven, now),
-    }
-    const answer = IkeSa.respond(peer.saConfig(), message, path, reception, now)
-    if ('drop' in answer) return this.drop(answer.drop)
-    if ('reply' in answer) {
-      this.refuse(answer.why, answer.refusal, path, now)
-      return this.reply(answer.reply, path)
-    }
-    if (admission.full) this.displaceOldest(now)
-    admission.opened(path)
-    this.halfOpen.set(key, { sa: answer.sa, peer, path })
-    this.halfOpenKeys.set(answer.sa, key)
-    this.peers.add(peer)
-    peer.accept(answer.sa)
-    this.touch(peer, now)
-  }
-
-  /** Under a flood the oldest half-open SA is the least likely to be honest: honest ones are quick. */
-  private displaceOldest(now: Millis): void {
-    for (const [, entry] of this.halfOpen) {
-      entry.peer.abandon(new IpsecError('ERR_IKE_HALF_OPEN', 'Displaced by a newer handshake'), now)
-      this.touch(entry.peer, now)
-      return
-    }
-  }
-
-  /**
-   * Authenticated, or nothing left of it. One that failed counts until then: it still holds memory, and
-   * its source had its turn.
-   */
-  private settleHalfOpen(sa: IkeSa): void {
-    const key = this.halfOpenKeys.get(sa)
-    if (key === undefined) return
-    this.admission!.settled(this.halfOpen.get(key)!.path)
-    this.halfOpen.delete(key)
-    this.halfOpenKeys.delete(sa)
+    if (!isFirst) return this.handleHint(message, header, path, now)
+    if (this.strangers === undefined) return this.drop('ike.stranger')
+    this.strangers.receive(message, header, path, now)
   }
 
   /**
@@ -335,28 +263,6 @@ export class Core {
     if (this.hintsLeft === 0) return
     this.hintsLeft--
     this.reply(writeInvalidSpi(getU32(bytes, 0)), path)
-  }
-
-  /** A stranger was told no: the words for our own side, if they say more than a counter. */
-  private refuse(why: string, error: IpsecError | undefined, path: Path, now: Millis): void {
-    this.drop(why)
-    const { tracer } = this.config
-    if (tracer.enabled) {
-      const from = formatEndpoint(path.remoteAddress, path.remotePort)
-      // A cookie or another group is asked for, or it is a refusal.
-      tracer.emit(
-        error === undefined
-          ? { name: 'ike.reply', at: now, facts: { exchange: 'IKE_SA_INIT', from, why } }
-          : {
-              name: 'ike.refused',
-              at: now,
-              facts: { subject: 'IKE SA', from, code: error.code, why: error.message },
-            },
-      )
-    }
-    if (error === undefined) return
-    if (this.events.length < MAX_REPLIES)
-      this.events.push({ kind: 'refused', error, identity: undefined, path })
   }
 
   private reply(bytes: Uint8Array, path: Path): void {
@@ -442,7 +348,27 @@ export class Core {
     return this.events.shift()
   }
 
-  // --- what peers need ---
+  // --- what strangers and peers need ---
+
+  private makeStrangers(limits: AdmissionLimits): Strangers {
+    const { environment, tracer } = this.config
+    return new Strangers(limits, {
+      environment,
+      tracer,
+      newPeer: path => {
+        const { policy, credentials } = this.config.responder!
+        return new Peer(this.peerHost, policy, credentials, path)
+      },
+      adopt: peer => void this.peers.add(peer),
+      touch: (peer, now) => this.touch(peer, now),
+      reply: (bytes, path) => this.reply(bytes, path),
+      drop: reason => this.drop(reason),
+      refused: (error, path) => {
+        if (this.events.length < MAX_REPLIES)
+          this.events.push({ kind: 'refused', error, identity: undefined, path })
+      },
+    })
+  }
 
   private makePeerHost(): PeerHost {
     const { config } = this
@@ -460,10 +386,10 @@ export class Core {
       bindIkeSa: (sa, peer) => void this.sas.set(sa.ownSpi, { sa, peer }),
       unbindIkeSa: sa => {
         this.sas.delete(sa.ownSpi)
-        this.settleHalfOpen(sa)
+        this.strangers?.settle(sa)
       },
       joinable: (peer, sa, replaces) => {
-        this.settleHalfOpen(sa)
+        this.strangers?.settle(sa)
         const owner = this.joinable(peer, sa, replaces)
         // The answer to that handshake is its to send.
         this.active.add(owner)
@@ -528,9 +454,6 @@ const isFirstMessage = (message: Uint8Array): boolean =>
   (message[19]! & 0x28) === 0x08 &&
   getU32(message, 8) === 0 &&
   getU32(message, 12) === 0
-
-const strangerKey = (spiI: Uint8Array, path: Path): string =>
-  `${toHex(spiI)}${toHex(path.remoteAddress)}${path.remotePort}`
 
 /** The whole notify outside any SA: SPIs zero, as RFC 7296 §1.5 wants it. */
 const NO_SPI = new Uint8Array(8)
