@@ -1,5 +1,5 @@
 /**
- * The Child SAs of one peer, newest first: what IKE negotiated joined with what carries the packets, by SPI.
+ * The Child SAs of one session, newest first: what IKE negotiated joined with what carries the packets, by SPI.
  * It says which of them a segment goes out on, and lets those that were replaced fade (rule E7).
  */
 import type { Millis } from '../base/environment.ts'
@@ -12,7 +12,7 @@ import { IpProtocol } from '../wire/registry.ts'
 
 /** An installed Child SA: what IKE negotiated and what carries its packets. */
 export interface Child<Owner = unknown> {
-  readonly peer: Owner
+  readonly session: Owner
   readonly sa: ChildSa
   readonly pair: EspSaPair
   /** Transport mode: the two hosts, which do not stand in the packets. */

@@ -33,7 +33,7 @@ import type {
   CoreEvent,
   SessionHandle,
 } from './events.ts'
-import { Peer, type Child, type PeerHost } from './peer.ts'
+import { Session, type Child, type SessionHost } from './session.ts'
 import { Strangers } from './strangers.ts'
 import { Schedule } from '../base/schedule.ts'
 
@@ -66,29 +66,29 @@ export class Core {
   readonly listeners: TcpListeners
   private readonly config: CoreConfig
   private readonly sad = new Sad<Child>()
-  private readonly sas = new Map<string, { sa: IkeSa; peer: Peer }>()
-  private readonly peers = new Set<Peer>()
-  private readonly stacks = new Map<TcpStack, Peer>()
+  private readonly sas = new Map<string, { sa: IkeSa; session: Session }>()
+  private readonly sessions = new Set<Session>()
+  private readonly stacks = new Map<TcpStack, Session>()
   /** Peers with something to send or tell, in the order they got it: each gets its turn. */
-  private readonly active = new Set<Peer>()
-  private readonly schedule = new Schedule<Peer>()
+  private readonly active = new Set<Session>()
+  private readonly schedule = new Schedule<Session>()
   private readonly events: CoreEvent[] = []
   private isStrangersTurn = false
   private readonly replies: { bytes: Uint8Array; path: Path }[] = []
-  private readonly questions = new Map<number, { sa: IkeSa; peer: Peer; id: number }>()
+  private readonly questions = new Map<number, { sa: IkeSa; session: Session; id: number }>()
   private nextQuestion = 1
   private readonly strangers: Strangers | undefined
   private hintsLeft = HINTS_PER_SECOND
   private hintsRenewedAt: Millis = -Infinity
-  private clientPeer: Peer | undefined
-  private readonly peerHost: PeerHost
+  private clientSession: Session | undefined
+  private readonly sessionHost: SessionHost
 
   constructor(config: CoreConfig) {
     this.config = config
     this.listeners = new TcpListeners()
     const policy = config.responder?.policy
     if (policy !== undefined) this.strangers = this.makeStrangers(policy.admission)
-    this.peerHost = this.makePeerHost()
+    this.sessionHost = this.makeSessionHost()
   }
 
   /** Hot reload: SAs from now on are negotiated with these; live ones and the pool stay as they are. */
@@ -97,18 +97,18 @@ export class Core {
   }
 
   get isIdle(): boolean {
-    return this.peers.size === 0
+    return this.sessions.size === 0
   }
 
   get connectionCount(): number {
     let count = 0
-    for (const peer of this.peers) count += peer.connectionCount
+    for (const session of this.sessions) count += session.connectionCount
     return count
   }
 
   get hasUndelivered(): boolean {
-    for (const peer of this.peers) {
-      if (peer.hasUndelivered) return true
+    for (const session of this.sessions) {
+      if (session.hasUndelivered) return true
     }
     return false
   }
@@ -127,56 +127,60 @@ export class Core {
   }
 
   private start(gateway: Gateway, attempt: Attempt, isSecond: boolean, now: Millis): void {
-    let peer = this.clientPeer
-    if (peer === undefined || peer.isOver || (gateway.policy.reconnect && peer.isSuspect)) {
-      peer = new Peer(this.peerHost, gateway.policy, gateway.credentials, gateway.path)
-      this.clientPeer = peer
-      this.peers.add(peer)
+    let session = this.clientSession
+    if (
+      session === undefined ||
+      session.isOver ||
+      (gateway.policy.reconnect && session.isSuspect)
+    ) {
+      session = new Session(this.sessionHost, gateway.policy, gateway.credentials, gateway.path)
+      this.clientSession = session
+      this.sessions.add(session)
     }
-    peer.connect(attempt, isSecond, now)
-    this.touch(peer, now)
+    session.connect(attempt, isSecond, now)
+    this.touch(session, now)
   }
 
   cancel(attempt: Attempt, now: Millis): void {
-    for (const peer of this.peers) {
-      peer.cancel(attempt, now)
-      this.touch(peer, now)
+    for (const session of this.sessions) {
+      session.cancel(attempt, now)
+      this.touch(session, now)
     }
   }
 
   /** After a command on a connection: its peer has something to send, or may have. */
   wake(connection: Connection, now: Millis): void {
-    const peer = this.stacks.get((connection as TcpConnection).stack as TcpStack)
-    if (peer !== undefined) this.touch(peer, now)
+    const session = this.stacks.get((connection as TcpConnection).stack as TcpStack)
+    if (session !== undefined) this.touch(session, now)
   }
 
   /** Deletes every SA in an orderly way: what was written is delivered first. */
   close(now: Millis): void {
-    for (const peer of this.peers) {
-      peer.closeWhenDone(now)
-      this.touch(peer, now)
+    for (const session of this.sessions) {
+      session.closeWhenDone(now)
+      this.touch(session, now)
     }
   }
 
   /** After a command on a session. */
   touchSession(session: SessionHandle, now: Millis): void {
-    this.touch(session as Peer, now)
+    this.touch(session as Session, now)
   }
 
   /** Every SA has ended; some may still repeat their last answer. */
   get isSettled(): boolean {
-    for (const peer of this.peers) {
-      if (!peer.isOver) return false
+    for (const session of this.sessions) {
+      if (!session.isOver) return false
     }
     return true
   }
 
   /** The system says that nobody listens there: believed only before anything was authenticated. */
   handleRefusal(now: Millis): void {
-    const peer = this.clientPeer
-    if (peer === undefined) return
-    peer.handleRefusal(now)
-    this.touch(peer, now)
+    const session = this.clientSession
+    if (session === undefined) return
+    session.handleRefusal(now)
+    this.touch(session, now)
   }
 
   /** The application's answer to a question; a late one is passed over. */
@@ -185,7 +189,7 @@ export class Core {
     if (question === undefined) return
     this.questions.delete(id)
     question.sa.answer(question.id, value, now)
-    this.touch(question.peer, now)
+    this.touch(question.session, now)
   }
 
   // --- input ---
@@ -212,8 +216,8 @@ export class Core {
       this.drop('esp.unknownSpi')
       return this.hintInvalidSpi(bytes, path, now)
     }
-    child.peer.handleEsp(child, bytes, 0, bytes.length, path, now)
-    this.touch(child.peer, now)
+    child.session.handleEsp(child, bytes, 0, bytes.length, path, now)
+    this.touch(child.session, now)
   }
 
   private handleIke(message: Uint8Array, path: Path, now: Millis): void {
@@ -226,8 +230,8 @@ export class Core {
     const ownSpi = header.originalInitiator ? header.spiR : header.spiI
     const known = this.sas.get(toHex(ownSpi))
     if (known !== undefined) {
-      known.peer.handleIke(known.sa, message, path, now)
-      return this.touch(known.peer, now)
+      known.session.handleIke(known.sa, message, path, now)
+      return this.touch(known.session, now)
     }
     if (!isFirst) return this.handleHint(message, header, path, now)
     if (this.strangers === undefined) return this.drop('ike.stranger')
@@ -239,19 +243,19 @@ export class Core {
    * SPI is asked, under the SA, whether it is still there.
    */
   private handleHint(message: Uint8Array, header: IkeHeader, path: Path, now: Millis): void {
-    const peer = this.clientPeer
+    const session = this.clientSession
     if (
       header.exchange !== ExchangeType.Informational ||
-      peer === undefined ||
-      !samePath(path, peer.path)
+      session === undefined ||
+      !samePath(path, session.path)
     ) {
       return this.drop('ike.unknownSpi')
     }
     const spi = readInvalidSpi(message, header)
-    if (spi === undefined || !peer.hasOutboundSpi(spi)) return this.drop('ike.unknownSpi')
+    if (spi === undefined || !session.hasOutboundSpi(spi)) return this.drop('ike.unknownSpi')
     this.drop('ike.hint')
-    peer.hint(now)
-    this.touch(peer, now)
+    session.hint(now)
+    this.touch(session, now)
   }
 
   private hintInvalidSpi(bytes: Uint8Array, path: Path, now: Millis): void {
@@ -282,30 +286,30 @@ export class Core {
 
   handleTimeout(now: Millis): void {
     for (;;) {
-      const peer = this.schedule.first()
-      if (peer === undefined || peer.dueAt > now) return
-      peer.handleTimeout(now)
-      this.touch(peer, now)
+      const session = this.schedule.first()
+      if (session === undefined || session.dueAt > now) return
+      session.handleTimeout(now)
+      this.touch(session, now)
       // A deadline that did not move is asked again a moment later instead of spinning here.
-      if (peer.heapIndex >= 0 && peer.dueAt <= now) this.schedule.update(peer, now + 1)
+      if (session.heapIndex >= 0 && session.dueAt <= now) this.schedule.update(session, now + 1)
     }
   }
 
-  /** What input or a command changed in a peer is carried on, and its deadline and turn are noted. */
-  private touch(peer: Peer, now: Millis): void {
-    peer.settle(now)
-    if (peer.isEmpty) this.forget(peer)
-    else this.schedule.update(peer, peer.nextTimeout())
-    this.active.add(peer)
+  /** What input or a command changed in a session is carried on, and its deadline and turn are noted. */
+  private touch(session: Session, now: Millis): void {
+    session.settle(now)
+    if (session.isEmpty) this.forget(session)
+    else this.schedule.update(session, session.nextTimeout())
+    this.active.add(session)
   }
 
-  private forget(peer: Peer): void {
-    this.schedule.remove(peer)
-    this.peers.delete(peer)
-    if (peer.stack !== undefined) this.stacks.delete(peer.stack)
-    if (this.clientPeer === peer) this.clientPeer = undefined
+  private forget(session: Session): void {
+    this.schedule.remove(session)
+    this.sessions.delete(session)
+    if (session.stack !== undefined) this.stacks.delete(session.stack)
+    if (this.clientSession === session) this.clientSession = undefined
     for (const [id, question] of this.questions) {
-      if (question.peer === peer) this.questions.delete(id)
+      if (question.session === session) this.questions.delete(id)
     }
   }
 
@@ -313,11 +317,11 @@ export class Core {
 
   /** Writes the next datagram into `packet`; undefined when there is nothing to send now. */
   pollTransmit(packet: Packet, now: Millis): Path | undefined {
-    // Strangers and peers take turns, so that neither keeps the other waiting.
+    // Strangers and sessions take turns, so that neither keeps the other waiting.
     this.isStrangersTurn = !this.isStrangersTurn
     return this.isStrangersTurn
-      ? (this.pollReply(packet) ?? this.pollPeers(packet, now))
-      : (this.pollPeers(packet, now) ?? this.pollReply(packet))
+      ? (this.pollReply(packet) ?? this.pollSessions(packet, now))
+      : (this.pollSessions(packet, now) ?? this.pollReply(packet))
   }
 
   private pollReply(packet: Packet): Path | undefined {
@@ -328,18 +332,18 @@ export class Core {
     return reply.path
   }
 
-  private pollPeers(packet: Packet, now: Millis): Path | undefined {
-    for (const peer of this.active) {
-      const path = peer.pollTransmit(packet, now)
-      this.active.delete(peer)
+  private pollSessions(packet: Packet, now: Millis): Path | undefined {
+    for (const session of this.active) {
+      const path = session.pollTransmit(packet, now)
+      this.active.delete(session)
       if (path !== undefined) {
-        // To the end of the line: a peer with much to send does not keep others waiting.
-        this.active.add(peer)
+        // To the end of the line: a session with much to send does not keep others waiting.
+        this.active.add(session)
         this.counters.datagramsOut++
         return path
       }
-      if (peer.isEmpty) this.forget(peer)
-      else this.schedule.update(peer, peer.nextTimeout())
+      if (session.isEmpty) this.forget(session)
+      else this.schedule.update(session, session.nextTimeout())
     }
     return undefined
   }
@@ -348,19 +352,19 @@ export class Core {
     return this.events.shift()
   }
 
-  // --- what strangers and peers need ---
+  // --- what strangers and sessions need ---
 
   private makeStrangers(limits: AdmissionLimits): Strangers {
     const { environment, tracer } = this.config
     return new Strangers(limits, {
       environment,
       tracer,
-      newPeer: path => {
+      newSession: path => {
         const { policy, credentials } = this.config.responder!
-        return new Peer(this.peerHost, policy, credentials, path)
+        return new Session(this.sessionHost, policy, credentials, path)
       },
-      adopt: peer => void this.peers.add(peer),
-      touch: (peer, now) => this.touch(peer, now),
+      adopt: session => void this.sessions.add(session),
+      touch: (session, now) => this.touch(session, now),
       reply: (bytes, path) => this.reply(bytes, path),
       drop: reason => this.drop(reason),
       refused: (error, path) => {
@@ -370,7 +374,7 @@ export class Core {
     })
   }
 
-  private makePeerHost(): PeerHost {
+  private makeSessionHost(): SessionHost {
     const { config } = this
     const pool = config.responder?.policy.addressPool
     return {
@@ -378,26 +382,27 @@ export class Core {
       tracer: config.tracer,
       sad: this.sad,
       pool: pool === undefined ? undefined : new AddressPool(pool),
-      newStack: peer => {
+      newStack: session => {
         const stack = new TcpStack(config.environment, config.tcp, this.listeners)
-        this.stacks.set(stack, peer)
+        this.stacks.set(stack, session)
         return stack
       },
-      bindIkeSa: (sa, peer) => void this.sas.set(sa.ownSpi, { sa, peer }),
+      bindIkeSa: (sa, session) => void this.sas.set(sa.ownSpi, { sa, session }),
       unbindIkeSa: sa => {
         this.sas.delete(sa.ownSpi)
         this.strangers?.settle(sa)
       },
-      joinable: (peer, sa, replaces) => {
+      joinable: (session, sa, replaces) => {
         this.strangers?.settle(sa)
-        const owner = this.joinable(peer, sa, replaces)
+        const owner = this.joinable(session, sa, replaces)
         // The answer to that handshake is its to send.
         this.active.add(owner)
         return owner
       },
       initialContact: (identity, survivor, now) => this.initialContact(identity, survivor, now),
-      isFirstContact: peer => ![...this.peers].some(other => other !== peer && other.isEstablished),
-      reopen: (peer, attempt, now) => this.start(peer, attempt, true, now),
+      isFirstContact: session =>
+        ![...this.sessions].some(other => other !== session && other.isEstablished),
+      reopen: (session, attempt, now) => this.start(session, attempt, true, now),
       ask: (sa, id, question) => this.ask(sa, id, question),
       emit: event => void this.events.push(event),
       drop: reason => this.drop(reason),
@@ -405,40 +410,40 @@ export class Core {
   }
 
   private ask(sa: IkeSa, id: number, question: Question): void {
-    const peer = this.sas.get(sa.ownSpi)?.peer
-    if (peer === undefined) throw new InternalError('A question of an unknown IKE SA')
+    const session = this.sas.get(sa.ownSpi)?.session
+    if (session === undefined) throw new InternalError('A question of an unknown IKE SA')
     const global = this.nextQuestion++
-    this.questions.set(global, { sa, peer, id })
+    this.questions.set(global, { sa, session, id })
     this.events.push({ kind: 'question', id: global, question })
   }
 
   /** The same host, authenticating once more: it says so, or comes from the same address and port. */
-  private joinable(peer: Peer, sa: IkeSa, replaces: Uint8Array | undefined): Peer {
+  private joinable(session: Session, sa: IkeSa, replaces: Uint8Array | undefined): Session {
     const identity = sa.peer?.identity
-    if (identity === undefined) return peer
-    const isSame = (other: Peer): boolean =>
-      other !== peer && other.isEstablished && sameIdentity(other.peer.identity, identity)
+    if (identity === undefined) return session
+    const isSame = (other: Session): boolean =>
+      other !== session && other.isEstablished && sameIdentity(other.peer.identity, identity)
     const named = replaces && this.findSa(replaces)
     if (named !== undefined && isSame(named)) return named
-    for (const other of this.peers) {
+    for (const other of this.sessions) {
       if (isSame(other) && samePath(other.path, sa.path)) return other
     }
-    return peer
+    return session
   }
 
   /** `spis`: the initiator's and the responder's; either may be the one that we chose. */
-  private findSa(spis: Uint8Array): Peer | undefined {
+  private findSa(spis: Uint8Array): Session | undefined {
     const both = toHex(spis)
     for (const half of [both.slice(16), both.slice(0, 16)]) {
       const found = this.sas.get(half)
       if (found !== undefined && toHex(found.sa.spiI) + toHex(found.sa.spiR) === both)
-        return found.peer
+        return found.session
     }
     return undefined
   }
 
-  private initialContact(identity: PeerFacts['identity'], survivor: Peer, now: Millis): void {
-    for (const other of [...this.peers]) {
+  private initialContact(identity: PeerFacts['identity'], survivor: Session, now: Millis): void {
+    for (const other of [...this.sessions]) {
       if (other === survivor || !other.isEstablished) continue
       if (!sameIdentity(other.peer.identity, identity)) continue
       other.abandon(new IpsecError('ECONNRESET', 'The peer has started anew'), now)

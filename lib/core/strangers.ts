@@ -11,17 +11,17 @@ import { CookieJar } from '../ike/cookie.ts'
 import { IkeSa } from '../ike/ike-sa.ts'
 import type { IkeHeader } from '../wire/ike-header.ts'
 import { Admission, type AdmissionLimits } from './admission.ts'
-import type { Peer } from './peer.ts'
+import type { Session } from './session.ts'
 
 /** What the core does for strangers. */
 export interface StrangersHost {
   readonly environment: Environment
   readonly tracer: Tracer
-  /** A peer at that place, by the policy and credentials of now. */
-  newPeer(path: Path): Peer
-  /** That peer belongs to the core from now on. */
-  adopt(peer: Peer): void
-  touch(peer: Peer, now: Millis): void
+  /** A session with the peer at that place, by the policy and credentials of now. */
+  newSession(path: Path): Session
+  /** That session belongs to the core from now on. */
+  adopt(session: Session): void
+  touch(session: Session, now: Millis): void
   /** An answer that leaves no state. */
   reply(bytes: Uint8Array, path: Path): void
   drop(reason: string): void
@@ -31,7 +31,7 @@ export interface StrangersHost {
 
 interface HalfOpen {
   readonly sa: IkeSa
-  readonly peer: Peer
+  readonly session: Session
   readonly path: Path
 }
 
@@ -65,8 +65,8 @@ export class Strangers {
     const key = keyOf(header.spiI, path)
     const repeated = this.halfOpen.get(key)
     if (repeated !== undefined) {
-      repeated.peer.handleIke(repeated.sa, message, path, now)
-      return host.touch(repeated.peer, now)
+      repeated.session.handleIke(repeated.sa, message, path, now)
+      return host.touch(repeated.session, now)
     }
     const verdict = admission.decide(path)
     if (verdict === 'drop') return host.drop('ike.halfOpenPerSource')
@@ -79,12 +79,12 @@ export class Strangers {
       }
       if (!admission.canPay(now)) return host.drop('ike.init.busy')
     }
-    const peer = host.newPeer(path)
+    const session = host.newSession(path)
     const reception = {
       cookies,
       pay: (cost: Millis, isProven: boolean) => admission.pay(cost, isProven, now),
     }
-    const answer = IkeSa.respond(peer.saConfig(), message, path, reception, now)
+    const answer = IkeSa.respond(session.saConfig(), message, path, reception, now)
     if ('drop' in answer) return host.drop(answer.drop)
     if ('reply' in answer) {
       this.refuse(answer.why, answer.refusal, path, now)
@@ -92,18 +92,18 @@ export class Strangers {
     }
     if (admission.full) this.displaceOldest(now)
     admission.opened(path)
-    this.halfOpen.set(key, { sa: answer.sa, peer, path })
+    this.halfOpen.set(key, { sa: answer.sa, session, path })
     this.keys.set(answer.sa, key)
-    host.adopt(peer)
-    peer.accept(answer.sa)
-    host.touch(peer, now)
+    host.adopt(session)
+    session.accept(answer.sa)
+    host.touch(session, now)
   }
 
   /** Under a flood the oldest half-open SA is the least likely to be honest: honest ones are quick. */
   private displaceOldest(now: Millis): void {
-    for (const [, { peer }] of this.halfOpen) {
-      peer.abandon(new IpsecError('ERR_IKE_HALF_OPEN', 'Displaced by a newer handshake'), now)
-      this.host.touch(peer, now)
+    for (const [, { session }] of this.halfOpen) {
+      session.abandon(new IpsecError('ERR_IKE_HALF_OPEN', 'Displaced by a newer handshake'), now)
+      this.host.touch(session, now)
       return
     }
   }

@@ -1,6 +1,6 @@
 /** What must hold after a run: the streams, the SAs at rest, and that nothing is left after the end. */
 import type { Core } from '../../lib/core/core.ts'
-import type { Peer } from '../../lib/core/peer.ts'
+import type { Session } from '../../lib/core/session.ts'
 import type { SessionHandle } from '../../lib/core/events.ts'
 import type { Side, Stream, World } from '../harness/world.ts'
 
@@ -18,11 +18,12 @@ const SIDES: readonly Side[] = ['client', 'server']
 
 /** The SAs of a session and commands on single ones; production code has no use for them. */
 export const internals = (session: SessionHandle) => {
-  const peer = session as Peer
-  return { peer, current: peer['current'], sas: peer['sas'], children: peer['children']['list'] }
+  const whole = session as Session
+  const { current, sas } = whole['lineage']
+  return { current, sas, children: whole['children']['list'] }
 }
 
-const peersOf = (core: Core): Peer[] => [...core['peers']]
+const sessionsOf = (core: Core): Session[] => [...core['sessions']]
 
 /** A number for each kind of dropped datagram, without those that a harsh network explains. */
 export const drops = (core: Core, name: string): number => core.counters.drops[name] ?? 0
@@ -54,10 +55,10 @@ export const noDrops = (world: World, allowed: readonly string[] = []): string[]
 export const atRest = (world: World, count: number): string[] => {
   const problems: string[] = []
   const ends = SIDES.map(side => {
-    const peers = peersOf(world[side]).filter(peer => !peer.isOver)
-    const sas = peers.flatMap(peer => peer['sas'])
+    const sessions = sessionsOf(world[side]).filter(session => !session.isOver)
+    const sas = sessions.flatMap(session => session['lineage'].sas)
     const children = sas.flatMap(sa => [...sa.children.values()])
-    const pairs = peers.flatMap(peer => peer['children']['list'])
+    const pairs = sessions.flatMap(session => session['children']['list'])
     if (sas.length !== 1) problems.push(`the ${side} has ${sas.length} IKE SAs`)
     if (children.length !== count) problems.push(`the ${side} has ${children.length} Child SAs`)
     if (pairs.length !== count) problems.push(`the ${side} has ${pairs.length} pairs of ESP SAs`)
@@ -131,7 +132,7 @@ export const nothingLeft = (world: World): string[] => {
   for (const side of SIDES) {
     const core = world[side]
     const left = {
-      peers: core['peers'].size,
+      sessions: core['sessions'].size,
       'IKE SAs': core.saCount,
       'inbound SPIs': core['sad'].size,
       stacks: core['stacks'].size,

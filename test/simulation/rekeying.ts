@@ -137,11 +137,11 @@ export const runRekeying = (seed: number, tracer?: Tracer): Outcome => {
 /** `of` undefined: the IKE SA; else one of the Child SAs that are installed. `asked`: what must go. */
 const rekey = (world: World, side: Side, of: number | undefined, asked: Set<string>): void => {
   const [session] = world.sessions[side]
-  const { current, peer } = internals(session!)
+  const { current } = internals(session!)
   if (current?.state !== 'established') return
   if (of === undefined) {
     asked.add(current.ownSpi)
-    peer.rekeyIke(world.now)
+    session!.rekeyIke(world.now)
   } else {
     const installed = [...current.children.values()].filter(({ state }) => state === 'installed')
     const child = installed[of % Math.max(1, installed.length)]
