@@ -121,11 +121,7 @@ export class Connector {
       if (usable.length > 0) then(usable)
       else this.end(this.unusable(list[0]))
     }
-    const lookup = (settings.lookup ?? dnsLookup) as (
-      host: string,
-      options: object,
-      callback: Answer,
-    ) => void
+    const lookup = settings.lookup ?? dnsLookup
     try {
       lookup(host, { family, hints, all }, done)
     } catch (error) {

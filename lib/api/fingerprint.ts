@@ -9,7 +9,8 @@ const NAMES = [...POLICY_OPTIONS, ...CREDENTIAL_OPTIONS, 'keyLog']
 export const fingerprint = (given: Readonly<Record<string, unknown>>): string => {
   const hash = createHash('sha256')
   for (const name of NAMES) {
-    if (given[name] !== undefined) hash.update(`${name}=${canonical(given[name])};`)
+    if (Object.hasOwn(given, name) && given[name] !== undefined)
+      hash.update(`${name}=${canonical(given[name])};`)
   }
   return hash.digest('base64')
 }

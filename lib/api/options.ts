@@ -369,7 +369,7 @@ export const parseConnect = (options: SecureSocketOptions, complete: boolean): C
   read('keyLog', keyLog, undefined)
   if (complete || CREDENTIAL_OPTIONS.some(name => given[name] !== undefined)) checkSecurity(given)
   return {
-    given: given as SecureSocketOptions,
+    given: given,
     // As net: an empty one is none.
     host: read('host', typed<string>('string'), 'localhost') || 'localhost',
     port: read('port', parsePort, 0),
@@ -400,12 +400,13 @@ export const parseConnect = (options: SecureSocketOptions, complete: boolean): C
 
 /** Whoever gives it believes that it does something. */
 const refuse = (given: Readonly<Record<string, unknown>>, name: string, words: string): void => {
-  if (given[name] !== undefined) throw new OptionError(name, given[name], words)
+  if (Object.hasOwn(given, name) && given[name] !== undefined)
+    throw new OptionError(name, given[name], words)
 }
 
 /** Own properties only, without what other libraries add. */
 const ownOptions = (options: object): Record<string, unknown> => {
-  const own: Record<string, unknown> = Object.create(null)
+  const own = Object.create(null) as Record<string, unknown>
   for (const [name, value] of Object.entries(options)) {
     if (!FOREIGN_OPTIONS.has(name)) own[name] = value
   }
@@ -467,7 +468,7 @@ export const parseServer = (options: SecureServerOptions): ServerSettings => {
   if (typeof options !== 'object' || options === null) {
     throw new OptionError('options', options, 'an object', 'ERR_INVALID_ARG_TYPE')
   }
-  const given: Record<string, unknown> = Object.assign(Object.create(null), options)
+  const given = Object.assign(Object.create(null), options) as Record<string, unknown>
   const read = reader(given)
   refuse(given, 'port', 'left out: listen() takes it')
   refuse(given, 'host', 'left out: listen() takes it')
@@ -490,6 +491,6 @@ export const parseServer = (options: SecureServerOptions): ServerSettings => {
     pauseOnConnect: read('pauseOnConnect', booleanOption, false),
     blockList: read('blockList', blockListOption, undefined),
     keyLog: read('keyLog', keyLog, undefined),
-    connection: parseConnect(connection as SecureSocketOptions, false),
+    connection: parseConnect(connection, false),
   }
 }

@@ -6,6 +6,7 @@ export type Listener<Events, E extends keyof Events> = Events[E] extends unknown
   : never
 
 /** A listener of an event that is in no table. */
+// eslint-disable-next-line @typescript-eslint/no-explicit-any -- a listener may take what it likes
 export type AnyListener = (...facts: any[]) => void
 
 export interface SecureSocketEvents {
@@ -15,6 +16,7 @@ export interface SecureSocketEvents {
   connectionAttemptFailed: [address: string, port: number, family: number, error: Error]
   connectionAttemptTimeout: [address: string, port: number, family: number]
   // net's types say Buffer also where `setEncoding` makes it text.
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- as in net's types
   data: [chunk: any]
   drain: []
   end: []

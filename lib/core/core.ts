@@ -62,7 +62,11 @@ const HINTS_PER_SECOND = 10
 const INVALID_SPI_REPLY = 44
 
 export class Core {
-  readonly counters: CoreCounters = { datagramsIn: 0, datagramsOut: 0, drops: Object.create(null) }
+  readonly counters: CoreCounters = {
+    datagramsIn: 0,
+    datagramsOut: 0,
+    drops: Object.create(null) as CoreCounters['drops'],
+  }
   readonly listeners: TcpListeners
   private readonly config: CoreConfig
   private readonly sad = new Sad<Child>()
@@ -275,6 +279,7 @@ export class Core {
   }
 
   private drop(reason: string): void {
+    // eslint-disable-next-line ike-socket/no-text-lookup -- made without a prototype
     this.counters.drops[reason] = (this.counters.drops[reason] ?? 0) + 1
   }
 

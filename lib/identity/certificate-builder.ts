@@ -185,13 +185,18 @@ const time = (at: Millis): Uint8Array => {
     : der(Tag.GeneralizedTime, utf8(text))
 }
 
+const KINDS = new Map<string | undefined, SignatureAlgorithm['kind']>([
+  ['rsa', 'rsa-pkcs1'],
+  ['ec', 'ecdsa'],
+  ['ed25519', 'ed25519'],
+  ['ed448', 'ed448'],
+])
+
 /** What a key signs certificates with. */
 const algorithmOf = (key: KeyObject): SignatureAlgorithm => {
   const curve = key.asymmetricKeyDetails?.namedCurve
   const hash = curve === 'secp384r1' ? 'sha384' : curve === 'secp521r1' ? 'sha512' : 'sha256'
-  const kind = { rsa: 'rsa-pkcs1', ec: 'ecdsa', ed25519: 'ed25519', ed448: 'ed448' }[
-    key.asymmetricKeyType as string
-  ]
+  const kind = KINDS.get(key.asymmetricKeyType)
   const found = SIGNATURE_ALGORITHMS.find(
     algorithm =>
       algorithm.kind === kind && (algorithm.hash === 'identity' || algorithm.hash === hash),

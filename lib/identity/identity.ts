@@ -39,7 +39,8 @@ export const parseIdentity = (option: string, given: unknown): Identity => {
   if (given.startsWith('@#'))
     return { type: IdType.KeyId, data: hex(option, given, given.slice(2)) }
   const colon = given.indexOf(':')
-  const type = colon > 0 ? PREFIXES[given.slice(0, colon).toLowerCase()] : undefined
+  const prefix = given.slice(0, Math.max(colon, 0)).toLowerCase()
+  const type = Object.hasOwn(PREFIXES, prefix) ? PREFIXES[prefix] : undefined
   const text = type === undefined ? given : given.slice(colon + 1)
   const looksLikeName = type === undefined && /^\s*[a-z]+\s*=/i.test(text)
   if (type === IdType.DerDn || looksLikeName) return distinguishedName(option, given, text)

@@ -144,12 +144,11 @@ const SHORT_NAMES: Readonly<Record<string, string>> = {
   '1.2.840.113549.1.9.1': 'E',
 }
 
+const shortName = (type: string): string =>
+  Object.hasOwn(SHORT_NAMES, type) ? SHORT_NAMES[type]! : type
+
 /** For logs and errors: escaped, quoted and bounded, since anybody can make a certificate. */
 export const formatName = ({ attributes }: Name): string =>
   attributes.length === 0
     ? 'without a name'
-    : printable(
-        attributes
-          .map(({ type, text }) => `${SHORT_NAMES[type] ?? type}=${text ?? '#'}`)
-          .join(', '),
-      )
+    : printable(attributes.map(({ type, text }) => `${shortName(type)}=${text ?? '#'}`).join(', '))

@@ -62,7 +62,7 @@ const parsePfx = ({ pfx, cert, key, passphrase }: OwnKeyOptions): readonly OwnKe
     throw new OptionError('pfx', new Words('both'), 'left out where "cert" and "key" are given')
   }
   const isPair = typeof pfx === 'object' && pfx !== null && 'buf' in pfx
-  const octets = isPair ? (pfx as { buf: unknown }).buf : pfx
+  const octets = isPair ? pfx.buf : pfx
   const secret =
     (isPair ? (pfx as { passphrase?: unknown }).passphrase : undefined) ?? passphrase ?? ''
   if (!(octets instanceof Uint8Array)) throw new OptionError('pfx', withoutContent(octets), PFX)
@@ -100,7 +100,7 @@ const parseCertificates = (given: unknown): readonly (readonly Certificate[])[] 
 
 const parseKeyOption = (option: string, given: unknown, passphrase: unknown): PrivateKey => {
   const isPair = typeof given === 'object' && given !== null && 'pem' in given
-  const value = isPair ? (given as { pem: unknown }).pem : given
+  const value = isPair ? given.pem : given
   const secret = isPair
     ? ((given as { passphrase?: unknown }).passphrase ?? passphrase)
     : passphrase

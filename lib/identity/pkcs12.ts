@@ -25,24 +25,36 @@ const X509 = '1.2.840.113549.1.9.22.1'
 const PBES2 = '1.2.840.113549.1.5.13'
 const PBKDF2 = '1.2.840.113549.1.5.12'
 
+interface Digest {
+  readonly name: string
+  readonly length: number
+  readonly block: number
+}
+
 /** Digests of the MAC and of PBKDF2's HMAC, with the block that the old key derivation works in. */
-const DIGESTS: Readonly<Record<string, { name: string; length: number; block: number }>> = {
-  '1.3.14.3.2.26': { name: 'sha1', length: 20, block: 64 },
-  '2.16.840.1.101.3.4.2.1': { name: 'sha256', length: 32, block: 64 },
-  '2.16.840.1.101.3.4.2.2': { name: 'sha384', length: 48, block: 128 },
-  '2.16.840.1.101.3.4.2.3': { name: 'sha512', length: 64, block: 128 },
-}
-const HMACS: Readonly<Record<string, string>> = {
-  '1.2.840.113549.2.7': 'sha1',
-  '1.2.840.113549.2.9': 'sha256',
-  '1.2.840.113549.2.10': 'sha384',
-  '1.2.840.113549.2.11': 'sha512',
-}
-const CIPHERS: Readonly<Record<string, { name: string; keyLength: number }>> = {
-  '2.16.840.1.101.3.4.1.2': { name: 'aes-128-cbc', keyLength: 16 },
-  '2.16.840.1.101.3.4.1.22': { name: 'aes-192-cbc', keyLength: 24 },
-  '2.16.840.1.101.3.4.1.42': { name: 'aes-256-cbc', keyLength: 32 },
-}
+const DIGESTS: ReadonlyMap<string, Digest> = new Map(
+  Object.entries({
+    '1.3.14.3.2.26': { name: 'sha1', length: 20, block: 64 },
+    '2.16.840.1.101.3.4.2.1': { name: 'sha256', length: 32, block: 64 },
+    '2.16.840.1.101.3.4.2.2': { name: 'sha384', length: 48, block: 128 },
+    '2.16.840.1.101.3.4.2.3': { name: 'sha512', length: 64, block: 128 },
+  }),
+)
+const HMACS: ReadonlyMap<string, string> = new Map(
+  Object.entries({
+    '1.2.840.113549.2.7': 'sha1',
+    '1.2.840.113549.2.9': 'sha256',
+    '1.2.840.113549.2.10': 'sha384',
+    '1.2.840.113549.2.11': 'sha512',
+  }),
+)
+const CIPHERS: ReadonlyMap<string, { name: string; keyLength: number }> = new Map(
+  Object.entries({
+    '2.16.840.1.101.3.4.1.2': { name: 'aes-128-cbc', keyLength: 16 },
+    '2.16.840.1.101.3.4.1.22': { name: 'aes-192-cbc', keyLength: 24 },
+    '2.16.840.1.101.3.4.1.42': { name: 'aes-256-cbc', keyLength: 32 },
+  }),
+)
 /** More rounds than any tool takes would only keep the program busy. */
 const MAX_ROUNDS = 10_000_000
 const MAX_DEPTH = 4
@@ -89,7 +101,7 @@ const readContent = (reader: DerReader): { type: string; value: Uint8Array } => 
 }
 
 interface Mac {
-  readonly digest: (typeof DIGESTS)[string]
+  readonly digest: Digest
   readonly value: Uint8Array
   readonly salt: Uint8Array
   readonly rounds: number
@@ -102,7 +114,7 @@ const readMac = (reader: DerReader): Mac | string => {
   const value = info.octetString()
   const salt = reader.octetString()
   const rounds = reader.more ? reader.smallInteger() : 1
-  const digest = DIGESTS[id]
+  const digest = DIGESTS.get(id)
   if (digest === undefined) return `its MAC uses ${id}, which is not supported`
   if (rounds < 1 || rounds > MAX_ROUNDS) return 'its MAC takes too many rounds'
   return { digest, value, salt, rounds }
@@ -155,9 +167,9 @@ const decrypt = (reader: DerReader, passphrase: string): Uint8Array | string => 
   const salt = settings.octetString()
   const rounds = settings.smallInteger()
   if (settings.nextTag === Tag.Integer) settings.smallInteger()
-  const hmac = settings.more ? HMACS[settings.enter().oid()] : 'sha1'
+  const hmac = settings.more ? HMACS.get(settings.enter().oid()) : 'sha1'
   const encryption = parameters.enter()
-  const cipher = CIPHERS[encryption.oid()]
+  const cipher = CIPHERS.get(encryption.oid())
   const iv = encryption.octetString()
   const ciphertext = info.expect(contextTag(0)).content
   if (reader.problem !== undefined) return `it is malformed: ${reader.problem}`

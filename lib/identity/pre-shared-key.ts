@@ -22,9 +22,9 @@ export const parsePsk = (given: unknown): SecretLookup => {
   if (typeof given !== 'object' || given === null || Array.isArray(given)) {
     throw new OptionError('psk', given, ACCEPTED)
   }
-  const keys = Object.keys(given).map(name => ({
+  const keys = Object.entries(given).map(([name, key]: [string, unknown]) => ({
     pattern: parseIdentity('psk', name),
-    secret: parseKey(`psk[${printable(name, 40)}]`, (given as Record<string, unknown>)[name]),
+    secret: parseKey(`psk[${printable(name, 40)}]`, key),
   }))
   if (keys.length === 0) throw new OptionError('psk', given, ACCEPTED)
   const exact = new Map(keys.map(({ pattern, secret }) => [identityKey(pattern), secret]))

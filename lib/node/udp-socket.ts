@@ -50,7 +50,7 @@ export class UdpSocket {
       const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length)
       if (plain.length > 0) this.events.onDatagram(plain, this.pathOf(remote))
     })
-    this.socket.on('error', error => this.events.onError(error as NodeJS.ErrnoException))
+    this.socket.on('error', error => this.events.onError(error))
   }
 
   bind(
@@ -58,7 +58,7 @@ export class UdpSocket {
     address: string | undefined,
     done: (error?: NodeJS.ErrnoException) => void,
   ): void {
-    const failed = (error: Error): void => done(error as NodeJS.ErrnoException)
+    const failed = (error: Error): void => done(error)
     this.socket.once('error', failed)
     this.socket.bind(
       { port, ...(address === undefined ? {} : { address }), exclusive: true },
@@ -77,7 +77,7 @@ export class UdpSocket {
         this.connected = true
         this.noteLocal()
       }
-      done((error ?? undefined) as NodeJS.ErrnoException | undefined)
+      done(error ?? undefined)
     })
   }
 

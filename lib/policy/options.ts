@@ -248,7 +248,7 @@ export const reader = (
     const value = Object.hasOwn(options, name) ? options[name] : undefined
     return value === undefined ? fallback : parse(full(name), value)
   }
-  return Object.assign(read, {
+  const more: Pick<OptionReader, 'refuseUnknown'> = {
     refuseUnknown: (known: readonly string[]) => {
       for (const name of Object.keys(options)) {
         if (known.includes(name)) continue
@@ -258,7 +258,8 @@ export const reader = (
         throw new OptionError(full(name), options[name], `${hint} (no such option)`)
       }
     },
-  }) as OptionReader
+  }
+  return Object.assign(read as OptionReader, more)
 }
 
 /** The known name that a slip of the finger may have meant: of short ones only one letter may differ. */

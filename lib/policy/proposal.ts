@@ -30,47 +30,51 @@ const ke = (id: number): Transform => ({ type: TransformType.Ke, id })
 const esn = (id: number): Transform => ({ type: TransformType.Esn, id })
 
 /** SHA-1 and MODP-1024 stand here for peers that have nothing else; no default names them (RFC 8247). */
-const KEYWORDS: Readonly<Record<string, Transform>> = {
-  aes128gcm16: encr(Encr.AesGcm16, 128),
-  aes192gcm16: encr(Encr.AesGcm16, 192),
-  aes256gcm16: encr(Encr.AesGcm16, 256),
-  chacha20poly1305: encr(Encr.Chacha20Poly1305),
-  aes128: encr(Encr.AesCbc, 128),
-  aes192: encr(Encr.AesCbc, 192),
-  aes256: encr(Encr.AesCbc, 256),
-  prfsha1: prf(Prf.HmacSha1),
-  prfsha256: prf(Prf.HmacSha2_256),
-  prfsha384: prf(Prf.HmacSha2_384),
-  prfsha512: prf(Prf.HmacSha2_512),
-  sha1: integ(Integ.HmacSha1_96),
-  sha256: integ(Integ.HmacSha2_256_128),
-  sha384: integ(Integ.HmacSha2_384_192),
-  sha512: integ(Integ.HmacSha2_512_256),
-  x25519: ke(KeGroup.X25519),
-  x448: ke(KeGroup.X448),
-  ecp256: ke(KeGroup.P256),
-  ecp384: ke(KeGroup.P384),
-  ecp521: ke(KeGroup.P521),
-  modp1024: ke(KeGroup.Modp1024),
-  modp2048: ke(KeGroup.Modp2048),
-  modp3072: ke(KeGroup.Modp3072),
-  modp4096: ke(KeGroup.Modp4096),
-  esn: esn(Esn.Yes),
-  noesn: esn(Esn.No),
-}
+const KEYWORDS: ReadonlyMap<string, Transform> = new Map(
+  Object.entries({
+    aes128gcm16: encr(Encr.AesGcm16, 128),
+    aes192gcm16: encr(Encr.AesGcm16, 192),
+    aes256gcm16: encr(Encr.AesGcm16, 256),
+    chacha20poly1305: encr(Encr.Chacha20Poly1305),
+    aes128: encr(Encr.AesCbc, 128),
+    aes192: encr(Encr.AesCbc, 192),
+    aes256: encr(Encr.AesCbc, 256),
+    prfsha1: prf(Prf.HmacSha1),
+    prfsha256: prf(Prf.HmacSha2_256),
+    prfsha384: prf(Prf.HmacSha2_384),
+    prfsha512: prf(Prf.HmacSha2_512),
+    sha1: integ(Integ.HmacSha1_96),
+    sha256: integ(Integ.HmacSha2_256_128),
+    sha384: integ(Integ.HmacSha2_384_192),
+    sha512: integ(Integ.HmacSha2_512_256),
+    x25519: ke(KeGroup.X25519),
+    x448: ke(KeGroup.X448),
+    ecp256: ke(KeGroup.P256),
+    ecp384: ke(KeGroup.P384),
+    ecp521: ke(KeGroup.P521),
+    modp1024: ke(KeGroup.Modp1024),
+    modp2048: ke(KeGroup.Modp2048),
+    modp3072: ke(KeGroup.Modp3072),
+    modp4096: ke(KeGroup.Modp4096),
+    esn: esn(Esn.Yes),
+    noesn: esn(Esn.No),
+  }),
+)
 
-const ALIASES: Readonly<Record<string, string>> = {
-  aes128gcm: 'aes128gcm16',
-  aes192gcm: 'aes192gcm16',
-  aes256gcm: 'aes256gcm16',
-  aes128gcm128: 'aes128gcm16',
-  aes256gcm128: 'aes256gcm16',
-  curve25519: 'x25519',
-  curve448: 'x448',
-  sha2_256: 'sha256',
-  sha2_384: 'sha384',
-  sha2_512: 'sha512',
-}
+const ALIASES: ReadonlyMap<string, string> = new Map(
+  Object.entries({
+    aes128gcm: 'aes128gcm16',
+    aes192gcm: 'aes192gcm16',
+    aes256gcm: 'aes256gcm16',
+    aes128gcm128: 'aes128gcm16',
+    aes256gcm128: 'aes256gcm16',
+    curve25519: 'x25519',
+    curve448: 'x448',
+    sha2_256: 'sha256',
+    sha2_384: 'sha384',
+    sha2_512: 'sha512',
+  }),
+)
 
 /** The PRF that goes with an integrity algorithm when a string names no PRF, as strongSwan reads it. */
 const PRF_OF_INTEG: Readonly<Record<number, number>> = {
@@ -81,7 +85,7 @@ const PRF_OF_INTEG: Readonly<Record<number, number>> = {
 }
 
 const keywordOf = (transform: Transform): string => {
-  for (const [keyword, known] of Object.entries(KEYWORDS)) {
+  for (const [keyword, known] of KEYWORDS) {
     if (sameTransform(known, transform)) return keyword
   }
   if (transform.type === TransformType.Ke && transform.id === KeGroup.None) return 'nopfs'
@@ -95,7 +99,7 @@ type Kind = 'ike' | 'esp'
 
 /** Reads `aes256gcm16-prfsha256-x25519` strings; `option` names them in an error. */
 export const parseProposals = (option: string, given: unknown, kind: Kind): readonly Proposal[] => {
-  const strings = Array.isArray(given) ? given : [given]
+  const strings: readonly unknown[] = Array.isArray(given) ? given : [given]
   if (strings.length === 0) throw new OptionError(option, given, 'one proposal or more')
   return strings
     .flatMap(text => (typeof text === 'string' ? text.split(',') : [text]))
@@ -110,9 +114,9 @@ const parseProposal = (option: string, given: unknown, kind: Kind, number: numbe
   if (typeof given !== 'string' || given.trim() === '') return refuse('a string of algorithms')
   const transforms: Transform[] = []
   for (const word of given.trim().toLowerCase().split('-')) {
-    const transform = KEYWORDS[ALIASES[word] ?? word]
+    const transform = KEYWORDS.get(ALIASES.get(word) ?? word)
     if (transform === undefined) {
-      return refuse(`'${word.slice(0, 30)}' is not one of ${Object.keys(KEYWORDS).join(', ')}`)
+      return refuse(`'${word.slice(0, 30)}' is not one of ${[...KEYWORDS.keys()].join(', ')}`)
     }
     if (!transforms.some(other => sameTransform(other, transform))) transforms.push(transform)
   }

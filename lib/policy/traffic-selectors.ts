@@ -8,11 +8,13 @@ import type { TrafficSelector } from '../wire/traffic-selector.ts'
 const ANY_PORT_END = 65535
 /** Ours: each packet is looked up in them, and a payload holds 255 at most. */
 const MAX_SELECTORS = 64
-const PROTOCOLS: Readonly<Record<string, number>> = {
-  tcp: IpProtocol.Tcp,
-  udp: IpProtocol.Udp,
-  any: 0,
-}
+const PROTOCOLS: ReadonlyMap<string, number> = new Map(
+  Object.entries({
+    tcp: IpProtocol.Tcp,
+    udp: IpProtocol.Udp,
+    any: 0,
+  }),
+)
 
 /** Reads '10.0.0.0/8', '::1', '10.0.0.1-10.0.0.9', each with '[tcp]' or '[tcp/8080]' behind it. */
 export const parseSelectors = (option: string, given: unknown): readonly TrafficSelector[] => {
@@ -44,7 +46,7 @@ const parseSelector = (text: string): TrafficSelector | undefined => {
   if (range?.end === undefined || range.start.length !== range.end.length) return undefined
   if (compare(range.start, range.end) > 0) return undefined
   const protocol =
-    match[4] === undefined ? 0 : (PROTOCOLS[match[4].toLowerCase()] ?? Number(match[4]))
+    match[4] === undefined ? 0 : (PROTOCOLS.get(match[4].toLowerCase()) ?? Number(match[4]))
   const startPort = Number(match[5] ?? 0)
   const endPort = Number(match[6] ?? match[5] ?? ANY_PORT_END)
   if (!(protocol >= 0 && protocol <= 255) || endPort > ANY_PORT_END || startPort > endPort)
@@ -101,7 +103,7 @@ export const formatSelector = (ts: TrafficSelector): string => {
     : (formatSubnet(ts) ?? `${formatAddress(ts.start)}-${formatAddress(ts.end)}`)
   const anyPort = ts.startPort === 0 && ts.endPort === ANY_PORT_END
   if (ts.protocol === 0 && anyPort) return range
-  const name = Object.keys(PROTOCOLS).find(key => PROTOCOLS[key] === ts.protocol) ?? ts.protocol
+  const name = [...PROTOCOLS].find(([, protocol]) => protocol === ts.protocol)?.[0] ?? ts.protocol
   if (anyPort) return `${range}[${name}]`
   return `${range}[${name}/${ts.startPort}${ts.startPort === ts.endPort ? '' : `-${ts.endPort}`}]`
 }

@@ -214,8 +214,8 @@ export const NotifyType = {
 
 /** The name of a number in one of the tables above, else the number. */
 export const nameOf = (registry: Readonly<Record<string, number>>, value: number): string => {
-  for (const name in registry) {
-    if (registry[name] === value) return name
+  for (const [name, known] of Object.entries(registry)) {
+    if (known === value) return name
   }
   return String(value)
 }

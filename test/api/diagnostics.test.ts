@@ -4,7 +4,13 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { once } from 'node:events'
 import { promisify } from 'node:util'
 import t from 'tap'
-import { createSecureServer, createSecureSocket, type SecureServer } from '../../lib/index.ts'
+import {
+  createSecureServer,
+  createSecureSocket,
+  type IpsecError,
+  type RefusedPeer,
+  type SecureServer,
+} from '../../lib/index.ts'
 
 const psk = 'a pre-shared key for these tests'
 const execute = promisify(execFile)
@@ -52,12 +58,15 @@ for (const [kind, client, server, details] of [
       const listening = await serve(server)
       const refused = once(listening, 'ikeClientError')
       const socket = open(listening, client)
-      const [[ours, peer], [theirs]] = await Promise.all([refused, once(socket, 'error')])
+      const [[ours, peer], [theirs]] = (await Promise.all([refused, once(socket, 'error')])) as [
+        [IpsecError, RefusedPeer],
+        [IpsecError],
+      ]
       t.equal(ours.code, 'NO_PROPOSAL_CHOSEN')
       t.strictSame(ours.details, details)
       t.equal(peer.address, '127.0.0.1')
       t.equal(theirs.code, 'NO_PROPOSAL_CHOSEN')
-      t.strictSame(theirs.details.offered, details.offered)
+      t.strictSame(theirs.details?.['offered'], details.offered)
       await closed(listening)
     },
   )

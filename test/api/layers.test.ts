@@ -65,7 +65,7 @@ t.test('TLS, a mebibyte there and back', async t => {
   const data = randomBytes(1 << 20)
   const pieces: Buffer[] = []
   let length = 0
-  client.on('data', piece => {
+  client.on('data', (piece: Buffer) => {
     pieces.push(piece)
     length += piece.length
     if (length === data.length) client.end()
@@ -85,7 +85,7 @@ t.test(
     const pieces: Buffer[] = []
     let depth = 0
     let deepest = 0
-    socket.on('data', piece => {
+    socket.on('data', (piece: Buffer) => {
       deepest = Math.max(deepest, ++depth)
       pieces.push(piece)
       socket.pause()

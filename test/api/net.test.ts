@@ -59,7 +59,7 @@ const run = async (isOurs: boolean, setting: Setting, script: Script): Promise<u
   const security = isOurs ? { psk } : {}
   const options = { ...security, ...(isOurs ? { ikePort: 0 } : {}), ...setting.server }
   const server = (
-    isOurs ? drop.createServer(options as never) : net.createServer(options as net.ServerOpts)
+    isOurs ? drop.createServer(options) : net.createServer(options as net.ServerOpts)
   ) as net.Server
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -81,7 +81,8 @@ const run = async (isOurs: boolean, setting: Setting, script: Script): Promise<u
       isOurs ? (drop.Socket({ ...client, ...more }) as net.Socket) : new net.Socket(more),
     note: (...facts) => void log.push(facts.map(fact => plain(port, ikePort, fact))),
     watch: (socket, ...events) => {
-      for (const event of events) socket.on(event, (...facts) => rig.note(event, ...facts))
+      for (const event of events)
+        socket.on(event, (...facts: unknown[]) => rig.note(event, ...facts))
     },
   }
   server.on('connection', socket => {
@@ -161,7 +162,7 @@ same('a family, and autoSelectFamily: false, ask for one address only', {}, asyn
     const asked: unknown[] = []
     const lookup = (_host: string, { all, family }: never, callback: never): void => {
       asked.push(Boolean(all), family)
-      process.nextTick(callback as () => void, null, '127.0.0.1', 4)
+      process.nextTick(callback, null, '127.0.0.1', 4)
     }
     const socket = rig.connect({ host: 'both.test', lookup, ...options })
     rig.watch(socket, ...ATTEMPTS)
@@ -514,7 +515,7 @@ t.test('an address that does not answer is left for the next', async t => {
   const server = drop.createServer({ psk, ikePort: 0 })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
-  const silent = createSocket('udp4').bind(server.ikePort!, '127.0.0.2')
+  const silent = createSocket('udp4').bind(server.ikePort, '127.0.0.2')
   await once(silent, 'listening')
   const lookup = addresses({ address: '127.0.0.2', family: 4 }, V4) as never
   const socket = drop.connect({

@@ -4,6 +4,7 @@ import t from 'tap'
 import { AUTHORIZATION_OPTIONS, SERVER_OPTIONS, SOCKET_OPTIONS } from '../../lib/api/options.ts'
 import { answerQuestion } from '../../lib/api/questions.ts'
 import { CREDENTIAL_OPTIONS } from '../../lib/identity/credentials.ts'
+import { parseIdentity } from '../../lib/identity/identity.ts'
 import { createSecureServer, createSecureSocket, OptionError } from '../../lib/index.ts'
 import { POLICY_OPTIONS } from '../../lib/policy/options.ts'
 
@@ -129,6 +130,28 @@ t.test('a slip of the finger is recognized, and nothing else is suggested', t =>
   t.match(said({ livenessIntervall: 1 }), /did you mean "livenessInterval"/)
   // Two letters of four are another word, not a slip.
   t.notMatch(said({ wart: 1 }), /did you mean/)
+  t.end()
+})
+
+t.test('what every object inherits is no algorithm, protocol or kind of identity', t => {
+  for (const word of Object.getOwnPropertyNames(Object.prototype)) {
+    t.equal(
+      refusedOption(() => client({ ike: `aes256gcm16-${word}-x25519` })),
+      'ike',
+      word,
+    )
+    t.equal(
+      refusedOption(() => client({ esp: word })),
+      'esp',
+      word,
+    )
+    t.equal(
+      refusedOption(() => client({ localTs: `10.0.0.1[${word}]` })),
+      'localTs',
+      word,
+    )
+    t.equal(typeof parseIdentity('localId', `${word}:a`).type, 'number', word)
+  }
   t.end()
 })
 

@@ -592,7 +592,10 @@ t.test('CVE-2015-7575 (SLOTH): there is no signature with MD5 or SHA-1', t => {
 })
 
 t.test('CVE-2022-21824: what an object inherits is no option', t => {
-  const inherited = Object.create({ psk: 'inherited key of 16', ike: 'aes128-sha256-modp2048' })
+  const inherited: unknown = Object.create({
+    psk: 'inherited key of 16',
+    ike: 'aes128-sha256-modp2048',
+  })
   t.throws(() => parseCredentials(inherited as Options), { name: 'OptionError' })
   t.strictSame(parsePolicy(inherited as Options).ike, parsePolicy({}).ike)
   const polluted = JSON.parse('{"__proto__": {"psk": "polluted key of 16"}}') as Options

@@ -148,7 +148,7 @@ t.test(
     const stranger = createSocket('udp4')
     const send = (bytes: Uint8Array): Promise<void> =>
       new Promise((resolve, reject) =>
-        stranger.send(bytes, server.ikePort!, '127.0.0.1', error =>
+        stranger.send(bytes, server.ikePort, '127.0.0.1', error =>
           error === null ? resolve() : reject(error),
         ),
       )

@@ -173,9 +173,9 @@ t.test(
         writeMessage(initFacts(spiOf(i)), [{ kind: 'sa', proposals }, ...initPayloads().slice(1)]),
         i,
       )
-    t.equal(offer(Array(65).fill(proposal), 1), NotifyType.InvalidSyntax)
+    t.equal(offer(Array<Proposal>(65).fill(proposal), 1), NotifyType.InvalidSyntax)
     t.equal(offer([wide], 2), NotifyType.NoProposalChosen)
-    t.equal(offer(Array(30).fill(wide), 3), undefined, 'over 60 KiB: silence')
+    t.equal(offer(Array<Proposal>(30).fill(wide), 3), undefined, 'over 60 KiB: silence')
     t.equal(offer([{ ...proposal, transforms: [] }], 4), NotifyType.InvalidSyntax)
     t.equal(offer([{ ...proposal, spi: new Uint8Array(8) }], 5), NotifyType.InvalidSyntax)
     t.equal(offer([{ ...proposal, protocol: 3 }], 6), NotifyType.InvalidSyntax)

@@ -503,7 +503,7 @@ export const runScript = (script: string): Verdict => {
     if (error instanceof NotApplicable) return { kind: 'notApplicable', why: error.message }
     if (!(error instanceof Failed)) throw error
     const [, line, why] = /^(\d+): ([\s\S]*)$/.exec(error.message) ?? ['', '0', error.message]
-    return { kind: 'failed', line: Number(line), why: why! }
+    return { kind: 'failed', line: Number(line), why: why }
   }
 }
 

@@ -20,7 +20,23 @@ const isThere = existsSync(FOLDER)
 const suffix = isThere
   ? ''
   : ' (skipped: the folder with third-party vectors is not beside this one)'
-const load = (name: string) => JSON.parse(readFileSync(`${FOLDER}/${name}`, 'utf8'))
+/** The tests of one of our files of vectors: the fields that are used, as hexadecimal digits. */
+const load = <Field extends string>(name: string): Record<Field, string>[] =>
+  (JSON.parse(readFileSync(`${FOLDER}/${name}`, 'utf8')) as { tests: Record<Field, string>[] })
+    .tests
+
+interface WycheproofGroup<Field extends string> {
+  ivSize?: number
+  tagSize: number
+  tests: Record<Field | 'tcId' | 'result', string>[]
+}
+const wycheproof = <Field extends string>(file: string): WycheproofGroup<Field>[] =>
+  (
+    JSON.parse(readFileSync(`${FOLDER}/wycheproof/${file}_test.json`, 'utf8')) as {
+      testGroups: WycheproofGroup<Field>[]
+    }
+  ).testGroups
+
 const withVectors = (name: string, run: (t: Tap.Test) => void): void => {
   void t.test(`${name}${suffix}`, { skip: !isThere }, t => {
     run(t as unknown as Tap.Test)
@@ -36,6 +52,24 @@ declare namespace Tap {
     fail(message: string): boolean
   }
 }
+
+type KdfField =
+  | 'nInit'
+  | 'nResp'
+  | 'spiInit'
+  | 'spiResp'
+  | 'gir'
+  | 'girNew'
+  | 'sKeySeed'
+  | 'sKeySeedReKey'
+  | 'derivedKeyingMaterial'
+  | 'derivedKeyingMaterialChild'
+  | 'derivedKeyingMaterialDh'
+
+/** Each RFC names its private value in its own way. */
+type DhTest = { id: string; group: number } & Partial<
+  Record<'i' | 'private_i' | 'ki' | 'KEi_payload' | 'KEr_payload', string>
+>
 
 const cipherOf = (algorithm: string, keyOctets: number) =>
   algorithm.startsWith('AES')
@@ -72,9 +106,9 @@ for (const backend of BACKENDS) {
   })
 
   withVectors(`${backend}: ESP packets of draft-mcgrew-gcm-test-01 and RFC 7634 appendix A`, t => {
-    for (const { id, alg, key, salt, iv, aad, plaintext_with_trailer, ciphertext_and_tag } of load(
-      'esp_aead.json',
-    ).tests) {
+    for (const { id, alg, key, salt, iv, aad, plaintext_with_trailer, ciphertext_and_tag } of load<
+      'id' | 'alg' | 'key' | 'salt' | 'iv' | 'aad' | 'plaintext_with_trailer' | 'ciphertext_and_tag'
+    >('esp_aead.json')) {
       const plaintext = fromHex(plaintext_with_trailer)
       const cipher = createAead(
         backend,
@@ -91,7 +125,9 @@ for (const backend of BACKENDS) {
   })
 
   withVectors(`${backend}: the IKE message of RFC 7634 appendix B`, t => {
-    const [test] = load('ike_sk_aead.json').tests
+    const test = load<'key' | 'salt' | 'message' | 'aad' | 'plaintext_with_pad'>(
+      'ike_sk_aead.json',
+    )[0]!
     const cipher = createAead(
       backend,
       cipherOf('CHACHA', 32),
@@ -105,11 +141,11 @@ for (const backend of BACKENDS) {
   })
 
   withVectors(`${backend}: NIST's IKEv2 key derivation`, t => {
-    const [test] = load('ikev2_kdf_acvp.json').tests
+    const test = load<KdfField>('ikev2_kdf_acvp.json')[0]!
     const prf = createPrf(backend, Prf.HmacSha1)!
-    const [nInit, nResp, spiInit, spiResp] = ['nInit', 'nResp', 'spiInit', 'spiResp'].map(name =>
-      fromHex(test[name]),
-    ) as [Uint8Array, Uint8Array, Uint8Array, Uint8Array]
+    const [nInit, nResp, spiInit, spiResp] = (
+      ['nInit', 'nResp', 'spiInit', 'spiResp'] as const
+    ).map(name => fromHex(test[name])) as [Uint8Array, Uint8Array, Uint8Array, Uint8Array]
     const skeyseed = computeSkeyseed(prf, nInit, nResp, fromHex(test.gir))
     t.equal(toHex(skeyseed), test.sKeySeed)
     const stream = prfPlus(prf, skeyseed, concat(nInit, nResp, spiInit, spiResp), 132)
@@ -147,7 +183,7 @@ for (const backend of BACKENDS) {
         ['chacha20_poly1305', 'CHACHA'],
       ] as const) {
         let accepted = 0
-        for (const group of load(`wycheproof/${file}_test.json`).testGroups) {
+        for (const group of wycheproof<'key' | 'iv' | 'aad' | 'msg' | 'ct' | 'tag'>(file)) {
           if (group.ivSize !== 96 || group.tagSize !== 128) continue
           for (const { tcId, key, iv, aad, msg, ct, tag, result } of group.tests) {
             const nonce = fromHex(iv)
@@ -172,8 +208,8 @@ for (const backend of BACKENDS) {
 
   withVectors(`${backend}: RFC 5903 and RFC 8031 shared secrets and KE payloads`, t => {
     let count = 0
-    for (const test of load('ike_dh.json').tests) {
-      const group: number = test.group
+    for (const test of load<'id'>('ike_dh.json') as DhTest[]) {
+      const { group } = test
       const privateI = test.i ?? test.private_i ?? test.ki
       const peer =
         test.KEr_payload === undefined ? undefined : fromHex(test.KEr_payload).subarray(8)
@@ -196,24 +232,22 @@ for (const backend of BACKENDS) {
       ['x25519', KeGroup.X25519, 32],
       ['x448', KeGroup.X448, 56],
     ] as const) {
-      for (const { testGroups } of [load(`wycheproof/${file}_test.json`)]) {
-        for (const { tests } of testGroups) {
-          for (const test of tests) {
-            const exchange = createKeyExchange(backend, group, {
-              wallClock: () => 0,
-              randomFill: bytes => bytes.set(fromHex(test.private)),
-            })!
-            const shared = exchange.sharedSecret(fromHex(test.public))
-            const isZero = /^0*$/.test(test.shared)
-            const usable = test.public.length === 2 * octets && !isZero
-            if (!usable && shared !== undefined) t.fail(`${file} ${test.tcId}: taken`)
-            if (
-              usable &&
-              (shared === undefined || toHex(shared) !== test.shared) &&
-              test.result === 'valid'
-            )
-              t.fail(`${file} ${test.tcId}`)
-          }
+      for (const { tests } of wycheproof<'private' | 'public' | 'shared'>(file)) {
+        for (const test of tests) {
+          const exchange = createKeyExchange(backend, group, {
+            wallClock: () => 0,
+            randomFill: bytes => bytes.set(fromHex(test.private)),
+          })!
+          const shared = exchange.sharedSecret(fromHex(test.public))
+          const isZero = /^0*$/.test(test.shared)
+          const usable = test.public.length === 2 * octets && !isZero
+          if (!usable && shared !== undefined) t.fail(`${file} ${test.tcId}: taken`)
+          if (
+            usable &&
+            (shared === undefined || toHex(shared) !== test.shared) &&
+            test.result === 'valid'
+          )
+            t.fail(`${file} ${test.tcId}`)
         }
       }
     }
@@ -227,7 +261,7 @@ for (const backend of BACKENDS) {
       ['ecdh_secp521r1_ecpoint', KeGroup.P521, 66],
     ] as const) {
       let agreed = 0
-      for (const { tests } of load(`wycheproof/${file}_test.json`).testGroups) {
+      for (const { tests } of wycheproof<'public' | 'private' | 'shared'>(file)) {
         for (const { tcId, public: point, private: scalar, shared, result } of tests) {
           const exchange = createKeyExchange(backend, group, {
             wallClock: () => 0,
@@ -255,7 +289,7 @@ for (const backend of BACKENDS) {
     ] as const) {
       const prf = createPrf(backend, id)!
       let valid = 0
-      for (const { tagSize, tests } of load(`wycheproof/${file}_test.json`).testGroups) {
+      for (const { tagSize, tests } of wycheproof<'key' | 'msg' | 'tag'>(file)) {
         for (const { tcId, key, msg, tag, result } of tests) {
           const computed = prf.compute(fromHex(key), fromHex(msg)).subarray(0, tagSize / 8)
           if (equal(computed, fromHex(tag)) !== (result === 'valid')) t.fail(`${file} ${tcId}`)

@@ -240,9 +240,9 @@ export const PARSERS: readonly Target[] = [
       const packet = new Uint8Array(random.integer(20, 120))
       random.fill(packet)
       packet[0] = pick(random, [0x45, 0x46, 0x4f, 0x60, 0x60, 0x60, 0x55])
-      if (packet[0]! >>> 4 === 6) packet[6] = pick(random, [6, 0, 43, 44, 60, 51, 58])
-      packet[packet[0]! >>> 4 === 6 ? 4 : 2] = 0
-      packet[packet[0]! >>> 4 === 6 ? 5 : 3] = random.integer(0, packet.length + 2)
+      if (packet[0] >>> 4 === 6) packet[6] = pick(random, [6, 0, 43, 44, 60, 51, 58])
+      packet[packet[0] >>> 4 === 6 ? 4 : 2] = 0
+      packet[packet[0] >>> 4 === 6 ? 5 : 3] = random.integer(0, packet.length + 2)
       return random.chance(0.5) ? mutateOctets(random, packet) : packet
     },
     run: input => {

@@ -148,9 +148,7 @@ const converse = (
   const caller = new Caller(sourceAddress(7), options, seed + 1)
   const from = pathFrom(caller.path.localAddress, caller.path.localPort)
   const quiet = random.integer(0, 4)
-  let queue = caller
-    .connect()
-    .map(bytes => ({ to: 'responder' as 'responder' | 'initiator', bytes }))
+  let queue = caller.connect().map(bytes => ({ to: 'responder', bytes }))
   let sequence = 1000
   let answered = 0
   let messages = 0

@@ -57,7 +57,7 @@ const received = createHash('sha256')
 const returned = createHash('sha256')
 const sent = createHash('sha256')
 server.on('connection', socket => {
-  socket.on('data', data => received.update(data))
+  socket.on('data', (data: Buffer) => received.update(data))
   socket.pipe(socket)
 })
 const client = createSecureSocket({
@@ -67,7 +67,7 @@ const client = createSecureSocket({
   psk,
   mtu: 1400,
 })
-client.on('data', data => returned.update(data))
+client.on('data', (data: Buffer) => returned.update(data))
 await once(client, 'connect')
 
 let over = false

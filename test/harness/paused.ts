@@ -92,7 +92,7 @@ const takenLater = total
 const memoryLater = await measure()
 const readWhilePaused = reader.bytesRead
 
-reader.on('data', data => received.update(data))
+reader.on('data', (data: Buffer) => received.update(data))
 reader.resume()
 await once(writer, 'drain')
 writer.end()

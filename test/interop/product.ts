@@ -77,8 +77,7 @@ export interface ProtectedServer {
 }
 
 /** Starts to connect; nothing is awaited. */
-export const open = (options: Options): ProtectedSocket =>
-  createSecureSocket(options as never) as unknown as ProtectedSocket
+export const open = (options: Options): ProtectedSocket => createSecureSocket(options as never)
 
 /** Resolves with the connected socket. */
 export const connect = (options: Options): Promise<ProtectedSocket> =>
@@ -98,14 +97,12 @@ export const listen = (
   onConnection: (socket: ProtectedSocket) => void,
 ): Promise<ProtectedServer> =>
   new Promise((resolve, reject) => {
-    const server = createSecureServer(options as never, socket =>
-      onConnection(socket as unknown as ProtectedSocket),
-    )
+    const server = createSecureServer(options, socket => onConnection(socket))
     server.once('error', reject)
     server.listen(port, () => {
       server.off('error', reject)
       server.on('error', () => {})
-      resolve(server as unknown as ProtectedServer)
+      resolve(server)
     })
   })
 

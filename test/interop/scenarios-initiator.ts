@@ -23,7 +23,7 @@ const moves = async (
 ): Promise<void> => {
   const socket = await connect(options)
   check?.(socket)
-  const acts = Object.entries(parts).map(([part, act]) => [part, () => act(socket)])
+  const acts = Object.entries(parts).map(([part, act]) => [part, () => act(socket)] as const)
   await transfer(socket, plan, atParts(plan, Object.fromEntries(acts)))
 }
 
@@ -423,7 +423,7 @@ export const scenarios: readonly Scenario[] = [
   scenario('nothing answers', async context => {
     const socket = open(context.client(39, { gateway: '10.90.0.77', ...ALERT }))
     const [error] = (await once(socket, 'error').then(
-      value => value,
+      (value: unknown) => value,
       (reason: Error) => [reason],
     )) as [Error & { code?: string }]
     assert.match(error.code ?? '', /ETIMEDOUT|EHOSTUNREACH/)

@@ -301,10 +301,8 @@ export const scenarios: readonly Scenario[] = [
     context.kernel(SLOW, atParts(SLOW, { 0.3: () => daemon.kill() })).catch(() => {})
     const socket = await until('a connection', 5000, () => sockets[0])
     await new Promise(resolve => socket.once('close', resolve))
-    assert.match(
-      (socket.errored as NodeJS.ErrnoException | null)?.code ?? '',
-      /ETIMEDOUT|ECONNRESET/,
-    )
+    const error: NodeJS.ErrnoException | null = socket.errored
+    assert.match(error?.code ?? '', /ETIMEDOUT|ECONNRESET/)
   }),
   scenario('our process killed', async context => {
     const agent = new Agent()

@@ -359,8 +359,7 @@ t.test('an alert of the server ends it with its reason', async t => {
 t.test(
   'certificates and keys come in the forms of tls, and in DER; errors name the option',
   async t => {
-    const parse = (more: object) =>
-      parseEapTls(optionsOf(alice, more) as unknown as Record<string, unknown>)
+    const parse = (more: object) => parseEapTls(optionsOf(alice, more))
     const pkcs8 = alice.key.export({ type: 'pkcs8', format: 'der' })
     const locked = alice.key.export({
       type: 'pkcs8',

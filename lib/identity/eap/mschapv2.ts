@@ -32,14 +32,16 @@ const HEADER = 4
 const RESPONSE_LENGTH = 49
 const AUTHENTICATOR_RESPONSE = /^S=([0-9A-F]{40})(?: |$)/i
 /** RFC 2759 §6 and what Windows adds. */
-const ERRORS: Readonly<Record<string, string>> = {
-  646: 'the account may not be used at this hour',
-  647: 'the account is disabled',
-  648: 'the password has expired',
-  649: 'the account may not dial in',
-  691: 'wrong name or password',
-  709: 'the password could not be changed',
-}
+const ERRORS: ReadonlyMap<string, string> = new Map(
+  Object.entries({
+    646: 'the account may not be used at this hour',
+    647: 'the account is disabled',
+    648: 'the password has expired',
+    649: 'the account may not dial in',
+    691: 'wrong name or password',
+    709: 'the password could not be changed',
+  }),
+)
 /** Failure texts are read this far: E=, R=, a challenge, V= and a sentence. */
 const TEXT_LIMIT = 512
 
@@ -125,7 +127,7 @@ export class MsChapV2 {
     const code = /(?:^| )E=(\d{1,10})(?: |$)/.exec(text)?.[1]
     const at = text.search(/(?:^| )M=/)
     const message = at < 0 ? '' : text.slice(text.indexOf('M=', at) + 2)
-    const reason = code === undefined ? undefined : (ERRORS[code] ?? `error ${code}`)
+    const reason = code === undefined ? undefined : (ERRORS.get(code) ?? `error ${code}`)
     const why = [reason ?? 'no reason is given', ...(message === '' ? [] : [printable(message)])]
     return { kind: 'refused', data: Uint8Array.of(OpCode.Failure), why: why.join(': ') }
   }
