@@ -3,7 +3,7 @@ import { X509Certificate } from 'node:crypto'
 import type { PeerCertificate } from 'node:tls'
 import { formatAddress } from '../base/address.ts'
 import { OptionError } from '../base/errors.ts'
-import type { Question } from '../core/events.ts'
+import type { Answer, AuthorizeAnswer, Question } from '../core/events.ts'
 import { formatIdentity } from '../identity/identity.ts'
 import { EapTlsClient, parseEapTls } from '../node/eap-tls.ts'
 import { fetchStatus } from '../node/fetch-status.ts'
@@ -20,38 +20,46 @@ type Given = SecureSocketOptions & SecureServerOptions
 /** TLS of logins under way, by the login. */
 const logins = new WeakMap<object, EapTlsClient>()
 
-/** Whatever a function of the program throws is a "no"; the words go with it where somebody reads them. */
-export const answerQuestion = async (question: Question, given: Given): Promise<unknown> => {
+/**
+ * Whatever a function of the program throws is a "no"; the words go with it where somebody reads them. So is
+ * an answer of a wrong type, which a program in JavaScript may give.
+ */
+export const answerQuestion = async (question: Question, given: Given): Promise<Answer> => {
   switch (question.kind) {
     case 'findSecret': {
       const { psk } = given
-      return typeof psk === 'function'
-        ? psk(formatIdentity(question.remote), formatIdentity(question.local))
-        : undefined
+      if (typeof psk !== 'function') return {}
+      const found = await psk(formatIdentity(question.remote), formatIdentity(question.local))
+      return { findSecret: typeof found === 'string' ? found : octets(found) }
     }
     case 'authorize':
-      return authorize(question, given).catch((reason: unknown) => asError(reason))
+      return { authorize: await authorize(question, given).catch(asError) }
     case 'sign': {
       const { algorithm, message } = question
-      return given.sign?.({ algorithm: algorithm.name, hash: algorithm.hash, message })
+      const { name, hash } = algorithm
+      return { sign: octets(await given.sign?.({ algorithm: name, hash, message })) }
     }
     case 'ocspResponse': {
       const { ocspResponse } = given
-      return typeof ocspResponse === 'function' ? ocspResponse() : ocspResponse
+      const found = typeof ocspResponse === 'function' ? await ocspResponse() : ocspResponse
+      return { ocspResponse: octets(found) }
     }
     case 'fetchStatus':
-      return fetchStatus(question.wanted)
+      return { fetchStatus: await fetchStatus(question.wanted) }
     case 'eap': {
       const { eap } = given
-      if (eap?.method !== 'tls') return undefined
+      if (eap?.method !== 'tls') return {}
       const login = logins.get(question.conversation) ?? new EapTlsClient(parseEapTls(eap))
       logins.set(question.conversation, login)
-      return login.handle(question.request)
+      return { eap: await login.handle(question.request) }
     }
     default:
       return question satisfies never
   }
 }
+
+const octets = (value: unknown): Uint8Array | undefined =>
+  value instanceof Uint8Array ? value : undefined
 
 const asError = (reason: unknown): Error =>
   reason instanceof Error ? reason : new Error(String(reason))
@@ -59,7 +67,7 @@ const asError = (reason: unknown): Error =>
 const authorize = async (
   { peer, path }: Question & { kind: 'authorize' },
   given: Given,
-): Promise<unknown> => {
+): Promise<AuthorizeAnswer | undefined> => {
   const leaf = peer.certificates[0]
   const certificate = leaf && new X509Certificate(leaf)
   if (given.checkServerIdentity !== undefined) {
@@ -76,7 +84,7 @@ const authorize = async (
     certificate,
   }
   const answer = await given.authorize(seen)
-  if (typeof answer !== 'object' || answer === null) return answer
+  if (typeof answer !== 'object' || answer === null) return answer === true
   if (Array.isArray(answer)) {
     throw new OptionError('authorize', answer, 'answered with true, false or an object of options')
   }

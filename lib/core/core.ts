@@ -10,7 +10,7 @@ import type { Packet } from '../base/packet.ts'
 import { samePath, type Path } from '../base/path.ts'
 import type { Tracer } from '../base/trace.ts'
 import { Sad } from '../esp/sad.ts'
-import type { IkeSaConfig, PeerFacts, Question } from '../ike/exchange.ts'
+import type { Answer, IkeSaConfig, PeerFacts, Question } from '../ike/exchange.ts'
 import type { IkeSa } from '../ike/ike-sa.ts'
 import { sameIdentity } from '../identity/identity.ts'
 import { AddressPool } from '../policy/address-pool.ts'
@@ -188,11 +188,11 @@ export class Core {
   }
 
   /** The application's answer to a question; a late one is passed over. */
-  answer(id: number, value: unknown, now: Millis): void {
+  answer(id: number, answer: Answer, now: Millis): void {
     const question = this.questions.get(id)
     if (question === undefined) return
     this.questions.delete(id)
-    question.sa.answer(question.id, value, now)
+    question.sa.answer(question.id, answer, now)
     this.touch(question.session, now)
   }
 

@@ -5,9 +5,9 @@
  */
 import type { Millis } from '../base/environment.ts'
 import type { Path } from '../base/path.ts'
-import type { PeerFacts, Question } from '../ike/exchange.ts'
+import type { Answer, AuthorizeAnswer, PeerFacts, Question } from '../ike/exchange.ts'
 
-export type { PeerFacts, Question }
+export type { Answer, AuthorizeAnswer, PeerFacts, Question }
 export type { StatusData, StatusSource } from '../identity/trust.ts'
 
 /** One TCP connection as its owner sees it; `TcpConnection` is one. */

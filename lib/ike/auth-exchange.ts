@@ -16,19 +16,19 @@ import { findPpk, type Ppk } from '../identity/ppk.ts'
 import { find, hasExcess } from '../wire/message.ts'
 import { findErrorNotify, findNotify, notify } from '../wire/notify.ts'
 import type { Payload } from '../wire/payloads.ts'
-import { ExchangeType, notifyName, NotifyType } from '../wire/registry.ts'
+import { notifyName, NotifyType } from '../wire/registry.ts'
 import {
   check,
   checkSecret,
   prove,
   proveWithSecret,
-  type AuthContext,
   type Claim,
   type OwnProofs,
   type Proof,
-  type Then,
+  type Proven,
   type Verdict,
 } from './auth-proof.ts'
+import { ask, DONE, type AuthContext, type Next, type Outcome } from './auth-steps.ts'
 import {
   assignAddresses,
   configurationRequest,
@@ -48,14 +48,7 @@ import {
   type ChildOffer,
 } from './create-child.ts'
 import { EapRounds } from './eap-exchange.ts'
-import type {
-  AuthorizeAnswer,
-  Built,
-  ChildRequest,
-  Exchange,
-  ExchangeContext,
-  PeerFacts,
-} from './exchange.ts'
+import type { ChildRequest, ExchangeContext, PeerFacts } from './exchange.ts'
 import { DeleteIke } from './informational.ts'
 import { reportRefusal } from './refusal.ts'
 
@@ -77,7 +70,7 @@ interface Ends {
 const factsOf = (
   sa: AuthContext,
   { local, remote }: Ends,
-  { authentication, certificates }: Verdict & { kind: 'proven' },
+  { authentication, certificates }: Proven,
   ppk: Ppk | undefined,
   configuration: Configuration,
   assigned: readonly Uint8Array[],
@@ -99,39 +92,21 @@ const factsOf = (
   assignedAddresses: assigned,
 })
 
-/** Its result when it came at once; undefined when it is still to come, which `late` then gets. */
-const atOnce = <T>(start: (then: Then<T>) => void, late: Then<T>): T | undefined => {
-  let early: T | undefined
-  let isLate = false
-  start((result, now) => {
-    if (isLate) late(result, now)
-    else early = result
-  })
-  isLate = true
-  return early
-}
-
 /** The application has the last word; undefined: the peer may come in. */
 const authorize = (
   sa: AuthContext,
   peer: PeerFacts,
-  then: Then<string | undefined>,
+  next: Next<string | undefined>,
   now: Millis,
-): void => {
-  if (!sa.config.credentials.asksAuthorization) return then(undefined, now)
-  sa.ask(
-    { kind: 'authorize', peer, path: sa.path },
-    (value, later) => {
-      const answer = value as AuthorizeAnswer | undefined
-      if (answer instanceof Error) return then(answer.message, later)
-      if (typeof answer === 'object') sa.adoptPolicy(answer.policy)
-      then(
-        answer === true || typeof answer === 'object' ? undefined : 'it was not authorized',
-        later,
-      )
-    },
-    now,
-  )
+): Outcome => {
+  if (!sa.config.credentials.asksAuthorization) return next(undefined, now)
+  return ask({ kind: 'authorize', peer, path: sa.path }, (answer, later) => {
+    const { authorize: permission } = answer
+    if (permission instanceof Error) return next(permission.message, later)
+    if (typeof permission === 'object') sa.adoptPolicy(permission.policy)
+    const isAllowed = permission === true || typeof permission === 'object'
+    return next(isAllowed ? undefined : 'it was not authorized', later)
+  })
 }
 
 const refusalOf = (remote: Identity, why: string, code?: string): AuthenticationError =>
@@ -142,85 +117,76 @@ const refusalOf = (remote: Identity, why: string, code?: string): Authentication
 
 // --- initiator ---
 
-export class Authenticate implements Exchange {
-  readonly type = ExchangeType.IkeAuth
-  readonly subject = 'nothing'
-  private readonly request: ChildRequest | undefined
-  private offer: ChildOffer | undefined
-  private own: OwnProofs | undefined
-  private local: Identity | undefined
-  private ppk: Ppk | undefined
+const end = (sa: AuthContext, error: IpsecError, now: Millis): Outcome => {
+  sa.finish(error, false, now)
+  return DONE
+}
 
-  constructor(request: ChildRequest | undefined) {
+export class Authenticate {
+  private readonly sa: AuthContext
+  private readonly request: ChildRequest | undefined
+  private readonly local: Identity
+  private readonly ppk: Ppk | undefined
+  private offer: ChildOffer | undefined
+  private own: (OwnProofs & { kind: 'proofs' }) | undefined
+
+  constructor(sa: AuthContext, request: ChildRequest | undefined) {
+    this.sa = sa
     this.request = request
+    this.local = ownIdentity(sa)
+    // RFC 8784 §3: with EAP, the key belongs to the message that carries our AUTH.
+    this.ppk = sa.handshake.ppk ? sa.config.credentials.ppk?.keys[0] : undefined
   }
 
-  build(context: ExchangeContext, now: Millis): Built {
-    const sa = context as AuthContext
+  start(now: Millis): Outcome {
+    const { sa } = this
     const { credentials, policy } = sa.config
-    this.local = ownIdentity(sa)
     if (policy.childless === 'force' && !sa.handshake.childless) {
       const error = 'The peer does not make an IKE SA without Child SA (RFC 6023)'
-      sa.finish(new PeerRefusedError('ERR_IKE_CHILDLESS', error), false, now)
-      return undefined
+      return end(sa, new PeerRefusedError('ERR_IKE_CHILDLESS', error), now)
     }
     if (credentials.ppk?.required === true && !sa.handshake.ppk) {
-      return this.giveUp(sa, 'The peer has no post-quantum pre-shared key', now)
+      const error = 'The peer has no post-quantum pre-shared key'
+      return end(sa, new AuthenticationError(error), now)
     }
-    // RFC 8784 §3: with EAP, the key belongs to the message that carries our AUTH.
-    this.ppk = sa.handshake.ppk ? credentials.ppk?.keys[0] : undefined
-    if (credentials.eap === undefined) {
-      this.own ??= atOnce(
-        then => this.prove(sa, then, now),
-        (own, later) => {
-          this.own = own
-          sa.resume(later)
-        },
-      )
-      if (this.own === undefined) return 'parked'
-      if (this.own.kind === 'failed') return this.giveUp(sa, this.own.why, now)
-    }
-    return this.message(sa)
-  }
-
-  private giveUp(sa: AuthContext, why: string, now: Millis): undefined {
-    sa.finish(new AuthenticationError(why), false, now)
-    return undefined
-  }
-
-  private prove(sa: AuthContext, then: Then<OwnProofs>, now: Millis): void {
-    const { credentials } = sa.config
+    if (credentials.eap !== undefined) return this.send()
     const remote = credentials.remoteIdentity ?? addressIdentity(sa.path.remoteAddress)
     const requests = sa.handshake.certificateRequests
-    prove(sa, ownClaims(sa, this.local!, this.ppk), remote, requests, false, then, now)
+    const send: Next<OwnProofs> = (own, later) => {
+      if (own.kind === 'failed') return end(sa, new AuthenticationError(own.why), later)
+      this.own = own
+      return this.send()
+    }
+    return prove(sa, ownClaims(sa, this.local, this.ppk), remote, requests, false, send, now)
   }
 
-  private message(sa: AuthContext): readonly Payload[] {
+  private send(): Outcome {
+    const { sa, own } = this
     const { credentials, policy } = sa.config
-    const { own } = this
     const initialContact =
       (policy.initialContact ?? credentials.localIdentity !== undefined) &&
       sa.config.isFirstContact()
     const request = policy.childless === 'force' ? undefined : this.request
     this.offer = request && makeOffer(sa, request, undefined)
-    return [
-      idPayload('idi', this.local!),
-      ...(own?.kind === 'proofs' ? own.shown : []),
+    const payloads = [
+      idPayload('idi', this.local),
+      ...(own?.shown ?? []),
       ...(initialContact ? [notify(NotifyType.InitialContact)] : []),
       ...certificateRequest(policy.backend, credentials),
       ...(credentials.remoteIdentity === undefined || hasWildcard(credentials.remoteIdentity)
         ? []
         : [idPayload('idr', credentials.remoteIdentity)]),
-      ...(own?.kind === 'proofs' ? proofPayloads(own.proofs, this.ppk) : []),
+      ...(own === undefined ? [] : proofPayloads(own.proofs, this.ppk)),
       ...(credentials.eap?.only === true ? [notify(NotifyType.EapOnlyAuthentication)] : []),
       ...predecessorNotify(sa),
       ...(policy.virtualAddress ? [configurationRequest(sa.config.heldAddresses())] : []),
       ...(this.offer === undefined ? [] : offerPayloads(this.offer)),
     ]
+    return { kind: 'request', payloads, next: (answer, now) => this.onResponse(answer, now) }
   }
 
-  onResponse(context: ExchangeContext, payloads: readonly Payload[], now: Millis): void {
-    const sa = context as AuthContext
+  private onResponse(payloads: readonly Payload[], now: Millis): Outcome {
+    const { sa } = this
     const id = find(payloads, 'idr')
     const auth = find(payloads, 'auth')
     const eap = find(payloads, 'eap')
@@ -228,37 +194,34 @@ export class Authenticate implements Exchange {
     // RFC 5998 §3: the method itself proves the responder, at the end.
     const byEapAlone = credentials.eap?.only === true && auth === undefined && eap !== undefined
     if (id === undefined || (auth === undefined && !byEapAlone)) {
-      return this.onRefused(sa, payloads, now)
+      return this.onRefused(payloads, now)
     }
-    const ends: Ends = { local: this.local!, remote: { type: id.idType, data: id.data } }
-    if (byEapAlone) return this.startEap(sa, ends, undefined, eap, now)
+    const ends: Ends = { local: this.local, remote: { type: id.idType, data: id.data } }
+    if (byEapAlone) return this.startEap(ends, undefined, eap, now)
     if ((eap === undefined) !== (credentials.eap === undefined)) {
       const why = eap === undefined ? 'it does not ask for EAP' : 'it asks for EAP'
-      return this.refuse(sa, ends.remote, why, undefined, now)
+      return this.refuse(ends.remote, why, undefined, now)
     }
     const ppk = eap === undefined ? this.usedPpk(payloads) : undefined
     if (ppk === undefined && eap === undefined && credentials.ppk?.required === true) {
-      return this.refuse(sa, ends.remote, 'it uses no post-quantum key', undefined, now)
+      return this.refuse(ends.remote, 'it uses no post-quantum key', undefined, now)
     }
     const evidence = {
       claim: { ofInitiator: false, identity: ends.remote, ppk },
       local: ends.local,
       proof: auth,
       payloads,
-      secret: this.own?.kind === 'proofs' ? this.own.secret : undefined,
+      secret: this.own?.secret,
     }
-    check(
-      sa,
-      evidence,
-      (verdict, later) => {
-        if (verdict.kind === 'refused') {
-          return this.refuse(sa, ends.remote, verdict.why, verdict.code, later)
-        }
-        if (eap !== undefined) return this.startEap(sa, ends, verdict, eap, later)
-        this.complete(sa, ends, verdict, ppk, payloads, later)
-      },
-      now,
-    )
+    const judge: Next<Verdict> = (verdict, later) => {
+      if (verdict.kind === 'refused') {
+        return this.refuse(ends.remote, verdict.why, verdict.code, later)
+      }
+      return eap === undefined
+        ? this.complete(ends, verdict, ppk, payloads, later)
+        : this.startEap(ends, verdict, eap, later)
+    }
+    return check(sa, evidence, judge, now)
   }
 
   private usedPpk(payloads: readonly Payload[]): Ppk | undefined {
@@ -267,113 +230,105 @@ export class Authenticate implements Exchange {
 
   /** §2.16: nothing of the user is sent before the responder has proved itself (CVE-2015-4171). */
   private startEap(
-    sa: AuthContext,
     ends: Ends,
-    verdict: (Verdict & { kind: 'proven' }) | undefined,
+    verdict: Proven | undefined,
     eap: Extract<Payload, { kind: 'eap' }>,
     now: Millis,
-  ): void {
-    const start = (later: Millis): void => {
-      const claims = ownClaims(sa, ends.local, this.ppk)
-      const rounds = new EapRounds(sa.config.credentials.eap!, sa.config.environment, {
-        prove: msk =>
-          proofPayloads(
-            claims.map(claim => proveWithSecret(sa, claim, msk)),
-            this.ppk,
-          ),
-        finish: (payloads, msk, end) => this.finishEap(sa, ends, verdict, payloads, msk, end),
-        fail: (why, end) => {
-          // The peer has ended its half too, or will before long: there is nobody to tell.
-          this.abandon(sa)
-          sa.finish(refusalOf(ends.remote, why), false, end)
-        },
-      })
-      rounds.take(sa, eap.data, later)
-    }
-    if (verdict === undefined) return start(now)
+  ): Outcome {
+    const { sa } = this
+    const start: Next<string | undefined> = (why, later) =>
+      why === undefined
+        ? this.eapRounds(ends, verdict).take(eap.data, later)
+        : this.refuse(ends.remote, why, undefined, later)
+    if (verdict === undefined) return start(undefined, now)
     const facts = factsOf(sa, ends, verdict, undefined, readConfiguration([]), [])
-    authorize(
-      sa,
-      facts,
-      (why, later) =>
-        why === undefined ? start(later) : this.refuse(sa, ends.remote, why, undefined, later),
-      now,
-    )
+    return authorize(sa, facts, start, now)
+  }
+
+  private eapRounds(ends: Ends, verdict: Proven | undefined): EapRounds {
+    const { sa } = this
+    const claims = ownClaims(sa, ends.local, this.ppk)
+    return new EapRounds(sa.config.credentials.eap!, sa.config.environment, {
+      prove: msk =>
+        proofPayloads(
+          claims.map(claim => proveWithSecret(sa, claim, msk)),
+          this.ppk,
+        ),
+      finish: (payloads, msk, later) => this.finishEap(ends, verdict, payloads, msk, later),
+      fail: (why, later) => {
+        // The peer has ended its half too, or will before long: there is nobody to tell.
+        this.abandon()
+        return end(sa, refusalOf(ends.remote, why), later)
+      },
+    })
   }
 
   /** Both ends have shown that they know the method's key. */
   private finishEap(
-    sa: AuthContext,
     ends: Ends,
-    verdict: (Verdict & { kind: 'proven' }) | undefined,
+    verdict: Proven | undefined,
     payloads: readonly Payload[],
     msk: Secret,
     now: Millis,
-  ): void {
+  ): Outcome {
+    const { sa } = this
     const auth = find(payloads, 'auth')
-    if (auth === undefined) return this.onRefused(sa, payloads, now)
+    if (auth === undefined) return this.onRefused(payloads, now)
     const ppk = this.usedPpk(payloads)
     const claim: Claim = { ofInitiator: false, identity: ends.remote, ppk }
     if (!checkSecret(sa, claim, msk, auth)) {
-      return this.refuse(sa, ends.remote, 'it does not know the key of EAP', undefined, now)
+      return this.refuse(ends.remote, 'it does not know the key of EAP', undefined, now)
     }
     if (ppk === undefined && sa.config.credentials.ppk?.required === true) {
-      return this.refuse(sa, ends.remote, 'it uses no post-quantum key', undefined, now)
+      return this.refuse(ends.remote, 'it uses no post-quantum key', undefined, now)
     }
-    if (verdict !== undefined) return this.establish(sa, ends, verdict, ppk, payloads, now)
-    this.complete(sa, ends, BY_EAP, ppk, payloads, now)
+    return verdict === undefined
+      ? this.complete(ends, BY_EAP, ppk, payloads, now)
+      : this.establish(ends, verdict, ppk, payloads, now)
   }
 
   private complete(
-    sa: AuthContext,
     ends: Ends,
-    verdict: Verdict & { kind: 'proven' },
+    verdict: Proven,
     ppk: Ppk | undefined,
     payloads: readonly Payload[],
     now: Millis,
-  ): void {
+  ): Outcome {
+    const { sa } = this
     const facts = factsOf(sa, ends, verdict, ppk, readConfiguration(payloads), [])
-    authorize(
-      sa,
-      facts,
-      (why, later) => {
-        if (why !== undefined) return this.refuse(sa, ends.remote, why, undefined, later)
-        this.establish(sa, ends, verdict, ppk, payloads, later)
-      },
-      now,
-    )
+    const establish: Next<string | undefined> = (why, later) =>
+      why === undefined
+        ? this.establish(ends, verdict, ppk, payloads, later)
+        : this.refuse(ends.remote, why, undefined, later)
+    return authorize(sa, facts, establish, now)
   }
 
   private establish(
-    sa: AuthContext,
     ends: Ends,
-    verdict: Verdict & { kind: 'proven' },
+    verdict: Proven,
     ppk: Ppk | undefined,
     payloads: readonly Payload[],
     now: Millis,
-  ): void {
+  ): Outcome {
+    const { sa } = this
     this.wipe()
     if (ppk !== undefined) sa.usePpk(ppk)
     sa.establish(factsOf(sa, ends, verdict, ppk, readConfiguration(payloads), []), now)
     const lifetime = readAuthLifetime(payloads)
     if (lifetime !== undefined) sa.limitAuthentication(lifetime, now)
-    if (this.offer !== undefined) this.settleChild(sa, this.offer, payloads, now)
+    if (this.offer !== undefined) this.settleChild(this.offer, payloads, now)
+    return DONE
   }
 
   /** §2.21.2: the peer believes that the SA exists, so it is told. */
-  private refuse(
-    sa: AuthContext,
-    remote: Identity,
-    why: string,
-    code: string | undefined,
-    now: Millis,
-  ): void {
-    this.abandon(sa)
-    sa.enqueue(new TellFailure(refusalOf(remote, why, code)), now)
+  private refuse(remote: Identity, why: string, code: string | undefined, now: Millis): Outcome {
+    this.abandon()
+    this.sa.enqueue(new TellFailure(refusalOf(remote, why, code)), now)
+    return DONE
   }
 
-  private onRefused(sa: AuthContext, payloads: readonly Payload[], now: Millis): void {
-    this.abandon(sa)
+  private onRefused(payloads: readonly Payload[], now: Millis): Outcome {
+    this.abandon()
     const refusal = findErrorNotify(payloads)
     const name = refusal === undefined ? undefined : notifyName(refusal.type)
     const error =
@@ -385,15 +340,11 @@ export class Authenticate implements Exchange {
               "The peer's answer lacks identity or AUTH",
             )
           : new PeerRefusedError(name, `The peer refused IKE_AUTH: ${name}`)
-    sa.finish(error, false, now)
+    return end(this.sa, error, now)
   }
 
-  private settleChild(
-    sa: AuthContext,
-    offer: ChildOffer,
-    payloads: readonly Payload[],
-    now: Millis,
-  ): void {
+  private settleChild(offer: ChildOffer, payloads: readonly Payload[], now: Millis): void {
+    const { sa } = this
     const settled = settleOffer(offer, payloads)
     if (settled.kind === 'refused') {
       declineAnswer(sa, offer, payloads, now)
@@ -405,19 +356,19 @@ export class Authenticate implements Exchange {
   }
 
   /** The login ends before there is an SA. */
-  abandon(sa: ExchangeContext): void {
+  abandon(): void {
     this.wipe()
-    if (this.offer !== undefined) discardOffer(sa, this.offer)
+    if (this.offer !== undefined) discardOffer(this.sa, this.offer)
     this.offer = undefined
   }
 
   private wipe(): void {
-    if (this.own?.kind === 'proofs') this.own.secret?.wipe()
+    this.own?.secret?.wipe()
   }
 }
 
 /** RFC 5998: what proved the responder was the EAP method. */
-const BY_EAP: Verdict & { kind: 'proven' } = {
+const BY_EAP: Proven = {
   kind: 'proven',
   authentication: 'eap',
   certificates: [],
@@ -476,72 +427,78 @@ class TellFailure extends DeleteIke {
 
 // --- responder ---
 
-/** Answers the peer's IKE_AUTH; 'parked' when the application has to be asked first. */
+/** Answers the peer's IKE_AUTH. */
 export const respondAuth = (
   sa: AuthContext,
   payloads: readonly Payload[],
   now: Millis,
-): readonly Payload[] | 'parked' => {
+): Outcome => {
   const id = find(payloads, 'idi')
   // RFC 6023 §3: without our CHILDLESS_IKEV2_SUPPORTED the request must hold a Child SA.
   const isBare = find(payloads, 'sa') === undefined && sa.config.policy.childless === 'never'
   if (id === undefined || isBare || hasExcess(payloads))
     return endWith(sa, NotifyType.InvalidSyntax, now)
-  const ends: Ends = { local: ownIdentity(sa), remote: { type: id.idType, data: id.data } }
-  const answer = atOnce<readonly Payload[]>(
-    then => decide(sa, ends, payloads, then, now),
-    (late, later) => sa.respondLater(late, later),
-  )
-  return answer ?? 'parked'
+  const remote = { type: id.idType, data: id.data }
+  const claimed = claimOf(sa, remote, payloads)
+  if (typeof claimed === 'string') return refuse(sa, remote, claimed, undefined, now)
+  return new Admittance(sa, { local: ownIdentity(sa), remote }, claimed, payloads).start(now)
 }
 
 /** Checks the peer, asks the application, proves ourselves, in that order: a stranger learns nothing of us. */
-const decide = (
-  sa: AuthContext,
-  ends: Ends,
-  payloads: readonly Payload[],
-  then: Then<readonly Payload[]>,
-  now: Millis,
-): void => {
-  const { local, remote } = ends
-  const refuse = (why: string, later: Millis, code?: string): void =>
-    then(failed(sa, remote, why, later, code), later)
-  const claimed = claimOf(sa, remote, payloads)
-  if (typeof claimed === 'string') return refuse(claimed, now)
-  const { claim, proof } = claimed
-  const evidence = { claim, local, proof, payloads, secret: undefined }
-  check(
-    sa,
-    evidence,
-    (verdict, later) => {
-      if (verdict.kind === 'refused') return refuse(verdict.why, later, verdict.code)
-      const facts = factsOf(sa, ends, verdict, claim.ppk, readConfiguration([]), [])
-      authorize(
-        sa,
-        facts,
-        (why, evenLater) => {
-          if (why !== undefined) return refuse(why, evenLater)
-          const own: Claim = { ofInitiator: false, identity: local, ppk: claim.ppk }
-          const requests = payloads.filter(({ kind }) => kind === 'certreq')
-          prove(
-            sa,
-            [own],
-            remote,
-            requests,
-            verdict.authentication === 'psk' && sa.config.credentials.eitherWay,
-            (proofs, end) => {
-              if (proofs.kind === 'failed') return refuse(proofs.why, end)
-              proofs.secret?.wipe()
-              then(accept(sa, ends, verdict, claim.ppk, proofs, payloads, end), end)
-            },
-            evenLater,
-          )
-        },
-        later,
-      )
-    },
-    now,
-  )
+class Admittance {
+  private readonly sa: AuthContext
+  private readonly ends: Ends
+  private readonly claimed: Claimed
+  private readonly payloads: readonly Payload[]
+
+  constructor(sa: AuthContext, ends: Ends, claimed: Claimed, payloads: readonly Payload[]) {
+    this.sa = sa
+    this.ends = ends
+    this.claimed = claimed
+    this.payloads = payloads
+  }
+
+  start(now: Millis): Outcome {
+    const { sa, ends, claimed, payloads } = this
+    const evidence = { ...claimed, local: ends.local, payloads, secret: undefined }
+    return check(sa, evidence, (verdict, later) => this.onChecked(verdict, later), now)
+  }
+
+  private onChecked(verdict: Verdict, now: Millis): Outcome {
+    const { sa, ends, claimed } = this
+    if (verdict.kind === 'refused') return this.refuse(verdict.why, now, verdict.code)
+    const facts = factsOf(sa, ends, verdict, claimed.claim.ppk, readConfiguration([]), [])
+    return authorize(sa, facts, (why, later) => this.onAuthorized(verdict, why, later), now)
+  }
+
+  private onAuthorized(verdict: Proven, why: string | undefined, now: Millis): Outcome {
+    if (why !== undefined) return this.refuse(why, now)
+    const { sa, ends, claimed, payloads } = this
+    const own: Claim = { ofInitiator: false, identity: ends.local, ppk: claimed.claim.ppk }
+    const requests = payloads.filter(({ kind }) => kind === 'certreq')
+    const bySecret = verdict.authentication === 'psk' && sa.config.credentials.eitherWay
+    const accept: Next<OwnProofs> = (proofs, later) => this.onProved(verdict, proofs, later)
+    return prove(sa, [own], ends.remote, requests, bySecret, accept, now)
+  }
+
+  private onProved(verdict: Proven, own: OwnProofs, now: Millis): Outcome {
+    if (own.kind === 'failed') return this.refuse(own.why, now)
+    own.secret?.wipe()
+    const { sa, ends, claimed, payloads } = this
+    return {
+      kind: 'answer',
+      payloads: accept(sa, ends, verdict, claimed.claim.ppk, own, payloads, now),
+    }
+  }
+
+  private refuse(why: string, now: Millis, code?: string): Outcome {
+    return refuse(this.sa, this.ends.remote, why, code, now)
+  }
+}
+
+interface Claimed {
+  readonly claim: Claim
+  readonly proof: Proof | undefined
 }
 
 /** RFC 8784 §3, table 1: which proof counts, and with which key. A string says why none does. */
@@ -549,7 +506,7 @@ const claimOf = (
   sa: AuthContext,
   identity: Identity,
   payloads: readonly Payload[],
-): { readonly claim: Claim; readonly proof: Proof | undefined } | string => {
+): Claimed | string => {
   const { ppk: policy } = sa.config.credentials
   const proof = find(payloads, 'auth')
   const plain: Claim = { ofInitiator: true, identity, ppk: undefined }
@@ -567,33 +524,33 @@ const claimOf = (
   return { claim: plain, proof: { method: proof.method, data: without.data } }
 }
 
-const failed = (
+const refuse = (
   sa: AuthContext,
   remote: Identity,
   why: string,
-  now: Millis,
   code: string | undefined,
-): readonly Payload[] => {
+  now: Millis,
+): Outcome => {
   const error = refusalOf(remote, why, code)
   const identity = formatIdentity(remote)
   sa.output({ kind: 'authenticationFailed', identity, path: sa.path, error })
   sa.finish(error, true, now)
-  return [notify(NotifyType.AuthenticationFailed)]
+  return { kind: 'answer', payloads: [notify(NotifyType.AuthenticationFailed)] }
 }
 
-const endWith = (sa: AuthContext, type: number, now: Millis): readonly Payload[] => {
+const endWith = (sa: AuthContext, type: number, now: Millis): Outcome => {
   sa.finish(
     new PeerMisbehavedError(notifyName(type), 'The peer sent an IKE_AUTH that cannot be read'),
     true,
     now,
   )
-  return [notify(type)]
+  return { kind: 'answer', payloads: [notify(type)] }
 }
 
 const accept = (
   sa: AuthContext,
   ends: Ends,
-  verdict: Verdict & { kind: 'proven' },
+  verdict: Proven,
   ppk: Ppk | undefined,
   own: OwnProofs & { kind: 'proofs' },
   payloads: readonly Payload[],

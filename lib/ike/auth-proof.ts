@@ -1,7 +1,6 @@
 /**
  * Proofs of IKE_AUTH: ours made and the peer's checked (RFC 7296 §2.15), with pre-shared keys, signatures
  * (RFC 7427) or the key of an EAP method (§2.16), and with a post-quantum key mixed in (RFC 8784).
- * Whatever the application has to be asked for comes by `then`, now or later.
  */
 import { formatAddress } from '../base/address.ts'
 import { EMPTY, equal } from '../base/bytes.ts'
@@ -20,32 +19,11 @@ import {
   signatureProblem,
   type SignatureChoice,
 } from '../identity/signature-auth.ts'
-import type { Authentication, StatusData } from '../identity/trust.ts'
-import type { PeerPolicy } from '../policy/options.ts'
+import type { Authentication, Shown, StatusData, Trust } from '../identity/trust.ts'
 import type { Payload } from '../wire/payloads.ts'
 import { AuthMethod, CertEncoding, IdType } from '../wire/registry.ts'
-import type { ExchangeContext, PeerFacts, Question } from './exchange.ts'
-import type { Handshake } from './sa-init.ts'
-
-/** What IKE_AUTH needs of its SA beyond any exchange. */
-export interface AuthContext extends ExchangeContext {
-  readonly handshake: Handshake
-  readonly skPi: Secret
-  readonly skPr: Secret
-  ask(question: Question, then: Then<unknown>, now: Millis): void
-  /** A parked request is built again. */
-  resume(now: Millis): void
-  /** The answer of a parked response. */
-  respondLater(payloads: readonly Payload[], now: Millis): void
-  /** Mixes the key into SK_d: the peer has shown that it has it (RFC 8784 §3). */
-  usePpk(ppk: Ppk): void
-  /** The application's own policy for this peer. */
-  adoptPolicy(policy: PeerPolicy): void
-  /** `replaces`: SPIs of an IKE SA of the same peer. */
-  establish(peer: PeerFacts, now: Millis, replaces?: Uint8Array): void
-}
-
-export type Then<T> = (result: T, now: Millis) => void
+import { ask, type AuthContext, type Next, type Outcome } from './auth-steps.ts'
+import type { Answers } from './exchange.ts'
 
 /** AUTH payload's content. */
 export interface Proof {
@@ -76,24 +54,23 @@ const octetsOf = (sa: AuthContext, { ofInitiator, identity, ppk }: Claim): Uint8
 // --- pre-shared keys ---
 
 /** The key for a pair of identities, which the taker wipes. */
-export const withSecret = (
+const findSecret = (
   sa: AuthContext,
   local: Identity,
   remote: Identity,
-  then: Then<Secret | undefined>,
+  next: Next<Secret | undefined>,
   now: Millis,
-): void => {
+): Outcome => {
   const secret = sa.config.credentials.secretFor(local, remote)
-  if (secret !== 'ask') return then(secret && new Secret(secret.bytes), now)
-  sa.ask(
-    { kind: 'findSecret', local, remote },
-    (value, later) => then(isKey(value) ? parseKey('psk', value) : undefined, later),
-    now,
-  )
+  return secret === 'ask'
+    ? ask({ kind: 'findSecret', local, remote }, (answer, later) =>
+        next(answeredKey(answer.findSecret), later),
+      )
+    : next(secret && new Secret(secret.bytes), now)
 }
 
-const isKey = (value: unknown): boolean =>
-  (typeof value === 'string' || value instanceof Uint8Array) && value.length > 0
+const answeredKey = (key: Answers['findSecret'] | undefined): Secret | undefined =>
+  key === undefined || key.length === 0 ? undefined : parseKey('psk', key)
 
 /** Also with the MSK of an EAP method in the place of the shared key (§2.16). */
 export const proveWithSecret = (sa: AuthContext, claim: Claim, secret: Secret): Proof => ({
@@ -126,133 +103,120 @@ export type OwnProofs =
     }
   | { readonly kind: 'failed'; readonly why: string }
 
-/** Proves the same identity of ours once for each claim. `bySecret`: although we have a key. */
+/**
+ * Proves the same identity of ours once for each claim. `requests`: the peer's CERTREQ. `bySecret`: although
+ * we have a key.
+ */
 export const prove = (
   sa: AuthContext,
   claims: readonly Claim[],
   remote: Identity,
   requests: readonly Payload[],
   bySecret: boolean,
-  then: Then<OwnProofs>,
+  next: Next<OwnProofs>,
   now: Millis,
-): void => {
+): Outcome => {
   const { ownKeys } = sa.config.credentials
-  if (ownKeys.length > 0 && !bySecret) return proveWithKey(sa, claims, requests, then, now)
-  withSecret(
-    sa,
-    claims[0]!.identity,
-    remote,
-    (secret, later) => {
-      if (secret === undefined) {
-        return then({ kind: 'failed', why: 'There is no pre-shared key for this peer' }, later)
-      }
-      const proofs = claims.map(claim => proveWithSecret(sa, claim, secret))
-      then({ kind: 'proofs', shown: [], proofs, secret }, later)
-    },
-    now,
-  )
+  if (ownKeys.length > 0 && !bySecret) return proveWithKey(sa, claims, requests, next, now)
+  const byFound: Next<Secret | undefined> = (secret, later) => {
+    if (secret === undefined) {
+      return next({ kind: 'failed', why: 'There is no pre-shared key for this peer' }, later)
+    }
+    const proofs = claims.map(claim => proveWithSecret(sa, claim, secret))
+    return next({ kind: 'proofs', shown: [], proofs, secret }, later)
+  }
+  return findSecret(sa, claims[0]!.identity, remote, byFound, now)
 }
 
 const proveWithKey = (
   sa: AuthContext,
   claims: readonly Claim[],
   requests: readonly Payload[],
-  then: Then<OwnProofs>,
+  next: Next<OwnProofs>,
   now: Millis,
-): void => {
+): Outcome => {
   const { ownKeys, trust, rsaPkcs1 } = sa.config.credentials
   const { backend } = sa.config.policy
   const choose = ({ publicKey }: OwnKey): SignatureChoice | undefined =>
     chooseSignature(publicKey, sa.handshake.peerHashes, rsaPkcs1)
   const usable = ownKeys.filter(key => choose(key) !== undefined)
   const own = chooseKey(backend, usable, trust?.anchors ?? [], requests)
-  if (own === undefined) {
+  const choice = own && choose(own)
+  if (own === undefined || choice === undefined) {
     const why = `The peer takes no signature that our ${ownKeys.map(({ publicKey }) => publicKey.kind).join(', ')} key makes`
-    return then({ kind: 'failed', why }, now)
+    return next({ kind: 'failed', why }, now)
   }
-  const choice = choose(own)!
-  signAll(
-    sa,
-    own,
-    choice,
-    claims,
-    [],
-    (proofs, later) => {
-      if (proofs === undefined) return then({ kind: 'failed', why: 'Our key did not sign' }, later)
-      withOcspResponse(
-        sa,
-        requests,
-        (response, end) => {
-          const shown = [...showKey(own), ...response]
-          then({ kind: 'proofs', shown, proofs, secret: undefined }, end)
-        },
-        later,
-      )
-    },
-    now,
-  )
-}
-
-/** RFC 4806 §4.2: what a peer that asks for it needs not fetch. */
-const withOcspResponse = (
-  sa: AuthContext,
-  requests: readonly Payload[],
-  then: Then<readonly Payload[]>,
-  now: Millis,
-): void => {
-  const { ocspResponse } = sa.config.credentials
-  const isWanted = requests.some(
-    request => request.kind === 'certreq' && request.encoding === CertEncoding.OcspContent,
-  )
-  const payload = (data: Uint8Array): readonly Payload[] => [
-    { kind: 'cert', encoding: CertEncoding.OcspContent, data },
-  ]
-  if (!isWanted || ocspResponse === undefined) return then([], now)
-  if (ocspResponse !== 'ask') return then(payload(ocspResponse), now)
-  sa.ask(
-    { kind: 'ocspResponse' },
-    (value, later) => then(value instanceof Uint8Array ? payload(value) : [], later),
-    now,
-  )
+  const show: Next<readonly Proof[] | undefined> = (proofs, later) =>
+    proofs === undefined
+      ? next({ kind: 'failed', why: 'Our key did not sign' }, later)
+      : showOwnKey(sa, own, requests, proofs, next, later)
+  return sign(sa, own, choice, claims, [], show, now)
 }
 
 /** One signature after the other, since a key that is kept elsewhere answers later. */
-const signAll = (
+const sign = (
   sa: AuthContext,
   own: OwnKey,
   choice: SignatureChoice,
   claims: readonly Claim[],
   done: readonly Proof[],
-  then: Then<readonly Proof[] | undefined>,
+  next: Next<readonly Proof[] | undefined>,
   now: Millis,
-): void => {
+): Outcome => {
   const [claim, ...rest] = claims
-  if (claim === undefined) return then(done, now)
+  if (claim === undefined) return next(done, now)
+  const { algorithm, method } = choice
   const message = octetsOf(sa, claim)
-  const take = (signature: Uint8Array | undefined, later: Millis): void => {
+  const take: Next<Uint8Array | undefined> = (signature, later) => {
     const data = signature && encodeSignature(choice, own.publicKey, signature)
-    if (data === undefined) return then(undefined, later)
-    signAll(sa, own, choice, rest, [...done, { method: choice.method, data }], then, later)
+    return data === undefined
+      ? next(undefined, later)
+      : sign(sa, own, choice, rest, [...done, { method, data }], next, later)
   }
   if (own.key !== undefined) {
-    return take(own.key.sign(sa.config.policy.backend, choice.algorithm, message), now)
+    return take(own.key.sign(sa.config.policy.backend, algorithm, message), now)
   }
-  sa.ask(
-    { kind: 'sign', algorithm: choice.algorithm, message },
-    (value, later) => take(value instanceof Uint8Array ? new Uint8Array(value) : undefined, later),
-    now,
+  return ask({ kind: 'sign', algorithm, message }, (answer, later) =>
+    take(answer.sign && new Uint8Array(answer.sign), later),
   )
+}
+
+/** CERT payloads, and an OCSP answer that a peer which asks for it needs not fetch (RFC 4806 §4.2). */
+const showOwnKey = (
+  sa: AuthContext,
+  own: OwnKey,
+  requests: readonly Payload[],
+  proofs: readonly Proof[],
+  next: Next<OwnProofs>,
+  now: Millis,
+): Outcome => {
+  const { ocspResponse } = sa.config.credentials
+  const isWanted = requests.some(
+    request => request.kind === 'certreq' && request.encoding === CertEncoding.OcspContent,
+  )
+  const show: Next<Uint8Array | undefined> = (data, later) => {
+    const along: readonly Payload[] =
+      data === undefined ? [] : [{ kind: 'cert', encoding: CertEncoding.OcspContent, data }]
+    return next(
+      { kind: 'proofs', shown: [...showKey(own), ...along], proofs, secret: undefined },
+      later,
+    )
+  }
+  if (!isWanted) return show(undefined, now)
+  if (ocspResponse !== 'ask') return show(ocspResponse, now)
+  return ask({ kind: 'ocspResponse' }, (answer, later) => show(answer.ocspResponse, later))
 }
 
 // --- the peer's ---
 
+export interface Proven {
+  readonly kind: 'proven'
+  readonly authentication: Authentication
+  readonly certificates: readonly Uint8Array[]
+}
+
 export type Verdict =
-  | {
-      readonly kind: 'proven'
-      readonly authentication: Authentication
-      readonly certificates: readonly Uint8Array[]
-    }
-  | { readonly kind: 'refused'; readonly why: string; readonly code?: string | undefined }
+  Proven | { readonly kind: 'refused'; readonly why: string; readonly code?: string | undefined }
 
 export interface Evidence {
   readonly claim: Claim
@@ -264,33 +228,31 @@ export interface Evidence {
   readonly secret: Secret | undefined
 }
 
+const refused = (why: string, code?: string): Verdict => ({ kind: 'refused', why, code })
+
 /** Whether the peer is who it says it is, and one that we expect. The words are for our own side. */
 export const check = (
   sa: AuthContext,
   evidence: Evidence,
-  then: Then<Verdict>,
+  next: Next<Verdict>,
   now: Millis,
-): void => {
-  const { claim, local, proof } = evidence
+): Outcome => {
+  const { claim, local, proof, secret } = evidence
   const { trust, eitherWay } = sa.config.credentials
-  const bySecret =
-    trust === undefined ||
-    (eitherWay && claim.ofInitiator && proof?.method === AuthMethod.SharedKey)
-  if (!bySecret) return checkSignature(sa, evidence, then, now)
-  const judge = (secret: Secret | undefined, later: Millis): void => {
+  const bySecret = eitherWay && claim.ofInitiator && proof?.method === AuthMethod.SharedKey
+  if (trust !== undefined && !bySecret) return checkSignature(sa, evidence, trust, next, now)
+  const judge: Next<Secret | undefined> = (found, later) => {
     // Computed in every case, so that no answer comes sooner than another.
-    const proven = checkSecret(sa, claim, secret, proof)
-    const why = secretRefusal(sa, evidence, secret !== undefined, proven)
-    secret?.wipe()
-    then(
-      why === undefined
-        ? { kind: 'proven', authentication: 'psk', certificates: [] }
-        : { kind: 'refused', why },
-      later,
-    )
+    const proven = checkSecret(sa, claim, found, proof)
+    const why = secretRefusal(sa, evidence, found !== undefined, proven)
+    found?.wipe()
+    const verdict: Verdict =
+      why === undefined ? { kind: 'proven', authentication: 'psk', certificates: [] } : refused(why)
+    return next(verdict, later)
   }
-  if (evidence.secret !== undefined) judge(evidence.secret, now)
-  else withSecret(sa, local, claim.identity, judge, now)
+  return secret === undefined
+    ? findSecret(sa, local, claim.identity, judge, now)
+    : judge(secret, now)
 }
 
 const secretRefusal = (
@@ -321,23 +283,22 @@ const isAddress = ({ type }: Identity): boolean => type === IdType.Ipv4 || type 
 const checkSignature = (
   sa: AuthContext,
   { claim, proof, payloads }: Evidence,
-  then: Then<Verdict>,
+  trust: Trust,
+  next: Next<Verdict>,
   now: Millis,
-): void => {
-  const { credentials, policy, environment } = sa.config
-  const refuse = (why: string, later: Millis, code?: string): void =>
-    then({ kind: 'refused', why, code }, later)
-  const unexpected = unexpectedIdentity(sa, claim.identity)
-  if (unexpected !== undefined) return refuse(unexpected, now)
-  if (proof === undefined) return refuse('it sent no AUTH payload', now)
+): Outcome => {
+  const { credentials, policy } = sa.config
+  const { identity } = claim
+  const refuse = (why: string, code?: string): Outcome => next(refused(why, code), now)
+  const unexpected = unexpectedIdentity(sa, identity)
+  if (unexpected !== undefined) return refuse(unexpected)
+  if (proof === undefined) return refuse('it sent no AUTH payload')
   if (!isSignatureMethod(proof.method)) {
-    return refuse('it does not prove itself with a certificate or public key', now)
+    return refuse('it does not prove itself with a certificate or public key')
   }
-  const trust = credentials.trust!
   // The one key is checked before the many of a chain: who does not even hold it costs us least.
   const shown = trust.readShown(payloads)
-  if (shown.kind === 'refused') return refuse(shown.why, now, shown.code)
-  const { identity } = claim
+  if (shown.kind === 'refused') return refuse(shown.why, shown.code)
   if (
     shown.kind === 'certificates' &&
     isAddress(identity) &&
@@ -346,43 +307,45 @@ const checkSignature = (
     // RFC 4945 §3.1.1; who is behind a NAT has a name, or its subject, to go by.
     return refuse(
       `its identity is an address, but it comes from ${formatAddress(sa.path.remoteAddress)} (RFC 4945 section 3.1.1)`,
-      now,
       'IDENTITY',
     )
   }
   const { rsaPkcs1 } = credentials
   const { method, data } = proof
   const octets = octetsOf(sa, claim)
-  const { publicKey } = shown
-  const problem = signatureProblem(policy.backend, publicKey, method, data, octets, rsaPkcs1)
-  if (problem !== undefined) return refuse(problem, now)
+  const problem = signatureProblem(policy.backend, shown.publicKey, method, data, octets, rsaPkcs1)
+  if (problem !== undefined) return refuse(problem)
+  return judgeTrust(sa, trust, shown, identity, undefined, next, now)
+}
+
+/** The peer holds that key; whether it is one to be trusted, for this identity. */
+const judgeTrust = (
+  sa: AuthContext,
+  trust: Trust,
+  shown: Exclude<Shown, { kind: 'refused' }>,
+  identity: Identity,
+  status: StatusData | undefined,
+  next: Next<Verdict>,
+  now: Millis,
+): Outcome => {
+  const { credentials, policy, environment } = sa.config
   // An identity that is expected says more than the name of a host.
   const host = credentials.remoteIdentity === undefined ? credentials.peerName : undefined
-  const judge = (status: StatusData | undefined, later: Millis): void => {
-    const at = environment.wallClock()
-    const verdict = trust.judge(policy.backend, shown, claim.identity, host, at, status)
-    switch (verdict.kind) {
-      case 'refused':
-        return refuse(verdict.why, later, verdict.code)
-      case 'needsStatus':
-        return sa.ask(
-          { kind: 'fetchStatus', wanted: verdict.wanted },
-          (value, evenLater) =>
-            judge((value as StatusData | undefined) ?? { crls: [], ocsp: [] }, evenLater),
-          later,
-        )
-      case 'trusted':
-        return then(
-          {
-            kind: 'proven',
-            authentication: verdict.authentication,
-            certificates: verdict.certificates,
-          },
-          later,
-        )
-      default:
-        return verdict satisfies never
+  const at = environment.wallClock()
+  const verdict = trust.judge(policy.backend, shown, identity, host, at, status)
+  switch (verdict.kind) {
+    case 'refused':
+      return next(refused(verdict.why, verdict.code), now)
+    case 'needsStatus':
+      return ask({ kind: 'fetchStatus', wanted: verdict.wanted }, (answer, later) => {
+        const fetched = answer.fetchStatus ?? { crls: [], ocsp: [] }
+        return judgeTrust(sa, trust, shown, identity, fetched, next, later)
+      })
+    case 'trusted': {
+      const { authentication, certificates } = verdict
+      return next({ kind: 'proven', authentication, certificates }, now)
     }
+    default:
+      return verdict satisfies never
   }
-  judge(undefined, now)
 }

@@ -4,36 +4,26 @@
  */
 import type { Environment, Millis } from '../base/environment.ts'
 import { Secret } from '../base/secret.ts'
-import {
-  EapPeer,
-  type EapAnswer,
-  type EapSettings,
-  type EapStep,
-} from '../identity/eap/eap-peer.ts'
+import { EapPeer, type EapSettings, type EapStep } from '../identity/eap/eap-peer.ts'
 import { find } from '../wire/message.ts'
 import { findErrorNotify } from '../wire/notify.ts'
 import type { Payload } from '../wire/payloads.ts'
-import { ExchangeType, notifyName } from '../wire/registry.ts'
-import type { AuthContext } from './auth-proof.ts'
-import type { Built, Exchange, ExchangeContext } from './exchange.ts'
+import { notifyName } from '../wire/registry.ts'
+import { ask, type Next, type Outcome } from './auth-steps.ts'
 
-/** What becomes of the login; only one of `finish` and `fail` is called, once. */
+/** What becomes of the login. */
 export interface EapEnd {
   /** The last request: AUTH by the key. */
   prove(msk: Secret): readonly Payload[]
   /** The answer to it. The key is wiped afterwards. */
-  finish(payloads: readonly Payload[], msk: Secret, now: Millis): void
+  finish(payloads: readonly Payload[], msk: Secret, now: Millis): Outcome
   /** The words are for our own side. */
-  fail(why: string, now: Millis): void
+  fail(why: string, now: Millis): Outcome
 }
 
-export class EapRounds implements Exchange {
-  readonly type = ExchangeType.IkeAuth
-  readonly subject = 'nothing'
+export class EapRounds {
   private readonly peer: EapPeer
   private readonly end: EapEnd
-  private next: readonly Payload[] | undefined
-  private msk: Secret | undefined
 
   constructor(settings: EapSettings, environment: Environment, end: EapEnd) {
     this.peer = new EapPeer(settings, environment)
@@ -41,54 +31,50 @@ export class EapRounds implements Exchange {
   }
 
   /** A packet of the responder's. */
-  take(sa: AuthContext, packet: Uint8Array, now: Millis): void {
-    this.follow(sa, this.peer.handle(packet), now)
+  take(packet: Uint8Array, now: Millis): Outcome {
+    return this.follow(this.peer.handle(packet), now)
   }
 
-  private follow(sa: AuthContext, step: EapStep, now: Millis): void {
+  private follow(step: EapStep, now: Millis): Outcome {
     switch (step.kind) {
       case 'respond':
-        this.next = [{ kind: 'eap', data: step.packet }]
-        return sa.enqueue(this, now)
+        return {
+          kind: 'request',
+          payloads: [{ kind: 'eap', data: step.packet }],
+          next: this.onResponse,
+        }
       case 'external':
-        return sa.ask(
-          { kind: 'eap', conversation: this, request: step.request },
-          (answer, later) =>
-            this.follow(sa, this.peer.resume(answer as EapAnswer | undefined), later),
-          now,
+        return ask({ kind: 'eap', conversation: this, request: step.request }, ({ eap }, later) =>
+          this.follow(this.peer.resume(eap), later),
         )
-      case 'success':
-        this.msk = Secret.adopt(step.msk)
-        this.next = this.end.prove(this.msk)
-        return sa.enqueue(this, now)
+      case 'success': {
+        const msk = Secret.adopt(step.msk)
+        const finish: Next<readonly Payload[]> = (payloads, later) => {
+          const outcome = this.end.finish(payloads, msk, later)
+          this.peer.wipe()
+          msk.wipe()
+          return outcome
+        }
+        return { kind: 'request', payloads: this.end.prove(msk), next: finish }
+      }
       case 'failed':
-        this.wipe()
-        return this.end.fail(step.why, now)
+        return this.fail(step.why, now)
       default:
         return step satisfies never
     }
   }
 
-  build(): Built {
-    return this.next
-  }
-
-  onResponse(context: ExchangeContext, payloads: readonly Payload[], now: Millis): void {
-    if (this.msk !== undefined) {
-      this.end.finish(payloads, this.msk, now)
-      return this.wipe()
-    }
+  private readonly onResponse: Next<readonly Payload[]> = (payloads, now) => {
     const eap = find(payloads, 'eap')
-    if (eap !== undefined) return this.take(context as AuthContext, eap.data, now)
-    this.wipe()
+    if (eap !== undefined) return this.take(eap.data, now)
     const refusal = findErrorNotify(payloads)
     const why =
       refusal === undefined ? 'its answer lacks EAP' : `it refused EAP: ${notifyName(refusal.type)}`
-    this.end.fail(why, now)
+    return this.fail(why, now)
   }
 
-  private wipe(): void {
+  private fail(why: string, now: Millis): Outcome {
     this.peer.wipe()
-    this.msk?.wipe()
+    return this.end.fail(why, now)
   }
 }

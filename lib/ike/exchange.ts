@@ -12,7 +12,8 @@ import type { Prf } from '../crypto/prf.ts'
 import type { SignatureAlgorithm } from '../crypto/signature.ts'
 import type { Credentials } from '../identity/credentials.ts'
 import type { Identity } from '../identity/identity.ts'
-import type { Authentication, StatusSource } from '../identity/trust.ts'
+import type { EapAnswer } from '../identity/eap/eap-peer.ts'
+import type { Authentication, StatusData, StatusSource } from '../identity/trust.ts'
 import type { AddressPool } from '../policy/address-pool.ts'
 import type { PeerPolicy } from '../policy/options.ts'
 import type { Payload } from '../wire/payloads.ts'
@@ -70,19 +71,34 @@ export interface PeerFacts {
   readonly assignedAddresses: readonly Uint8Array[]
 }
 
+/** What is asked of the application while IKE_AUTH waits, by the kind of question. */
 export type Question =
-  /** Answer: octets of the key, or undefined. */
   | { readonly kind: 'findSecret'; readonly local: Identity; readonly remote: Identity }
-  /** Answer: an `AuthorizeAnswer`. */
   | { readonly kind: 'authorize'; readonly peer: PeerFacts; readonly path: Path }
-  /** A key that is kept elsewhere signs. Answer: the signature (ECDSA in DER), or undefined. */
+  /** A key that is kept elsewhere signs. */
   | { readonly kind: 'sign'; readonly algorithm: SignatureAlgorithm; readonly message: Uint8Array }
-  /** An OCSP answer about our own certificate. Answer: it in DER, or undefined. */
+  /** An OCSP answer about our own certificate. */
   | { readonly kind: 'ocspResponse' }
-  /** Lists of revoked certificates and OCSP answers for a path that is valid otherwise. Answer: `StatusData`. */
+  /** Lists of revoked certificates and OCSP answers for a path that is valid otherwise. */
   | { readonly kind: 'fetchStatus'; readonly wanted: readonly StatusSource[] }
-  /** An EAP method that is run outside. `conversation` is the same object for one login. Answer: `EapAnswer`. */
+  /** An EAP method that is run outside. `conversation` is the same object for one login. */
   | { readonly kind: 'eap'; readonly conversation: object; readonly request: Uint8Array }
+
+/** What each kind of question is answered with. */
+export interface Answers {
+  /** The pre-shared key of that pair. */
+  readonly findSecret: string | Uint8Array
+  readonly authorize: AuthorizeAnswer
+  /** The signature, ECDSA in DER. */
+  readonly sign: Uint8Array
+  /** In DER. */
+  readonly ocspResponse: Uint8Array
+  readonly fetchStatus: StatusData
+  readonly eap: EapAnswer
+}
+
+/** The answer stands under the kind of its question; nothing there: the application has none. */
+export type Answer = { readonly [Kind in keyof Answers]?: Answers[Kind] | undefined }
 
 /** Yes, no, no with a reason for our own side, or yes with a policy for this peer alone. */
 export type AuthorizeAnswer = boolean | Error | { readonly policy: PeerPolicy }
@@ -127,16 +143,13 @@ export type IkeOutput<Sa = unknown> =
   /** Nothing more will come of it; always last. */
   | { kind: 'forgotten' }
 
-/** `parked`: the exchange waits for an answer from the application and comes back by itself. */
-export type Built = readonly Payload[] | 'parked' | undefined
-
 /** One exchange that we start. Its other half is a static `respond` in the same file. */
 export interface Exchange {
   readonly type: number
   /** What it changes, which decides what the peer may do meanwhile (RFC 7296 §2.25). */
   readonly subject: 'ikeSa' | 'childSa' | 'nothing'
   /** The request's payloads; undefined when it became pointless while it waited its turn. */
-  build(sa: ExchangeContext, now: Millis): Built
+  build(sa: ExchangeContext, now: Millis): readonly Payload[] | undefined
   onResponse(sa: ExchangeContext, payloads: readonly Payload[], now: Millis): void
   /** The SA ends before the answer has come. */
   abandon?(sa: ExchangeContext): void

@@ -4,12 +4,7 @@
  */
 import { equal, toHex } from '../base/bytes.ts'
 import { randomBytes, randomFraction, type Millis } from '../base/environment.ts'
-import {
-  InternalError,
-  PeerMisbehavedError,
-  UnreachablePeerError,
-  type IpsecError,
-} from '../base/errors.ts'
+import { PeerMisbehavedError, UnreachablePeerError, type IpsecError } from '../base/errors.ts'
 import { formatEndpoint, samePath, type Path } from '../base/path.ts'
 import type { Secret } from '../base/secret.ts'
 import { TimerTable } from '../base/timers.ts'
@@ -27,11 +22,12 @@ import type { Payload } from '../wire/payloads.ts'
 import { exchangeName, ExchangeType, NotifyType, ProtocolId } from '../wire/registry.ts'
 import { LEAST_AUTH_LIFETIME } from './auth-lifetime.ts'
 import { Authenticate, respondAuth } from './auth-exchange.ts'
-import type { AuthContext, Then } from './auth-proof.ts'
+import { AuthRequest, type AuthContext, type Next, type Outcome } from './auth-steps.ts'
 import { ChildSa, type ChildFacts } from './child-sa.ts'
 import type { Rekeying } from './collision.ts'
 import { CreateChild, acceptOptions } from './create-child.ts'
 import type {
+  Answer,
   ChildKeys,
   ChildRequest,
   Exchange,
@@ -41,7 +37,6 @@ import type {
   IkeSaState,
   IkeSuite,
   PeerFacts,
-  Question,
   Successor,
   SuccessorFacts,
 } from './exchange.ts'
@@ -110,7 +105,8 @@ export class IkeSa implements AuthContext, Successor {
   private readonly timers = new TimerTable(Object.keys(Timer).length)
   private readonly reassembly = { request: new Reassembly(), response: new Reassembly() }
   private readonly outputs: IkeSaOutput[] = []
-  private readonly questions = new Map<number, Then<unknown>>()
+  /** What IKE_AUTH waits for from the application. */
+  private asked: { readonly id: number; readonly next: Next<Answer> } | undefined
   private nextQuestion = 1
   private protection: Protection | undefined
   private algorithms: IkeSuite | undefined
@@ -123,8 +119,6 @@ export class IkeSa implements AuthContext, Successor {
   private queue: Exchange[] = []
   private waiting: { exchange: Exchange; at: Millis }[] = []
   private current: Current | undefined
-  /** The answer to a request of the peer's waits for the application. */
-  private parkedRequest: IkeHeader | undefined
   private refusal: Error | undefined
   /** How often our first request is still repeated after it was refused. */
   private patience = 0
@@ -431,19 +425,33 @@ export class IkeSa implements AuthContext, Successor {
     this.trace('ike.moved', { to: formatEndpoint(path.remoteAddress, path.remotePort), at: now })
   }
 
-  answer(id: number, value: unknown, now: Millis): void {
-    const then = this.questions.get(id)
-    this.questions.delete(id)
+  answer(id: number, answer: Answer, now: Millis): void {
+    const { asked } = this
+    if (asked?.id !== id) return
+    this.asked = undefined
     if (this.originalInitiator) this.timers.clear(Timer.HalfOpen)
-    if (this.state !== 'closed') then?.(value, now)
+    this.follow(asked.next(answer, now), now)
   }
 
-  ask(question: Question, then: Then<unknown>, now: Millis): void {
-    const id = this.nextQuestion++
-    // A responder's handshake has its limit already.
-    if (this.originalInitiator) this.timers.set(Timer.HalfOpen, now + ANSWER_PATIENCE)
-    this.questions.set(id, then)
-    this.output({ kind: 'question', id, question })
+  follow(outcome: Outcome, now: Millis): void {
+    switch (outcome.kind) {
+      case 'ask': {
+        const id = this.nextQuestion++
+        // A responder's handshake has its limit already.
+        if (this.originalInitiator) this.timers.set(Timer.HalfOpen, now + ANSWER_PATIENCE)
+        this.asked = { id, next: outcome.next }
+        return this.output({ kind: 'question', id, question: outcome.question })
+      }
+      case 'answer':
+        this.reply(ExchangeType.IkeAuth, outcome.payloads)
+        return this.startNext(now)
+      case 'request':
+        return this.enqueue(new AuthRequest(this, outcome), now)
+      case 'done':
+        return
+      default:
+        return outcome satisfies never
+    }
   }
 
   usePpk(ppk: Ppk): void {
@@ -484,7 +492,6 @@ export class IkeSa implements AuthContext, Successor {
     const exchange = this.current?.exchange
     if (exchange === undefined) return
     const payloads = exchange.build(this, now)
-    if (payloads === 'parked') return
     if (payloads === undefined) {
       this.current = undefined
       return
@@ -493,11 +500,6 @@ export class IkeSa implements AuthContext, Successor {
     const datagrams = this.sealed(exchange.type, ownId, false, payloads)
     this.traceMessage('ike.request.sent', exchange.type, ownId, payloads, datagrams.length)
     this.window.request(datagrams, now)
-  }
-
-  resume(now: Millis): void {
-    this.buildCurrent(now)
-    this.startNext(now)
   }
 
   private sealed(
@@ -621,7 +623,7 @@ export class IkeSa implements AuthContext, Successor {
 
   private handleRequest(header: IkeHeader, payloads: Payload[] | ChainError, now: Millis): void {
     // Once closed it only repeats what it said last.
-    if (this.state === 'closed' || this.parkedRequest !== undefined) return
+    if (this.state === 'closed' || this.asked !== undefined) return
     const { exchange } = header
     if (!this.admits(exchange)) return this.trace('ike.drop', { why: 'state', exchange })
     this.window.accept()
@@ -629,11 +631,14 @@ export class IkeSa implements AuthContext, Successor {
     // Rule E4: only the survivor of a simultaneous rekey is used for anything but its own Delete.
     if (this.state === 'provisional' && !isDeleteOfIke(payloads))
       this.predecessor!.settleOnPeer(now)
-    const answer = isChainError(payloads)
-      ? this.refuseChain(payloads, now)
-      : this.respond(exchange, payloads, now)
-    if (answer === 'parked') this.parkedRequest = header
-    else this.reply(exchange, answer)
+    if (isChainError(payloads) || hasExcess(payloads) || lacksRequired(exchange, payloads)) {
+      const error = isChainError(payloads) ? payloads : MALFORMED
+      this.reply(exchange, this.refuseChain(error, now))
+    } else if (exchange === ExchangeType.IkeAuth) {
+      this.follow(respondAuth(this, payloads, now), now)
+    } else {
+      this.reply(exchange, this.respond(exchange, payloads, now))
+    }
   }
 
   /** Which requests each state takes at all (CVE-2014-2338 was one too many). */
@@ -642,21 +647,10 @@ export class IkeSa implements AuthContext, Successor {
     return exchange === ExchangeType.CreateChildSa || exchange === ExchangeType.Informational
   }
 
-  private respond(
-    exchange: number,
-    payloads: readonly Payload[],
-    now: Millis,
-  ): readonly Payload[] | 'parked' {
-    if (hasExcess(payloads) || lacksRequired(exchange, payloads))
-      return this.refuseChain({ error: 'INVALID_SYNTAX', payloadType: 0 }, now)
-    switch (exchange) {
-      case ExchangeType.IkeAuth:
-        return respondAuth(this, payloads, now)
-      case ExchangeType.CreateChildSa:
-        return this.respondCreateChild(payloads, now)
-      default:
-        return respondInformational(this, payloads, now)
-    }
+  private respond(exchange: number, payloads: readonly Payload[], now: Millis): readonly Payload[] {
+    return exchange === ExchangeType.CreateChildSa
+      ? this.respondCreateChild(payloads, now)
+      : respondInformational(this, payloads, now)
   }
 
   /** §2.5, §2.21: what a peer is told whose authenticated message cannot be read. */
@@ -695,14 +689,6 @@ export class IkeSa implements AuthContext, Successor {
     const datagrams = this.sealed(exchange, id, true, payloads)
     this.traceMessage('ike.response.sent', exchange, id, payloads, datagrams.length)
     this.window.answer(datagrams)
-  }
-
-  respondLater(payloads: readonly Payload[], now: Millis): void {
-    const header = this.parkedRequest
-    if (header === undefined) throw new InternalError('No request waits for an answer')
-    this.parkedRequest = undefined
-    this.reply(header.exchange, payloads)
-    this.startNext(now)
   }
 
   // --- IKE_SA_INIT ---
@@ -747,9 +733,8 @@ export class IkeSa implements AuthContext, Successor {
         this.trace('ike.response', { exchange: 'IKE_SA_INIT', id: 0, suite: handshake.suite.text })
         // §2.23: we have UDP alone, so the peer encapsulates in any case and both move to its port for that.
         if (this.currentPath.floatsTo !== undefined) this.movePath(this.currentPath.floatsTo, now)
-        this.login = new Authenticate(this.firstChild?.(handshake.peerIsOurs))
-        this.enqueue(this.login, now)
-        return
+        this.login = new Authenticate(this, this.firstChild?.(handshake.peerIsOurs))
+        return this.follow(this.login.start(now), now)
       }
       default:
         return outcome satisfies never
@@ -977,13 +962,13 @@ export class IkeSa implements AuthContext, Successor {
     this.window.settle()
     const unfinished = [...this.queue, ...this.waiting.map(({ exchange }) => exchange)]
     if (this.current !== undefined) unfinished.unshift(this.current.exchange)
-    if (this.login !== undefined) unfinished.push(this.login)
-    this.login = undefined
     for (const exchange of unfinished) exchange.abandon?.(this)
+    this.login?.abandon()
+    this.login = undefined
     this.current = undefined
     this.queue = []
     this.waiting = []
-    this.questions.clear()
+    this.asked = undefined
     this.init?.wipe()
     this.timers.clearAll()
     for (const child of [...this.owned.values()]) {
@@ -1126,6 +1111,7 @@ export class IkeSa implements AuthContext, Successor {
   }
 }
 
+const MALFORMED: ChainError = { error: 'INVALID_SYNTAX', payloadType: 0 }
 const MAX_CHILDREN = 1024
 const MAX_EARLY_DELETES = 64
 

@@ -11,10 +11,12 @@ import type { Tracer } from '../base/trace.ts'
 import type { Millis } from '../base/environment.ts'
 import { Core, type Gateway, type Responder } from '../core/core.ts'
 import type {
+  Answer,
   Attempt,
   Connection,
   ConnectRequest,
   CoreEvent,
+  Question,
   SessionHandle,
 } from '../core/events.ts'
 import { DEFAULT_TCP_CONFIG, type TcpConfig } from '../core/tcp-config.ts'
@@ -45,7 +47,8 @@ export interface EndpointWatcher {
   onRefused(error: Error, identity: string | undefined, path: Path): void
   onSessionUp(session: SessionHandle): void
   onSessionDown(session: SessionHandle, error: Error | undefined): void
-  onQuestion(question: (CoreEvent & { kind: 'question' })['question']): unknown
+  /** A rejection is no answer. */
+  onQuestion(question: Question): Promise<Answer>
 }
 
 /** IKE without ESP beside it begins there (RFC 7296 §2), */
@@ -358,7 +361,7 @@ export class Endpoint {
       case 'closed':
         return ownerOf(event.connection)?.onClosed(withNumber(event.error))
       case 'question':
-        return this.answer(event.id, this.watcher.onQuestion(event.question))
+        return void this.answer(event.id, this.watcher.onQuestion(event.question))
       case 'sessionUp':
         return this.watcher.onSessionUp(event.session)
       case 'sessionDown':
@@ -370,14 +373,10 @@ export class Endpoint {
     }
   }
 
-  /** The application may answer later; a rejection is a no. */
-  private answer(id: number, value: unknown): void {
-    const settle = (answer: unknown): void => {
-      this.core.answer(id, answer, this.now())
-      this.wake()
-    }
-    if (value instanceof Promise) void value.then(settle, () => settle(undefined))
-    else settle(value)
+  private async answer(id: number, answer: Promise<Answer>): Promise<void> {
+    const given = await answer.catch(() => ({}))
+    this.core.answer(id, given, this.now())
+    this.wake()
   }
 
   // --- lifetime ---

@@ -192,9 +192,12 @@ t.test('authorize answers with the options of the table and no others', async t 
   } as never
   const answer = (given: unknown): Promise<unknown> =>
     answerQuestion(question, { psk, authorize: () => given } as never)
-  t.match(await answer({ mode: 'tunnel' }), { policy: { mode: 'tunnel' } })
-  t.match(await answer({ espp: 'aes256gcm16' }), { option: 'authorize.espp' })
-  t.match(await answer({ ike: 'aes256gcm16-prfsha256-x25519' }), { option: 'authorize.ike' })
-  t.match(await answer([]), { option: 'authorize' })
-  t.equal(await answer(true), true)
+  t.match(await answer({ mode: 'tunnel' }), { authorize: { policy: { mode: 'tunnel' } } })
+  t.match(await answer({ espp: 'aes256gcm16' }), { authorize: { option: 'authorize.espp' } })
+  t.match(await answer({ ike: 'aes256gcm16-prfsha256-x25519' }), {
+    authorize: { option: 'authorize.ike' },
+  })
+  t.match(await answer([]), { authorize: { option: 'authorize' } })
+  t.strictSame(await answer(true), { authorize: true })
+  t.strictSame(await answer(1), { authorize: false }, 'true alone lets a peer in')
 })

@@ -607,7 +607,11 @@ t.test('D8: peers that an application let in late are no longer half open', t =>
     const caller = new Caller(sourceAddress(i), {}, i + 5, target.now)
     caller.talk(target)
     const question = target.events.findLast(event => event.kind === 'question')!
-    target.core.answer(question.kind === 'question' ? question.id : 0, true, target.now)
+    target.core.answer(
+      question.kind === 'question' ? question.id : 0,
+      { authorize: true },
+      target.now,
+    )
     caller.talk(
       target,
       target.drain().flatMap(({ bytes }) => caller.receive(bytes)),

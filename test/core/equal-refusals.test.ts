@@ -51,10 +51,10 @@ const run = (client: Options, psk: unknown, answer?: (world: World) => void): Ru
 }
 
 const answerWith =
-  (value: unknown) =>
+  (findSecret: string | undefined) =>
   (world: World): void => {
     for (const event of world.events) {
-      if (event.kind === 'question') world.server.answer(event.id, value, world.now)
+      if (event.kind === 'question') world.server.answer(event.id, { findSecret }, world.now)
     }
     world.pump()
   }

@@ -197,7 +197,8 @@ const converse = (
     )
     if (queue.length > 50) queue = queue.slice(-50)
     for (const event of target.events.splice(0)) {
-      if (event.kind === 'question') target.core.answer(event.id, random.chance(0.8), target.now)
+      if (event.kind === 'question')
+        target.core.answer(event.id, { authorize: random.chance(0.8) }, target.now)
     }
     for (const { core, sessions } of [target, caller]) {
       const session = sessions.at(-1)

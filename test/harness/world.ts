@@ -157,6 +157,7 @@ export class World {
   /** Sees each datagram before the network does; false: it is lost. */
   filter: (to: Side, bytes: Uint8Array) => boolean = () => true
   /** The application's answers to what a core asks; they come at once. */
+  /** What the application says, by the question: the octets, the verdict. */
   answers: (side: Side, question: Question) => unknown = () => undefined
   /** Plaintext that must never be seen outside. */
   readonly markers: Buffer[] = []
@@ -421,7 +422,11 @@ export class World {
         return
       }
       case 'question':
-        return core.answer(event.id, this.answers(side, event.question), this.now)
+        return core.answer(
+          event.id,
+          { [event.question.kind]: this.answers(side, event.question) },
+          this.now,
+        )
       case 'sessionUp':
         this.sessions[side].push(event.session)
         return

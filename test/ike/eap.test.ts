@@ -7,6 +7,7 @@ import {
   mschapMsk,
   ntPasswordHash,
 } from '../../lib/identity/eap/mschap-crypto.ts'
+import type { EapAnswer } from '../../lib/identity/eap/eap-peer.ts'
 import { parseIdentity } from '../../lib/identity/identity.ts'
 import { EapCode, EapType, readEapPacket, writeEapPacket } from '../../lib/wire/eap.ts'
 import { notify } from '../../lib/wire/notify.ts'
@@ -239,11 +240,11 @@ const ANSWER = writeEapPacket({
 const MSK = new Uint8Array(64).fill(0x2a)
 
 /** The application's answer to the question that stands; gives the client's next request. */
-const apply = ({ caller, gateway }: Login, answer: unknown): readonly Payload[] => {
+const apply = ({ caller, gateway }: Login, eap: EapAnswer | undefined): readonly Payload[] => {
   const asked = caller.events.findLast(({ kind }) => kind === 'question')
   if (asked?.kind !== 'question' || asked.question.kind !== 'eap') throw new Error('no question')
   t.strictSame(asked.question.request, (START as Payload & { kind: 'eap' }).data)
-  caller.core.answer(asked.id, answer, caller.now)
+  caller.core.answer(asked.id, { eap }, caller.now)
   return caller
     .drain()
     .filter(isIke)
