@@ -11,6 +11,7 @@ import { samePath, type Path } from '../base/path.ts'
 import type { Tracer } from '../base/trace.ts'
 import { Sad } from '../esp/sad.ts'
 import type { Answer, IkeSaConfig, PeerFacts, Question } from '../ike/exchange.ts'
+import { HalfOpen } from '../ike/half-open.ts'
 import type { IkeSa } from '../ike/ike-sa.ts'
 import { sameIdentity } from '../identity/identity.ts'
 import { AddressPool } from '../policy/address-pool.ts'
@@ -70,7 +71,7 @@ export class Core {
   readonly listeners: TcpListeners
   private readonly config: CoreConfig
   private readonly sad = new Sad<Child>()
-  private readonly sas = new Map<string, { sa: IkeSa; session: Session }>()
+  private readonly sas = new Map<string, { sa: IkeSa | HalfOpen; session: Session }>()
   private readonly sessions = new Set<Session>()
   private readonly stacks = new Map<TcpStack, Session>()
   /** Peers with something to send or tell, in the order they got it: each gets its turn. */
@@ -79,7 +80,10 @@ export class Core {
   private readonly events: CoreEvent[] = []
   private isStrangersTurn = false
   private readonly replies: { bytes: Uint8Array; path: Path }[] = []
-  private readonly questions = new Map<number, { sa: IkeSa; session: Session; id: number }>()
+  private readonly questions = new Map<
+    number,
+    { sa: IkeSa | HalfOpen; session: Session; id: number }
+  >()
   private nextQuestion = 1
   private readonly strangers: Strangers | undefined
   private hintsLeft = HINTS_PER_SECOND
@@ -395,7 +399,7 @@ export class Core {
       bindIkeSa: (sa, session) => void this.sas.set(sa.ownSpi, { sa, session }),
       unbindIkeSa: sa => {
         this.sas.delete(sa.ownSpi)
-        this.strangers?.settle(sa)
+        if (!(sa instanceof HalfOpen)) this.strangers?.settle(sa)
       },
       joinable: (session, sa, replaces) => {
         this.strangers?.settle(sa)
@@ -414,7 +418,7 @@ export class Core {
     }
   }
 
-  private ask(sa: IkeSa, id: number, question: Question): void {
+  private ask(sa: IkeSa | HalfOpen, id: number, question: Question): void {
     const session = this.sas.get(sa.ownSpi)?.session
     if (session === undefined) throw new InternalError('A question of an unknown IKE SA')
     const global = this.nextQuestion++
@@ -441,8 +445,8 @@ export class Core {
     const both = toHex(spis)
     for (const half of [both.slice(16), both.slice(0, 16)]) {
       const found = this.sas.get(half)
-      if (found !== undefined && toHex(found.sa.spiI) + toHex(found.sa.spiR) === both)
-        return found.session
+      if (found === undefined || found.sa instanceof HalfOpen) continue
+      if (toHex(found.sa.spiI) + toHex(found.sa.spiR) === both) return found.session
     }
     return undefined
   }

@@ -5,13 +5,14 @@
 import type { Millis } from '../base/environment.ts'
 import { PeerRefusedError } from '../base/errors.ts'
 import type { ChildRequest, PeerFacts } from '../ike/exchange.ts'
+import { HalfOpen } from '../ike/half-open.ts'
 import type { IkeSa } from '../ike/ike-sa.ts'
 import type { PeerPolicy } from '../policy/options.ts'
 import { MAX_LINGERING } from './child-table.ts'
 
 /** A new IKE SA beside those that it will replace (RFC 7296 §2.8.3). */
 interface Renewal {
-  sa: IkeSa
+  sa: IkeSa | HalfOpen
   /** What IKE_AUTH does not carry. */
   readonly more: readonly ChildRequest[]
   /** Child SAs of which nothing is known yet, by ticket; undefined is that of IKE_AUTH. */
@@ -24,6 +25,8 @@ export class Lineage {
   /** We made the first SA; a rekey by the peer does not change who authenticates and who may let it go. */
   isClient = false
   rekeys = 0
+  /** The SA that we are making: the first one, or the renewal. */
+  opening: HalfOpen | undefined
   private readonly living: IkeSa[] = []
   /** Ended, and still answering what the peer repeats. */
   private readonly ended: IkeSa[] = []
@@ -33,14 +36,15 @@ export class Lineage {
     this.policy = policy
   }
 
-  /** In the order they were made. */
+  /** In the order they were made; without the one that is being made. */
   get sas(): readonly IkeSa[] {
     return this.living
   }
 
   /** Also those that only repeat their last answer. */
-  get all(): readonly IkeSa[] {
-    return [...this.living, ...this.ended]
+  get all(): readonly (IkeSa | HalfOpen)[] {
+    const { living, opening, ended } = this
+    return opening === undefined ? [...living, ...ended] : [...living, opening, ...ended]
   }
 
   /** The IKE SA that carries new exchanges: the newest one that is established. */
@@ -53,12 +57,12 @@ export class Lineage {
   }
 
   get isOver(): boolean {
-    return this.living.length === 0
+    return this.living.length === 0 && this.opening === undefined
   }
 
   /** Nothing of it is left, not even an SA that repeats its last answer. */
   get isEmpty(): boolean {
-    return this.living.length === 0 && this.ended.length === 0
+    return this.isOver && this.ended.length === 0
   }
 
   get isEstablished(): boolean {
@@ -73,8 +77,16 @@ export class Lineage {
     return this.living.find(({ children }) => children.has(inboundSpi))
   }
 
-  add(sa: IkeSa): void {
-    this.living.push(sa)
+  add(sa: IkeSa | HalfOpen): void {
+    if (sa instanceof HalfOpen) this.opening = sa
+    else this.living.push(sa)
+  }
+
+  /** The peer of the SA that is being made has proved itself, or it is made once more. */
+  replace(opening: HalfOpen, by: IkeSa | HalfOpen): void {
+    this.opening = undefined
+    this.add(by)
+    if (this.renewal?.sa === opening) this.renewal.sa = by
   }
 
   /** It belongs to another session. */
@@ -83,9 +95,12 @@ export class Lineage {
   }
 
   /** It has ended, and may still repeat its last answer. */
-  end(sa: IkeSa, now: Millis): void {
-    remove(this.living, sa)
-    this.ended.push(sa)
+  end(sa: IkeSa | HalfOpen, now: Millis): void {
+    if (sa instanceof HalfOpen) this.opening = undefined
+    else {
+      remove(this.living, sa)
+      this.ended.push(sa)
+    }
     if (this.renewal?.sa !== sa) return
     this.renewal = undefined
     this.current?.retryReauthentication(now)
@@ -103,7 +118,7 @@ export class Lineage {
   }
 
   nextTimeout(): Millis {
-    let next = Infinity
+    let next = this.opening?.nextTimeout() ?? Infinity
     for (const sa of this.living) next = Math.min(next, sa.nextTimeout())
     for (const sa of this.ended) next = Math.min(next, sa.nextTimeout())
     return next
@@ -117,12 +132,13 @@ export class Lineage {
 
   close(now: Millis): void {
     for (const sa of [...this.living]) sa.close(now)
+    this.opening?.close(now)
   }
 
   // --- renewal ---
 
   /** `sa` carries the first Child SA itself when `hasFirst`; `more` follow once it is up. */
-  renewBy(sa: IkeSa, hasFirst: boolean, more: readonly ChildRequest[]): void {
+  renewBy(sa: HalfOpen, hasFirst: boolean, more: readonly ChildRequest[]): void {
     this.renewal = { sa, more, awaited: new Set(hasFirst ? [undefined] : []) }
   }
 

@@ -6,12 +6,7 @@
 import { formatAddress } from '../base/address.ts'
 import { concat, toHex } from '../base/bytes.ts'
 import type { Environment, Millis } from '../base/environment.ts'
-import {
-  AuthenticationError,
-  PeerRefusedError,
-  socketError,
-  UnreachablePeerError,
-} from '../base/errors.ts'
+import { PeerRefusedError, socketError, UnreachablePeerError } from '../base/errors.ts'
 import type { Packet } from '../base/packet.ts'
 import { samePath, type Path } from '../base/path.ts'
 import type { Scheduled } from '../base/schedule.ts'
@@ -21,7 +16,8 @@ import { Drop, dropName } from '../esp/inbound-sa.ts'
 import type { Sad } from '../esp/sad.ts'
 import type { ChildSa } from '../ike/child-sa.ts'
 import type { ChildRequest, IkeSaConfig, PeerFacts, Question } from '../ike/exchange.ts'
-import { IkeSa, type IkeSaOutput } from '../ike/ike-sa.ts'
+import { HalfOpen, type HalfOpenOutput } from '../ike/half-open.ts'
+import type { IkeSa, IkeSaOutput } from '../ike/ike-sa.ts'
 import { drawLifetime } from '../policy/lifetime.ts'
 import type { PeerPolicy } from '../policy/options.ts'
 import { formatSelector, singleHost } from '../policy/traffic-selectors.ts'
@@ -50,8 +46,8 @@ export interface SessionHost {
   readonly tracer: Tracer
   readonly sad: Sad<Child>
   newStack(session: Session): TcpStack
-  bindIkeSa(sa: IkeSa, session: Session): void
-  unbindIkeSa(sa: IkeSa): void
+  bindIkeSa(sa: IkeSa | HalfOpen, session: Session): void
+  unbindIkeSa(sa: IkeSa | HalfOpen): void
   /** A responder's SA was authenticated: the session it belongs to, which may be one that exists. */
   joinable(session: Session, sa: IkeSa, replaces: Uint8Array | undefined): Session
   /** Other SAs of that identity are leftovers of a restarted peer (RFC 7296 §2.4). */
@@ -59,7 +55,7 @@ export interface SessionHost {
   isFirstContact(session: Session): boolean
   /** The SA ended under an attempt that had only waited: it begins again with a new one. */
   reopen(session: Session, attempt: Attempt, now: Millis): void
-  ask(sa: IkeSa, id: number, question: Question): void
+  ask(sa: IkeSa | HalfOpen, id: number, question: Question): void
   emit(event: CoreEvent): void
   drop(reason: string): void
   readonly pool: IkeSaConfig['pool']
@@ -81,7 +77,6 @@ export class Session implements AttemptHost, Scheduled {
   private closing = false
   /** When something that proves nothing said last that the peer has lost its SAs. */
   private hintedAt: Millis = -Infinity
-  private hasTriedAgain = false
   private nextTicket = 1
 
   constructor(
@@ -182,7 +177,7 @@ export class Session implements AttemptHost, Scheduled {
     if (this.lineage.isRenewing || this.closing || !this.isEstablished) return
     const requests = requestsOf(this.children.inUse, this.policy)
     const first = this.policy.childless === 'force' ? undefined : requests.shift()
-    const sa = IkeSa.initiate(this.saConfig(), this.path, first && (() => first), now)
+    const sa = new HalfOpen(this.saConfig(), this.path, first && (() => first), now)
     this.lineage.renewBy(sa, first !== undefined, requests)
     this.addSa(sa)
   }
@@ -250,7 +245,7 @@ export class Session implements AttemptHost, Scheduled {
       address,
       port: remotePort,
     })
-    for (const sa of [...this.lineage.sas]) sa.noteUnreachable(error, now)
+    this.lineage.opening?.noteUnreachable(error, now)
   }
 
   get isIdle(): boolean {
@@ -259,10 +254,10 @@ export class Session implements AttemptHost, Scheduled {
 
   // --- input ---
 
-  handleIke(sa: IkeSa, message: Uint8Array, path: Path, now: Millis): void {
+  handleIke(sa: IkeSa | HalfOpen, message: Uint8Array, path: Path, now: Millis): void {
     const before = sa.path
     // What comes late on an SA that was replaced says where the peer was.
-    const isCurrent = sa === this.lineage.current
+    const isCurrent = sa === (this.lineage.current ?? this.lineage.opening)
     sa.handleMessage(message, path, now)
     if (sa.path !== before && isCurrent) this.movePath(sa.path, now)
     this.attempts.advance(now)
@@ -380,16 +375,24 @@ export class Session implements AttemptHost, Scheduled {
   settle(now: Millis): void {
     for (let busy = true; busy;) {
       busy = false
-      for (const sa of this.lineage.all) {
-        for (let output = sa.pollOutput(); output !== undefined; output = sa.pollOutput()) {
-          busy = true
-          this.handleOutput(sa, output, now)
-        }
-      }
+      for (const sa of this.lineage.all) busy = this.drain(sa, now) || busy
     }
     this.settleTcp()
     this.watchIdle(now)
     if (this.closing && this.connectionCount === 0) this.close(now)
+  }
+
+  /** False: the SA had nothing to tell. */
+  private drain(sa: IkeSa | HalfOpen, now: Millis): boolean {
+    let count = 0
+    if (sa instanceof HalfOpen) {
+      for (let output = sa.pollOutput(); output !== undefined; output = sa.pollOutput(), count++)
+        this.handleOpening(sa, output, now)
+    } else {
+      for (let output = sa.pollOutput(); output !== undefined; output = sa.pollOutput(), count++)
+        this.handleOutput(sa, output, now)
+    }
+    return count > 0
   }
 
   /** Something that an owner wrote before it let go has not arrived yet. */
@@ -446,6 +449,22 @@ export class Session implements AttemptHost, Scheduled {
   }
 
   // --- IKE's outputs ---
+
+  private handleOpening(opening: HalfOpen, output: HalfOpenOutput, now: Millis): void {
+    switch (output.kind) {
+      case 'question':
+        return this.host.ask(opening, output.id, output.question)
+      case 'replaced':
+        this.lineage.replace(opening, output.by)
+        return this.host.bindIkeSa(output.by, this)
+      case 'closed':
+        return this.handleClosed(opening, output.error, now)
+      case 'forgotten':
+        return this.host.unbindIkeSa(opening)
+      default:
+        return output satisfies never
+    }
+  }
 
   private handleOutput(sa: IkeSa, output: IkeSaOutput, now: Millis): void {
     switch (output.kind) {
@@ -593,16 +612,10 @@ export class Session implements AttemptHost, Scheduled {
     log(sa.outboundSpi, local, remote, keys.outbound)
   }
 
-  private handleClosed(sa: IkeSa, error: Error | undefined, now: Millis): void {
+  private handleClosed(sa: IkeSa | HalfOpen, error: Error | undefined, now: Millis): void {
     this.lineage.end(sa, now)
-    this.releaseAddresses(sa)
+    if (!(sa instanceof HalfOpen)) this.releaseAddresses(sa)
     if (!this.isOver) return
-    if (this.facts === undefined && sa.isAmbiguous && !this.attempts.noneWaits) {
-      // Perhaps a forged cookie made us sign another request than the peer has seen.
-      const isFirst = !this.hasTriedAgain
-      this.hasTriedAgain = true
-      if (isFirst && error instanceof AuthenticationError) return this.initiate(now, true)
-    }
     const cause = error ?? new PeerRefusedError('ECONNRESET', 'The peer closed the IKE SA')
     if (!this.closing && (error === undefined || error instanceof UnreachablePeerError)) {
       // A SYN to a peer that is gone has waited long enough.
@@ -632,10 +645,10 @@ export class Session implements AttemptHost, Scheduled {
 
   // --- opening ---
 
-  private initiate(now: Millis, isCareful = false): void {
+  private initiate(now: Millis): void {
     this.lineage.isClient = true
     const first = this.attempts.takeFirst(this.policy.childless === 'force')
-    this.addSa(IkeSa.initiate(this.saConfig(), this.path, first, now, isCareful))
+    this.addSa(new HalfOpen(this.saConfig(), this.path, first, now))
   }
 
   saConfig(): IkeSaConfig {
@@ -657,7 +670,7 @@ export class Session implements AttemptHost, Scheduled {
     }
   }
 
-  private addSa(sa: IkeSa): void {
+  private addSa(sa: IkeSa | HalfOpen): void {
     this.lineage.add(sa)
     this.host.bindIkeSa(sa, this)
   }

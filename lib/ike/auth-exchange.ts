@@ -217,6 +217,7 @@ export class Authenticate {
       if (verdict.kind === 'refused') {
         return this.refuse(ends.remote, verdict.why, verdict.code, later)
       }
+      sa.notePeerProven()
       return eap === undefined
         ? this.complete(ends, verdict, ppk, payloads, later)
         : this.startEap(ends, verdict, eap, later)
@@ -279,6 +280,7 @@ export class Authenticate {
     if (!checkSecret(sa, claim, msk, auth)) {
       return this.refuse(ends.remote, 'it does not know the key of EAP', undefined, now)
     }
+    sa.notePeerProven()
     if (ppk === undefined && sa.config.credentials.ppk?.required === true) {
       return this.refuse(ends.remote, 'it uses no post-quantum key', undefined, now)
     }

@@ -18,6 +18,8 @@ export interface AuthContext extends ExchangeContext {
   readonly skPr: Secret
   /** Goes on with IKE_AUTH from here. */
   follow(outcome: Outcome, now: Millis): void
+  /** The peer is the one that it says it is: no other answer to our first request is its own (§2.4). */
+  notePeerProven(): void
   /** Mixes the key into SK_d: the peer has shown that it has it (RFC 8784 §3). */
   usePpk(ppk: Ppk): void
   /** The application's own policy for this peer. */

@@ -158,7 +158,6 @@ export interface Exchange {
 }
 
 export type IkeSaState =
-  | 'init'
   | 'auth'
   | 'established'
   /** Made by the peer's half of a simultaneous rekey; whether it stays is not known yet. */

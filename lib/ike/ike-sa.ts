@@ -3,7 +3,7 @@
  * and its timers. What each exchange means stands in the file of that exchange.
  */
 import { equal, toHex } from '../base/bytes.ts'
-import { randomBytes, randomFraction, type Millis } from '../base/environment.ts'
+import { randomFraction, type Millis } from '../base/environment.ts'
 import { PeerMisbehavedError, UnreachablePeerError, type IpsecError } from '../base/errors.ts'
 import { formatEndpoint, samePath, type Path } from '../base/path.ts'
 import type { Secret } from '../base/secret.ts'
@@ -46,7 +46,7 @@ import { MessageWindow } from './message-window.ts'
 import { Protection } from './protection.ts'
 import { RekeyChild } from './rekey-child.ts'
 import { RekeyIke } from './rekey-ike.ts'
-import { respondSaInit, SaInit, type Handshake, type Reception } from './sa-init.ts'
+import { respondSaInit, type Handshake, type Reception } from './sa-init.ts'
 
 const Timer = {
   HalfOpen: 0,
@@ -88,7 +88,33 @@ interface Current {
   readonly exchange: Exchange
 }
 
-type Child = (peerIsOurs: boolean) => ChildRequest
+/** What an SA starts with: keys can be made of it. */
+interface Start extends SuccessorFacts {
+  readonly handshake: Handshake
+  readonly state: IkeSaState
+  /** Message ID of our first request. */
+  readonly firstOwnId: number
+}
+
+/** After IKE_SA_INIT, which was the initiator's request with message ID 0. */
+const startOf = (originalInitiator: boolean, spiI: Uint8Array, handshake: Handshake): Start => {
+  const { suite, nonceI, nonceR, spiR, shared } = handshake
+  const skeyseed = computeSkeyseed(suite.prf, nonceI, nonceR, shared)
+  shared.fill(0)
+  const firstOwnId = originalInitiator ? 1 : 0
+  return {
+    originalInitiator,
+    spiI,
+    spiR,
+    suite,
+    skeyseed,
+    nonceI,
+    nonceR,
+    handshake,
+    state: 'auth',
+    firstOwnId,
+  }
+}
 
 export class IkeSa implements AuthContext, Successor {
   config: IkeSaConfig
@@ -96,9 +122,12 @@ export class IkeSa implements AuthContext, Successor {
   readonly spiI: Uint8Array
   readonly rekeying: Rekeying<Successor> = { own: undefined, peer: undefined }
   peer: PeerFacts | undefined
-  state: IkeSaState = 'init'
+  state: IkeSaState
   settled = false
-  private responderSpi: Uint8Array
+  readonly spiR: Uint8Array
+  readonly suite: IkeSuite
+  /** What IKE_SA_INIT agreed on; a rekey keeps it. */
+  readonly handshake: Handshake
   private currentPath: Path
   private readonly owned = new Map<number, ChildSa>()
   private readonly window: MessageWindow
@@ -108,25 +137,16 @@ export class IkeSa implements AuthContext, Successor {
   /** What IKE_AUTH waits for from the application. */
   private asked: { readonly id: number; readonly next: Next<Answer> } | undefined
   private nextQuestion = 1
-  private protection: Protection | undefined
-  private algorithms: IkeSuite | undefined
-  private init: SaInit | undefined
-  private firstChild: Child | undefined
-  private facts: Handshake | undefined
+  private readonly protection: Protection
+  /** The keys are wiped. */
+  private isForgotten = false
   /** Our half of IKE_AUTH until it has come to its end. */
-  private login: Authenticate | undefined
-  private fragmentation = false
+  private authenticating: Authenticate | undefined
+  /** The peer has shown that it is who it says, while it may not yet come in. */
+  isProven = false
   private queue: Exchange[] = []
   private waiting: { exchange: Exchange; at: Millis }[] = []
   private current: Current | undefined
-  private refusal: Error | undefined
-  /** How often our first request is still repeated after it was refused. */
-  private patience = 0
-  /** The first request changes only with its next repetition, not whenever somebody says so. */
-  private isCareful = false
-  private rebuilds = false
-  /** The peer may have answered another first request than the one we sign: see `SaInit.isAmbiguous`. */
-  isAmbiguous = false
   private refusals = 0
   /** Since when every CREATE_CHILD_SA of ours was refused with TEMPORARY_FAILURE. */
   private refusedSince: Millis | undefined
@@ -144,43 +164,37 @@ export class IkeSa implements AuthContext, Successor {
   private orphanWaits = 0
   private sentAt: Millis = -Infinity
 
-  private constructor(
-    config: IkeSaConfig,
-    originalInitiator: boolean,
-    spiI: Uint8Array,
-    spiR: Uint8Array,
-    path: Path,
-    now: Millis,
-  ) {
+  private constructor(config: IkeSaConfig, path: Path, start: Start, now: Millis) {
+    const { originalInitiator, spiI, spiR, suite, handshake, state, firstOwnId } = start
     this.config = config
     this.originalInitiator = originalInitiator
     this.isClient = originalInitiator
     this.authenticatedAt = now
     this.spiI = spiI
-    this.responderSpi = spiR
+    this.spiR = spiR
+    this.suite = suite
+    this.handshake = handshake
+    this.state = state
     this.currentPath = path
-    this.window = new MessageWindow(config.policy.retransmit, config.environment)
+    this.window = new MessageWindow(config.policy.retransmit, config.environment, firstOwnId)
     this.heardAt = now
+    this.protection = this.protect(start)
   }
 
   // --- how an SA comes to be ---
 
-  /** `child` is asked once the peer's make is known; undefined: an SA without Child SA. */
+  /** After an answer to our first request, whoever sent it; `login` follows. */
   static initiate(
     config: IkeSaConfig,
+    spiI: Uint8Array,
+    handshake: Handshake,
     path: Path,
-    child: Child | undefined,
     now: Millis,
-    isCareful = false,
   ): IkeSa {
-    const spiI = randomBytes(config.environment, 8)
-    const sa = new IkeSa(config, true, spiI, new Uint8Array(8), path, now)
-    sa.firstChild = child
-    sa.isCareful = isCareful
-    sa.init = new SaInit(config.policy, config.credentials, config.environment, spiI)
-    sa.window.request([sa.init.build(path)], now)
-    const to = formatEndpoint(path.remoteAddress, path.remotePort)
-    sa.trace('ike.request.sent', { exchange: 'IKE_SA_INIT', id: 0, to })
+    const start = startOf(true, spiI, handshake)
+    const sa = new IkeSa(config, path, start, now)
+    // §2.23: we have UDP alone, so the peer encapsulates in any case and both move to its port for that.
+    if (path.floatsTo !== undefined) sa.movePath(path.floatsTo, now)
     return sa
   }
 
@@ -212,72 +226,38 @@ export class IkeSa implements AuthContext, Successor {
       return { reply: answer.message, why: answer.why, refusal: answer.refusal }
     }
     const { handshake } = answer
-    const sa = new IkeSa(config, false, header.spiI, handshake.spiR, path, now)
+    const sa = new IkeSa(config, path, startOf(false, header.spiI, handshake), now)
     sa.window.accept()
     sa.window.answer([handshake.response])
-    sa.begin(handshake)
     sa.timers.set(Timer.HalfOpen, now + config.policy.admission.halfOpenTimeout)
     const from = formatEndpoint(path.remoteAddress, path.remotePort)
     sa.trace('ike.request', { exchange: 'IKE_SA_INIT', id: 0, from })
     return { sa }
   }
 
-  private begin(handshake: Handshake): void {
-    const { suite, nonceI, nonceR, shared, spiR } = handshake
-    this.facts = handshake
-    this.algorithms = suite
-    this.responderSpi = spiR
-    this.fragmentation = handshake.fragmentation
-    const skeyseed = computeSkeyseed(suite.prf, nonceI, nonceR, shared)
-    shared.fill(0)
-    this.protect(suite, skeyseed, nonceI, nonceR)
-    this.state = 'auth'
-  }
-
-  private protect(
-    suite: IkeSuite,
-    skeyseed: Uint8Array,
-    nonceI: Uint8Array,
-    nonceR: Uint8Array,
-  ): void {
+  private protect({ skeyseed, nonceI, nonceR }: Start): Protection {
     const { environment, policy, tracer } = this.config
-    const keys = deriveIkeKeys(
-      suite.prf,
-      skeyseed,
-      nonceI,
-      nonceR,
-      this.spiI,
-      this.spiR,
-      keyLengths(suite.cipher),
-    )
-    this.protection = new Protection(
-      environment,
-      policy.backend,
-      suite.cipher,
-      keys,
-      this.originalInitiator,
-    )
+    const { cipher, prf } = this.suite
+    const { spiI, spiR } = this
+    const keys = deriveIkeKeys(prf, skeyseed, nonceI, nonceR, spiI, spiR, keyLengths(cipher))
     tracer.keyLog?.({
       kind: 'ike',
-      spiI: this.spiI,
-      spiR: this.spiR,
-      ...suite.cipher,
+      spiI,
+      spiR,
+      ...cipher,
       skEi: keys.skEi.bytes,
       skEr: keys.skEr.bytes,
       skAi: keys.skAi.bytes,
       skAr: keys.skAr.bytes,
     })
+    return new Protection(environment, policy.backend, cipher, keys, this.originalInitiator)
   }
 
   // --- what others see ---
 
-  get spiR(): Uint8Array {
-    return this.responderSpi
-  }
-
   /** Key of the SA in a table: the SPI that we chose. */
   get ownSpi(): string {
-    return toHex(this.originalInitiator ? this.spiI : this.responderSpi)
+    return toHex(this.originalInitiator ? this.spiI : this.spiR)
   }
 
   get path(): Path {
@@ -288,24 +268,16 @@ export class IkeSa implements AuthContext, Successor {
     return this.owned
   }
 
-  get suite(): IkeSuite {
-    return this.algorithms!
-  }
-
   get skD(): Secret {
-    return this.protection!.skD
+    return this.protection.skD
   }
 
   get skPi(): Secret {
-    return this.protection!.skPi
+    return this.protection.skPi
   }
 
   get skPr(): Secret {
-    return this.protection!.skPr
-  }
-
-  get handshake(): Handshake {
-    return this.facts!
+    return this.protection.skPr
   }
 
   get busyWith(): Exchange | undefined {
@@ -379,7 +351,7 @@ export class IkeSa implements AuthContext, Successor {
   }
 
   close(now: Millis): void {
-    if (this.state === 'init' || this.state === 'auth') return this.finish(undefined, false, now)
+    if (this.state === 'auth') return this.finish(undefined, false, now)
     this.enqueue(new DeleteIke(), now)
   }
 
@@ -455,7 +427,7 @@ export class IkeSa implements AuthContext, Successor {
   }
 
   usePpk(ppk: Ppk): void {
-    this.protection!.mixPpk(this.suite.prf, ppk.secret)
+    this.protection.mixPpk(this.suite.prf, ppk.secret)
   }
 
   adoptPolicy(policy: PeerPolicy): void {
@@ -510,14 +482,16 @@ export class IkeSa implements AuthContext, Successor {
   ): Uint8Array[] {
     const facts: HeaderFacts = {
       spiI: this.spiI,
-      spiR: this.responderSpi,
+      spiR: this.spiR,
       exchange,
       originalInitiator: this.originalInitiator,
       response,
       messageId,
     }
-    const limit = this.fragmentation ? this.config.policy.fragmentSize - UDP_AND_IP : Infinity
-    return this.protection!.seal(facts, writeChain(payloads), limit)
+    const limit = this.handshake.fragmentation
+      ? this.config.policy.fragmentSize - UDP_AND_IP
+      : Infinity
+    return this.protection.seal(facts, writeChain(payloads), limit)
   }
 
   // --- messages ---
@@ -526,13 +500,11 @@ export class IkeSa implements AuthContext, Successor {
     const header = readIkeHeader(message)
     if (header === undefined || header.majorVersion !== 2) return
     if (header.originalInitiator === this.originalInitiator) return
-    if (header.exchange === ExchangeType.IkeSaInit)
-      return this.handleInit(message, header, path, now)
-    // Before the keys exist nothing else can be genuine.
-    if (this.protection === undefined || toHex(header.spiR) !== toHex(this.responderSpi)) return
+    if (header.exchange === ExchangeType.IkeSaInit) return this.handleInit(message, header, path)
+    if (this.isForgotten || !equal(header.spiR, this.spiR)) return
     const layout = findEncrypted(message, header)
     if (layout === undefined || isChainError(layout)) return
-    if (layout.isFragment && !this.fragmentation) return
+    if (layout.isFragment && !this.handshake.fragmentation) return
     const plaintext = this.protection.open(message, layout)
     if (plaintext === undefined) return this.trace('ike.drop', { why: 'icv' })
     let whole: { plaintext: Uint8Array; firstInner: number } | undefined = {
@@ -684,7 +656,7 @@ export class IkeSa implements AuthContext, Successor {
   }
 
   private reply(exchange: number, payloads: readonly Payload[]): void {
-    if (this.protection === undefined) return
+    if (this.isForgotten) return
     const id = this.window.peerId - 1
     const datagrams = this.sealed(exchange, id, true, payloads)
     this.traceMessage('ike.response.sent', exchange, id, payloads, datagrams.length)
@@ -693,78 +665,34 @@ export class IkeSa implements AuthContext, Successor {
 
   // --- IKE_SA_INIT ---
 
-  private handleInit(message: Uint8Array, header: IkeHeader, path: Path, now: Millis): void {
-    if (!this.originalInitiator) {
-      const repeated =
-        !header.response && this.state === 'auth' && equal(message, this.facts!.request)
-      return repeated
-        ? this.window.repeatAnswer(path, false)
-        : this.trace('ike.drop', { why: 'init' })
-    }
-    if (
-      this.state !== 'init' ||
-      !header.response ||
-      header.messageId !== 0 ||
-      this.init === undefined
-    )
-      return
-    const outcome = this.init.onResponse(message, header, path)
-    switch (outcome.kind) {
-      case 'ignored':
-        return this.trace('ike.drop', { why: outcome.why })
-      case 'again':
-        this.refusal = undefined
-        this.rebuilds = true
-        if (!outcome.isUrgent || this.isCareful) return
-        this.rebuilds = false
-        this.trace('ike.request.sent', { exchange: 'IKE_SA_INIT', id: 0, again: true })
-        this.window.repeatId()
-        return this.window.request([this.init.build(this.currentPath)], now)
-      case 'refused':
-        return this.noteRefusal(outcome.error)
-      case 'done': {
-        const { handshake } = outcome
-        this.isAmbiguous = this.init.isAmbiguous
-        this.init = undefined
-        this.refusal = undefined
-        this.window.settle()
-        this.begin(handshake)
-        this.heardAt = now
-        this.trace('ike.response', { exchange: 'IKE_SA_INIT', id: 0, suite: handshake.suite.text })
-        // §2.23: we have UDP alone, so the peer encapsulates in any case and both move to its port for that.
-        if (this.currentPath.floatsTo !== undefined) this.movePath(this.currentPath.floatsTo, now)
-        this.login = new Authenticate(this, this.firstChild?.(handshake.peerIsOurs))
-        return this.follow(this.login.start(now), now)
-      }
-      default:
-        return outcome satisfies never
-    }
+  /** The peer repeats its first request: it has not heard our answer. */
+  private handleInit(message: Uint8Array, header: IkeHeader, path: Path): void {
+    const isRepeated =
+      !this.originalInitiator &&
+      !header.response &&
+      this.state === 'auth' &&
+      equal(message, this.handshake.request)
+    if (isRepeated) this.window.repeatAnswer(path, false)
+    else this.trace('ike.drop', { why: 'init' })
   }
 
-  /**
-   * Anyone may have sent it (§2.21.1): the first request is repeated once more, and a genuine answer to
-   * either has all the time until another repetition would be due.
-   */
-  noteRefusal(error: Error): void {
-    if (this.state !== 'init' || this.refusal !== undefined) return
-    this.refusal = error
-    this.patience = 1
+  // --- IKE_AUTH ---
+
+  /** Starts our half of IKE_AUTH; `child` is the Child SA that it carries. */
+  login(child: ChildRequest | undefined, now: Millis): void {
+    this.authenticating = new Authenticate(this, child)
+    this.follow(this.authenticating.start(now), now)
   }
 
-  /** The system says that nobody listens there. Said of the repetition too, it is believed at once. */
-  noteUnreachable(error: Error, now: Millis): void {
-    if (this.state !== 'init') return
-    if (this.refusal !== undefined && this.window.sentTimes > 1) {
-      return this.finish(this.refusal, false, now)
-    }
-    this.noteRefusal(error)
+  notePeerProven(): void {
+    this.isProven = true
   }
 
   // --- transitions that exchanges use ---
 
   establish(peer: PeerFacts, now: Millis, replaces?: Uint8Array): void {
     this.peer = peer
-    this.login = undefined
+    this.authenticating = undefined
     this.state = 'established'
     this.timers.clear(Timer.HalfOpen)
     this.armLifetime(now)
@@ -883,14 +811,10 @@ export class IkeSa implements AuthContext, Successor {
   }
 
   createSuccessor(facts: SuccessorFacts, now: Millis): IkeSa {
-    const { spiI, spiR, suite, skeyseed, nonceI, nonceR } = facts
-    const sa = new IkeSa(this.config, facts.originalInitiator, spiI, spiR, this.currentPath, now)
+    const { handshake } = this
+    const start = { ...facts, handshake, state: 'established' as const, firstOwnId: 0 }
+    const sa = new IkeSa(this.config, this.currentPath, start, now)
     sa.peer = this.peer
-    sa.facts = this.facts
-    sa.fragmentation = this.fragmentation
-    sa.algorithms = suite
-    sa.protect(suite, skeyseed, nonceI, nonceR)
-    sa.state = 'established'
     sa.armLifetime(now)
     sa.isClient = this.isClient
     this.output({ kind: 'successor', sa })
@@ -963,13 +887,12 @@ export class IkeSa implements AuthContext, Successor {
     const unfinished = [...this.queue, ...this.waiting.map(({ exchange }) => exchange)]
     if (this.current !== undefined) unfinished.unshift(this.current.exchange)
     for (const exchange of unfinished) exchange.abandon?.(this)
-    this.login?.abandon()
-    this.login = undefined
+    this.authenticating?.abandon()
+    this.authenticating = undefined
     this.current = undefined
     this.queue = []
     this.waiting = []
     this.asked = undefined
-    this.init?.wipe()
     this.timers.clearAll()
     for (const child of [...this.owned.values()]) {
       child.state = 'gone'
@@ -983,13 +906,13 @@ export class IkeSa implements AuthContext, Successor {
       error: error?.message,
     })
     this.output({ kind: 'closed', error })
-    if (linger && this.protection !== undefined) this.timers.set(Timer.Forget, now + FORGET)
+    if (linger) this.timers.set(Timer.Forget, now + FORGET)
     else this.forget()
   }
 
   private forget(): void {
-    this.protection?.wipe()
-    this.protection = undefined
+    this.isForgotten = true
+    this.protection.wipe()
     this.output({ kind: 'forgotten' })
   }
 
@@ -1058,12 +981,6 @@ export class IkeSa implements AuthContext, Successor {
   }
 
   private handleRetransmission(now: Millis): void {
-    if (this.refusal !== undefined && this.patience-- === 0)
-      return this.finish(this.refusal, false, now)
-    if (this.rebuilds && this.init !== undefined) {
-      this.rebuilds = false
-      this.window.replace([this.init.build(this.currentPath)])
-    }
     if (this.window.retransmit(now)) return
     const exchange = this.current?.exchange
     const where = formatEndpoint(this.currentPath.remoteAddress, this.currentPath.remotePort)

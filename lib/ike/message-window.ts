@@ -33,16 +33,18 @@ export class MessageWindow {
   private readonly policy: RetransmitPolicy
   private readonly environment: Environment
   private outstanding: Outstanding | undefined
-  private nextOwnId = 0
+  private nextOwnId: number
   /** ID of the peer's next request. */
   private nextPeerId = 0
   private answered: readonly Uint8Array[] | undefined
   private strayRepeats = 0
   private readonly outbox: Outgoing[] = []
 
-  constructor(policy: RetransmitPolicy, environment: Environment) {
+  /** `firstOwnId`: message ID of our first request. */
+  constructor(policy: RetransmitPolicy, environment: Environment, firstOwnId = 0) {
     this.policy = policy
     this.environment = environment
+    this.nextOwnId = firstOwnId
   }
 
   get isBusy(): boolean {
@@ -172,10 +174,5 @@ export class MessageWindow {
 
   poll(): Outgoing | undefined {
     return this.outbox.shift()
-  }
-
-  clear(): void {
-    this.outstanding = undefined
-    this.outbox.length = 0
   }
 }

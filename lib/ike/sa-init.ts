@@ -44,8 +44,6 @@ import { suiteOf } from './suite.ts'
 
 const VENDOR_ID = utf8('ike-socket/v1 :)')
 const NO_SPI = new Uint8Array(8)
-/** RFC 7296 §2.6 lets a responder ask again, which an attacker could do for ever. */
-const MAX_COOKIES = 3
 /** Ours: it is kept for AUTH, once for each handshake that is half open, and honest ones fit one packet. */
 const MAX_REQUEST = 8192
 
@@ -119,8 +117,8 @@ const readPayloads = (message: Uint8Array, header: IkeHeader): ReturnType<typeof
 
 export type InitOutcome =
   /**
-   * Build the request again, a cookie or another group was asked for: at once, or, when that has been
-   * done so often that somebody may only want to keep us going, when it is repeated anyway.
+   * A cookie or another group was asked for: the request is sent with it at once, or, when it may be late or
+   * somebody may only want to keep us going, when it is repeated anyway.
    */
   | { readonly kind: 'again'; readonly isUrgent: boolean }
   | { readonly kind: 'done'; readonly handshake: Handshake }
@@ -128,9 +126,11 @@ export type InitOutcome =
   | { readonly kind: 'refused'; readonly error: IpsecError }
   | { readonly kind: 'ignored'; readonly why: string }
 
+/** A request that was sent. All of a group are the same but for their cookie (RFC 7296 §2.6). */
 interface Variant {
   readonly group: number
   readonly cookie: Uint8Array | undefined
+  readonly request: Uint8Array
 }
 
 export class SaInit {
@@ -138,51 +138,69 @@ export class SaInit {
   private readonly credentials: Credentials
   private readonly environment: Environment
   private readonly spiI: Uint8Array
+  private readonly path: Path
+  private readonly isCareful: boolean
   private readonly nonce: Uint8Array
-  private cookies = 0
-  /** All that were made, by group: whoever had us change may not have been the peer. */
-  private readonly offers = new Map<number, { exchange: KeyExchange; request: Uint8Array }>()
+  private natDetection: readonly Payload[] | undefined
+  /** By group: whoever had us change may not have been the peer. */
+  private readonly exchanges = new Map<number, KeyExchange>()
+  /** In the order they were first sent. */
+  private readonly variants: Variant[] = []
   /** What the last request was made with, and what the next one shall be: the last to ask decides. */
-  private sent: Variant
-  private next: Variant
+  private sent: Pick<Variant, 'group' | 'cookie'>
+  private next: Pick<Variant, 'group' | 'cookie'>
 
+  /** `isCareful`: no request is changed before it is repeated anyway, so that a genuine answer comes first. */
   constructor(
     policy: PeerPolicy,
     credentials: Credentials,
     environment: Environment,
     spiI: Uint8Array,
+    path: Path,
+    isCareful: boolean,
   ) {
     this.policy = policy
     this.credentials = credentials
     this.environment = environment
     this.spiI = spiI
+    this.path = path
+    this.isCareful = isCareful
     this.nonce = randomBytes(environment, NONCE_LENGTH)
     this.sent = { group: groupsOf(policy.ike)[0]!, cookie: undefined }
     this.next = this.sent
   }
 
-  build(path: Path): Uint8Array {
-    const { policy, credentials, environment, spiI, nonce } = this
+  /** What is to be sent now: the same as before, unless a cookie or another group was asked for. */
+  request(): Uint8Array {
     const { group, cookie } = (this.sent = this.next)
+    const known = this.variants.find(other => other.group === group && isSame(other.cookie, cookie))
+    if (known !== undefined) return known.request
+    const request = this.build(group, cookie)
+    this.variants.push({ group, cookie, request })
+    return request
+  }
+
+  private build(group: number, cookie: Uint8Array | undefined): Uint8Array {
+    const { policy, credentials, environment, spiI, nonce } = this
     const exchange =
-      this.offers.get(group)?.exchange ?? createKeyExchange(policy.backend, group, environment)!
-    const request = writeMessage(headerFacts(spiI, NO_SPI, true, false), [
+      this.exchanges.get(group) ?? createKeyExchange(policy.backend, group, environment)!
+    this.exchanges.set(group, exchange)
+    this.natDetection ??= natDetectionPayloads(environment, policy.backend, spiI, NO_SPI, this.path)
+    return writeMessage(headerFacts(spiI, NO_SPI, true, false), [
       ...(cookie === undefined ? [] : [notify(NotifyType.Cookie, cookie)]),
       { kind: 'sa', proposals: policy.ike },
       { kind: 'ke', group, data: exchange.publicValue },
       { kind: 'nonce', data: nonce },
-      ...natDetectionPayloads(environment, policy.backend, spiI, NO_SPI, path),
+      ...this.natDetection,
       ...fragmentationNotify(policy.fragmentation),
       ...proofCapabilities(credentials.ppk !== undefined, credentials),
       ...otherCapabilities(policy),
     ])
-    this.offers.set(group, { exchange, request })
-    return request
   }
 
   /** A cookie of unknown origin changed the request, and the answer may be to what it was before. */
   get isAmbiguous(): boolean {
-    return this.cookies > 0
+    return this.variants.some(({ cookie }) => cookie !== undefined)
   }
 
   onResponse(response: Uint8Array, header: IkeHeader, path: Path): InitOutcome {
@@ -198,13 +216,17 @@ export class SaInit {
     return this.settle(response, header, payloads, path)
   }
 
-  private onCookie(cookie: Uint8Array): InitOutcome {
+  private onCookie(data: Uint8Array): InitOutcome {
     // RFC 7296 §2.6: 1 to 64 octets.
-    if (cookie.length < 1 || cookie.length > 64) {
-      return { kind: 'ignored', why: 'ike.init.cookie' }
-    }
-    this.next = { group: this.sent.group, cookie }
-    return { kind: 'again', isUrgent: ++this.cookies <= MAX_COOKIES }
+    if (data.length < 1 || data.length > 64) return { kind: 'ignored', why: 'ike.init.cookie' }
+    const { group } = this.sent
+    const tried = this.variants.filter(
+      ({ group: other, cookie }) => other === group && cookie !== undefined,
+    )
+    // It is late, or came twice; whoever takes that cookie has the request with it already.
+    if (isSame(this.sent.cookie, data)) return { kind: 'ignored', why: 'ike.init.cookie' }
+    this.next = { group, cookie: data.slice() }
+    return { kind: 'again', isUrgent: tried.length === 0 && !this.isCareful }
   }
 
   private onInvalidKe(group: number | undefined): InitOutcome {
@@ -222,7 +244,7 @@ export class SaInit {
       }
     }
     this.next = { group, cookie: this.sent.cookie }
-    return { kind: 'again', isUrgent: !this.offers.has(group) }
+    return { kind: 'again', isUrgent: !this.exchanges.has(group) && !this.isCareful }
   }
 
   private refused(type: number): IpsecError {
@@ -246,13 +268,19 @@ export class SaInit {
     const proposal = checkChosen(this.policy.ike, find(payloads, 'sa')!.proposals)
     const suite = proposal && suiteOf(this.policy.backend, proposal)
     const ke = find(payloads, 'ke')!
-    const offer = suite && this.offers.get(suite.group)
-    if (suite === undefined || offer === undefined || ke.group !== suite.group) {
+    const exchange = suite && this.exchanges.get(suite.group)
+    // The last one that was sent is the likeliest to have been answered.
+    const variant = this.variants.findLast(({ group }) => group === suite?.group)
+    if (
+      suite === undefined ||
+      exchange === undefined ||
+      variant === undefined ||
+      ke.group !== suite.group
+    ) {
       return ignored('ike.init.choice')
     }
-    const shared = offer.exchange.sharedSecret(ke.data)
+    const shared = exchange.sharedSecret(ke.data)
     if (shared === undefined) return ignored('ike.init.ke')
-    this.wipe()
     return {
       kind: 'done',
       handshake: {
@@ -261,7 +289,7 @@ export class SaInit {
         nonceI: this.nonce,
         nonceR: find(payloads, 'nonce')!.data,
         shared,
-        request: offer.request,
+        request: variant.request,
         response: response.slice(),
         nat: natVerdict(this.policy.backend, payloads, this.spiI, header.spiR, path),
         ...readCapabilities(this.policy, this.credentials, payloads),
@@ -270,9 +298,12 @@ export class SaInit {
   }
 
   wipe(): void {
-    for (const { exchange } of this.offers.values()) exchange.wipe()
+    for (const exchange of this.exchanges.values()) exchange.wipe()
   }
 }
+
+const isSame = (a: Uint8Array | undefined, b: Uint8Array | undefined): boolean =>
+  a === undefined || b === undefined ? a === b : equal(a, b)
 
 const headerFacts = (
   spiI: Uint8Array,

@@ -1,13 +1,23 @@
 /** Attacks on a negotiation from the initiator's side, and on what both ends signed. */
 import t from 'tap'
 import type { Path } from '../../lib/base/path.ts'
+import { toHex } from '../../lib/base/bytes.ts'
 import { readIkeHeader, type IkeHeader } from '../../lib/wire/ike-header.ts'
 import { writeMessage } from '../../lib/wire/message.ts'
 import { notify, u16Data } from '../../lib/wire/notify.ts'
 import { isChainError, readChain } from '../../lib/wire/payload-chain.ts'
 import { KeGroup, NotifyType } from '../../lib/wire/registry.ts'
-import { datagramOf, initFacts, isIke, KeyRing, messageOf, SERVER } from '../harness/attacker.ts'
-import { PERFECT, Stream, World, type Options } from '../harness/world.ts'
+import {
+  datagramOf,
+  initFacts,
+  isIke,
+  KeyRing,
+  messageOf,
+  pathFrom,
+  SERVER,
+  Target,
+} from '../harness/attacker.ts'
+import { PERFECT, Stream, World, type Network, type Options } from '../harness/world.ts'
 
 const codeOf = (error: unknown): unknown => (error as { code?: unknown } | undefined)?.code
 const EXCHANGE = { init: 34, auth: 35 } as const
@@ -86,6 +96,120 @@ for (const [name, forge] of Object.entries(FORGERIES)) {
     t.end()
   })
 }
+
+interface Impostors {
+  readonly count: number
+  /** Their answers arrive before the peer's, or each one after. */
+  readonly isLate?: boolean
+  /** They answer IKE_SA_INIT and are silent then. */
+  readonly isMute?: boolean
+}
+
+/** Others on the way complete IKE_SA_INIT with the client as well as the peer does, but have no key. */
+const impersonated = (
+  { count, isLate = false, isMute = false }: Impostors,
+  network: Network = PERFECT,
+  client: Options = {},
+  server: Options = {},
+): { world: World; stream: Stream; answered: number } => {
+  const world = new World(31, network, client, server)
+  const stream = new Stream(1000, 1, 2)
+  const impostors = Array.from(
+    { length: count },
+    (_, i) => new Target({ psk: 'not the key of these two' }, 50 + i),
+  )
+  const result = { world, stream, answered: 0 }
+  let late: Uint8Array[] = []
+  const give = (bytes: Uint8Array): void => {
+    result.answered++
+    world.client.handleDatagram(bytes.slice(), toClient(world), world.now)
+  }
+  world.filter = (to, bytes) => {
+    const header = headerOf(bytes)
+    if (header === undefined) return true
+    if (to === 'client') {
+      for (const answer of late.splice(0)) give(answer)
+      return true
+    }
+    if (isMute && header.exchange !== EXCHANGE.init) return true
+    const from = pathFrom(world.clientAddress, world.clientPort)
+    const answers = impostors.flatMap(impostor => impostor.send(bytes, from))
+    if (isLate) late.push(...answers.map(answer => answer.bytes))
+    else for (const answer of answers) give(answer.bytes)
+    return true
+  }
+  world.connect(stream)
+  world.run(120_000, () => stream.closed)
+  return result
+}
+
+const LATE_PATHS: Readonly<Record<string, Network>> = {
+  'a good path': PERFECT,
+  'a path slower than the first repetition': { ...PERFECT, delay: 350 },
+  'a path slower than two repetitions': { ...PERFECT, delay: 700 },
+  'a path that doubles everything': { ...PERFECT, duplicate: 1 },
+}
+
+for (const [path, network] of Object.entries(LATE_PATHS)) {
+  t.test(`D3: impostors that answer IKE_SA_INIT end nothing (RFC 7296 §2.4), on ${path}`, t => {
+    for (const impostors of [
+      { count: 1 },
+      { count: 3 },
+      { count: 1, isMute: true },
+      { count: 3, isMute: true },
+      { count: 2, isLate: true },
+    ]) {
+      for (const server of [{}, { cookieThreshold: 0 }, { ike: 'aes256gcm16-prfsha384-ecp384' }]) {
+        const name = JSON.stringify([impostors, server])
+        const { world, stream, answered } = impersonated(impostors, network, {}, server)
+        t.equal(stream.error, undefined, name)
+        t.equal(world.accepted.find(({ received }) => received > 0)?.received, 1000, name)
+        t.ok(answered >= impostors.count, 'they have answered')
+        t.equal(world.client.saCount, 1, 'nothing is left of the others')
+      }
+    }
+    t.end()
+  })
+}
+
+t.test('D3: of many answers to the first request only so many are followed', t => {
+  const { stream, world, answered } = impersonated({ count: 40, isMute: true })
+  t.equal(answered, 40)
+  t.equal(codeOf(stream.error), 'ETIMEDOUT')
+  t.ok(world.datagrams < 100, `${world.datagrams} datagrams`)
+  t.equal(world.client.saCount, 0)
+  t.end()
+})
+
+t.test('D3: when the one answer leads nowhere, the client does not wait long for another', t => {
+  const world = new World(32, PERFECT, {}, { psk: 'another key than the client has' })
+  const stream = new Stream(1, 1, 2)
+  world.connect(stream)
+  world.run(60_000, () => stream.closed)
+  t.equal(codeOf(stream.error), 'AUTHENTICATION_FAILED')
+  t.ok(world.now < 3000, `${world.now} ms`)
+  t.end()
+})
+
+t.test('an answer is to the request that was sent, however often it or its cookie come', t => {
+  for (const network of Object.values(LATE_PATHS)) {
+    for (let seed = 1; seed <= 10; seed++) {
+      const world = new World(seed, network, {}, { cookieThreshold: 0 })
+      const requests = new Set<string>()
+      world.filter = (to, bytes) => {
+        if (to === 'server' && headerOf(bytes)?.exchange === EXCHANGE.init)
+          requests.add(toHex(bytes))
+        return true
+      }
+      world.connect(new Stream(10, 1, 2))
+      world.run(60_000)
+      t.equal(world.accepted.length, 1)
+      t.notOk(world.events.some(({ kind }) => kind === 'refused'))
+      t.equal(requests.size, 2, 'without and with the cookie')
+    }
+  }
+  t.end()
+})
 
 t.test('D3: a forged refusal does not count when the genuine answer is lost once', t => {
   const { stream } = raced(FORGERIES.NO_PROPOSAL_CHOSEN!, {}, count => count === 1)

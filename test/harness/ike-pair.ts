@@ -13,6 +13,7 @@ import { parseCredentials } from '../../lib/identity/credentials.ts'
 import type { ChildSa } from '../../lib/ike/child-sa.ts'
 import { CookieJar } from '../../lib/ike/cookie.ts'
 import type { ChildKeys, ChildRequest, IkeOutput, IkeSaConfig } from '../../lib/ike/exchange.ts'
+import { HalfOpen, type HalfOpenOutput } from '../../lib/ike/half-open.ts'
 import { IkeSa, type IkeSaOutput } from '../../lib/ike/ike-sa.ts'
 import type { MessageWindow } from '../../lib/ike/message-window.ts'
 import type { Protection } from '../../lib/ike/protection.ts'
@@ -78,6 +79,8 @@ export class End {
   readonly name: 'a' | 'b'
   /** By the SPI this end chose, as long as they answer anything. */
   readonly sas = new Map<string, IkeSa>()
+  /** The SA that it is making. */
+  opening: HalfOpen | undefined
   /** Newest first, as a sender looks. */
   carriers: Carrier[] = []
   readonly outputs: IkeSaOutput[] = []
@@ -138,7 +141,13 @@ export class End {
 
   /** SAs that have not ended. */
   get open(): IkeSa[] {
-    return [...this.sas.values()].filter(sa => sa.state !== 'closed')
+    const all = [...this.sas.values(), ...(this.opening?.candidates ?? [])]
+    return all.filter(sa => sa.state !== 'closed')
+  }
+
+  /** The SA of that SPI, also one whose peer has not proved itself. */
+  find(spi: string): IkeSa | undefined {
+    return this.sas.get(spi) ?? this.opening?.candidates.find(({ ownSpi }) => ownSpi === spi)
   }
 
   /** The SA that carries new exchanges. */
@@ -147,6 +156,13 @@ export class End {
     const sa = established.at(-1) ?? this.open.at(-1)
     if (sa === undefined) throw new Error(`${this.name} has no IKE SA`)
     return sa
+  }
+
+  /** What has timers, and something to send or tell. */
+  get everySa(): (IkeSa | HalfOpen)[] {
+    return this.opening === undefined
+      ? [...this.sas.values()]
+      : [...this.sas.values(), this.opening]
   }
 
   get children(): ChildSa[] {
@@ -203,8 +219,7 @@ export class IkePair {
 
   initiate(child = true): void {
     const { a } = this
-    const sa = IkeSa.initiate(a.config, a.path, child ? () => this.request() : undefined, this.now)
-    a.sas.set(sa.ownSpi, sa)
+    a.opening = new HalfOpen(a.config, a.path, child ? () => this.request() : undefined, this.now)
     this.collect()
   }
 
@@ -269,7 +284,8 @@ export class IkePair {
 
   give(letter: Letter): void {
     const { to, header, bytes } = letter
-    const sa = to.sas.get(toHex(header.originalInitiator ? header.spiR : header.spiI))
+    const spi = toHex(header.originalInitiator ? header.spiR : header.spiI)
+    const sa = to.opening?.ownSpi === spi ? to.opening : to.sas.get(spi)
     if (sa !== undefined) sa.handleMessage(bytes, to.path, this.now)
     else if (header.exchange === ExchangeType.IkeSaInit && !header.response) {
       const answer = IkeSa.respond(to.config, bytes, to.path, RECEPTION, this.now)
@@ -296,7 +312,7 @@ export class IkePair {
 
   /** What stands in a message, as its receiver reads it. */
   read({ to, header, bytes }: Letter): Payload[] {
-    const sa = to.sas.get(toHex(header.originalInitiator ? header.spiR : header.spiI))
+    const sa = to.find(toHex(header.originalInitiator ? header.spiR : header.spiI))
     const layout = findEncrypted(bytes, header)
     if (sa === undefined || layout === undefined || isChainError(layout))
       throw new Error('the receiver cannot read it')
@@ -323,7 +339,7 @@ export class IkePair {
     const to = this.other(from)
     const { header } = this.take(to)
     const { exchange, messageId } = header
-    const sa = to.sas.get(toHex(header.originalInitiator ? header.spiR : header.spiI))!
+    const sa = to.find(toHex(header.originalInitiator ? header.spiR : header.spiI))!
     insideOf(sa).window.accept()
     this.give(this.forge(to, { exchange, messageId, response: true, chain }, payloads, sa))
   }
@@ -368,7 +384,7 @@ export class IkePair {
   private nextTimeout(): number {
     let next = Infinity
     for (const end of [this.a, this.b]) {
-      for (const sa of end.sas.values()) next = Math.min(next, sa.nextTimeout())
+      for (const sa of end.everySa) next = Math.min(next, sa.nextTimeout())
       for (const { removeAt } of end.carriers) next = Math.min(next, removeAt)
     }
     return next
@@ -376,7 +392,7 @@ export class IkePair {
 
   private expireTimers(): void {
     for (const end of [this.a, this.b]) {
-      for (const sa of [...end.sas.values()]) {
+      for (const sa of end.everySa) {
         if (sa.nextTimeout() <= this.now) sa.handleTimeout(this.now)
       }
       for (const carrier of end.carriers.filter(({ removeAt }) => removeAt <= this.now))
@@ -395,10 +411,17 @@ export class IkePair {
     for (const end of [this.a, this.b]) {
       for (let busy = true; busy;) {
         busy = false
-        for (const sa of [...end.sas.values()]) {
-          for (let output = sa.pollOutput(); output !== undefined; output = sa.pollOutput()) {
-            busy = true
-            this.digest(end, sa, output)
+        for (const sa of end.everySa) {
+          if (sa instanceof HalfOpen) {
+            for (let output = sa.pollOutput(); output !== undefined; output = sa.pollOutput()) {
+              busy = true
+              this.digestOpening(end, output)
+            }
+          } else {
+            for (let output = sa.pollOutput(); output !== undefined; output = sa.pollOutput()) {
+              busy = true
+              this.digest(end, sa, output)
+            }
           }
           for (let next = sa.pollTransmit(); next !== undefined; next = sa.pollTransmit()) {
             busy = true
@@ -408,6 +431,14 @@ export class IkePair {
       }
     }
     this.checkRoutes()
+  }
+
+  private digestOpening(end: End, output: HalfOpenOutput): void {
+    if (output.kind !== 'replaced') end.outputs.push(output)
+    if (output.kind === 'question') return
+    const by = output.kind === 'replaced' ? output.by : undefined
+    end.opening = by instanceof HalfOpen ? by : undefined
+    if (by instanceof IkeSa) end.sas.set(by.ownSpi, by)
   }
 
   private digest(end: End, sa: IkeSa, output: IkeSaOutput): void {
