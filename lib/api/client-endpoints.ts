@@ -46,9 +46,3 @@ const watcherOf = (given: ConnectSettings['given']): EndpointWatcher => ({
   onSessionDown() {},
   onQuestion: question => answerQuestion(question, given),
 })
-
-// SAs that nobody uses do not keep a process alive; their peers are told when it ends by itself.
-process.on('beforeExit', () => {
-  for (const endpoint of endpoints.values()) endpoint.farewell()
-  endpoints.clear()
-})

@@ -3,7 +3,7 @@
  * families in turn, as `net` does with `autoSelectFamily` (RFC 8305 §4, §5). Where TCP needs one answer,
  * IKE needs several: an attempt is given up for the next when it hears nothing for the attempt timeout.
  */
-import { ADDRCONFIG, lookup as dnsLookup, type LookupAddress } from 'node:dns'
+import dns, { ADDRCONFIG, type LookupAddress } from 'node:dns'
 import { isIP } from 'node:net'
 import { nodeError, type ConnectSettings } from './options.ts'
 
@@ -113,7 +113,9 @@ export class Connector {
         : [{ address: found, family: foundFamily ?? isIP(found) }]
       if (error !== null && error !== undefined) {
         this.host.emit('lookup', error, undefined, undefined, host)
-        return this.end(error)
+        // As net does: a look-up that answers at once must not fail before anyone can listen.
+        process.nextTick(() => this.end(error))
+        return
       }
       for (const { address, family } of list) this.host.emit('lookup', null, address, family, host)
       if (this.isOver) return
@@ -121,7 +123,7 @@ export class Connector {
       if (usable.length > 0) then(usable)
       else this.end(this.unusable(list[0]))
     }
-    const lookup = settings.lookup ?? dnsLookup
+    const lookup = settings.lookup ?? dns.lookup
     try {
       lookup(host, { family, hints, all }, done)
     } catch (error) {

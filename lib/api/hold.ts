@@ -1,30 +1,51 @@
-/** One user's hold on an endpoint: it keeps the process alive, unless that user was `unref`ed. */
+/** One user's hold on an endpoint: it keeps the process alive while the user is active and not `unref`ed. */
 import type { Endpoint } from '../node/endpoint.ts'
 
 export class Hold {
   private endpoint: Endpoint | undefined
   private isReferenced = true
+  private isActive = true
+  /** The endpoint counts us. */
+  private isCounted = false
 
   /** Holds this endpoint, and no other any more. */
   take(endpoint: Endpoint): void {
     if (this.endpoint === endpoint) return
     this.drop()
     this.endpoint = endpoint
-    if (this.isReferenced) endpoint.ref()
+    this.settle()
   }
 
   drop(): void {
-    if (this.isReferenced) this.endpoint?.unref()
+    const { endpoint } = this
     this.endpoint = undefined
+    if (this.isCounted) endpoint?.unref()
+    this.isCounted = false
   }
 
   ref(): void {
-    if (!this.isReferenced) this.endpoint?.ref()
     this.isReferenced = true
+    this.settle()
   }
 
   unref(): void {
-    if (this.isReferenced) this.endpoint?.unref()
     this.isReferenced = false
+    this.settle()
+  }
+
+  /** A user that waits for nothing does not hold the process, as a handle of libuv does not. */
+  setActive(isActive: boolean): void {
+    if (this.isActive === isActive) return
+    this.isActive = isActive
+    this.settle()
+  }
+
+  private settle(): void {
+    const { endpoint } = this
+    const counts = this.isReferenced && this.isActive
+    if (endpoint === undefined || counts === this.isCounted) return
+    this.isCounted = counts
+    if (counts) endpoint.ref()
+    else endpoint.unref()
   }
 }

@@ -1,14 +1,16 @@
 /** Options of sockets and servers: those net has are read here, the others by policy and identity. */
 import type { KeyObject, X509Certificate } from 'node:crypto'
+import dns from 'node:dns'
 import {
   getDefaultAutoSelectFamily,
   getDefaultAutoSelectFamilyAttemptTimeout,
+  isIP,
   type BlockList,
   type LookupFunction,
 } from 'node:net'
 import type { PeerCertificate } from 'node:tls'
 import { parseAddress } from '../base/address.ts'
-import { OptionError } from '../base/errors.ts'
+import { describe, OptionError } from '../base/errors.ts'
 import { CREDENTIAL_OPTIONS, parseCredentials, type Credentials } from '../identity/credentials.ts'
 import { SHORT_PSK } from '../identity/pre-shared-key.ts'
 import { parseEapTls } from '../node/eap-tls.ts'
@@ -136,6 +138,7 @@ export interface SecureSocketOptions extends IkeOptions {
   signal?: AbortSignal | undefined
   onread?: OnRead | undefined
   blockList?: BlockList | undefined
+  encrypted?: boolean | undefined
   autoSelectFamily?: boolean | undefined
   autoSelectFamilyAttemptTimeout?: number | undefined
 }
@@ -178,6 +181,7 @@ export interface SecureServerOptions extends IkeOptions {
   keepAliveInitialDelay?: number | undefined
   highWaterMark?: number | undefined
   blockList?: BlockList | undefined
+  encrypted?: boolean | undefined
   cookieThreshold?: number | undefined
   halfOpenPerSource?: number | undefined
   maxHalfOpen?: number | undefined
@@ -205,6 +209,7 @@ export interface ConnectSettings {
   readonly signal: AbortSignal | undefined
   readonly onread: OnRead | undefined
   readonly blockList: BlockList | undefined
+  readonly encrypted: boolean
   readonly autoSelectFamily: boolean
   readonly autoSelectFamilyAttemptTimeout: number
 }
@@ -231,6 +236,7 @@ export const SOCKET_OPTIONS = [
   'signal',
   'onread',
   'blockList',
+  'encrypted',
   'autoSelectFamily',
   'autoSelectFamilyAttemptTimeout',
   'keyLog',
@@ -245,6 +251,7 @@ export const SERVER_OPTIONS = [
   'keepAliveInitialDelay',
   'highWaterMark',
   'blockList',
+  'encrypted',
   'keyLog',
 ] as const
 
@@ -281,11 +288,24 @@ const FOREIGN_OPTIONS = new Set([
   '_defaultAgent',
 ])
 
+/** What net has too is refused as net refuses it: a TypeError with its code. */
+export const argumentError = (
+  name: string,
+  value: unknown,
+  expected: string,
+  code = 'ERR_INVALID_ARG_TYPE',
+): Error =>
+  nodeError(
+    code,
+    `The "${name}" argument must be ${expected}. Received ${describe(value)}`,
+    TypeError,
+  )
+
 const typed =
   <T>(type: string) =>
   (name: string, value: unknown): T => {
     if (typeof value === type) return value as T
-    throw new OptionError(name, value, `of type ${type}`, 'ERR_INVALID_ARG_TYPE')
+    throw argumentError(`options.${name}`, value, `of type ${type}`)
   }
 
 const anything = <T>(_name: string, value: unknown): T => value as T
@@ -304,14 +324,14 @@ const attemptTimeout = (name: string, value: unknown): number =>
 const blockListOption = (name: string, value: unknown): BlockList => {
   const check = (value as Partial<BlockList> | null)?.check
   if (typeof check === 'function') return value as BlockList
-  throw new OptionError(name, value, 'a net.BlockList', 'ERR_INVALID_ARG_TYPE')
+  throw argumentError(`options.${name}`, value, 'an instance of net.BlockList')
 }
 
 const signalOption = (name: string, value: unknown): AbortSignal => {
   if (typeof (value as AbortSignal | null)?.addEventListener === 'function') {
     return value as AbortSignal
   }
-  throw new OptionError(name, value, 'an AbortSignal', 'ERR_INVALID_ARG_TYPE')
+  throw argumentError(`options.${name}`, value, 'an instance of AbortSignal')
 }
 
 const gatewayOption = (name: string, value: unknown): string => {
@@ -333,12 +353,27 @@ export const nodeError = (
   Type: ErrorConstructor | TypeErrorConstructor | RangeErrorConstructor = Error,
 ): Error => Object.assign(new Type(message), { code })
 
-/** As net: a number or a decimal string, 0 to 65535. */
+/** As net: a number or the text of one, 0 to 65535. */
 export const parsePort = (name: string, value: unknown): number => {
-  const port = typeof value === 'string' && /^\s*\d+\s*$/.test(value) ? Number(value) : value
+  if (typeof value !== 'number' && typeof value !== 'string') {
+    throw argumentError(`options.${name}`, value, 'of type number or string')
+  }
+  const port = typeof value === 'string' && value.trim() !== '' ? Number(value) : value
   if (typeof port === 'number' && Number.isInteger(port) && port >= 0 && port <= 65535) return port
-  const message = `The option "${name}" must be a port from 0 to 65535. Received ${String(value)}.`
+  const message = `options.${name} should be >= 0 and < 65536. Received ${describe(value)}.`
   throw nodeError('ERR_SOCKET_BAD_PORT', message, RangeError)
+}
+
+/** As net: bits of dns's hints, looked at only where a name is looked up. */
+const hintsOption = (name: string, value: unknown): number => {
+  const hints = typed<number>('number')(name, value)
+  if ((hints & ~(dns.ADDRCONFIG | dns.ALL | dns.V4MAPPED)) === 0) return hints
+  throw argumentError(
+    `options.${name}`,
+    value,
+    'made of dns.ADDRCONFIG, dns.ALL and dns.V4MAPPED',
+    'ERR_INVALID_ARG_VALUE',
+  )
 }
 
 const ipAddress = (name: string, value: unknown): string => {
@@ -364,9 +399,21 @@ export const parseConnect = (options: SecureSocketOptions, complete: boolean): C
   if (complete && given['port'] === undefined) {
     throw nodeError('ERR_MISSING_ARGS', 'The "options.port" argument must be specified', TypeError)
   }
-  read.refuseUnknown([...SOCKET_OPTIONS, ...POLICY_OPTIONS, ...CREDENTIAL_OPTIONS])
-  refuse(given, 'authorize', 'left out: it is for servers; a client has "checkServerIdentity"')
+  for (const name of ['objectMode', 'readableObjectMode', 'writableObjectMode']) {
+    if (!options[name as keyof typeof options]) continue
+    throw argumentError(
+      `options.${name}`,
+      true,
+      'left out: it is not supported',
+      'ERR_INVALID_ARG_VALUE',
+    )
+  }
+  if (!isLenient(options)) read.refuseUnknown(CLIENT_NAMES)
+  if (!isLenient(options))
+    refuse(given, 'authorize', 'left out: it is for servers; a client has "checkServerIdentity"')
   read('keyLog', keyLog, undefined)
+  // As net: options of a look-up are read where there is one.
+  const looksUp = isName(given['host'] || 'localhost') || isName(given['gateway'])
   if (complete || CREDENTIAL_OPTIONS.some(name => given[name] !== undefined)) checkSecurity(given)
   return {
     given: given,
@@ -376,10 +423,10 @@ export const parseConnect = (options: SecureSocketOptions, complete: boolean): C
     gateway: read('gateway', gatewayOption, undefined),
     ikePort: read('ikePort', parsePort, DEFAULT_IKE_PORT),
     localAddress: read('localAddress', ipAddress, undefined),
-    localPort: read('localPort', parsePort, undefined),
+    localPort: read('localPort', localPort, undefined),
     family: read('family', anything<number>, undefined),
-    hints: read('hints', typed<number>('number'), undefined),
-    lookup: read('lookup', typed<LookupFunction>('function'), undefined),
+    hints: looksUp ? read('hints', hintsOption, undefined) : undefined,
+    lookup: looksUp ? read('lookup', typed<LookupFunction>('function'), undefined) : undefined,
     allowHalfOpen: Boolean(read('allowHalfOpen', anything, false)),
     noDelay: Boolean(read('noDelay', anything, false)),
     keepAlive: Boolean(read('keepAlive', anything, false)),
@@ -389,6 +436,7 @@ export const parseConnect = (options: SecureSocketOptions, complete: boolean): C
     signal: read('signal', signalOption, undefined),
     onread: read('onread', onreadOption, undefined),
     blockList: read('blockList', blockListOption, undefined),
+    encrypted: read('encrypted', booleanOption, false),
     autoSelectFamily: read('autoSelectFamily', booleanOption, getDefaultAutoSelectFamily()),
     autoSelectFamilyAttemptTimeout: read(
       'autoSelectFamilyAttemptTimeout',
@@ -398,11 +446,66 @@ export const parseConnect = (options: SecureSocketOptions, complete: boolean): C
   }
 }
 
+const localPort = (name: string, value: unknown): number =>
+  parsePort(name, typed<number>('number')(name, value))
+
+const isName = (host: unknown): boolean => typeof host === 'string' && isIP(host) === 0
+
 /** Whoever gives it believes that it does something. */
 const refuse = (given: Readonly<Record<string, unknown>>, name: string, words: string): void => {
   if (Object.hasOwn(given, name) && given[name] !== undefined)
     throw new OptionError(name, given[name], words)
 }
+
+const CLIENT_NAMES: readonly string[] = [
+  ...SOCKET_OPTIONS,
+  ...POLICY_OPTIONS,
+  ...CREDENTIAL_OPTIONS,
+]
+const SERVER_NAMES: readonly string[] = [
+  ...SERVER_OPTIONS,
+  ...POLICY_OPTIONS,
+  ...CREDENTIAL_OPTIONS,
+]
+
+/** Marks options that come through net's own calls, where a name that nobody knows has no effect. */
+const LENIENT = Symbol('lenient')
+
+const isLenient = (options: object): boolean => LENIENT in options
+
+/** Of each kind of end, what only the other one has. */
+const OTHER_ENDS = {
+  client: new Set<string>(['authorize', 'addressPool', 'dns']),
+  server: new Set<string>([
+    'checkServerIdentity',
+    'eap',
+    'virtualAddress',
+    'remoteId',
+    'servername',
+  ]),
+} as const
+
+/** Options as net has them, over `defaults`: what only others know, or the other end, is left out. */
+export const lenientOptions = <T extends object>(
+  end: 'client' | 'server',
+  defaults: object,
+  options: T,
+): T => {
+  const names = end === 'client' ? [...CLIENT_NAMES, ...REFUSED_NAMES] : SERVER_NAMES
+  const merged = new Map<string | symbol, unknown>([[LENIENT, true]])
+  for (const name of names) {
+    if (OTHER_ENDS[end].has(name)) continue
+    const own: unknown = Reflect.get(options, name)
+    const value: unknown =
+      own === undefined && Object.hasOwn(defaults, name) ? Reflect.get(defaults, name) : own
+    // As net: null is nothing, but no port.
+    if (value !== undefined && (value !== null || name === 'port')) merged.set(name, value)
+  }
+  return Object.fromEntries(merged) as T
+}
+
+/** What net refuses, or we do, with words of their own. */
+const REFUSED_NAMES = ['path', 'objectMode', 'readableObjectMode', 'writableObjectMode']
 
 /** Own properties only, without what other libraries add. */
 const ownOptions = (options: object): Record<string, unknown> => {
@@ -410,6 +513,7 @@ const ownOptions = (options: object): Record<string, unknown> => {
   for (const [name, value] of Object.entries(options)) {
     if (!FOREIGN_OPTIONS.has(name)) own[name] = value
   }
+  if (isLenient(options)) Object.assign(own, { [LENIENT]: true })
   return own
 }
 
@@ -430,7 +534,36 @@ const checkSecurity = (options: Readonly<Record<string, unknown>>): void => {
   checked.add(key)
 }
 
-let warned = false
+const warned = new Set<string>()
+
+/** Said once each in a process: keys that work and should not, or that differ from what was meant. */
+const warnAbout = (psk: unknown): void => {
+  const warn = (code: string, message: string): void => {
+    if (warned.has(code)) return
+    warned.add(code)
+    process.emitWarning(message, { code })
+  }
+  const keys = isTable(psk) ? Object.values(psk) : [psk]
+  for (const key of keys) {
+    if (typeof key !== 'string' && !(key instanceof Uint8Array)) continue
+    const last = typeof key === 'string' ? key.charCodeAt(key.length - 1) : key.at(-1)
+    if (last === 0x0a || last === 0x0d) {
+      warn(
+        'IKE_PSK_LINE_BREAK',
+        'A pre-shared key ends in a line break, as files do: it is part of the key, so remove it unless the peer has it too',
+      )
+    }
+    if (key.length > 0 && key.length < SHORT_PSK) {
+      warn(
+        'IKE_SHORT_PSK',
+        `A pre-shared key of ${key.length} octets can be found by trying (RFC 7296 section 2.15); use ${SHORT_PSK} random octets or more`,
+      )
+    }
+  }
+}
+
+const isTable = (psk: unknown): psk is Readonly<Record<string, unknown>> =>
+  typeof psk === 'object' && psk !== null && !(psk instanceof Uint8Array)
 
 /** What IKE works with; `peerName`: the host that a client speaks to. */
 export const parseSecurity = (
@@ -444,14 +577,7 @@ export const parseSecurity = (
   if (security.credentials.eap?.method === 'tls') {
     parseEapTls(options['eap'] as Readonly<Record<string, unknown>>)
   }
-  const { psk } = options
-  if (!warned && (typeof psk === 'string' || psk instanceof Uint8Array) && psk.length < SHORT_PSK) {
-    warned = true
-    process.emitWarning(
-      `A pre-shared key of ${psk.length} octets can be found by trying (RFC 7296 section 2.15); use ${SHORT_PSK} random octets or more`,
-      { code: 'IKE_SHORT_PSK' },
-    )
-  }
+  warnAbout(options['psk'])
   return security
 }
 
@@ -470,9 +596,11 @@ export const parseServer = (options: SecureServerOptions): ServerSettings => {
   }
   const given = Object.assign(Object.create(null), options) as Record<string, unknown>
   const read = reader(given)
-  refuse(given, 'port', 'left out: listen() takes it')
-  refuse(given, 'host', 'left out: listen() takes it')
-  read.refuseUnknown([...SERVER_OPTIONS, ...POLICY_OPTIONS, ...CREDENTIAL_OPTIONS])
+  if (!isLenient(options)) {
+    refuse(given, 'port', 'left out: listen() has it')
+    refuse(given, 'host', 'left out: listen() has it')
+  }
+  if (!isLenient(options)) read.refuseUnknown(SERVER_NAMES)
   refuse(given, 'checkServerIdentity', 'left out: it is for clients; a server has "authorize"')
   refuse(given, 'eap', 'left out: it is for clients')
   const connection: Record<string, unknown> = {}
@@ -482,6 +610,7 @@ export const parseServer = (options: SecureServerOptions): ServerSettings => {
     'keepAlive',
     'keepAliveInitialDelay',
     'highWaterMark',
+    'encrypted',
   ] as const) {
     if (given[name] !== undefined) connection[name] = given[name]
   }

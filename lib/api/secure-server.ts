@@ -1,15 +1,18 @@
 /** A server with the surface of `net.Server`, for connections that come inside ESP. */
 import { AsyncResource } from 'node:async_hooks'
-import { lookup } from 'node:dns'
+import dns from 'node:dns'
 import { EventEmitter } from 'node:events'
 import { isIP } from 'node:net'
+import { getSystemErrorMap } from 'node:util'
 import { formatAddress } from '../base/address.ts'
 import { OptionError } from '../base/errors.ts'
 import type { Connection, SessionHandle } from '../core/events.ts'
 import { Endpoint, type ConnectionOwner } from '../node/endpoint.ts'
 import { channels, makeTracer } from './channels.ts'
 import { Hold } from './hold.ts'
+import { useLocalEnd } from './local-ends.ts'
 import {
+  argumentError,
   nodeError,
   parsePort,
   parseServer,
@@ -77,6 +80,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
   /** Connections are told of in the context of `listen`, as net does. */
   #scope = new AsyncResource('SECURESERVER')
   #closing = false
+  #freeLocalEnd: (() => void) | undefined
   #starting = false
 
   constructor(options: SecureServerOptions, onConnection?: (socket: SecureSocket) => void) {
@@ -85,12 +89,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     this.#settings = parseServer(options)
     if (onConnection !== undefined) {
       if (typeof onConnection !== 'function') {
-        throw new OptionError(
-          'connectionListener',
-          onConnection,
-          'of type function',
-          'ERR_INVALID_ARG_TYPE',
-        )
+        throw argumentError('connectionListener', onConnection, 'of type function')
       }
       this.on('connection', onConnection)
     }
@@ -127,7 +126,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     const port = parsePort('port', options.port ?? 0)
     const { host, signal } = options
     if (host !== undefined && typeof host !== 'string') {
-      throw new OptionError('host', host, 'of type string', 'ERR_INVALID_ARG_TYPE')
+      throw argumentError('options.host', host, 'of type string')
     }
     if (signal !== undefined) this.#closeOn(signal)
     if (listener !== undefined) this.once('listening', listener)
@@ -140,7 +139,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     if (host === undefined || host === '') start(undefined)
     else if (isIP(host) !== 0) start(host)
     else {
-      lookup(host, (error, address) => {
+      dns.lookup(host, (error, address) => {
         if (!this.#starting) return
         if (error === null) start(address)
         else this.#failed(error)
@@ -151,7 +150,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
 
   #closeOn(signal: AbortSignal): void {
     if (typeof (signal as AbortSignal | null)?.addEventListener !== 'function') {
-      throw new OptionError('signal', signal, 'an AbortSignal', 'ERR_INVALID_ARG_TYPE')
+      throw argumentError('options.signal', signal, 'an instance of AbortSignal')
     }
     const abort = (): void => void this.close()
     if (signal.aborted) return process.nextTick(abort)
@@ -169,9 +168,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
       if (this.#endpoint !== endpoint || !this.#starting) return
       this.#starting = false
       if (error !== undefined)
-        return this.#failed(
-          listenError(error.code ?? 'EIO', host ?? '::', portOf(error) ?? ikePort, error),
-        )
+        return this.#failed(listenError(error, host ?? '::', port, portOf(error) ?? ikePort))
       this.#begin(port, options.backlog ?? DEFAULT_BACKLOG)
     })
   }
@@ -210,6 +207,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
       this.#port = wanted || FIRST_PORT + Math.floor(Math.random() * PORTS)
       this.#stopListening = endpoint.listen(this.#port, backlog, owner)
     }
+    this.#freeLocalEnd = useLocalEnd(endpoint.udpAddress?.address, this.#port)
     this.listening = true
     if (channels.serverListen.hasSubscribers) {
       channels.serverListen.asyncEnd.publish({ server: this })
@@ -282,6 +280,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     this.#starting = false
     this.#stopListening?.()
     this.#stopListening = undefined
+    this.#freeLocalEnd?.()
     this.#closing = true
     this.#finishClosing()
     return this
@@ -330,6 +329,9 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
   }
 
   getConnections(callback: (error: Error | null, count: number) => void): this {
+    if (typeof callback !== 'function') {
+      throw argumentError('callback', callback, 'of type function')
+    }
     process.nextTick(() => callback(null, this.#sockets.size))
     return this
   }
@@ -340,6 +342,11 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
   }
 
   get _connections(): number {
+    return this.#sockets.size
+  }
+
+  /** As net had it; `getConnections` is what programs use. */
+  get connections(): number {
     return this.#sockets.size
   }
 
@@ -368,18 +375,26 @@ const factsOf = ({
   remoteFamily: remoteAddress.length === 4 ? 'IPv4' : 'IPv6',
 })
 
+/** As net says it. What is in use is the UDP port; any other fault is that of the address. */
 const listenError = (
-  code: string,
+  cause: NodeJS.ErrnoException,
   address: string,
   port: number,
-  cause?: NodeJS.ErrnoException,
-): Error =>
-  Object.assign(
-    new Error(
-      `listen ${code}${code === 'EADDRINUSE' ? ': address already in use' : ''} ${address}:${port}`,
-    ),
-    { code, errno: cause?.errno, syscall: 'listen', address, port },
-  )
+  udpPort: number,
+): Error => {
+  const { code = 'EIO', errno } = cause
+  const words = errno === undefined ? undefined : getSystemErrorMap().get(errno)?.[1]
+  const isUsed = code === 'EADDRINUSE'
+  const where = isUsed ? udpPort : port
+  const message = `listen ${code}${words === undefined ? '' : `: ${words}`} ${address}:${where}${isUsed ? ' (UDP)' : ''}`
+  return Object.assign(new Error(message), {
+    code,
+    errno,
+    syscall: 'listen',
+    address,
+    port: where,
+  })
+}
 
 /** Which of the two it was, where there are two. */
 const portOf = (error: NodeJS.ErrnoException): number | undefined =>

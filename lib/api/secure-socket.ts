@@ -8,15 +8,17 @@ import type { SocketConnectOpts } from 'node:net'
 import { addAbortSignal, Duplex, type DuplexOptions } from 'node:stream'
 import type { DetailedPeerCertificate } from 'node:tls'
 import { formatAddress, parseAddress } from '../base/address.ts'
-import { OptionError } from '../base/errors.ts'
+import { OptionError, socketError, type SocketErrorFacts } from '../base/errors.ts'
 import type { Connection, KeepAlive, SessionHandle } from '../core/events.ts'
-import type { ConnectionOwner, Endpoint } from '../node/endpoint.ts'
+import { withNumber, type ConnectionOwner, type Endpoint } from '../node/endpoint.ts'
 import { IdleTimer } from '../node/idle-timer.ts'
 import { channels } from './channels.ts'
 import { clientEndpoint } from './client-endpoints.ts'
 import { Connector, type Trial } from './connector.ts'
 import { Hold } from './hold.ts'
+import { isLocalEndUsed, isOwnAddress, useLocalEnd } from './local-ends.ts'
 import {
+  argumentError,
   nodeError,
   parseConnect,
   parsePort,
@@ -28,6 +30,21 @@ import { Session } from './session.ts'
 import type { AnyListener, Listener, SecureSocketEvents } from './socket-events.ts'
 
 type Callback = (error?: Error | null) => void
+
+/** A write that TCP has not taken whole yet. */
+interface PendingWrite {
+  readonly chunks: readonly Buffer[]
+  next: number
+  /** Of the chunk at `next`. */
+  rest: Buffer | undefined
+  readonly callback: Callback
+}
+
+interface RemoteEnd {
+  readonly address: string
+  readonly family: 'IPv4' | 'IPv6'
+  readonly port: number
+}
 
 /** An accepted connection, for a server's own use. */
 export interface Accepted {
@@ -55,11 +72,12 @@ export class SecureSocket extends Duplex {
   #connection: Connection | undefined
   #session: Session | undefined
   #connector: Connector | undefined
-  #pendingWrite: { chunks: Buffer[]; callback: Callback } | undefined
+  #pendingWrite: PendingWrite | undefined
   #pendingFinal: Callback | undefined
   #wantsData = false
   #isPulling = false
   #ended = false
+  #endPushed = false
   #hadConnection = false
   #noDelay: boolean
   #keepAlive: KeepAlive | undefined
@@ -71,6 +89,12 @@ export class SecureSocket extends Duplex {
   #written = 0
   #host: string | undefined
   #wantsReset = false
+  #typeOfService = 0
+  #freeLocalEnd: (() => void) | undefined
+  /** Of `onread`: where the next octets go. */
+  #target: Uint8Array | undefined
+  /** The peer's address as it was read last; as net, it can be read after the end too. */
+  #remote: RemoteEnd | undefined
 
   constructor(options: SecureSocketOptions = {}, accepted?: Accepted) {
     const settings = accepted?.settings ?? parseConnect(options, false)
@@ -91,6 +115,7 @@ export class SecureSocket extends Duplex {
       : undefined
     this.#idle = new IdleTimer(() => this.#inScope(() => this.emit('timeout')))
     if (settings.timeout !== undefined) this.setTimeout(settings.timeout)
+    this.on('end', onReadableEnd)
     if (accepted !== undefined) this.#accept(accepted)
     const { signal } = settings
     // An error before anyone can listen would be lost.
@@ -127,7 +152,14 @@ export class SecureSocket extends Duplex {
     const settings = parseConnect({ ...this.#settings.given, ...options }, true)
     if (this.destroyed) this.#revive()
     if (listener !== undefined) this.once('connect', listener)
+    const mistake = this.#mistakeOf(settings)
+    if (mistake !== undefined) {
+      // What is under way, or open, is lost with it, as with net.
+      process.nextTick(() => this.#inScope(() => this.destroy(withNumber(socketError(mistake)))))
+      return this
+    }
     this.connecting = true
+    if (this.#connection !== undefined) return this.#stayConnected()
     this.#host = settings.host
     this.#scope = new AsyncResource('SECURESOCKET')
     this.#idle.refresh()
@@ -146,6 +178,34 @@ export class SecureSocket extends Duplex {
     return this
   }
 
+  /** As with net, an open connection stays what it is, and is told of once more. */
+  #stayConnected(): this {
+    process.nextTick(() => {
+      if (this.destroyed) return
+      this.connecting = false
+      this.#inScope(() => {
+        this.emit('connect')
+        this.emit('ready')
+      })
+    })
+    return this
+  }
+
+  /** What connect(2) or bind(2) would refuse. */
+  #mistakeOf(settings: ConnectSettings): SocketErrorFacts | undefined {
+    const { host, port, localAddress, localPort, given } = settings
+    if (this.connecting) return { code: 'EALREADY', syscall: 'connect', address: host, port }
+    // Behind a gateway an inner address need not be one of this host.
+    const mayBeForeign = given.localTs !== undefined || given.virtualAddress === true
+    if (localAddress !== undefined && !mayBeForeign && !isOwnAddress(localAddress)) {
+      return { code: 'EADDRNOTAVAIL', syscall: 'bind', address: localAddress, port: localPort }
+    }
+    if (localPort !== undefined && localPort !== 0 && isLocalEndUsed(localAddress, localPort)) {
+      return { code: 'EADDRINUSE', syscall: 'bind', address: localAddress, port: localPort }
+    }
+    return undefined
+  }
+
   /** After 'close' the same object may connect again, as net's may. */
   #revive(): void {
     const undestroy = (this as unknown as { _undestroy?: () => void })._undestroy
@@ -153,6 +213,8 @@ export class SecureSocket extends Duplex {
     this.#connection = undefined
     this.#session = undefined
     this.#ended = false
+    this.#endPushed = false
+    this.#remote = undefined
     this.#hadConnection = false
     this.#read = 0
     this.#written = 0
@@ -183,6 +245,16 @@ export class SecureSocket extends Duplex {
     }
   }
 
+  /** As with net, a socket that neither connects, nor writes, nor reads does not hold its process. */
+  #noteActivity(): void {
+    this.#hold.setActive(
+      this.connecting ||
+        this.#pendingWrite !== undefined ||
+        this.#pendingFinal !== undefined ||
+        (this.#wantsData && !this.#endPushed),
+    )
+  }
+
   #inScope(run: () => void): void {
     this.#scope.runInAsyncScope(run)
   }
@@ -196,6 +268,7 @@ export class SecureSocket extends Duplex {
     onConnected: connection => {
       this.#connection = connection
       this.#connector?.succeeded()
+      this.#freeLocalEnd = useLocalEnd(formatAddress(connection.localAddress), connection.localPort)
       this.#hadConnection = true
       this.connecting = false
       this.#inScope(() => {
@@ -207,6 +280,7 @@ export class SecureSocket extends Duplex {
         this.#flush()
         // As net does: reading starts without being asked for, so that the end is noticed.
         if (!this.destroyed && !this.isPaused()) this.read(0)
+        this.#noteActivity()
       })
     },
     onReadable: () => this.#inScope(() => this.#pull()),
@@ -239,11 +313,14 @@ export class SecureSocket extends Duplex {
       this.#isPulling = false
     }
     this.#endpoint?.wake(connection)
-    if (!this.#ended || connection.readableLength > 0 || this.readableEnded) return
-    this.#ended = false
-    this.push(null)
-    // Without a reader the end would never be noticed.
-    this.read(0)
+    if (this.#ended && connection.readableLength === 0 && !this.readableEnded) {
+      this.#ended = false
+      this.#endPushed = true
+      this.push(null)
+      // Without a reader the end would never be noticed.
+      this.read(0)
+    }
+    this.#noteActivity()
   }
 
   #deliver(connection: Connection): void {
@@ -259,15 +336,16 @@ export class SecureSocket extends Duplex {
     }
   }
 
-  /** Into the program's own buffers, without 'data', until its callback says `false`. */
+  /** Into the program's own buffers, without 'data', until its callback says `false`; as net, one buffer ahead. */
   #readInto(onread: OnRead, connection: Connection): void {
     while (this.#wantsData && connection.readableLength > 0) {
-      const target = typeof onread.buffer === 'function' ? onread.buffer() : onread.buffer
+      const target = (this.#target ??= nextTarget(onread))
       const octets = connection.receive(target.length)
       if (octets === undefined) return
       this.#read += octets.length
       target.set(octets)
       if (onread.callback(octets.length, target) === false) this.#wantsData = false
+      this.#target = nextTarget(onread)
       // The callback may have ended it all.
       if (this.#connection !== connection || this.destroyed) return
     }
@@ -275,12 +353,14 @@ export class SecureSocket extends Duplex {
 
   override _read(): void {
     this.#wantsData = true
+    this.#noteActivity()
     if (this.connecting || this.#connection === undefined) return
     this.#pull()
   }
 
   override pause(): this {
     if (this.#settings.onread !== undefined) this.#wantsData = false
+    this.#noteActivity()
     return super.pause()
   }
 
@@ -315,17 +395,15 @@ export class SecureSocket extends Duplex {
   }
 
   override _writev(items: { chunk: Buffer }[], callback: Callback): void {
-    this.#writeAll(
-      items.map(({ chunk }) => chunk),
-      callback,
-    )
+    this.#writeAll(gather(items), callback)
   }
 
-  #writeAll(chunks: Buffer[], callback: Callback): void {
+  #writeAll(chunks: readonly Buffer[], callback: Callback): void {
     this.#idle.refresh()
     for (const chunk of chunks) this.#writing += chunk.length
     this.#written += this.#writing
-    this.#pendingWrite = { chunks, callback }
+    this.#pendingWrite = { chunks, next: 0, rest: chunks[0], callback }
+    this.#noteActivity()
     if (this.connecting) return
     if (this.#connection === undefined) {
       this.#pendingWrite = undefined
@@ -347,28 +425,29 @@ export class SecureSocket extends Duplex {
     const pending = this.#pendingWrite
     if (connection === undefined) return
     if (pending !== undefined) {
-      while (pending.chunks.length > 0) {
-        const chunk = pending.chunks[0]!
-        const taken = connection.send(chunk)
-        if (taken < chunk.length) {
-          pending.chunks[0] = chunk.subarray(taken)
-          break
+      let rest = pending.rest
+      while (rest !== undefined) {
+        const taken = connection.send(rest)
+        if (taken < rest.length) {
+          pending.rest = rest.subarray(taken)
+          return this.#endpoint?.wake(connection)
         }
-        pending.chunks.shift()
+        rest = pending.chunks[++pending.next]
       }
       this.#endpoint?.wake(connection)
-      if (pending.chunks.length > 0) return
       this.#pendingWrite = undefined
       this.#writing = 0
       this.#idle.refresh()
       pending.callback()
     }
-    if (this.#pendingFinal === undefined || this.#pendingWrite !== undefined) return
-    const done = this.#pendingFinal
-    this.#pendingFinal = undefined
-    connection.shutdown()
-    this.#endpoint?.wake(connection)
-    done()
+    if (this.#pendingFinal !== undefined && this.#pendingWrite === undefined) {
+      const done = this.#pendingFinal
+      this.#pendingFinal = undefined
+      connection.shutdown()
+      this.#endpoint?.wake(connection)
+      done()
+    }
+    this.#noteActivity()
   }
 
   override _final(callback: Callback): void {
@@ -407,6 +486,7 @@ export class SecureSocket extends Duplex {
     )
     this.#pendingFinal = undefined
     this.#hold.drop()
+    this.#freeLocalEnd?.()
     callback(error)
     process.nextTick(() => this.#inScope(() => this.emit('close', error !== null)))
   }
@@ -432,7 +512,7 @@ export class SecureSocket extends Duplex {
   /** 'timeout' after so many milliseconds without traffic; 0: never. It ends nothing by itself. */
   setTimeout(milliseconds: number, callback?: () => void): this {
     if (typeof milliseconds !== 'number') {
-      throw new OptionError('msecs', milliseconds, 'of type number', 'ERR_INVALID_ARG_TYPE')
+      throw argumentError('msecs', milliseconds, 'of type number')
     }
     if (!(milliseconds >= 0) || milliseconds === Infinity) {
       throw Object.assign(
@@ -443,7 +523,7 @@ export class SecureSocket extends Duplex {
       )
     }
     if (callback !== undefined && typeof callback !== 'function') {
-      throw new OptionError('callback', callback, 'of type function', 'ERR_INVALID_ARG_TYPE')
+      throw argumentError('callback', callback, 'of type function')
     }
     this.timeout = milliseconds
     this.#idle.set(milliseconds)
@@ -478,6 +558,26 @@ export class SecureSocket extends Duplex {
       this.#endpoint!.wake(connection)
     }
     return this
+  }
+
+  /**
+   * As net's, 0 to 255, and kept for `getTypeOfService`. It is not written into packets: the outer datagrams are the
+   * endpoint's, shared by sockets of every kind.
+   */
+  setTypeOfService(tos: number): this {
+    if (typeof tos !== 'number' || Number.isNaN(tos)) {
+      throw argumentError('tos', tos, 'of type number')
+    }
+    if (!Number.isInteger(tos) || tos < 0 || tos > 255) {
+      const message = `The value of "tos" is out of range. It must be >= 0 && <= 255. Received ${tos}`
+      throw nodeError('ERR_OUT_OF_RANGE', message, RangeError)
+    }
+    this.#typeOfService = tos
+    return this
+  }
+
+  getTypeOfService(): number {
+    return this.#typeOfService
   }
 
   ref(): this {
@@ -536,18 +636,28 @@ export class SecureSocket extends Duplex {
     return end && familyOf(end.localAddress)
   }
 
+  static #peerOf(socket: SecureSocket): RemoteEnd | undefined {
+    const end = SecureSocket.#endOf(socket)
+    if (end === undefined || socket.connecting)
+      return #remote in socket ? socket.#remote : undefined
+    socket.#remote ??= {
+      address: formatAddress(end.remoteAddress),
+      family: familyOf(end.remoteAddress),
+      port: end.remotePort,
+    }
+    return socket.#remote
+  }
+
   get remoteAddress(): string | undefined {
-    const end = SecureSocket.#endOf(this)
-    return end && formatAddress(end.remoteAddress)
+    return SecureSocket.#peerOf(this)?.address
   }
 
   get remotePort(): number | undefined {
-    return SecureSocket.#endOf(this)?.remotePort
+    return SecureSocket.#peerOf(this)?.port
   }
 
   get remoteFamily(): 'IPv4' | 'IPv6' | undefined {
-    const end = SecureSocket.#endOf(this)
-    return end && familyOf(end.remoteAddress)
+    return SecureSocket.#peerOf(this)?.family
   }
 
   address(): { address: string; family: string; port: number } | Record<string, never> {
@@ -595,8 +705,9 @@ export class SecureSocket extends Duplex {
     return this.session?.peerCertificates[0]
   }
 
-  get encrypted(): true {
-    return true
+  /** Frameworks read it as "this is HTTPS", so it is `true` only where the option `encrypted` says so. */
+  get encrypted(): boolean {
+    return #settings in this && this.#settings.encrypted
   }
 
   getProtocol(): string | null {
@@ -661,6 +772,44 @@ export interface SecureSocket {
   emit(event: string | symbol, ...facts: unknown[]): boolean
 }
 
+/** Smaller chunks are copied together, so that many writes in one tick cost what their octets cost. */
+const SMALL_CHUNK = 2048
+
+const gather = (items: readonly { chunk: Buffer }[]): readonly Buffer[] => {
+  const gathered: Buffer[] = []
+  let small: Buffer[] = []
+  const flush = (): void => {
+    if (small.length > 0) gathered.push(small.length === 1 ? small[0]! : Buffer.concat(small))
+    small = []
+  }
+  for (const { chunk } of items) {
+    if (chunk.length < SMALL_CHUNK) small.push(chunk)
+    else {
+      flush()
+      gathered.push(chunk)
+    }
+  }
+  flush()
+  return gathered
+}
+
+/**
+ * Node wraps a stream that is no `net.Socket` for TLS and HTTP/2 inside it. What such a wrapper has still to write
+ * comes after the peer's end, and the wrapper ends the stream itself: the automatic end would cut that off.
+ */
+function onReadableEnd(this: SecureSocket): void {
+  if (this.rawListeners('end').some(isWrapper)) this.allowHalfOpen = true
+}
+
+/** Of all listeners of 'end', only the wrapper's hands the end to a `JSStream`, by this name on every Node. */
+const isWrapper = (listener: unknown): boolean => {
+  const { listener: inner } = listener as { listener?: unknown }
+  return String(inner ?? listener).includes('emitEOF')
+}
+
+const nextTarget = ({ buffer }: OnRead): Uint8Array =>
+  typeof buffer === 'function' ? buffer() : buffer
+
 const familyOf = (address: Uint8Array): 'IPv4' | 'IPv6' => (address.length === 4 ? 'IPv4' : 'IPv6')
 
 /** The overloads of `connect`: `(options[, listener])`, `(port[, host][, listener])`. */
@@ -671,7 +820,7 @@ export const normalize = (
   const listener = typeof last === 'function' ? (last as () => void) : undefined
   const [first, second] = args
   if (typeof first === 'object' && first !== null) return { options: first, listener }
-  if (typeof first === 'string' && !/^\d+$/.test(first)) {
+  if (typeof first === 'string' && !/^\s*\d+\s*$/.test(first)) {
     throw new OptionError('path', first, 'left out: there are no local (IPC) secure sockets')
   }
   if (first === undefined || typeof first === 'function') {

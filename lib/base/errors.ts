@@ -76,12 +76,13 @@ export interface SocketErrorFacts {
 /** An error as `net` gives it: `connect ECONNREFUSED 10.0.0.1:80`. The number is added where the system is known. */
 export const socketError = (facts: SocketErrorFacts): Error => {
   const { code, syscall, address, port } = facts
-  const where = address === undefined ? '' : ` ${address}:${port}`
+  const where = address === undefined ? '' : ` ${address}${port ? `:${port}` : ''}`
   const error = new Error(`${syscall ?? 'read'} ${code}${where}`)
   return Object.assign(error, {
     code,
     syscall: syscall ?? 'read',
-    ...(address === undefined ? {} : { address, port }),
+    ...(address === undefined ? {} : { address }),
+    ...(address === undefined || port === undefined ? {} : { port }),
   })
 }
 

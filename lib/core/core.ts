@@ -170,6 +170,14 @@ export class Core {
     }
   }
 
+  /** Deletes every SA at once, whatever was still to be delivered. */
+  closeNow(now: Millis): void {
+    for (const session of this.sessions) {
+      session.close(now)
+      this.touch(session, now)
+    }
+  }
+
   /** After a command on a session. */
   touchSession(session: SessionHandle, now: Millis): void {
     this.touch(session as Session, now)

@@ -61,6 +61,8 @@ const portsFrom = (port: number): number[] =>
 
 /** Datagrams to send before others get their turn; the rest follows in the next one. */
 const BURST = 128
+/** Turns of sending when the process ends: enough for 10,000 SAs. */
+const LAST_TURNS = 100
 /** How long an end that closes waits for its peers to confirm. */
 const CLOSE_PATIENCE = 2000
 
@@ -70,6 +72,9 @@ export interface EndpointOptions {
   readonly responder?: Responder | undefined
   readonly watcher: EndpointWatcher
 }
+
+/** Endpoints of this process with SAs whose peers are to be told when it ends. */
+const live = new Set<Endpoint>()
 
 export class Endpoint {
   readonly core: Core
@@ -102,6 +107,8 @@ export class Endpoint {
       tcp: { ...DEFAULT_TCP_CONFIG, ...options.tcp },
       responder: options.responder,
     })
+    if (live.size === 0) process.on('exit', Endpoint.onExit)
+    live.add(this)
   }
 
   // --- opening ---
@@ -132,7 +139,7 @@ export class Endpoint {
         }
         onFailure()
         const { code = 'EIO' } = error
-        const failure = withNumber(socketError({ code, syscall: 'connect', address, port: to }))!
+        const failure = withNumber(socketError({ code, syscall: 'connect', address, port: to }))
         for (const attempt of this.takeWaiting()) attempt.fail(failure)
       })
     }
@@ -346,11 +353,10 @@ export class Endpoint {
       case 'accepted': {
         const owner = this.listeners.get(event.port)?.onConnection(event.connection, event.session)
         event.connection.context = owner
-        if (owner === undefined) {
-          event.connection.abort()
-          this.wake(event.connection)
-        }
-        return
+        if (owner !== undefined) return
+        // As net does: the connection of a client that is not wanted is closed like any other.
+        event.connection.release(this.now())
+        return this.wake(event.connection)
       }
       case 'readable':
         return ownerOf(event.connection)?.onReadable()
@@ -428,15 +434,25 @@ export class Endpoint {
     this.closeSessions()
   }
 
-  /** The last words, when the process has nothing left to do: Deletes that nobody waits for. */
-  farewell(): void {
-    this.core.close(this.now())
-    this.drain()
+  /** RFC 7296 §1.4.1: the process ends; peers are told, and nobody here is told anything any more. */
+  private farewell(): void {
+    if (this.closed) return
+    const now = this.now()
+    this.core.closeNow(now)
+    for (let turns = 0; turns < LAST_TURNS && this.transmit(now); turns++);
+    this.destroy()
+  }
+
+  /** `dgram` hands a datagram to the system within the call, so this works in 'exit' too. */
+  static readonly onExit = (): void => {
+    for (const endpoint of [...live]) endpoint.farewell()
   }
 
   destroy(): void {
     if (this.closed) return
     this.closed = true
+    live.delete(this)
+    if (live.size === 0) process.removeListener('exit', Endpoint.onExit)
     clearTimeout(this.timer)
     this.timer = undefined
     for (const socket of this.sockets) socket.close()
@@ -447,7 +463,7 @@ const ownerOf = (connection: Connection): ConnectionOwner | undefined =>
   connection.context as ConnectionOwner | undefined
 
 /** `errno` as Node gives it: the system's number, negative. */
-const withNumber = (error: Error | undefined): Error | undefined => {
+export const withNumber = <E extends Error | undefined>(error: E): E => {
   const code = (error as NodeJS.ErrnoException | undefined)?.code
   const number =
     code === undefined ? undefined : constants.errno[code as keyof typeof constants.errno]

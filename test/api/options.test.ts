@@ -53,8 +53,8 @@ t.test('an option that does nothing where it stands is refused', t => {
     refusedOption(() => client({ authorize: decide })),
     'authorize',
   )
-  t.throws(() => server({ port: 1 }), { message: /listen\(\) takes it/ })
-  t.throws(() => server({ host: 'a.test' }), { message: /listen\(\) takes it/ })
+  t.throws(() => server({ port: 1 }), { message: /listen\(\) has it/ })
+  t.throws(() => server({ host: 'a.test' }), { message: /listen\(\) has it/ })
   t.end()
 })
 
@@ -88,10 +88,7 @@ t.test('empty arrays and null are not the same as nothing', t => {
     refusedOption(() => server({ authorize: 1 })),
     'authorize',
   )
-  t.equal(
-    refusedOption(() => client({ signal: null })),
-    'signal',
-  )
+  t.throws(() => client({ signal: null }), { code: 'ERR_INVALID_ARG_TYPE' })
   t.equal(
     refusedOption(() => client({ gateway: '' })),
     'gateway',
@@ -100,12 +97,11 @@ t.test('empty arrays and null are not the same as nothing', t => {
 })
 
 t.test('what a server gives its sockets is checked before there are any', t => {
-  for (const name of ['highWaterMark', 'keepAliveInitialDelay']) {
-    t.equal(
-      refusedOption(() => server({ [name]: 'x' })),
-      name,
-    )
-  }
+  t.equal(
+    refusedOption(() => server({ highWaterMark: 'x' })),
+    'highWaterMark',
+  )
+  t.throws(() => server({ keepAliveInitialDelay: 'x' }), { code: 'ERR_INVALID_ARG_TYPE' })
   const made = createSecureServer({ psk })
   for (const wrong of [undefined, null, 5]) {
     t.equal(

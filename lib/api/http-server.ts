@@ -1,0 +1,96 @@
+/**
+ * `node:http` over our sockets: a server that listens inside ESP, with all of http's own time limits, and an
+ * agent for clients.
+ */
+import http, { type RequestListener } from 'node:http'
+import type { Duplex } from 'node:stream'
+import { configuration } from './configuration.ts'
+import { lenientOptions, type SecureServerOptions, type SecureSocketOptions } from './options.ts'
+import { createSecureServer, type ListenOptions, type SecureServer } from './secure-server.ts'
+import { createSecureSocket } from './secure-socket.ts'
+
+/** Options of `http.createServer` and of `createSecureServer` in one object. */
+export type HttpServerOptions = http.ServerOptions & SecureServerOptions
+
+/** An `http.Server` whose connections come inside ESP. `listen`, `close` and `address` are those of our server. */
+export class Server extends http.Server {
+  /** The server below: its sessions, counters and `setCredentials`. */
+  readonly secureServer: SecureServer
+
+  constructor(options: HttpServerOptions = {}, onRequest?: RequestListener) {
+    super(options, onRequest)
+    const secureServer = createSecureServer(
+      lenientOptions<SecureServerOptions>('server', configuration(), options),
+      socket => this.emit('connection', socket),
+    )
+    this.secureServer = secureServer
+    // http starts its checks of slow requests with this event.
+    secureServer.on('listening', () => this.emit('listening'))
+    secureServer.on('error', error => this.emit('error', error))
+    secureServer.on('drop', facts => this.emit('drop', facts))
+  }
+
+  override listen(...args: unknown[]): this {
+    const last = args.at(-1)
+    if (typeof last === 'function') this.once('listening', last as () => void)
+    const rest = typeof last === 'function' ? args.slice(0, -1) : args
+    this.secureServer.listen(...(rest as [ListenOptions]))
+    return this
+  }
+
+  /** As `http.Server.close`: idle connections are closed, the others finish first. */
+  override close(callback?: (error?: Error) => void): this {
+    // Ends http's interval of checks; it has no handle of its own, so its error says nothing.
+    super.close(() => {})
+    this.secureServer.close(error => callback?.(error))
+    return this
+  }
+
+  override address(): ReturnType<SecureServer['address']> {
+    return this.secureServer.address()
+  }
+
+  /** The UDP port that IKE and ESP come to. */
+  get ikePort(): number | undefined {
+    return this.secureServer.ikePort
+  }
+
+  override getConnections(callback: (error: Error | null, count: number) => void): this {
+    this.secureServer.getConnections(callback)
+    return this
+  }
+
+  override ref(): this {
+    this.secureServer.ref()
+    return this
+  }
+
+  override unref(): this {
+    this.secureServer.unref()
+    return this
+  }
+}
+
+export const createServer = (options: HttpServerOptions, onRequest?: RequestListener): Server =>
+  new Server(options, onRequest)
+
+/** An `http.Agent` whose connections go inside ESP. Its options are http's and those of `createSecureSocket`. */
+export class Agent extends http.Agent {
+  readonly #given: SecureSocketOptions
+
+  constructor(options: http.AgentOptions & SecureSocketOptions = {}) {
+    super(options)
+    this.#given = options
+  }
+
+  override createConnection(
+    options: http.ClientRequestArgs & Readonly<Record<string, unknown>>,
+  ): Duplex {
+    return createSecureSocket(
+      lenientOptions<SecureSocketOptions>('client', { ...configuration(), ...this.#given }, {
+        ...options,
+        path: undefined,
+      } as SecureSocketOptions),
+    )
+  }
+}

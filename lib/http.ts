@@ -1,0 +1,3 @@
+/** `node:http` inside ESP: `createServer(options, handler)`, `Server` and `Agent`. */
+export { Agent, createServer, Server, type HttpServerOptions } from './api/http-server.ts'
+export { configure, type Configuration } from './api/configuration.ts'
