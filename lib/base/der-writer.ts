@@ -31,14 +31,14 @@ export const integer = (magnitude: Uint8Array): Uint8Array => {
   return der(Tag.Integer, digits[0]! >= 0x80 ? Uint8Array.of(0) : EMPTY, digits)
 }
 
-/** An OBJECT IDENTIFIER of its dotted form. */
+/** An OBJECT IDENTIFIER of its dotted form; its numbers can be of any size. */
 export const oid = (dotted: string): Uint8Array => {
-  const [root = 0, second = 0, ...others] = dotted.split('.').map(Number)
+  const [root = 0n, second = 0n, ...others] = dotted.split('.').map(BigInt)
   const octets: number[] = []
-  for (const component of [root * 40 + second, ...others]) {
-    const digits = [component % 128]
-    for (let rest = Math.floor(component / 128); rest > 0; rest = Math.floor(rest / 128))
-      digits.unshift(0x80 | (rest % 128))
+  for (const component of [root * 40n + second, ...others]) {
+    const digits = [Number(component & 0x7fn)]
+    for (let rest = component >> 7n; rest > 0n; rest >>= 7n)
+      digits.unshift(0x80 | Number(rest & 0x7fn))
     octets.push(...digits)
   }
   return der(Tag.ObjectIdentifier, Uint8Array.from(octets))

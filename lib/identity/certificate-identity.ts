@@ -5,8 +5,9 @@
 import { equal } from '../base/bytes.ts'
 import { IdType } from '../wire/registry.ts'
 import type { Certificate } from './certificate.ts'
+import { lowerCase, lowerCaseDomain } from './fold.ts'
 import { GeneralNameType, type GeneralName } from './general-name.ts'
-import { addressIdentity, identityText, type Identity } from './identity.ts'
+import { addressIdentity, identityProblem, type Identity } from './identity.ts'
 import { isEmptyName } from './name.ts'
 
 /** A key ID, and what is of no known type, belongs to no certificate. */
@@ -16,6 +17,7 @@ export const hasIdentity = (
   allowsWildcards = false,
 ): boolean => {
   const { type, data } = identity
+  if (identityProblem(identity) !== undefined) return false
   const has = (kind: number, test: (name: GeneralName) => boolean): boolean =>
     subjectAltNames.some(name => name.type === kind && test(name))
   switch (type) {
@@ -23,23 +25,22 @@ export const hasIdentity = (
     case IdType.Ipv6:
       return has(GeneralNameType.Ip, ({ value }) => equal(value, data))
     case IdType.Fqdn: {
-      const wanted = asciiText(identity)
+      // Folded as octets: letters outside ASCII, some of which fold into it, are in no subjectAltName.
+      const wanted = decoder.decode(lowerCase(data))
+      return has(GeneralNameType.Dns, ({ text }) => {
+        const name = text.toLowerCase()
+        return name === wanted || (allowsWildcards && matchesWildcard(name, wanted))
+      })
+    }
+    case IdType.Rfc822:
+      // DEVIATION RFC 4945 §3.1.3: there case does not matter in the local part; RFC 5280 §7.5 says that it does, and
+      // one certificate would be as many identities as there are ways to write it.
       return (
-        wanted !== undefined &&
-        has(
-          GeneralNameType.Dns,
-          ({ text }) =>
-            text.toLowerCase() === wanted || (allowsWildcards && matchesWildcard(text, wanted)),
+        isMailbox(data) &&
+        has(GeneralNameType.Email, ({ value }) =>
+          equal(lowerCaseDomain(value), lowerCaseDomain(data)),
         )
       )
-    }
-    case IdType.Rfc822: {
-      const wanted = asciiText(identity)
-      return (
-        wanted !== undefined &&
-        has(GeneralNameType.Email, ({ text }) => text.toLowerCase() === wanted)
-      )
-    }
     case IdType.DerDn:
       // §3.1.5: of the entire subject, bitwise.
       return subject.parts.length > 0 && equal(subject.bytes, data)
@@ -60,18 +61,21 @@ export const firstIdentity = ({ subject, extensions }: Certificate): Identity | 
   return isEmptyName(subject) ? undefined : { type: IdType.DerDn, data: subject.bytes }
 }
 
-/** In lower case. What is empty or not in ASCII is in no subjectAltName, however it is decoded. */
-const asciiText = (identity: Identity): string | undefined =>
-  identity.data.length > 0 && identity.data.every(octet => octet > 0x20 && octet < 0x7f)
-    ? identityText(identity).toLowerCase()
-    : undefined
+/** RFC 5280 §4.2.1.6: `Mailbox`, here without the quoted local parts in which another '@' could stand. */
+const isMailbox = (data: Uint8Array): boolean => {
+  const at = data.indexOf(AT)
+  return at > 0 && at < data.length - 1 && data.lastIndexOf(AT) === at
+}
+
+const AT = '@'.charCodeAt(0)
+const decoder = new TextDecoder()
 
 /**
  * RFC 6125 §6.4.3: the star is the whole first label, and stands for one label. It has two labels behind it at
  * least, so that nobody is certified for a whole top-level domain.
  */
 const matchesWildcard = (pattern: string, name: string): boolean => {
-  const rest = pattern.slice(1).toLowerCase()
+  const rest = pattern.slice(1)
   const dot = name.indexOf('.')
   return (
     pattern.startsWith('*.') &&

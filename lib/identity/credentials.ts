@@ -1,12 +1,13 @@
 /** Who we are, how we prove it, and whom we believe: parsed once from a program's options. */
 import { concat, EMPTY } from '../base/bytes.ts'
 import { OptionError, Words } from '../base/errors.ts'
+import type { Secret } from '../base/secret.ts'
 import type { Backend } from '../crypto/prf.ts'
 import type { Payload } from '../wire/payloads.ts'
 import { CertEncoding } from '../wire/registry.ts'
 import { firstIdentity } from './certificate-identity.ts'
 import { parseEap, type EapSettings } from './eap/eap-peer.ts'
-import { parseIdentity, type Identity } from './identity.ts'
+import { parseIdentity, parsePattern, type Identity } from './identity.ts'
 import { keyDigest, parseOwnKeys, type OwnKey } from './own-keys.ts'
 import { parsePpk, type PpkPolicy } from './ppk.ts'
 import { parsePsk, type SecretLookup } from './pre-shared-key.ts'
@@ -19,7 +20,9 @@ export interface Credentials {
   readonly remoteIdentity: Identity | undefined
   /** A client's: the host that the peer's certificate must be for when no identity is expected. */
   readonly peerName: string | undefined
-  readonly secretFor: SecretLookup
+  readonly secretOf: SecretLookup
+  /** Only the key of `secretOf`. */
+  readonly secretFor: (local: Identity, remote: Identity) => Secret | 'ask' | undefined
   /** Ours, to prove ourselves by signature; empty: by pre-shared key, or by EAP. */
   readonly ownKeys: readonly OwnKey[]
   /** OCSP answer about our certificate for peers that ask (RFC 4806); 'ask': the program has it. */
@@ -69,8 +72,6 @@ export const parseCredentials = (
   peerName?: string,
 ): Credentials => {
   const own = (name: string): unknown => (Object.hasOwn(options, name) ? options[name] : undefined)
-  const id = (name: string): Identity | undefined =>
-    own(name) === undefined ? undefined : parseIdentity(name, own(name))
   for (const name of ['rejectUnauthorized', 'requestCert']) {
     if (own(name) === undefined || own(name) === true) continue
     throw new OptionError(name, own(name), 'true or left out: both ends always prove themselves')
@@ -91,11 +92,20 @@ export const parseCredentials = (
   }
   const rsaPkcs1 = own('rsaPkcs1') === undefined ? false : own('rsaPkcs1')
   if (typeof rsaPkcs1 !== 'boolean') throw new OptionError('rsaPkcs1', rsaPkcs1, 'true or false')
+  const secretOf: SecretLookup = psk === undefined ? () => undefined : parsePsk(psk)
   return {
-    localIdentity: id('localId') ?? defaultIdentity(ownKeys),
-    remoteIdentity: id('remoteId'),
+    localIdentity:
+      own('localId') === undefined
+        ? defaultIdentity(ownKeys)
+        : parseIdentity('localId', own('localId')),
+    remoteIdentity:
+      own('remoteId') === undefined ? undefined : parsePattern('remoteId', own('remoteId')),
     peerName: serverName(own('servername')) ?? peerName,
-    secretFor: psk === undefined ? () => undefined : parsePsk(psk),
+    secretOf,
+    secretFor: (_local, remote) => {
+      const found = secretOf(remote)
+      return typeof found === 'object' ? found.secret : found
+    },
     ownKeys,
     ocspResponse: parseOcspOption(own('ocspResponse')),
     eap,

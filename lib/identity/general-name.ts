@@ -1,5 +1,8 @@
 /** GeneralName (RFC 5280 §4.2.1.6): the names of subjectAltName, name constraints and distribution points. */
-import { contextTag, type DerReader } from '../base/der.ts'
+import { contextTag, DerReader } from '../base/der.ts'
+import { der } from '../base/der-writer.ts'
+import { canonicalDistinguishedName } from './distinguished-name.ts'
+import { lowerCase, lowerCaseDomain } from './fold.ts'
 import { readName, type Name } from './name.ts'
 
 export const GeneralNameType = {
@@ -72,4 +75,23 @@ export const readGeneralNames = (reader: DerReader): readonly GeneralName[] => {
   do names.push(readGeneralName(reader))
   while (reader.more)
   return names
+}
+
+/** The same octets for all general names that match (RFC 5280 §7); undefined when these are none. */
+export const canonicalGeneralName = (octets: Uint8Array): Uint8Array | undefined => {
+  const reader = new DerReader(octets)
+  const { type, bytes, value, name } = readGeneralName(reader)
+  reader.end()
+  if (reader.failed) return undefined
+  const tag = bytes[0]!
+  switch (type) {
+    case GeneralNameType.Dns:
+      return der(tag, lowerCase(value))
+    case GeneralNameType.Email:
+      return der(tag, lowerCaseDomain(value))
+    case GeneralNameType.Directory:
+      return der(tag, canonicalDistinguishedName(name!))
+    default:
+      return bytes
+  }
 }

@@ -8,12 +8,16 @@ export interface Attribute {
   readonly type: string
   /** Undefined when the value is no string. */
   readonly text: string | undefined
+  /** The value in DER. */
+  readonly value: Uint8Array
 }
 
 export interface Name {
   /** The DER of the whole name. */
   readonly bytes: Uint8Array
   readonly attributes: readonly Attribute[]
+  /** The same attributes, one list per relative distinguished name. */
+  readonly relativeNames: readonly (readonly Attribute[])[]
   /** One text per relative distinguished name, the same for those that match. */
   readonly parts: readonly string[]
   /** Of all parts: two names match when their keys are the same. */
@@ -28,12 +32,16 @@ export const readName = (reader: DerReader): Name => {
   const { bytes, content } = reader.expect(Tag.Sequence)
   const names = reader.inside(content)
   const attributes: Attribute[] = []
+  const relativeNames: Attribute[][] = []
   const parts: string[] = []
   while (names.more) {
-    parts.push(readRelativeName(names.enter(Tag.Set), attributes))
+    const relativeName: Attribute[] = []
+    parts.push(readRelativeName(names.enter(Tag.Set), relativeName))
+    relativeNames.push(relativeName)
+    attributes.push(...relativeName)
     if (attributes.length > ATTRIBUTE_LIMIT) reader.fail('a name has too many parts')
   }
-  return { bytes, attributes, parts, key: parts.join('\n') }
+  return { bytes, attributes, relativeNames, parts, key: parts.join('\n') }
 }
 
 /** What a RelativeDistinguishedName holds, at least one attribute; gives the part of a name that it makes. */
@@ -51,11 +59,11 @@ export const readRelativeName = (set: DerReader, attributes: Attribute[] = []): 
     const value = inner.any()
     inner.end()
     const text = readText(set, value)
-    attributes.push({ type, text })
+    attributes.push({ type, text, value: value.bytes })
     keys.push(
       text === undefined
         ? JSON.stringify([type, toHex(value.bytes)])
-        : JSON.stringify([type, 'text', prepare(text)]),
+        : JSON.stringify([type, 'text', prepareText(text)]),
     )
   } while (set.more)
   return keys.sort().join()
@@ -127,28 +135,36 @@ const STRINGS: Readonly<Record<number, (content: Uint8Array) => string | undefin
  * RFC 5280 §7.1: without regard to case and to the amount of white space (RFC 4518 §2). All string types
  * compare alike: whoever could make names differ by their type alone could escape an excluded subtree.
  */
-const prepare = (text: string): string =>
-  (/^[!-~]*$/.test(text) ? text : text.normalize('NFKC').replace(/\s+/g, ' ').trim()).toLowerCase()
+export const prepareText = (text: string): string =>
+  /^[!-~]*$/.test(text)
+    ? text.toLowerCase()
+    : // Lower case can need composing once more; only then does preparing a prepared text change nothing.
+      text.normalize('NFKC').toLowerCase().normalize('NFKC').replace(/\s+/g, ' ').trim()
 
 // --- printing ---
 
-const SHORT_NAMES: Readonly<Record<string, string>> = {
-  '2.5.4.3': 'CN',
-  '2.5.4.5': 'serialNumber',
-  '2.5.4.6': 'C',
-  '2.5.4.7': 'L',
-  '2.5.4.8': 'ST',
-  '2.5.4.10': 'O',
-  '2.5.4.11': 'OU',
-  '0.9.2342.19200300.100.1.25': 'DC',
-  '1.2.840.113549.1.9.1': 'E',
-}
-
-const shortName = (type: string): string =>
-  Object.hasOwn(SHORT_NAMES, type) ? SHORT_NAMES[type]! : type
+/** Names of attribute types: those of RFC 4514 §3, and others that are common. */
+export const ATTRIBUTE_NAMES: ReadonlyMap<string, string> = new Map([
+  ['2.5.4.3', 'CN'],
+  ['2.5.4.4', 'SN'],
+  ['2.5.4.5', 'serialNumber'],
+  ['2.5.4.6', 'C'],
+  ['2.5.4.7', 'L'],
+  ['2.5.4.8', 'ST'],
+  ['2.5.4.9', 'STREET'],
+  ['2.5.4.10', 'O'],
+  ['2.5.4.11', 'OU'],
+  ['0.9.2342.19200300.100.1.1', 'UID'],
+  ['0.9.2342.19200300.100.1.25', 'DC'],
+  ['1.2.840.113549.1.9.1', 'E'],
+])
 
 /** For logs and errors: escaped, quoted and bounded, since anybody can make a certificate. */
 export const formatName = ({ attributes }: Name): string =>
   attributes.length === 0
     ? 'without a name'
-    : printable(attributes.map(({ type, text }) => `${shortName(type)}=${text ?? '#'}`).join(', '))
+    : printable(
+        attributes
+          .map(({ type, text }) => `${ATTRIBUTE_NAMES.get(type) ?? type}=${text ?? '#'}`)
+          .join(', '),
+      )

@@ -1,14 +1,31 @@
 /** Pre-shared keys as programs give them: one for all peers, one for each identity, or a function. */
-import { utf8 } from '../base/bytes.ts'
+import { compare, utf8 } from '../base/bytes.ts'
 import { OptionError, printable, Words } from '../base/errors.ts'
 import { Secret } from '../base/secret.ts'
-import { identityKey, identityMatches, parseIdentity, type Identity } from './identity.ts'
+import {
+  ANYONE,
+  hasWildcard,
+  identityKey,
+  identityMatches,
+  parsePattern,
+  type Identity,
+} from './identity.ts'
+import type { ProofFact } from './principal.ts'
+
+/** A key, and what a peer proves that knows it. */
+export interface PeerSecret {
+  readonly secret: Secret
+  readonly proof: ProofFact
+}
 
 /** The key for a peer; 'ask' when the program's function knows; undefined when there is none. */
-export type SecretLookup = (local: Identity, remote: Identity) => Secret | 'ask' | undefined
+export type SecretLookup = (remote: Identity) => PeerSecret | 'ask' | undefined
 
 /** A shorter key can be found by trying: whoever answers in our peer's place sees a MAC under it (RFC 7296 §2.15). */
 export const SHORT_PSK = 16
+
+/** Of the one key that all peers have, and of what a program's function gives: it could be anybody's. */
+export const UNBOUND_SECRET: ProofFact = { kind: 'psk', entry: undefined, isBound: false }
 
 const ACCEPTED =
   'a non-empty string or Uint8Array, an object from identity to key, or a function (identity, localIdentity)'
@@ -16,32 +33,81 @@ const ACCEPTED =
 export const parsePsk = (given: unknown): SecretLookup => {
   if (typeof given === 'function') return () => 'ask'
   if (typeof given === 'string' || given instanceof Uint8Array) {
-    const secret = parseKey('psk', given)
-    return () => secret
+    const found: PeerSecret = { secret: parseKey('psk', given), proof: UNBOUND_SECRET }
+    return () => found
   }
   if (typeof given !== 'object' || given === null || Array.isArray(given)) {
-    throw new OptionError('psk', given, ACCEPTED)
+    throw new OptionError('psk', kindOf(given), ACCEPTED)
   }
-  const keys = Object.entries(given).map(([name, key]: [string, unknown]) => ({
-    pattern: parseIdentity('psk', name),
-    secret: parseKey(`psk[${printable(name, 40)}]`, key),
-  }))
-  if (keys.length === 0) throw new OptionError('psk', given, ACCEPTED)
-  const exact = new Map(keys.map(({ pattern, secret }) => [identityKey(pattern), secret]))
-  return (_local, remote) =>
+  const entries = Object.entries(given).map(([name, key]) => readEntry(name, key))
+  if (entries.length === 0) throw new OptionError('psk', new Words('an empty object'), ACCEPTED)
+  return lookUpIn(entries)
+}
+
+interface Entry {
+  readonly name: string
+  readonly pattern: Identity
+  readonly secret: Secret
+}
+
+const optionOf = (name: string): string => `psk[${printable(name, 40)}]`
+
+const readEntry = (name: string, key: unknown): Entry => ({
+  name,
+  pattern: parsePattern(optionOf(name), name),
+  secret: parseKey(optionOf(name), key),
+})
+
+/** An identity's own entry goes before names with '*' in them, in their order, and before '*' itself. */
+const lookUpIn = (entries: readonly Entry[]): SecretLookup => {
+  const shared = sharedKeys(entries)
+  const exact = new Map<string, PeerSecret>()
+  const patterns: { readonly pattern: Identity; readonly found: PeerSecret }[] = []
+  let fallback: PeerSecret | undefined
+  const names = new Map<string, string>()
+  for (const entry of entries) {
+    const { name, pattern, secret } = entry
+    const key = identityKey(pattern)
+    const twin = names.get(key)
+    if (twin !== undefined) {
+      const words = new Words(`another entry for that identity, ${printable(twin, 40)}`)
+      throw new OptionError(optionOf(name), words, 'the only entry for its identity')
+    }
+    names.set(key, name)
+    const isOne = pattern !== ANYONE && !hasWildcard(pattern)
+    const isBound = isOne && !shared.has(entry)
+    const found: PeerSecret = { secret, proof: { kind: 'psk', entry: key, isBound } }
+    if (pattern === ANYONE) fallback = found
+    else if (isOne) exact.set(key, found)
+    else patterns.push({ pattern, found })
+  }
+  return remote =>
     exact.get(identityKey(remote)) ??
-    keys.find(({ pattern }) => identityMatches(pattern, remote))?.secret
+    patterns.find(({ pattern }) => identityMatches(pattern, remote))?.found ??
+    fallback
+}
+
+/** Entries whose key another entry has too: whoever knows it can be either. */
+const sharedKeys = (entries: readonly Entry[]): ReadonlySet<Entry> => {
+  const sorted = [...entries].sort((a, b) => compare(a.secret.bytes, b.secret.bytes))
+  const isSame = (a: Entry, b: Entry | undefined): boolean =>
+    b !== undefined && compare(a.secret.bytes, b.secret.bytes) === 0
+  return new Set(
+    sorted.filter((entry, i) => isSame(entry, sorted[i - 1]) || isSame(entry, sorted[i + 1])),
+  )
 }
 
 /** Also for what a program's function returns. */
 export const parseKey = (name: string, given: unknown): Secret => {
   if (typeof given === 'string' && given !== '') return new Secret(utf8(given))
   if (given instanceof Uint8Array && given.length > 0) return new Secret(given)
-  // The error must not print a key.
-  const isEmpty = typeof given === 'string' || given instanceof Uint8Array
-  throw new OptionError(
-    name,
-    isEmpty ? new Words('an empty one') : given,
-    'a non-empty string or Uint8Array',
-  )
+  throw new OptionError(name, kindOf(given), 'a non-empty string or Uint8Array')
+}
+
+/** In the place of a value that can be a key of the wrong shape, which an error must not print. */
+const kindOf = (given: unknown): Words => {
+  if (typeof given === 'string' || given instanceof Uint8Array) return new Words('an empty one')
+  if (given === null) return new Words('null')
+  if (Array.isArray(given)) return new Words('an array')
+  return new Words(typeof given === 'undefined' ? 'undefined' : `type ${typeof given}`)
 }

@@ -14,7 +14,7 @@ import { isMalformed, parseCertificate, type Certificate, type Malformed } from 
 import { parseCrl, type Crl } from './crl.ts'
 import { isFailure, type Failure } from './failure.ts'
 import { GeneralNameType } from './general-name.ts'
-import { addressIdentity, identityMatches, parseIdentity, type Identity } from './identity.ts'
+import { addressIdentity, identityMatches, parsePattern, type Identity } from './identity.ts'
 import { parseOcspResponse, writeOcspRequest } from './ocsp.ts'
 import { TrustAnchors } from './path.ts'
 import { verifyPeerCertificate } from './peer-certificate.ts'
@@ -309,7 +309,7 @@ const parseRawKeys = (given: unknown): readonly RawKey[] => {
     !(given instanceof Uint8Array)
   if (!isMap) return readRawKeys('peerKeys', given, undefined)
   return Object.entries(given).flatMap(([name, keys]) =>
-    readRawKeys(`peerKeys[${printable(name, 40)}]`, keys, parseIdentity('peerKeys', name)),
+    readRawKeys(`peerKeys[${printable(name, 40)}]`, keys, parsePattern('peerKeys', name)),
   )
 }
 
