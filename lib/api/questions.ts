@@ -4,7 +4,7 @@ import type { PeerCertificate } from 'node:tls'
 import { formatAddress } from '../base/address.ts'
 import { OptionError } from '../base/errors.ts'
 import type { Answer, AuthorizeAnswer, Question } from '../core/events.ts'
-import { formatIdentity } from '../identity/identity.ts'
+import { identityText } from '../identity/identity.ts'
 import { EapTlsClient, parseEapTls } from '../node/eap-tls.ts'
 import { fetchStatus } from '../node/fetch-status.ts'
 import { parsePolicy, reader } from '../policy/options.ts'
@@ -29,7 +29,7 @@ export const answerQuestion = async (question: Question, given: Given): Promise<
     case 'findSecret': {
       const { psk } = given
       if (typeof psk !== 'function') return {}
-      const found = await psk(formatIdentity(question.remote), formatIdentity(question.local))
+      const found = await psk(identityText(question.remote), identityText(question.local))
       return { findSecret: typeof found === 'string' ? found : octets(found) }
     }
     case 'authorize':

@@ -13,7 +13,11 @@ export class Session {
     this.#endpoint = endpoint
   }
 
-  /** Who the peer proved to be, escaped for printing. */
+  /**
+   * Who the peer proved to be: whole, and the same text for the same identity alone. Names, e-mail addresses and IP
+   * addresses stand alone; whatever could be taken for another type has `fqdn:`, `email:`, `keyid:`, `dn:` or `gn:` in
+   * front. What cannot be shown is `#` and hexadecimal digits.
+   */
   get peerId(): string {
     return this.#handle.peer.identityText
   }

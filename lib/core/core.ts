@@ -14,6 +14,7 @@ import type { Answer, IkeSaConfig, PeerFacts, Question } from '../ike/exchange.t
 import { HalfOpen } from '../ike/half-open.ts'
 import type { IkeSa } from '../ike/ike-sa.ts'
 import { sameIdentity } from '../identity/identity.ts'
+import { samePrincipal, type Principal } from '../identity/principal.ts'
 import { AddressPool } from '../policy/address-pool.ts'
 import type { PeerPolicy } from '../policy/options.ts'
 import type { TcpConnection } from '../tcp/connection.ts'
@@ -411,11 +412,15 @@ export class Core {
       },
       joinable: (session, sa, replaces) => {
         this.strangers?.settle(sa)
-        const owner = this.joinable(session, sa, replaces)
+        const { peer } = sa
+        const owner =
+          peer === undefined ? session : this.joined(session, peer.principal, sa.path, replaces)
         // The answer to that handshake is its to send.
         this.active.add(owner)
         return owner
       },
+      joined: (session, principal, path, replaces) =>
+        this.joined(session, principal, path, replaces),
       initialContact: (identity, survivor, now) => this.initialContact(identity, survivor, now),
       isFirstContact: session =>
         ![...this.sessions].some(other => other !== session && other.isEstablished),
@@ -435,15 +440,18 @@ export class Core {
   }
 
   /** The same host, authenticating once more: it says so, or comes from the same address and port. */
-  private joinable(session: Session, sa: IkeSa, replaces: Uint8Array | undefined): Session {
-    const identity = sa.peer?.identity
-    if (identity === undefined) return session
+  private joined(
+    session: Session,
+    principal: Principal,
+    path: Path,
+    replaces: Uint8Array | undefined,
+  ): Session {
     const isSame = (other: Session): boolean =>
-      other !== session && other.isEstablished && sameIdentity(other.peer.identity, identity)
+      other !== session && other.isEstablished && samePrincipal(other.peer.principal, principal)
     const named = replaces && this.findSa(replaces)
     if (named !== undefined && isSame(named)) return named
     for (const other of this.sessions) {
-      if (isSame(other) && samePath(other.path, sa.path)) return other
+      if (isSame(other) && samePath(other.path, path)) return other
     }
     return session
   }

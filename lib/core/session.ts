@@ -9,6 +9,7 @@ import type { Environment, Millis } from '../base/environment.ts'
 import { PeerRefusedError, socketError, UnreachablePeerError } from '../base/errors.ts'
 import type { Packet } from '../base/packet.ts'
 import { samePath, type Path } from '../base/path.ts'
+import type { Principal } from '../identity/principal.ts'
 import type { Scheduled } from '../base/schedule.ts'
 import type { Tracer } from '../base/trace.ts'
 import { EspSaPair } from '../esp/esp-sa.ts'
@@ -50,6 +51,13 @@ export interface SessionHost {
   unbindIkeSa(sa: IkeSa | HalfOpen): void
   /** A responder's SA was authenticated: the session it belongs to, which may be one that exists. */
   joinable(session: Session, sa: IkeSa, replaces: Uint8Array | undefined): Session
+  /** The session that a new SA of that principal joins; the given one when none is. */
+  joined(
+    session: Session,
+    principal: Principal,
+    path: Path,
+    replaces: Uint8Array | undefined,
+  ): Session
   /** Other SAs of that identity are leftovers of a restarted peer (RFC 7296 §2.4). */
   initialContact(identity: PeerFacts['identity'], survivor: Session, now: Millis): void
   isFirstContact(session: Session): boolean
@@ -661,6 +669,8 @@ export class Session implements AttemptHost, Scheduled {
       allocateSpi: () => host.sad.allocate(host.environment),
       releaseSpi: spi => host.sad.release(spi),
       pool: host.pool,
+      addressesOf: (principal, path, replaced) =>
+        host.joined(this, principal, path, replaced).facts?.assignedAddresses ?? [],
       heldAddresses: () => this.facts?.virtualAddresses ?? [],
       predecessor: () => {
         const old = this.lineage.sas.find(({ state }) => state === 'established')

@@ -1,7 +1,6 @@
 /** Who we are, how we prove it, and whom we believe: parsed once from a program's options. */
 import { concat, EMPTY } from '../base/bytes.ts'
 import { OptionError, Words } from '../base/errors.ts'
-import type { Secret } from '../base/secret.ts'
 import type { Backend } from '../crypto/prf.ts'
 import type { Payload } from '../wire/payloads.ts'
 import { CertEncoding } from '../wire/registry.ts'
@@ -21,8 +20,6 @@ export interface Credentials {
   /** A client's: the host that the peer's certificate must be for when no identity is expected. */
   readonly peerName: string | undefined
   readonly secretOf: SecretLookup
-  /** Only the key of `secretOf`. */
-  readonly secretFor: (local: Identity, remote: Identity) => Secret | 'ask' | undefined
   /** Ours, to prove ourselves by signature; empty: by pre-shared key, or by EAP. */
   readonly ownKeys: readonly OwnKey[]
   /** OCSP answer about our certificate for peers that ask (RFC 4806); 'ask': the program has it. */
@@ -92,7 +89,6 @@ export const parseCredentials = (
   }
   const rsaPkcs1 = own('rsaPkcs1') === undefined ? false : own('rsaPkcs1')
   if (typeof rsaPkcs1 !== 'boolean') throw new OptionError('rsaPkcs1', rsaPkcs1, 'true or false')
-  const secretOf: SecretLookup = psk === undefined ? () => undefined : parsePsk(psk)
   return {
     localIdentity:
       own('localId') === undefined
@@ -101,11 +97,7 @@ export const parseCredentials = (
     remoteIdentity:
       own('remoteId') === undefined ? undefined : parsePattern('remoteId', own('remoteId')),
     peerName: serverName(own('servername')) ?? peerName,
-    secretOf,
-    secretFor: (_local, remote) => {
-      const found = secretOf(remote)
-      return typeof found === 'object' ? found.secret : found
-    },
+    secretOf: psk === undefined ? () => undefined : parsePsk(psk),
     ownKeys,
     ocspResponse: parseOcspOption(own('ocspResponse')),
     eap,

@@ -27,6 +27,8 @@ export const IDENTITY_LIMIT = 8192
 /** Stands for every identity where a pattern is accepted: type 0 is reserved, and no peer may claim it. */
 export const ANYONE: Identity = { type: 0, data: utf8('*') }
 
+const isAnyone = ({ type }: Identity): boolean => type === ANYONE.type
+
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 const decode = (data: Uint8Array): string | undefined => {
@@ -119,7 +121,7 @@ export const hasWildcard = ({ type, data }: Identity): boolean =>
 
 /** Whether `identity` is what `pattern` asks for; a '*' in a name stands for any text within it. */
 export const identityMatches = (pattern: Identity, identity: Identity): boolean => {
-  if (pattern.type === ANYONE.type) return true
+  if (isAnyone(pattern)) return true
   if (!hasWildcard(pattern)) return sameIdentity(pattern, identity)
   if (pattern.type !== identity.type) return false
   const wanted = decode(canonicalIdentity(pattern).data)
@@ -241,6 +243,7 @@ const readHex = (option: string, given: string, digits: string): Uint8Array => {
  * what cannot be shown is in hexadecimal digits.
  */
 export const identityText = (identity: Identity): string => {
+  if (isAnyone(identity)) return '*'
   const { type, data } = canonicalIdentity(identity)
   switch (type) {
     case IdType.Ipv4:
@@ -268,9 +271,8 @@ export const identityText = (identity: Identity): string => {
 
 /** For logs and errors: escaped and bounded, since a peer chose it. */
 export const formatIdentity = (identity: Identity): string => {
-  if (identity.type === ANYONE.type && hasWildcard(identity)) return '*'
   const text = identityText(
-    identityProblem(identity) === undefined
+    isAnyone(identity) || identityProblem(identity) === undefined
       ? identity
       : { type: identity.type, data: identity.data.subarray(0, LOGGED) },
   )
@@ -294,6 +296,6 @@ const INVISIBLE = /\p{Default_Ignorable_Code_Point}/u
 
 /** Neither an address, as also `127.1` is to many programs, nor anything else that has a sign of another type. */
 const isPlainName = (text: string): boolean =>
-  !/[@:=]/.test(text) && !/(^|\.)(\d+|0x[\da-f]*)$/.test(text)
+  text !== '*' && !/[@:=]/.test(text) && !/(^|\.)(\d+|0x[\da-f]*)$/.test(text)
 
 const isPlainMailbox = (text: string): boolean => /^[^@:=]+@[^@:=]+$/.test(text)

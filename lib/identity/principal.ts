@@ -11,7 +11,7 @@ import { canonicalIdentity, identityKey, identityText, type Identity } from './i
 export type ProofFact =
   | {
       readonly kind: 'psk'
-      /** The table's entry by its name; undefined: the one key for all, or a function's answer. */
+      /** The table's entry by the key of its identity; undefined: the one key for all, or a function's answer. */
       readonly entry: string | undefined
       /** That key belongs to one identity alone. */
       readonly isBound: boolean
@@ -54,7 +54,7 @@ export const makePrincipal = (identity: Identity, proof: ProofFact): Principal =
     identityKey: ofIdentity,
     text: identityText(identity),
     proof,
-    isBound: isBound(proof),
+    isBound: isBound(proof, ofIdentity),
     key: `${ofIdentity} ${proofKey(proof)}`,
   }
 }
@@ -65,9 +65,11 @@ export const samePrincipal = (a: Principal, b: Principal): boolean => a.key === 
 export const publicKeyDigest = (backend: Backend, spki: Uint8Array): string =>
   toHex(computeHash(backend, HashAlgorithm.Sha2_256, spki))
 
-const isBound = (proof: ProofFact): boolean => {
+const isBound = (proof: ProofFact, ofIdentity: string): boolean => {
   switch (proof.kind) {
     case 'psk':
+      // A client looks the key up before it hears who the server is.
+      return proof.isBound && proof.entry === ofIdentity
     case 'rawKey':
       return proof.isBound
     case 'certificate':

@@ -14,7 +14,14 @@ import { isMalformed, parseCertificate, type Certificate, type Malformed } from 
 import { parseCrl, type Crl } from './crl.ts'
 import { isFailure, type Failure } from './failure.ts'
 import { GeneralNameType } from './general-name.ts'
-import { addressIdentity, identityMatches, parsePattern, type Identity } from './identity.ts'
+import {
+  addressIdentity,
+  hasWildcard,
+  identityMatches,
+  parsePattern,
+  type Identity,
+} from './identity.ts'
+import { publicKeyDigest, type ProofFact } from './principal.ts'
 import { parseOcspResponse, writeOcspRequest } from './ocsp.ts'
 import { TrustAnchors } from './path.ts'
 import { verifyPeerCertificate } from './peer-certificate.ts'
@@ -60,6 +67,7 @@ export type Judgement =
   | { readonly kind: 'needsStatus'; readonly wanted: readonly StatusSource[] }
   | {
       readonly kind: 'trusted'
+      readonly proof: ProofFact
       readonly authentication: Authentication
       /** DER, the peer's own first, the trust anchor last. */
       readonly certificates: readonly Uint8Array[]
@@ -149,7 +157,7 @@ export class Trust {
     time: number,
     fetched: StatusData | undefined,
   ): Judgement {
-    if (shown.kind === 'rawKey') return this.judgeRawKey(shown.publicKey, identity)
+    if (shown.kind === 'rawKey') return this.judgeRawKey(backend, shown.publicKey, identity)
     const { anchors, crls, revocation, fetches, allowsTlsPurposes } = this.settings
     const lists = [...shown.status.crls, ...(fetched?.crls ?? [])].map(parseCrl).filter(isReadable)
     const answers = [...shown.status.ocsp, ...(fetched?.ocsp ?? [])].map(parseOcspResponse)
@@ -179,20 +187,33 @@ export class Trust {
     }
     return {
       kind: 'trusted',
+      proof: {
+        kind: 'certificate',
+        publicKey: publicKeyDigest(backend, result.certificate.spki),
+      },
       authentication: 'certificate',
       certificates: result.chain.map(({ bytes }) => bytes),
     }
   }
 
-  private judgeRawKey(publicKey: PublicKey, identity: Identity): Judgement {
-    const isKnown = this.settings.rawKeys.some(
-      ({ spki, pattern }) =>
-        equal(spki, publicKey.spki) &&
-        (pattern === undefined || identityMatches(pattern, identity)),
+  private judgeRawKey(backend: Backend, publicKey: PublicKey, identity: Identity): Judgement {
+    const entries = this.settings.rawKeys.filter(({ spki }) => equal(spki, publicKey.spki))
+    const entry = entries.find(
+      ({ pattern }) => pattern === undefined || identityMatches(pattern, identity),
     )
-    return isKnown
-      ? { kind: 'trusted', authentication: 'rawKey', certificates: [] }
-      : refused('its raw public key is not one that we know for it', 'UNKNOWN_ISSUER')
+    if (entry === undefined)
+      return refused('its raw public key is not one that we know for it', 'UNKNOWN_ISSUER')
+    const { pattern } = entry
+    return {
+      kind: 'trusted',
+      proof: {
+        kind: 'rawKey',
+        publicKey: publicKeyDigest(backend, publicKey.spki),
+        isBound: entries.length === 1 && pattern !== undefined && !hasWildcard(pattern),
+      },
+      authentication: 'rawKey',
+      certificates: [],
+    }
   }
 }
 

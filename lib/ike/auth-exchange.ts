@@ -11,8 +11,16 @@ import {
 } from '../base/errors.ts'
 import type { Secret } from '../base/secret.ts'
 import { certificateRequest } from '../identity/credentials.ts'
-import { addressIdentity, formatIdentity, type Identity } from '../identity/identity.ts'
+import {
+  addressIdentity,
+  formatIdentity,
+  hasWildcard,
+  identityProblem,
+  identityText,
+  type Identity,
+} from '../identity/identity.ts'
 import { findPpk, type Ppk } from '../identity/ppk.ts'
+import { makePrincipal } from '../identity/principal.ts'
 import { find, hasExcess } from '../wire/message.ts'
 import { findErrorNotify, findNotify, notify } from '../wire/notify.ts'
 import type { Payload } from '../wire/payloads.ts'
@@ -22,6 +30,7 @@ import {
   checkSecret,
   prove,
   proveWithSecret,
+  unexpectedIdentity,
   type Claim,
   type OwnProofs,
   type Proof,
@@ -70,27 +79,31 @@ interface Ends {
 const factsOf = (
   sa: AuthContext,
   { local, remote }: Ends,
-  { authentication, certificates }: Proven,
+  { proof, authentication, certificates }: Proven,
   ppk: Ppk | undefined,
   configuration: Configuration,
   assigned: readonly Uint8Array[],
-): PeerFacts => ({
-  identity: remote,
-  localIdentity: local,
-  identityText: formatIdentity(remote),
-  localIdentityText: formatIdentity(local),
-  isOurs: sa.handshake.peerIsOurs,
-  authentication,
-  certificates,
-  usesPpk: ppk !== undefined,
-  ikeSuite: sa.suite.text,
-  localBehindNat: sa.handshake.nat.localBehindNat,
-  remoteBehindNat: sa.handshake.nat.remoteBehindNat,
-  virtualAddresses: configuration.addresses,
-  dns: configuration.dns,
-  netmask: configuration.netmask,
-  assignedAddresses: assigned,
-})
+): PeerFacts => {
+  const principal = makePrincipal(remote, proof)
+  return {
+    identity: remote,
+    localIdentity: local,
+    principal,
+    identityText: principal.text,
+    localIdentityText: identityText(local),
+    isOurs: sa.handshake.peerIsOurs,
+    authentication,
+    certificates,
+    usesPpk: ppk !== undefined,
+    ikeSuite: sa.suite.text,
+    localBehindNat: sa.handshake.nat.localBehindNat,
+    remoteBehindNat: sa.handshake.nat.remoteBehindNat,
+    virtualAddresses: configuration.addresses,
+    dns: configuration.dns,
+    netmask: configuration.netmask,
+    assignedAddresses: assigned,
+  }
+}
 
 /** The application has the last word; undefined: the peer may come in. */
 const authorize = (
@@ -197,7 +210,15 @@ export class Authenticate {
       return this.onRefused(payloads, now)
     }
     const ends: Ends = { local: this.local, remote: { type: id.idType, data: id.data } }
-    if (byEapAlone) return this.startEap(ends, undefined, eap, now)
+    if (byEapAlone) {
+      // No other proof is checked that would look at the name.
+      const problem = identityProblem(ends.remote)
+      const why =
+        problem === undefined ? unexpectedIdentity(sa, ends.remote) : `its identity ${problem}`
+      return why === undefined
+        ? this.startEap(ends, undefined, eap, now)
+        : this.refuse(ends.remote, why, undefined, now)
+    }
     if ((eap === undefined) !== (credentials.eap === undefined)) {
       const why = eap === undefined ? 'it does not ask for EAP' : 'it asks for EAP'
       return this.refuse(ends.remote, why, undefined, now)
@@ -285,7 +306,7 @@ export class Authenticate {
       return this.refuse(ends.remote, 'it uses no post-quantum key', undefined, now)
     }
     return verdict === undefined
-      ? this.complete(ends, BY_EAP, ppk, payloads, now)
+      ? this.complete(ends, provenByEap(sa), ppk, payloads, now)
       : this.establish(ends, verdict, ppk, payloads, now)
   }
 
@@ -365,16 +386,17 @@ export class Authenticate {
   }
 
   private wipe(): void {
-    this.own?.secret?.wipe()
+    this.own?.secret?.secret.wipe()
   }
 }
 
 /** RFC 5998: what proved the responder was the EAP method. */
-const BY_EAP: Proven = {
+const provenByEap = (sa: AuthContext): Proven => ({
   kind: 'proven',
+  proof: { kind: 'eap', login: sa.config.credentials.eap?.identity ?? '' },
   authentication: 'eap',
   certificates: [],
-}
+})
 
 /**
  * By the RFC nothing connects an IKE SA that authenticates anew with the one before it; a server of our make is told,
@@ -384,8 +406,6 @@ const predecessorNotify = (sa: AuthContext): readonly Payload[] => {
   const spis = sa.handshake.peerIsOurs ? sa.config.predecessor() : undefined
   return spis === undefined ? [] : [notify(NotifyType.Reauthenticates, spis)]
 }
-
-const hasWildcard = ({ data }: Identity): boolean => data.includes('*'.charCodeAt(0))
 
 /** RFC 8784 §3: while the post-quantum key is optional, the peer may choose the proof made without it. */
 const ownClaims = (sa: AuthContext, identity: Identity, ppk: Ppk | undefined): readonly Claim[] => {
@@ -485,7 +505,7 @@ class Admittance {
 
   private onProved(verdict: Proven, own: OwnProofs, now: Millis): Outcome {
     if (own.kind === 'failed') return this.refuse(own.why, now)
-    own.secret?.wipe()
+    own.secret?.secret.wipe()
     const { sa, ends, claimed, payloads } = this
     return {
       kind: 'answer',
@@ -559,7 +579,7 @@ const accept = (
   now: Millis,
 ): readonly Payload[] => {
   const { local, remote } = ends
-  const assignment = assignAddresses(sa, payloads, remote)
+  const assignment = assignAddresses(sa, payloads, makePrincipal(remote, verdict.proof))
   if (ppk !== undefined) sa.usePpk(ppk)
   const facts = factsOf(sa, ends, verdict, ppk, readConfiguration([]), assignment.addresses)
   sa.establish(facts, now, findNotify(payloads, NotifyType.Reauthenticates)?.data)

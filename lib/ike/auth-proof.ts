@@ -9,9 +9,15 @@ import { Secret } from '../base/secret.ts'
 import { mixPpk } from '../crypto/key-material.ts'
 import { checkSharedKeyAuth, sharedKeyAuth, signedOctets } from '../identity/auth.ts'
 import { chooseKey, showKey, type OwnKey } from '../identity/own-keys.ts'
-import { parseKey } from '../identity/pre-shared-key.ts'
-import { formatIdentity, identityMatches, type Identity } from '../identity/identity.ts'
+import { parseKey, UNBOUND_SECRET, type PeerSecret } from '../identity/pre-shared-key.ts'
+import {
+  formatIdentity,
+  identityMatches,
+  identityProblem,
+  type Identity,
+} from '../identity/identity.ts'
 import type { Ppk } from '../identity/ppk.ts'
+import type { ProofFact } from '../identity/principal.ts'
 import {
   chooseSignature,
   encodeSignature,
@@ -58,19 +64,21 @@ const findSecret = (
   sa: AuthContext,
   local: Identity,
   remote: Identity,
-  next: Next<Secret | undefined>,
+  next: Next<PeerSecret | undefined>,
   now: Millis,
 ): Outcome => {
-  const secret = sa.config.credentials.secretFor(local, remote)
-  return secret === 'ask'
+  const found = sa.config.credentials.secretOf(remote)
+  return found === 'ask'
     ? ask({ kind: 'findSecret', local, remote }, (answer, later) =>
         next(answeredKey(answer.findSecret), later),
       )
-    : next(secret && new Secret(secret.bytes), now)
+    : next(found && { ...found, secret: new Secret(found.secret.bytes) }, now)
 }
 
-const answeredKey = (key: Answers['findSecret'] | undefined): Secret | undefined =>
-  key === undefined || key.length === 0 ? undefined : parseKey('psk', key)
+const answeredKey = (key: Answers['findSecret'] | undefined): PeerSecret | undefined =>
+  key === undefined || key.length === 0
+    ? undefined
+    : { secret: parseKey('psk', key), proof: UNBOUND_SECRET }
 
 /** Also with the MSK of an EAP method in the place of the shared key (§2.16). */
 export const proveWithSecret = (sa: AuthContext, claim: Claim, secret: Secret): Proof => ({
@@ -99,7 +107,7 @@ export type OwnProofs =
       /** One for each claim, all of the same method. */
       readonly proofs: readonly Proof[]
       /** The pre-shared key they were made with; the taker wipes it. */
-      readonly secret: Secret | undefined
+      readonly secret: PeerSecret | undefined
     }
   | { readonly kind: 'failed'; readonly why: string }
 
@@ -118,12 +126,12 @@ export const prove = (
 ): Outcome => {
   const { ownKeys } = sa.config.credentials
   if (ownKeys.length > 0 && !bySecret) return proveWithKey(sa, claims, requests, next, now)
-  const byFound: Next<Secret | undefined> = (secret, later) => {
-    if (secret === undefined) {
+  const byFound: Next<PeerSecret | undefined> = (found, later) => {
+    if (found === undefined) {
       return next({ kind: 'failed', why: 'There is no pre-shared key for this peer' }, later)
     }
-    const proofs = claims.map(claim => proveWithSecret(sa, claim, secret))
-    return next({ kind: 'proofs', shown: [], proofs, secret }, later)
+    const proofs = claims.map(claim => proveWithSecret(sa, claim, found.secret))
+    return next({ kind: 'proofs', shown: [], proofs, secret: found }, later)
   }
   return findSecret(sa, claims[0]!.identity, remote, byFound, now)
 }
@@ -211,6 +219,7 @@ const showOwnKey = (
 
 export interface Proven {
   readonly kind: 'proven'
+  readonly proof: ProofFact
   readonly authentication: Authentication
   readonly certificates: readonly Uint8Array[]
 }
@@ -225,7 +234,7 @@ export interface Evidence {
   /** The message that it came in: CERT payloads. */
   readonly payloads: readonly Payload[]
   /** The pre-shared key that we proved ourselves with: the peer's must be the same (§2.15). */
-  readonly secret: Secret | undefined
+  readonly secret: PeerSecret | undefined
 }
 
 const refused = (why: string, code?: string): Verdict => ({ kind: 'refused', why, code })
@@ -239,15 +248,24 @@ export const check = (
 ): Outcome => {
   const { claim, local, proof, secret } = evidence
   const { trust, eitherWay } = sa.config.credentials
+  const problem = identityProblem(claim.identity)
+  if (problem !== undefined) return next(refused(`its identity ${problem}`), now)
   const bySecret = eitherWay && claim.ofInitiator && proof?.method === AuthMethod.SharedKey
   if (trust !== undefined && !bySecret) return checkSignature(sa, evidence, trust, next, now)
-  const judge: Next<Secret | undefined> = (found, later) => {
+  const judge: Next<PeerSecret | undefined> = (found, later) => {
     // Computed in every case, so that no answer comes sooner than another.
-    const proven = checkSecret(sa, claim, found, proof)
+    const proven = checkSecret(sa, claim, found?.secret, proof)
     const why = secretRefusal(sa, evidence, found !== undefined, proven)
-    found?.wipe()
+    found?.secret.wipe()
     const verdict: Verdict =
-      why === undefined ? { kind: 'proven', authentication: 'psk', certificates: [] } : refused(why)
+      why === undefined
+        ? {
+            kind: 'proven',
+            proof: found?.proof ?? UNBOUND_SECRET,
+            authentication: 'psk',
+            certificates: [],
+          }
+        : refused(why)
     return next(verdict, later)
   }
   return secret === undefined
@@ -271,7 +289,8 @@ const secretRefusal = (
   return proven ? undefined : 'it does not know the pre-shared key'
 }
 
-const unexpectedIdentity = (sa: AuthContext, identity: Identity): string | undefined => {
+/** Why that is not whom we expect; undefined: it is, or anyone is. */
+export const unexpectedIdentity = (sa: AuthContext, identity: Identity): string | undefined => {
   const wanted = sa.config.credentials.remoteIdentity
   return wanted === undefined || identityMatches(wanted, identity)
     ? undefined
@@ -342,8 +361,8 @@ const judgeTrust = (
         return judgeTrust(sa, trust, shown, identity, fetched, next, later)
       })
     case 'trusted': {
-      const { authentication, certificates } = verdict
-      return next({ kind: 'proven', authentication, certificates }, now)
+      const { proof, authentication, certificates } = verdict
+      return next({ kind: 'proven', proof, authentication, certificates }, now)
     }
     default:
       return verdict satisfies never

@@ -1,6 +1,6 @@
 /** The configuration payload, both halves: addresses, netmask and DNS servers (RFC 7296 §2.19, §3.15). */
 import { EMPTY } from '../base/bytes.ts'
-import { identityKey, type Identity } from '../identity/identity.ts'
+import type { Principal } from '../identity/principal.ts'
 import { find } from '../wire/message.ts'
 import { findNotify, notify } from '../wire/notify.ts'
 import type { ConfigurationAttribute, Payload } from '../wire/payloads.ts'
@@ -70,7 +70,7 @@ const NOTHING: Assignment = { addresses: [], payloads: [], failed: false }
 export const assignAddresses = (
   sa: ExchangeContext,
   payloads: readonly Payload[],
-  remote: Identity,
+  principal: Principal,
 ): Assignment => {
   const cp = find(payloads, 'cp')
   const { pool, policy } = sa.config
@@ -78,19 +78,23 @@ export const assignAddresses = (
   const asked = (type: number): boolean => cp.attributes.some(attribute => attribute.type === type)
   const attributes: ConfigurationAttribute[] = []
   const addresses: Uint8Array[] = []
-  const restarted = findNotify(payloads, NotifyType.InitialContact) !== undefined
+  // Sessions of the same principal end by it where nobody else can be that principal.
+  const restarted =
+    principal.isBound && findNotify(payloads, NotifyType.InitialContact) !== undefined
+  const replaced = findNotify(payloads, NotifyType.Reauthenticates)?.data
+  const own = sa.config.addressesOf(principal, sa.path, replaced)
   let missing = false
   for (const length of [4, 16] as const) {
     const type = ADDRESS_TYPES[length]!
     const wanted = cp.attributes.find(attribute => attribute.type === type)?.value
     // A family that the pool does not have is passed over (§3.15.4).
     if (wanted === undefined || !pool.has(length)) continue
-    const lease = pool.assign(
-      identityKey(remote),
-      length,
-      wanted.length >= length ? wanted.subarray(0, length) : undefined,
+    const lease = pool.assign(length, {
+      tenant: principal,
+      wanted: wanted.length >= length ? wanted.subarray(0, length) : undefined,
+      own: own.filter(address => address.length === length),
       restarted,
-    )
+    })
     if (lease === undefined) {
       missing = true
       continue

@@ -12,6 +12,7 @@ import type { Prf } from '../crypto/prf.ts'
 import type { SignatureAlgorithm } from '../crypto/signature.ts'
 import type { Credentials } from '../identity/credentials.ts'
 import type { Identity } from '../identity/identity.ts'
+import type { Principal } from '../identity/principal.ts'
 import type { EapAnswer } from '../identity/eap/eap-peer.ts'
 import type { Authentication, StatusData, StatusSource } from '../identity/trust.ts'
 import type { AddressPool } from '../policy/address-pool.ts'
@@ -31,6 +32,12 @@ export interface IkeSaConfig {
   releaseSpi(spi: number): void
   /** Addresses for peers that ask for one. */
   readonly pool: AddressPool | undefined
+  /** Of those, what the session holds that this principal's new SA joins; `replaced` as `predecessor` says it. */
+  addressesOf(
+    principal: Principal,
+    path: Path,
+    replaced: Uint8Array | undefined,
+  ): readonly Uint8Array[]
   /** What the peer gave us by an SA that this one is to replace. */
   heldAddresses(): readonly Uint8Array[]
   /** SPIs of the IKE SA that this one is to replace, both in a row (RFC 7296 §2.8.3). */
@@ -47,9 +54,12 @@ export interface ChildRequest {
 
 /** What is known of the other end once it has proved itself. */
 export interface PeerFacts {
+  /** As on the wire. */
   readonly identity: Identity
   readonly localIdentity: Identity
-  /** Both escaped for people. */
+  /** The identity and what proved it: who this peer is. */
+  readonly principal: Principal
+  /** Both whole, as `identityText` writes them. */
   readonly identityText: string
   readonly localIdentityText: string
   /** The other end is this package too (by its Vendor ID). */

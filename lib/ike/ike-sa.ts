@@ -10,6 +10,7 @@ import type { Secret } from '../base/secret.ts'
 import { TimerTable } from '../base/timers.ts'
 import { computeSkeyseed, deriveIkeKeys } from '../crypto/key-material.ts'
 import { keyLengths } from '../crypto/suite.ts'
+import { formatIdentity } from '../identity/identity.ts'
 import type { Ppk } from '../identity/ppk.ts'
 import { drawLifetime } from '../policy/lifetime.ts'
 import type { PeerPolicy } from '../policy/options.ts'
@@ -701,7 +702,7 @@ export class IkeSa implements AuthContext, Successor {
     if (reauthInterval > 0 && this.isClient) this.ownReauthAt = now + reauthInterval
     this.timers.set(Timer.Reauth, this.ownReauthAt)
     if (authLifetime > 0 && !this.isClient) this.timers.set(Timer.AuthLimit, now + authLifetime)
-    this.trace('ike.established', { peer: peer.identityText, suite: peer.ikeSuite })
+    this.trace('ike.established', { peer: formatIdentity(peer.identity), suite: peer.ikeSuite })
     this.output({ kind: 'established', peer, replaces })
     this.armLiveness(now)
   }

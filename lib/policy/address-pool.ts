@@ -1,7 +1,7 @@
 /**
- * Addresses that a responder gives to peers (RFC 7296 §3.15): each to one identity at a time, and to the same
- * identity again when it comes back. What it remembers is bounded by the addresses in use, not by the peers
- * that ever came.
+ * Addresses that a responder gives to peers (RFC 7296 §3.15): each to one session of one principal at a time, and to
+ * the same principal when it comes back. What it remembers is bounded by the addresses in use, not by the peers that
+ * ever came.
  */
 import { toHex } from '../base/bytes.ts'
 import { OptionError } from '../base/errors.ts'
@@ -19,87 +19,153 @@ interface Range {
   readonly netmask: Uint8Array | undefined
 }
 
-interface Lease {
+/** To whom an address is leased. */
+export interface Tenant {
+  /** Equal for the same principal alone. */
+  readonly key: string
+  /** Equal for the same identity alone, whatever proves it: shares are counted by it. */
+  readonly identityKey: string
+}
+
+export interface Wish {
+  readonly tenant: Tenant
+  /** The address that the peer asks for. */
+  readonly wanted: Uint8Array | undefined
+  /** Addresses that the peer's own session holds, which it authenticates once more. */
+  readonly own: readonly Uint8Array[]
+  /** The principal's other sessions end now, so it gets the address of the newest. */
+  readonly restarted: boolean
+}
+
+export interface Lease {
   readonly address: Uint8Array
   readonly netmask: Uint8Array | undefined
-  readonly owner: string
-  /** SAs that hold it: two while an identity authenticates anew. */
+  readonly tenant: Tenant
+  /** SAs that hold it: two while a session authenticates once more. */
   holders: number
 }
 
 export class AddressPool {
+  private readonly families: ReadonlyMap<number, Family>
+
+  constructor(selectors: readonly TrafficSelector[]) {
+    const ranges = selectors.map(readRange)
+    this.families = new Map(
+      [4, 16].map(length => [
+        length,
+        new Family(ranges.filter(({ first }) => first.length === length)),
+      ]),
+    )
+  }
+
+  has(length: 4 | 16): boolean {
+    return (this.families.get(length)?.size ?? 0) > 0
+  }
+
+  /** Undefined: all are in use, or so many that this identity has had its share. */
+  assign(length: 4 | 16, wish: Wish): Pick<Lease, 'address' | 'netmask'> | undefined {
+    return this.families.get(length)?.assign(wish)
+  }
+
+  release(address: Uint8Array): void {
+    this.families.get(address.length)?.release(address)
+  }
+}
+
+/** The addresses of one length. */
+class Family {
   private readonly ranges: readonly Range[]
   private readonly leases = new Map<string, Lease>()
   /** In the order of their release. */
   private readonly free = new Map<string, Lease>()
-  /** The newest address of each identity, in use or free. */
+  /** The newest address of each principal, in use or free. */
   private readonly lastOf = new Map<string, string>()
-  /** How many of each range were ever given out. */
+  /** Addresses that each identity holds. */
+  private readonly held = new Map<string, number>()
+  /** How many of each range were given out in their order. */
   private readonly touched: number[]
+  readonly size: number
 
-  constructor(ranges: readonly TrafficSelector[]) {
-    this.ranges = ranges.map(readRange)
-    this.touched = this.ranges.map(() => 0)
+  constructor(ranges: readonly Range[]) {
+    this.ranges = ranges
+    this.touched = ranges.map(() => 0)
+    this.size = ranges.reduce((sum, { count }) => sum + count, 0)
   }
 
-  has(length: 4 | 16): boolean {
-    return this.ranges.some(({ first }) => first.length === length)
-  }
-
-  /**
-   * `wanted` is given to whom it belongs. `restarted`: what the identity holds is a leftover, so it gets that.
-   * Undefined: all are in use.
-   */
-  assign(
-    identity: string,
-    length: 4 | 16,
-    wanted: Uint8Array | undefined,
-    restarted: boolean,
-  ): Pick<Lease, 'address' | 'netmask'> | undefined {
-    const owner = `${length}${identity}`
-    const last = this.lastOf.get(owner)
-    for (const key of [wanted === undefined ? last : toHex(wanted), last]) {
-      if (key === undefined) continue
-      const held = this.leases.get(key)
-      if (held?.owner === owner && (wanted !== undefined || restarted)) {
-        held.holders++
-        return held
-      }
-      if (this.free.get(key)?.owner === owner) return this.take(key, owner)
+  assign(wish: Wish): Lease | undefined {
+    const { tenant, wanted } = wish
+    const wantedKey = wanted && toHex(wanted)
+    const shared = this.share(wish, wantedKey)
+    if (shared !== undefined) return shared
+    // One identity, however many sessions it opens, leaves as much as it holds to others.
+    const holds = this.held.get(tenant.identityKey) ?? 0
+    if (holds > 0 && this.size - this.leases.size <= holds) return undefined
+    for (const key of [wantedKey, this.lastOf.get(tenant.key)]) {
+      if (key !== undefined && this.free.get(key)?.tenant.key === tenant.key)
+        return this.take(key, tenant)
     }
-    const oldest = this.oldestFree(length)
-    const fresh =
-      oldest === undefined || this.free.size < REMEMBERED ? this.fresh(length, owner) : undefined
-    return fresh ?? (oldest === undefined ? undefined : this.take(oldest, owner))
+    const mayGrow = this.free.size < REMEMBERED
+    const [oldest] = this.free.keys()
+    return (
+      (wanted !== undefined && mayGrow ? this.untouched(wanted, tenant) : undefined) ??
+      (oldest === undefined || mayGrow ? this.fresh(tenant) : undefined) ??
+      (oldest === undefined ? undefined : this.take(oldest, tenant))
+    )
   }
 
-  private oldestFree(length: number): string | undefined {
-    for (const [key, { address }] of this.free) {
-      if (address.length === length) return key
-    }
-    return undefined
+  /** What the peer's own session holds, or the principal's last one that ends now. */
+  private share(
+    { tenant, own, restarted }: Wish,
+    wantedKey: string | undefined,
+  ): Lease | undefined {
+    const keys = own.map(toHex)
+    const last = restarted ? this.lastOf.get(tenant.key) : undefined
+    if (last !== undefined) keys.push(last)
+    const leases = keys
+      .map(key => this.leases.get(key))
+      .filter(lease => lease?.tenant.key === tenant.key)
+    const lease = leases.find(one => one && toHex(one.address) === wantedKey) ?? leases[0]
+    if (lease !== undefined) lease.holders++
+    return lease
   }
 
-  private fresh(length: number, owner: string): Lease | undefined {
+  /** An address that a peer asks for and that nobody had before. */
+  private untouched(wanted: Uint8Array, tenant: Tenant): Lease | undefined {
+    const key = toHex(wanted)
+    if (this.leases.has(key) || this.free.has(key)) return undefined
     for (const [i, { first, count, netmask }] of this.ranges.entries()) {
-      if (first.length !== length || this.touched[i]! >= count) continue
-      const lease = { address: plus(first, this.touched[i]!++), netmask, owner, holders: 1 }
-      return this.lend(lease)
+      const offset = distance(first, wanted)
+      if (offset >= this.touched[i]! && offset < count)
+        return this.lend({ address: wanted.slice(), netmask, tenant, holders: 1 })
     }
     return undefined
   }
 
-  private take(key: string, owner: string): Lease {
+  private fresh(tenant: Tenant): Lease | undefined {
+    for (const [i, { first, count, netmask }] of this.ranges.entries()) {
+      while (this.touched[i]! < count) {
+        const address = plus(first, this.touched[i]!++)
+        const key = toHex(address)
+        if (this.leases.has(key) || this.free.has(key)) continue
+        return this.lend({ address, netmask, tenant, holders: 1 })
+      }
+    }
+    return undefined
+  }
+
+  private take(key: string, tenant: Tenant): Lease {
     const before = this.free.get(key)!
     this.free.delete(key)
-    if (this.lastOf.get(before.owner) === key) this.lastOf.delete(before.owner)
-    return this.lend({ ...before, owner, holders: 1 })
+    if (this.lastOf.get(before.tenant.key) === key) this.lastOf.delete(before.tenant.key)
+    return this.lend({ ...before, tenant, holders: 1 })
   }
 
   private lend(lease: Lease): Lease {
-    const key = toHex(lease.address)
+    const { address, tenant } = lease
+    const key = toHex(address)
     this.leases.set(key, lease)
-    this.lastOf.set(lease.owner, key)
+    this.lastOf.set(tenant.key, key)
+    this.held.set(tenant.identityKey, (this.held.get(tenant.identityKey) ?? 0) + 1)
     return lease
   }
 
@@ -109,6 +175,10 @@ export class AddressPool {
     if (lease === undefined || --lease.holders > 0) return
     this.leases.delete(key)
     this.free.set(key, lease)
+    const { identityKey } = lease.tenant
+    const holds = this.held.get(identityKey)! - 1
+    if (holds === 0) this.held.delete(identityKey)
+    else this.held.set(identityKey, holds)
   }
 }
 
@@ -126,7 +196,7 @@ const readRange = (range: TrafficSelector): Range => {
   }
 }
 
-/** Exact as far as it matters: beyond `MOST` only its being more counts. */
+/** Exact as far as it matters: beyond `MOST` only its being more counts, and below 0 its being less. */
 const distance = (start: Uint8Array, end: Uint8Array): number =>
   start.reduce((sum, octet, i) => sum * 256 + end[i]! - octet, 0)
 

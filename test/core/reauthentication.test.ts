@@ -1,5 +1,7 @@
 /** Authenticating anew under connections that go on: make before break (RFC 7296 §2.8.3). */
 import t, { type Test } from 'tap'
+import { utf8 } from '../../lib/base/bytes.ts'
+import { makePrincipal, type Principal } from '../../lib/identity/principal.ts'
 import { PERFECT, Stream, World, type Network, type Options } from '../harness/world.ts'
 
 const MINUTE = 60_000
@@ -194,11 +196,13 @@ t.test('who names an SA of somebody else has a session of its own', t => {
   world.run(1000)
   const victim = world.sessions.server[0]!
   const { spiI, spiR } = victim.info()
-  const foreign = world.server['joinable'](
-    {} as never,
-    { peer: { identity: { type: 2, data: new Uint8Array(3) } }, path: victim.path } as never,
-    Buffer.from(spiI + spiR, 'hex'),
-  )
-  t.not(foreign, victim)
+  const spis = Buffer.from(spiI + spiR, 'hex')
+  const { identity, proof } = victim.peer.principal
+  const joined = (principal: Principal) =>
+    world.server['joined']({} as never, principal, victim.path, spis)
+  t.not(joined(makePrincipal({ type: 2, data: utf8('other.test') }, proof)), victim)
+  const login = { kind: 'eap', login: 'client.test' } as const
+  t.not(joined(makePrincipal(identity, login)), victim, 'nor by another proof of that name')
+  t.equal(joined(victim.peer.principal), victim)
   t.end()
 })

@@ -128,6 +128,7 @@ export class End {
       releaseSpi: spi => void this.spis.delete(spi),
       isFirstContact: () => true,
       pool: undefined,
+      addressesOf: () => [],
       heldAddresses: () => [],
       predecessor: () => undefined,
     }

@@ -256,6 +256,8 @@ t.test('patterns', t => {
   t.notOk(matches('a*a', of(IdType.Fqdn, 'a')))
   t.equal(parsePattern('p', '*'), ANYONE)
   t.equal(formatIdentity(ANYONE), '*')
+  t.equal(identityText(ANYONE), '*')
+  t.equal(identityText(of(IdType.Fqdn, '*')), 'fqdn:*', 'another pattern')
   t.throws(() => parsePattern('p', '*.test.'), /ends with a dot/)
   t.end()
 })
