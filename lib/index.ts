@@ -12,10 +12,21 @@ export {
   createSecureSocket as connect,
   SecureSocket,
 } from './api/secure-socket.ts'
-export type { SecureServerOptions, SecureSocketOptions, IkeOptions, OnRead } from './api/options.ts'
+export type {
+  Authorization,
+  AuthorizedPeer,
+  EapOption,
+  IkeOptions,
+  OnRead,
+  PpkOption,
+  SecureServerOptions,
+  SecureSocketOptions,
+  SignRequest,
+} from './api/options.ts'
+export type { KeyLog } from './api/channels.ts'
 export { Session } from './api/session.ts'
 export type { SecureSocketEvents } from './api/socket-events.ts'
-export type { SessionInfo, ChildInfo } from './core/events.ts'
+export type { ChildInfo, KeepAlive, PeerFacts, SessionInfo } from './core/events.ts'
 export {
   AuthenticationError,
   InternalError,
@@ -26,4 +37,4 @@ export {
   UnreachablePeerError,
 } from './base/errors.ts'
 export { formatKeyLog, type KeyLogRow } from './node/key-log.ts'
-export type { KeyLogEntry } from './base/trace.ts'
+export type { KeyLogEntry, TraceEvent } from './base/trace.ts'

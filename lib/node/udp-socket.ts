@@ -124,10 +124,10 @@ export class UdpSocket {
   }
 
   /** `bytes` may be reused as soon as `isCongested` is false, which it nearly always is at once. */
-  send(bytes: Uint8Array, path: Path, sent?: () => void): void {
+  send(bytes: Uint8Array, path: Path): void {
     if (this.closed) return
-    if (this.connected) this.socket.send(bytes, sent)
-    else this.socket.send(bytes, path.remotePort, this.textOf(path), sent)
+    if (this.connected) this.socket.send(bytes)
+    else this.socket.send(bytes, path.remotePort, this.textOf(path))
   }
 
   private textOf(path: Path): string {
@@ -148,10 +148,10 @@ export class UdpSocket {
     this.socket.unref()
   }
 
-  close(done?: () => void): void {
-    if (this.closed) return void done?.()
+  close(): void {
+    if (this.closed) return
     this.closed = true
-    this.socket.close(done)
+    this.socket.close()
   }
 }
 

@@ -9,7 +9,6 @@ import { concat, utf8 } from '../../base/bytes.ts'
 import { md4 } from './md4.ts'
 
 export const CHALLENGE_LENGTH = 16
-export const NT_RESPONSE_LENGTH = 24
 /** EAP's master session key (RFC 3748 §7.10). */
 export const MSK_LENGTH = 64
 
