@@ -104,6 +104,7 @@ export interface IkeOptions {
   fragmentation?: boolean | undefined
   idleTimeout?: number | undefined
   childless?: 'allow' | 'force' | 'never' | undefined
+  /** The peer is told that older SAs of our identity are dead (RFC 7296 section 2.4). Default false: replicas share an identity. */
   initialContact?: boolean | undefined
   ikePort?: number | undefined
   keyLog?: KeyLog | undefined

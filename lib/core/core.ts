@@ -3,17 +3,17 @@
  * questions come out. Input only changes state; whoever drives the core then pulls `pollTransmit` and
  * `pollEvent` until both are empty and sleeps until `nextTimeout`.
  */
-import { getU32, toHex } from '../base/bytes.ts'
+import { equal, getU32, toHex } from '../base/bytes.ts'
 import type { Environment, Millis } from '../base/environment.ts'
 import { IpsecError, InternalError } from '../base/errors.ts'
 import type { Packet } from '../base/packet.ts'
 import { samePath, type Path } from '../base/path.ts'
 import type { Tracer } from '../base/trace.ts'
 import { Sad } from '../esp/sad.ts'
-import type { Answer, IkeSaConfig, PeerFacts, Question } from '../ike/exchange.ts'
+import type { Answer, IkeSaConfig, Question } from '../ike/exchange.ts'
 import { HalfOpen } from '../ike/half-open.ts'
 import type { IkeSa } from '../ike/ike-sa.ts'
-import { sameIdentity } from '../identity/identity.ts'
+import { claimedPredecessor, isSuccession, type NewSa } from '../ike/succession.ts'
 import { samePrincipal, type Principal } from '../identity/principal.ts'
 import { AddressPool } from '../policy/address-pool.ts'
 import type { PeerPolicy } from '../policy/options.ts'
@@ -62,6 +62,8 @@ const MAX_REPLIES = 64
 /** INVALID_SPI hints per second (RFC 7296 §1.5 allows them, §2.21.4 wants them limited). */
 const HINTS_PER_SECOND = 10
 const INVALID_SPI_REPLY = 44
+/** Ours: an INITIAL_CONTACT that proves little makes us ask so many older sessions. */
+const MAX_PROBED = 8
 
 export class Core {
   readonly counters: CoreCounters = {
@@ -75,6 +77,10 @@ export class Core {
   private readonly sas = new Map<string, { sa: IkeSa | HalfOpen; session: Session }>()
   private readonly sessions = new Set<Session>()
   private readonly stacks = new Map<TcpStack, Session>()
+  /** Sessions that are up, each with the key of what its peer had proved by then, */
+  private readonly up = new Map<Session, string>()
+  /** and the other way round. */
+  private readonly principals = new Map<string, Set<Session>>()
   /** Peers with something to send or tell, in the order they got it: each gets its turn. */
   private readonly active = new Set<Session>()
   private readonly schedule = new Schedule<Session>()
@@ -414,19 +420,20 @@ export class Core {
         this.strangers?.settle(sa)
         const { peer } = sa
         const owner =
-          peer === undefined ? session : this.joined(session, peer.principal, sa.path, replaces)
+          peer === undefined
+            ? session
+            : this.joined(session, peer.principal, { ...sa.handshake, spiI: sa.spiI }, replaces)
         // The answer to that handshake is its to send.
         this.active.add(owner)
         return owner
       },
-      joined: (session, principal, path, replaces) =>
-        this.joined(session, principal, path, replaces),
-      initialContact: (identity, survivor, now) => this.initialContact(identity, survivor, now),
-      isFirstContact: session =>
-        ![...this.sessions].some(other => other !== session && other.isEstablished),
+      joined: (session, principal, next, replaces) =>
+        this.joined(session, principal, next, replaces),
+      initialContact: (survivor, now) => this.initialContact(survivor, now),
+      isFirstContact: () => this.up.size === 0,
       reopen: (session, attempt, now) => this.start(session, attempt, true, now),
       ask: (sa, id, question) => this.ask(sa, id, question),
-      emit: event => void this.events.push(event),
+      emit: event => this.emit(event),
       drop: reason => this.drop(reason),
     }
   }
@@ -439,41 +446,73 @@ export class Core {
     this.events.push({ kind: 'question', id: global, question })
   }
 
-  /** The same host, authenticating once more: it says so, or comes from the same address and port. */
+  /** The session that a peer goes on with, having proved that it is the same one, and by the same proof. */
   private joined(
     session: Session,
     principal: Principal,
-    path: Path,
+    next: NewSa,
     replaces: Uint8Array | undefined,
   ): Session {
-    const isSame = (other: Session): boolean =>
-      other !== session && other.isEstablished && samePrincipal(other.peer.principal, principal)
-    const named = replaces && this.findSa(replaces)
-    if (named !== undefined && isSame(named)) return named
-    for (const other of this.sessions) {
-      if (isSame(other) && samePath(other.path, path)) return other
-    }
-    return session
+    const old = replaces && this.findPredecessor(replaces)
+    if (replaces === undefined || old === undefined || old.session === session) return session
+    const isSame =
+      old.session.isEstablished &&
+      samePrincipal(old.session.peer.principal, principal) &&
+      isSuccession(old.sa, next, replaces)
+    return isSame ? old.session : session
   }
 
-  /** `spis`: the initiator's and the responder's; either may be the one that we chose. */
-  private findSa(spis: Uint8Array): Session | undefined {
-    const both = toHex(spis)
-    for (const half of [both.slice(16), both.slice(0, 16)]) {
-      const found = this.sas.get(half)
-      if (found === undefined || found.sa instanceof HalfOpen) continue
-      if (toHex(found.sa.spiI) + toHex(found.sa.spiR) === both) return found.session
+  /** The SA that the proof names, as long as its keys are in use. Either SPI may be the one that we chose. */
+  private findPredecessor(proof: Uint8Array): { sa: IkeSa; session: Session } | undefined {
+    const spis = claimedPredecessor(proof)
+    if (spis === undefined) return undefined
+    for (const spi of [spis.spiR, spis.spiI]) {
+      const found = this.sas.get(toHex(spi))
+      if (found === undefined || found.sa instanceof HalfOpen || found.sa.state === 'closed')
+        continue
+      const { sa, session } = found
+      if (equal(sa.spiI, spis.spiI) && equal(sa.spiR, spis.spiR)) return { sa, session }
     }
     return undefined
   }
 
-  private initialContact(identity: PeerFacts['identity'], survivor: Session, now: Millis): void {
-    for (const other of [...this.sessions]) {
-      if (other === survivor || !other.isEstablished) continue
-      if (!sameIdentity(other.peer.identity, identity)) continue
-      other.abandon(new IpsecError('ECONNRESET', 'The peer has started anew'), now)
+  /**
+   * RFC 7296 §2.4: the peer says that it has started anew. Where nobody else can prove that identity in that way, its
+   * older SAs have ended, and their sockets are told; where others can, those are only asked.
+   */
+  private initialContact(survivor: Session, now: Millis): void {
+    const { isBound } = survivor.peer.principal
+    const others = [...(this.principals.get(survivor.peer.principal.key) ?? [])]
+      .filter(other => other !== survivor)
+      .slice(0, isBound ? Infinity : MAX_PROBED)
+    for (const other of others) {
+      if (isBound) other.abandon(new IpsecError('ECONNRESET', 'The peer has started anew'), now)
+      else other.probe(now)
       this.touch(other, now)
     }
+  }
+
+  private emit(event: CoreEvent): void {
+    if (event.kind === 'sessionUp') this.noteUp(event.session as Session)
+    if (event.kind === 'sessionDown') this.noteDown(event.session as Session)
+    this.events.push(event)
+  }
+
+  private noteUp(session: Session): void {
+    const { key } = session.peer.principal
+    this.up.set(session, key)
+    const known = this.principals.get(key)
+    if (known === undefined) this.principals.set(key, new Set([session]))
+    else known.add(session)
+  }
+
+  private noteDown(session: Session): void {
+    const key = this.up.get(session)
+    if (key === undefined) return
+    this.up.delete(session)
+    const known = this.principals.get(key)
+    known?.delete(session)
+    if (known?.size === 0) this.principals.delete(key)
   }
 }
 

@@ -4,11 +4,12 @@
  * to the SA whose selectors cover it.
  */
 import { formatAddress } from '../base/address.ts'
-import { concat, toHex } from '../base/bytes.ts'
+import { toHex } from '../base/bytes.ts'
 import type { Environment, Millis } from '../base/environment.ts'
 import { PeerRefusedError, socketError, UnreachablePeerError } from '../base/errors.ts'
 import type { Packet } from '../base/packet.ts'
 import { samePath, type Path } from '../base/path.ts'
+import type { NewSa } from '../ike/succession.ts'
 import type { Principal } from '../identity/principal.ts'
 import type { Scheduled } from '../base/schedule.ts'
 import type { Tracer } from '../base/trace.ts'
@@ -55,12 +56,13 @@ export interface SessionHost {
   joined(
     session: Session,
     principal: Principal,
-    path: Path,
+    next: NewSa,
     replaces: Uint8Array | undefined,
   ): Session
   /** Other SAs of that identity are leftovers of a restarted peer (RFC 7296 §2.4). */
-  initialContact(identity: PeerFacts['identity'], survivor: Session, now: Millis): void
-  isFirstContact(session: Session): boolean
+  initialContact(survivor: Session, now: Millis): void
+  /** No session is up. */
+  isFirstContact(): boolean
   /** The SA ended under an attempt that had only waited: it begins again with a new one. */
   reopen(session: Session, attempt: Attempt, now: Millis): void
   ask(sa: IkeSa | HalfOpen, id: number, question: Question): void
@@ -507,7 +509,7 @@ export class Session implements AttemptHost, Scheduled {
         if (this.lineage.isClient) this.reauthenticate(now)
         return
       case 'initialContact':
-        return this.host.initialContact(output.identity, this, now)
+        return this.host.initialContact(this, now)
       case 'question':
         return this.host.ask(sa, output.id, output.question)
       case 'authenticationFailed':
@@ -669,14 +671,14 @@ export class Session implements AttemptHost, Scheduled {
       allocateSpi: () => host.sad.allocate(host.environment),
       releaseSpi: spi => host.sad.release(spi),
       pool: host.pool,
-      addressesOf: (principal, path, replaced) =>
-        host.joined(this, principal, path, replaced).facts?.assignedAddresses ?? [],
+      addressesOf: (principal, next, replaced) =>
+        host.joined(this, principal, next, replaced).facts?.assignedAddresses ?? [],
       heldAddresses: () => this.facts?.virtualAddresses ?? [],
       predecessor: () => {
-        const old = this.lineage.sas.find(({ state }) => state === 'established')
-        return old && concat(old.spiI, old.spiR)
+        const old = this.lineage.current
+        return old?.state === 'established' ? old : undefined
       },
-      isFirstContact: () => !this.isEstablished && host.isFirstContact(this),
+      isFirstContact: () => host.isFirstContact(),
     }
   }
 
@@ -734,6 +736,11 @@ export class Session implements AttemptHost, Scheduled {
 
   hasOutboundSpi(spi: number): boolean {
     return this.children.hasOutboundSpi(spi)
+  }
+
+  /** Asks the peer, unless something authentic has just come, whether it is still there. */
+  probe(now: Millis): void {
+    this.lineage.current?.probe(now)
   }
 
   /** RFC 7296 §1.5: a notify outside any SA proves nothing, so it only makes us ask. */

@@ -60,6 +60,7 @@ import { EapRounds } from './eap-exchange.ts'
 import type { ChildRequest, ExchangeContext, PeerFacts } from './exchange.ts'
 import { DeleteIke } from './informational.ts'
 import { reportRefusal } from './refusal.ts'
+import { proveSuccession } from './succession.ts'
 
 const ownIdentity = (sa: AuthContext): Identity =>
   sa.config.credentials.localIdentity ??
@@ -176,9 +177,7 @@ export class Authenticate {
   private send(): Outcome {
     const { sa, own } = this
     const { credentials, policy } = sa.config
-    const initialContact =
-      (policy.initialContact ?? credentials.localIdentity !== undefined) &&
-      sa.config.isFirstContact()
+    const initialContact = policy.initialContact && sa.config.isFirstContact()
     const request = policy.childless === 'force' ? undefined : this.request
     this.offer = request && makeOffer(sa, request, undefined)
     const payloads = [
@@ -191,7 +190,7 @@ export class Authenticate {
         : [idPayload('idr', credentials.remoteIdentity)]),
       ...(own === undefined ? [] : proofPayloads(own.proofs, this.ppk)),
       ...(credentials.eap?.only === true ? [notify(NotifyType.EapOnlyAuthentication)] : []),
-      ...predecessorNotify(sa),
+      ...successionNotify(sa),
       ...(policy.virtualAddress ? [configurationRequest(sa.config.heldAddresses())] : []),
       ...(this.offer === undefined ? [] : offerPayloads(this.offer)),
     ]
@@ -398,13 +397,12 @@ const provenByEap = (sa: AuthContext): Proven => ({
   certificates: [],
 })
 
-/**
- * By the RFC nothing connects an IKE SA that authenticates anew with the one before it; a server of our make is told,
- * since a NAT may have changed our port in between.
- */
-const predecessorNotify = (sa: AuthContext): readonly Payload[] => {
-  const spis = sa.handshake.peerIsOurs ? sa.config.predecessor() : undefined
-  return spis === undefined ? [] : [notify(NotifyType.Reauthenticates, spis)]
+/** A server of our make lets what lives on the older SA go on. */
+const successionNotify = (sa: AuthContext): readonly Payload[] => {
+  const old = sa.handshake.peerIsOurs ? sa.config.predecessor() : undefined
+  if (old === undefined) return []
+  const { spiI } = sa
+  return [notify(NotifyType.Reauthenticates, proveSuccession(old, { ...sa.handshake, spiI }))]
 }
 
 /** RFC 8784 §3: while the post-quantum key is optional, the peer may choose the proof made without it. */
@@ -584,7 +582,7 @@ const accept = (
   const facts = factsOf(sa, ends, verdict, ppk, readConfiguration([]), assignment.addresses)
   sa.establish(facts, now, findNotify(payloads, NotifyType.Reauthenticates)?.data)
   if (findNotify(payloads, NotifyType.InitialContact) !== undefined) {
-    sa.output({ kind: 'initialContact', identity: remote })
+    sa.output({ kind: 'initialContact' })
   }
   return [
     idPayload('idr', local),

@@ -13,6 +13,7 @@ import type { Handshake } from './sa-init.ts'
 
 /** What IKE_AUTH needs of its SA beyond any exchange. */
 export interface AuthContext extends ExchangeContext {
+  readonly spiI: Uint8Array
   readonly handshake: Handshake
   readonly skPi: Secret
   readonly skPr: Secret
@@ -24,7 +25,7 @@ export interface AuthContext extends ExchangeContext {
   usePpk(ppk: Ppk): void
   /** The application's own policy for this peer. */
   adoptPolicy(policy: PeerPolicy): void
-  /** `replaces`: SPIs of an IKE SA of the same peer. */
+  /** `replaces`: the peer's proof that it authenticates an older SA anew. */
   establish(peer: PeerFacts, now: Millis, replaces?: Uint8Array): void
 }
 

@@ -5,7 +5,7 @@ import { find } from '../wire/message.ts'
 import { findNotify, notify } from '../wire/notify.ts'
 import type { ConfigurationAttribute, Payload } from '../wire/payloads.ts'
 import { CpAttribute, CpType, NotifyType } from '../wire/registry.ts'
-import type { ExchangeContext } from './exchange.ts'
+import type { AuthContext } from './auth-steps.ts'
 
 export interface Configuration {
   readonly addresses: readonly Uint8Array[]
@@ -68,7 +68,7 @@ export interface Assignment {
 const NOTHING: Assignment = { addresses: [], payloads: [], failed: false }
 
 export const assignAddresses = (
-  sa: ExchangeContext,
+  sa: AuthContext,
   payloads: readonly Payload[],
   principal: Principal,
 ): Assignment => {
@@ -82,7 +82,7 @@ export const assignAddresses = (
   const restarted =
     principal.isBound && findNotify(payloads, NotifyType.InitialContact) !== undefined
   const replaced = findNotify(payloads, NotifyType.Reauthenticates)?.data
-  const own = sa.config.addressesOf(principal, sa.path, replaced)
+  const own = sa.config.addressesOf(principal, { ...sa.handshake, spiI: sa.spiI }, replaced)
   let missing = false
   for (const length of [4, 16] as const) {
     const type = ADDRESS_TYPES[length]!

@@ -12,8 +12,8 @@ import type { Prf } from '../crypto/prf.ts'
 import type { SignatureAlgorithm } from '../crypto/signature.ts'
 import type { Credentials } from '../identity/credentials.ts'
 import type { Identity } from '../identity/identity.ts'
-import type { Principal } from '../identity/principal.ts'
 import type { EapAnswer } from '../identity/eap/eap-peer.ts'
+import type { Principal } from '../identity/principal.ts'
 import type { Authentication, StatusData, StatusSource } from '../identity/trust.ts'
 import type { AddressPool } from '../policy/address-pool.ts'
 import type { PeerPolicy } from '../policy/options.ts'
@@ -21,6 +21,7 @@ import type { Payload } from '../wire/payloads.ts'
 import type { TrafficSelector } from '../wire/traffic-selector.ts'
 import type { ChildFacts, ChildSa } from './child-sa.ts'
 import type { Rekeying } from './collision.ts'
+import type { NewSa, Predecessor } from './succession.ts'
 
 export interface IkeSaConfig {
   readonly environment: Environment
@@ -32,17 +33,17 @@ export interface IkeSaConfig {
   releaseSpi(spi: number): void
   /** Addresses for peers that ask for one. */
   readonly pool: AddressPool | undefined
-  /** Of those, what the session holds that this principal's new SA joins; `replaced` as `predecessor` says it. */
+  /** Of those, what the session holds that this principal's new SA joins; `replaced`: its proof that it joins. */
   addressesOf(
     principal: Principal,
-    path: Path,
+    next: NewSa,
     replaced: Uint8Array | undefined,
   ): readonly Uint8Array[]
   /** What the peer gave us by an SA that this one is to replace. */
   heldAddresses(): readonly Uint8Array[]
-  /** SPIs of the IKE SA that this one is to replace, both in a row (RFC 7296 §2.8.3). */
-  predecessor(): Uint8Array | undefined
-  /** This is the first SA with that peer (INITIAL_CONTACT). */
+  /** The IKE SA that this one is to replace (RFC 7296 §2.8.3). */
+  predecessor(): Predecessor | undefined
+  /** There is no other SA with that peer (INITIAL_CONTACT). */
   isFirstContact(): boolean
 }
 
@@ -119,7 +120,7 @@ export interface ChildKeys {
 }
 
 export type IkeOutput<Sa = unknown> =
-  /** `replaces`: what a client of our make says of the SA that it authenticates anew. */
+  /** `replaces`: a client's proof that it authenticates an older SA anew; to be checked. */
   | { kind: 'established'; peer: PeerFacts; replaces: Uint8Array | undefined }
   | {
       kind: 'childInstalled'
@@ -143,7 +144,8 @@ export type IkeOutput<Sa = unknown> =
   /** Settled, once for each IKE SA that is rekeyed. */
   | { kind: 'rekeyed'; by: Sa }
   | { kind: 'reauthenticate' }
-  | { kind: 'initialContact'; identity: Identity }
+  /** The peer says that it has no older SA with us (RFC 7296 §2.4). */
+  | { kind: 'initialContact' }
   | { kind: 'question'; id: number; question: Question }
   | { kind: 'authenticationFailed'; identity: string | undefined; path: Path; error: IpsecError }
   /** An authenticated peer's request for an SA; our side's words. */

@@ -67,8 +67,11 @@ export interface PeerPolicy {
   readonly idleTimeout: Millis
   /** Make IKE_AUTH without a Child SA (RFC 6023). */
   readonly childless: 'allow' | 'force' | 'never'
-  /** Tell the peer that older SAs of our identity are dead (RFC 7296 §2.4); undefined: when we have an identity of our own. */
-  readonly initialContact: boolean | undefined
+  /**
+   * Tell the peer that older SAs of our identity are dead (RFC 7296 §2.4). False by default: a replica that has the
+   * same identity would be cut off.
+   */
+  readonly initialContact: boolean
   readonly admission: {
     readonly cookieThreshold: number
     readonly halfOpenPerSource: number
@@ -222,7 +225,7 @@ export const parsePolicy = (options: Readonly<Record<string, unknown>>): PeerPol
     fragmentation: read('fragmentation', boolean, true),
     idleTimeout: read('idleTimeout', millis(0), MINUTE),
     childless: read('childless', oneOf('allow', 'force', 'never'), 'allow'),
-    initialContact: read('initialContact', boolean, undefined),
+    initialContact: read('initialContact', boolean, false),
     admission: {
       cookieThreshold: read('cookieThreshold', integer(0, 1_000_000), 30),
       halfOpenPerSource: read('halfOpenPerSource', integer(1, 1_000_000), 64),

@@ -239,24 +239,52 @@ t.test('a socket that waits goes on with the old SA as soon as that proves alive
   t.end()
 })
 
+/** A client connects, and then the same one from another port, as after a restart. */
+const restartClient = (client: Options, server: Options = {}) => {
+  const scene = open(client, server)
+  const { world } = scene
+  const restarted = new World(42, PERFECT, client)
+  Object.assign(world, { client: restarted.client })
+  world.clientPort = 40002
+  const next = new Stream(10, 1, 2)
+  world.serve = () => new Stream(10, 2, 1)
+  world.connect(next)
+  world.run(10_000, () => next.closed)
+  return { ...scene, next }
+}
+
+const BOUND = { psk: { 'client.test': 'simulated pre-shared key' } }
+
 t.test(
-  'INITIAL_CONTACT: a restarted client with an identity replaces its old SA, one without does not',
+  'INITIAL_CONTACT: with a key of its own a restarted client ends its older SA, told at once',
   t => {
-    for (const localId of ['client.test', undefined]) {
-      const identity = localId === undefined ? {} : { localId }
-      const scene = open(identity)
-      const { world } = scene
-      const client = new World(42, PERFECT, identity)
-      Object.assign(world, { client: client.client })
-      world.clientPort = 40002
-      const next = new Stream(10, 1, 2)
-      world.serve = () => new Stream(10, 2, 1)
-      world.connect(next)
-      world.run(10_000, () => next.closed)
-      t.equal(next.error, undefined)
-      t.equal(scene.serving.closed, localId !== undefined)
-      if (localId !== undefined) t.equal(codeOf(scene.serving.error), 'ECONNRESET')
-    }
+    const { next, serving } = restartClient({ localId: 'client.test', initialContact: true }, BOUND)
+    t.equal(next.error, undefined)
+    t.ok(serving.closed)
+    t.equal(codeOf(serving.error), 'ECONNRESET')
+    t.end()
+  },
+)
+
+t.test('INITIAL_CONTACT is not sent unless it is asked for: replicas live side by side', t => {
+  for (const client of [{ localId: 'client.test' }, {}]) {
+    const { next, serving, world } = restartClient(client, 'localId' in client ? BOUND : {})
+    t.equal(next.error, undefined)
+    t.notOk(serving.closed)
+    t.equal(world.sessions.server.length, 2)
+  }
+  t.end()
+})
+
+t.test(
+  'INITIAL_CONTACT: where one key serves many, the older peer is asked, and stays if it answers',
+  t => {
+    const client = { localId: 'client.test', initialContact: true }
+    const { next, serving, world } = restartClient(client)
+    t.equal(next.error, undefined)
+    t.notOk(serving.closed, 'it is not believed')
+    world.run(300_000, () => serving.closed)
+    t.equal(codeOf(serving.error), 'ETIMEDOUT', 'the older one has not answered')
     t.end()
   },
 )

@@ -1,7 +1,5 @@
 /** Authenticating anew under connections that go on: make before break (RFC 7296 §2.8.3). */
 import t, { type Test } from 'tap'
-import { utf8 } from '../../lib/base/bytes.ts'
-import { makePrincipal, type Principal } from '../../lib/identity/principal.ts'
 import { PERFECT, Stream, World, type Network, type Options } from '../harness/world.ts'
 
 const MINUTE = 60_000
@@ -187,22 +185,3 @@ for (const rekeyedBy of ['nobody', 'client', 'server'] as const) {
     },
   )
 }
-
-t.test('who names an SA of somebody else has a session of its own', t => {
-  const world = new World(6, PERFECT, { localId: 'client.test' }, {})
-  const stream = new Stream(1000, 1, 2)
-  stream.budget = 0
-  world.connect(stream)
-  world.run(1000)
-  const victim = world.sessions.server[0]!
-  const { spiI, spiR } = victim.info()
-  const spis = Buffer.from(spiI + spiR, 'hex')
-  const { identity, proof } = victim.peer.principal
-  const joined = (principal: Principal) =>
-    world.server['joined']({} as never, principal, victim.path, spis)
-  t.not(joined(makePrincipal({ type: 2, data: utf8('other.test') }, proof)), victim)
-  const login = { kind: 'eap', login: 'client.test' } as const
-  t.not(joined(makePrincipal(identity, login)), victim, 'nor by another proof of that name')
-  t.equal(joined(victim.peer.principal), victim)
-  t.end()
-})
