@@ -2,16 +2,11 @@
 import type { Millis } from '../base/environment.ts'
 import type { Packet } from '../base/packet.ts'
 import type { Scheduled } from '../base/schedule.ts'
-import {
-  Tcb,
-  Timer,
-  type CloseReason,
-  type Flow,
-  type StackContext,
-  type TcpState,
-} from './control-block.ts'
-import { armKeepAlive, findLoss, sendAck } from './receive.ts'
-import { canProbeTail, transmitNext } from './transmit.ts'
+import { Tcb, type CloseReason } from './control-block.ts'
+import { LARGEST_WINDOW } from './congestion/controller.ts'
+import { armKeepAlive, sendAck } from './receive.ts'
+import { Timer } from './timer.ts'
+import { transmitNext } from './transmit.ts'
 
 export interface KeepAliveSettings {
   readonly enable: boolean
@@ -24,10 +19,6 @@ export interface KeepAliveSettings {
 export class TcpConnection extends Tcb implements Scheduled {
   dueAt: Millis = Infinity
   heapIndex = -1
-
-  constructor(stack: StackContext, flow: Flow, state: TcpState, iss: number, now: Millis) {
-    super(stack, flow, state, iss, now)
-  }
 
   /** Octets taken, by copy; after fewer than given, 'writable' follows. */
   send(octets: Uint8Array): number {
@@ -44,7 +35,7 @@ export class TcpConnection extends Tcb implements Scheduled {
     if (octets === undefined || this.state === 'TIME-WAIT' || this.state === 'CLOSED') return octets
     const told = (this.rcvAdvertised - this.rcvNxt) | 0
     // RFC 9293 §3.8.6.2.2: a window update only when it is worth a segment.
-    const worth = Math.min(this.stack.config.receiveBuffer / 2, 4 * this.mss)
+    const worth = Math.min(this.config.receiveBuffer / 2, 4 * this.mss)
     if (this.receiveWindow - told >= worth) sendAck(this)
     return octets
   }
@@ -79,7 +70,7 @@ export class TcpConnection extends Tcb implements Scheduled {
     this.shutdown()
     this.stack.orphaned(this)
     if (this.state !== 'FIN-WAIT-2') return
-    this.timers.set(Timer.Wait, now + this.stack.config.finWait)
+    this.timers.set(Timer.Wait, now + this.config.finWait)
     this.stack.rearm(this)
   }
 
@@ -99,17 +90,19 @@ export class TcpConnection extends Tcb implements Scheduled {
 
   /** Facts under the names of Linux's tcp_info; times in microseconds as there. */
   tcpInfo(): Record<string, number | string> {
+    const { rtt, sent } = this.recovery
+    const threshold = Math.min(this.congestion.threshold, LARGEST_WINDOW)
     return {
       state: this.state,
-      rtt: Math.round(this.rtt.srtt * 1000),
-      rttvar: Math.round(this.rtt.rttvar * 1000),
-      rto: Math.round(this.rtt.rto * 1000),
+      rtt: Math.round(rtt.srtt * 1000),
+      rttvar: Math.round(rtt.rttvar * 1000),
+      rto: Math.round(rtt.rto * 1000),
       snd_mss: this.mss,
-      snd_cwnd: Math.floor(this.congestion.cwnd / Math.max(1, this.mss)),
-      snd_ssthresh: Math.floor(this.congestion.ssthresh / Math.max(1, this.mss)),
-      unacked: this.inFlight.list.length,
-      lost: this.inFlight.lostCount,
-      sacked: this.inFlight.sackedCount,
+      snd_cwnd: Math.floor(this.recovery.window / Math.max(1, this.mss)),
+      snd_ssthresh: Math.floor(threshold / Math.max(1, this.mss)),
+      unacked: sent.length,
+      lost: sent.lostCount,
+      sacked: sent.sackedCount,
       total_retrans: this.retransmissions,
       bytes_sent: this.octetsSent,
       bytes_received: this.octetsReceived,
@@ -133,7 +126,9 @@ export class TcpConnection extends Tcb implements Scheduled {
       case Timer.Retransmit:
         return this.handleRetransmission(now)
       case Timer.Reorder:
-        findLoss(this, now)
+        this.recovery.handleReorderTimer(now)
+        return this.stack.ready(this)
+      case Timer.Pacing:
         return this.stack.ready(this)
       case Timer.Persist:
         this.persistProbes++
@@ -150,38 +145,15 @@ export class TcpConnection extends Tcb implements Scheduled {
   }
 
   private handleRetransmission(now: Millis): void {
-    const { config } = this.stack
+    const { config, recovery } = this
     if (this.state === 'SYN-SENT' || this.state === 'SYN-RECEIVED') {
       if (++this.synRetries > config.synRetries) return this.giveUp()
-      this.rtt.backOff()
+      recovery.rtt.backOff()
       this.synSent = false
-      return this.stack.ready(this)
+    } else if (recovery.handleRetransmitTimer(now) === 'timeout') {
+      if (++this.retries > config.retries) return this.giveUp()
     }
-    if (canProbeTail(this) && now < this.oldestSentAt() + this.rtt.rto) {
-      // RFC 8985 §7.3: new data if there is any, else the last segment once more.
-      this.tailProbed = true
-      this.probeTail = true
-      this.timers.set(Timer.Retransmit, now + this.rtt.rto)
-      return this.stack.ready(this)
-    }
-    if (++this.retries > config.retries) return this.giveUp()
-    const flight = this.flightOctets
-    if (this.undo === undefined && this.rtt.backoffs === 0) {
-      const { cwnd, ssthresh } = this.congestion
-      this.undo = { cwnd, ssthresh, timestamp: this.timestamp(now) }
-    }
-    if (this.rtt.backoffs === 0) this.congestion.onTimeout(flight, this.mss)
-    else this.congestion.cwnd = this.mss
-    this.rtt.backOff()
-    this.recoverAt = -1
-    this.tailProbed = false
-    this.inFlight.markAllLost()
-    this.timers.set(Timer.Retransmit, now + this.rtt.rto)
     this.stack.ready(this)
-  }
-
-  private oldestSentAt(): Millis {
-    return this.inFlight.first?.sentAt ?? -Infinity
   }
 
   private handleKeepAlive(now: Millis): void {

@@ -3,10 +3,13 @@ import type { Millis } from '../base/environment.ts'
 import { ByteRing } from '../base/ring.ts'
 import { TimerTable } from '../base/timers.ts'
 import type { TcpConfig } from './config.ts'
-import { Cubic, Reno, type CongestionController } from './congestion.ts'
+import { newController } from './congestion/choose.ts'
+import type { CongestionController } from './congestion/controller.ts'
 import { Reassembly } from './reassembly.ts'
-import { RtoEstimator } from './rto.ts'
-import { SentSegments } from './sent-segments.ts'
+import { Recovery, type Sender } from './recovery.ts'
+import { Timer, TIMERS } from './timer.ts'
+
+export { Timer }
 
 export type TcpState =
   | 'SYN-SENT'
@@ -19,16 +22,6 @@ export type TcpState =
   | 'LAST-ACK'
   | 'TIME-WAIT'
   | 'CLOSED'
-
-export const Timer = {
-  Retransmit: 0,
-  Reorder: 1,
-  Persist: 2,
-  DelayedAck: 3,
-  KeepAlive: 4,
-  Wait: 5,
-} as const
-const TIMERS = 6
 
 /** A 4-tuple as this end sees it; addresses are 4 or 16 octets. */
 export interface Flow {
@@ -43,7 +36,6 @@ export type CloseReason =
 
 /** What the stack gives its connections. */
 export interface StackContext {
-  readonly config: TcpConfig
   /** The largest segment, header and all, that the path takes. */
   readonly segmentLimit: number
   /** Something happened that the owner wants to know. */
@@ -65,15 +57,19 @@ export interface StackContext {
 /** RFC 9293 §3.7.1: what an end that says nothing can take; IPv6 hosts take more. */
 const DEFAULT_MSS_V4 = 536
 const DEFAULT_MSS_V6 = 1220
+/** RFC 6928 §2. */
+const INITIAL_OCTETS = 14_600
 /** RFC 7323 §2.3. */
 export const MAX_WINDOW_SCALE = 14
 
-export class Tcb implements Flow {
+export class Tcb implements Flow, Sender {
   readonly localAddress: Uint8Array
   readonly localPort: number
   readonly remoteAddress: Uint8Array
   readonly remotePort: number
   readonly stack: StackContext
+  /** The settings of this connection. */
+  readonly config: TcpConfig
   state: TcpState
   readonly timers = new TimerTable(TIMERS)
 
@@ -91,6 +87,8 @@ export class Tcb implements Flow {
   readonly sendQueue: ByteRing
   /** Octets of the queue that have been sent at least once. */
   sentOctets = 0
+  /** Where the last segment ends that was smaller than it could be. */
+  smallEnd: number
   finQueued = false
   finSent = false
   synSent = false
@@ -120,20 +118,7 @@ export class Tcb implements Flow {
   duplicateEnd = 0
   hasDuplicate = false
 
-  // Recovery and congestion control.
-  readonly rtt: RtoEstimator
-  readonly congestion: CongestionController
-  readonly inFlight = new SentSegments()
-  duplicateAcks = 0
-  /** Recovery ends when this is acknowledged (RFC 6675 §5); -1: not in recovery. */
-  recoverAt = -1
-  prrDelivered = 0
-  prrOut = 0
-  recoverFlight = 0
-  /** After a timeout: what to return to if it was spurious (RFC 3522, RFC 4015). */
-  undo: { cwnd: number; ssthresh: number; timestamp: number } | undefined
-  probeTail = false
-  tailProbed = false
+  readonly recovery: Recovery
   synRetries = 0
   retries = 0
   persistProbes = 0
@@ -164,13 +149,19 @@ export class Tcb implements Flow {
 
   octetsSent = 0
   octetsReceived = 0
-  retransmissions = 0
   heardAt: Millis
   challengeAt: Millis = -Infinity
   challenges = 0
 
-  constructor(stack: StackContext, flow: Flow, state: TcpState, iss: number, now: Millis) {
-    const { config } = stack
+  constructor(
+    stack: StackContext,
+    config: TcpConfig,
+    flow: Flow,
+    state: TcpState,
+    iss: number,
+    now: Millis,
+  ) {
+    this.config = config
     this.stack = stack
     this.localAddress = flow.localAddress
     this.localPort = flow.localPort
@@ -180,13 +171,12 @@ export class Tcb implements Flow {
     this.iss = iss
     this.sndUna = iss
     this.sndNxt = iss
-    this.timestampOffset = (iss * 2654435761) >>> 0
+    this.smallEnd = iss
+    this.timestampOffset = Math.imul(iss, 2654435761) >>> 0
     this.peerMss = flow.localAddress.length === 16 ? DEFAULT_MSS_V6 : DEFAULT_MSS_V4
     this.rcvWndShift = windowShift(config.receiveBuffer)
     this.sendQueue = new ByteRing(config.sendBuffer)
-    this.rtt = new RtoEstimator(config.initialRto, config.minRto, config.maxRto)
-    const initial = config.initialWindow * this.ownMss
-    this.congestion = config.congestionControl === 'reno' ? new Reno(initial) : new Cubic(initial)
+    this.recovery = new Recovery(this, newController(config.congestionControl))
     this.quickAcks = config.quickAcks
     this.keepAliveDelay = config.keepAliveDelay
     this.keepAliveInterval = config.keepAliveInterval
@@ -204,12 +194,29 @@ export class Tcb implements Flow {
     return Math.min(this.peerMss, this.ownMss) - (this.timestamps ? 12 : 0)
   }
 
+  /** The first flight, by the segment size that both ends have agreed on (RFC 6928 §2). */
+  get initialWindow(): number {
+    const { mss } = this
+    const octets = Math.min(this.config.initialWindow * mss, Math.max(2 * mss, INITIAL_OCTETS))
+    // RFC 5681 §3.1: the SYN had to be repeated, so the path is full or lossy.
+    return this.synRetries > 1 ? mss : octets
+  }
+
+  get congestion(): CongestionController {
+    return this.recovery.congestion
+  }
+
+  /** Segments sent again. */
+  get retransmissions(): number {
+    return this.recovery.retransmissions
+  }
+
   get flightOctets(): number {
     return (this.sndNxt - this.sndUna) >>> 0
   }
 
   get receiveWindow(): number {
-    return Math.max(0, this.stack.config.receiveBuffer - this.reassembly.readable)
+    return Math.max(0, this.config.receiveBuffer - this.reassembly.readable)
   }
 
   /** Octets in the queue that were never sent. */

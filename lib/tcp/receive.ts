@@ -2,16 +2,15 @@
 import type { Millis } from '../base/environment.ts'
 import { after, afterOrAt, before, beforeOrAt, distance, earlier, later } from '../base/serial.ts'
 import { TcpFlag, type TcpSegment } from '../wire/tcp.ts'
-import { MAX_WINDOW_SCALE, Timer, type Tcb } from './control-block.ts'
-import { DUPLICATE_THRESHOLD } from './sent-segments.ts'
-import { armRetransmit } from './transmit.ts'
+import { MAX_WINDOW_SCALE, type Tcb } from './control-block.ts'
+import { Timer } from './timer.ts'
 
 /** RFC 7323 §5.5: a timestamp this old says nothing. */
 const PAWS_EXPIRY: Millis = 24 * 24 * 3600_000
 /** RFC 5961 §7: challenge ACKs of one connection in a second. */
 const CHALLENGES_PER_SECOND = 10
-/** Every path takes it (RFC 9293 §3.7.1); a smaller one would turn each write into a storm of segments. */
-const LEAST_MSS = 536
+/** Ours: a smaller one is not followed, it would turn each write into a storm of segments. */
+const LEAST_MSS = 64
 
 export const receiveSegment = (
   tcb: Tcb,
@@ -19,12 +18,12 @@ export const receiveSegment = (
   bytes: Uint8Array,
   now: Millis,
 ): void => {
-  if (tcb.state === 'SYN-SENT') return receiveInSynSent(tcb, segment, now)
+  if (tcb.state === 'SYN-SENT') return receiveInSynSent(tcb, segment, bytes, now)
   if (!isAcceptable(tcb, segment)) return refuseUnacceptable(tcb, segment, now)
   if (isOld(tcb, segment, now)) return sendAck(tcb)
   if (segment.has(TcpFlag.Rst)) return receiveReset(tcb, segment, now)
-  if (segment.has(TcpFlag.Syn)) return receiveSynInWindow(tcb, segment, now)
-  if (!segment.has(TcpFlag.Ack)) return
+  if (segment.has(TcpFlag.Syn)) return challenge(tcb, now)
+  if (!segment.has(TcpFlag.Ack) || !isAckAcceptable(tcb, segment, now)) return
   noteTimestamp(tcb, segment, now)
   tcb.heardAt = now
   tcb.keepAliveProbes = 0
@@ -42,7 +41,7 @@ export const sendAck = (tcb: Tcb): void => {
 
 // --- SYN-SENT (§3.10.7.3) ---
 
-const receiveInSynSent = (tcb: Tcb, segment: TcpSegment, now: Millis): void => {
+const receiveInSynSent = (tcb: Tcb, segment: TcpSegment, bytes: Uint8Array, now: Millis): void => {
   const acks = segment.has(TcpFlag.Ack)
   if (acks && (beforeOrAt(segment.ack, tcb.iss) || after(segment.ack, tcb.sndNxt))) {
     if (!segment.has(TcpFlag.Rst)) tcb.stack.reset(tcb, segment.ack, undefined)
@@ -53,12 +52,7 @@ const receiveInSynSent = (tcb: Tcb, segment: TcpSegment, now: Millis): void => {
     return
   }
   if (!segment.has(TcpFlag.Syn)) return
-  takeSynOptions(tcb, segment, now)
-  tcb.irs = segment.seq
-  tcb.rcvNxt = (segment.seq + 1) >>> 0
-  // Our SYN told a window before there was a sequence number to count it from.
-  tcb.rcvAdvertised = (tcb.rcvNxt + Math.min(tcb.receiveWindow, 0xffff)) >>> 0
-  tcb.heardAt = now
+  receiveSyn(tcb, segment, bytes, now)
   if (!acks) {
     // Simultaneous open: the SYN is repeated with an ACK.
     tcb.state = 'SYN-RECEIVED'
@@ -66,14 +60,32 @@ const receiveInSynSent = (tcb: Tcb, segment: TcpSegment, now: Millis): void => {
     tcb.stack.ready(tcb)
     return
   }
-  acknowledge(tcb, segment.ack, now)
+  beginAck(tcb, segment, now)
+  acknowledge(tcb, segment.ack)
+  tcb.recovery.finishAck(1, false)
   updateWindow(tcb, segment, segment.window)
   establish(tcb, now)
   sendAck(tcb)
 }
 
+/** The peer's SYN, which says where its numbers begin, and may bring data (RFC 9293 §3.10.7.2, §3.10.7.3). */
+export const receiveSyn = (tcb: Tcb, segment: TcpSegment, bytes: Uint8Array, now: Millis): void => {
+  takeSynOptions(tcb, segment, now)
+  tcb.irs = segment.seq
+  tcb.rcvNxt = (segment.seq + 1) >>> 0
+  // A SYN tells a window before there is a number to count it from.
+  const window = Math.min(tcb.receiveWindow, 0xffff)
+  tcb.rcvAdvertised = (tcb.rcvNxt + window) >>> 0
+  tcb.heardAt = now
+  const octets = Math.min(segment.dataLength, window)
+  if (octets === 0 || tcb.abandoned) return
+  const data = bytes.subarray(segment.dataFrom, segment.dataFrom + octets)
+  tcb.rcvNxt = tcb.reassembly.add(tcb.rcvNxt, data, tcb.rcvNxt)
+  tcb.octetsReceived += octets
+}
+
 /** Options of the peer's SYN, when the state is SYN-SENT or at a passive open. */
-export const takeSynOptions = (tcb: Tcb, segment: TcpSegment, now: Millis): void => {
+const takeSynOptions = (tcb: Tcb, segment: TcpSegment, now: Millis): void => {
   if (segment.maximumSegmentSize > 0) tcb.peerMss = Math.max(segment.maximumSegmentSize, LEAST_MSS)
   if (segment.windowScale >= 0) tcb.sndWndShift = Math.min(segment.windowScale, MAX_WINDOW_SCALE)
   else {
@@ -86,15 +98,15 @@ export const takeSynOptions = (tcb: Tcb, segment: TcpSegment, now: Millis): void
     tcb.tsRecent = segment.timestampValue
     tcb.tsRecentAt = now
   }
+  tcb.congestion.onStart(tcb.initialWindow)
 }
 
 const establish = (tcb: Tcb, now: Millis): void => {
   tcb.state = 'ESTABLISHED'
   tcb.retries = 0
-  // The SYN is acknowledged, so its timer has nothing left to repeat (RFC 6298 §5.2).
-  armRetransmit(tcb, now)
   armKeepAlive(tcb, now)
   tcb.stack.notify(tcb, 'connected')
+  if (tcb.reassembly.readable > 0) tcb.stack.notify(tcb, 'readable')
 }
 
 export const armKeepAlive = (tcb: Tcb, now: Millis): void => {
@@ -122,14 +134,33 @@ const isAcceptable = (tcb: Tcb, segment: TcpSegment): boolean => {
 
 const refuseUnacceptable = (tcb: Tcb, segment: TcpSegment, now: Millis): void => {
   if (segment.has(TcpFlag.Rst)) return
-  if (tcb.state === 'TIME-WAIT') tcb.timers.set(Timer.Wait, now + tcb.stack.config.timeWait)
-  if (segment.has(TcpFlag.Ack) && tcb.isSynchronized && segment.seq === tcb.rcvNxt) {
+  if (isAnswerToOurSyn(tcb, segment)) {
+    // Simultaneous open: the peer's SYN, once more, acknowledges ours (§3.5, figure 7).
+    receiveAck(tcb, segment, now)
+    return sendAck(tcb)
+  }
+  // The peer's FIN once more: our ACK of it was lost.
+  if (tcb.state === 'TIME-WAIT' && segment.has(TcpFlag.Fin))
+    tcb.timers.set(Timer.Wait, now + tcb.config.timeWait)
+  if (
+    segment.has(TcpFlag.Ack) &&
+    tcb.isSynchronized &&
+    segment.seq === tcb.rcvNxt &&
+    isAckAcceptable(tcb, segment, now)
+  ) {
     // With our window shut, ACKs and window updates are still good (§3.10.7.4).
     receiveAck(tcb, segment, now)
   }
   noteDuplicate(tcb, segment)
   sendAck(tcb)
 }
+
+const isAnswerToOurSyn = (tcb: Tcb, segment: TcpSegment): boolean =>
+  tcb.state === 'SYN-RECEIVED' &&
+  segment.has(TcpFlag.Syn) &&
+  segment.has(TcpFlag.Ack) &&
+  segment.seq === tcb.irs &&
+  segment.ack === tcb.sndNxt
 
 /** RFC 2883 §4: tell which data came twice, the first part of it where there are several. */
 const noteDuplicate = (tcb: Tcb, segment: TcpSegment): void => {
@@ -185,68 +216,84 @@ const challenge = (tcb: Tcb, now: Millis): void => {
   if (tcb.challenges++ < CHALLENGES_PER_SECOND) sendAck(tcb)
 }
 
-// --- fourth: SYN (RFC 5961 §4.2) ---
+// --- fifth: ACK (the fourth, a SYN, is challenged: RFC 5961 §4.2) ---
 
-const receiveSynInWindow = (tcb: Tcb, segment: TcpSegment, now: Millis): void => {
-  if (tcb.state !== 'SYN-RECEIVED' || !segment.has(TcpFlag.Ack)) return challenge(tcb, now)
-  // Simultaneous open: the other end's SYN-ACK acknowledges our SYN.
-  if (segment.ack === tcb.sndNxt) receiveAck(tcb, segment, now)
-  sendAck(tcb)
+const isAckAcceptable = (tcb: Tcb, { ack }: TcpSegment, now: Millis): boolean => {
+  if (tcb.state === 'SYN-RECEIVED') {
+    if (after(ack, tcb.sndUna) && !after(ack, tcb.sndNxt)) return true
+    tcb.stack.reset(tcb, ack, undefined)
+    return false
+  }
+  // RFC 5961 §5.2.
+  if (!after(ack, tcb.sndNxt) && !before(ack, (tcb.sndUna - tcb.maxSndWnd) >>> 0)) return true
+  challenge(tcb, now)
+  return false
 }
-
-// --- fifth: ACK ---
 
 /** False when the segment says no more. */
 const receiveAck = (tcb: Tcb, segment: TcpSegment, now: Millis): boolean => {
   const { ack } = segment
+  const { recovery } = tcb
+  const window = segment.window * 2 ** tcb.sndWndShift
   if (tcb.state === 'SYN-RECEIVED') {
-    if (beforeOrAt(ack, tcb.sndUna) || after(ack, tcb.sndNxt)) {
-      tcb.stack.reset(tcb, ack, undefined)
-      return false
-    }
-    acknowledge(tcb, ack, now)
-    updateWindow(tcb, segment, segment.window * 2 ** tcb.sndWndShift)
+    beginAck(tcb, segment, now)
+    acknowledge(tcb, ack)
+    recovery.finishAck(1, false)
+    updateWindow(tcb, segment, window)
     establish(tcb, now)
     return true
   }
-  // RFC 5961 §5.2.
-  if (after(ack, tcb.sndNxt) || before(ack, (tcb.sndUna - tcb.maxSndWnd) >>> 0)) {
-    challenge(tcb, now)
-    return false
+  if (afterOrAt(ack, tcb.sndUna)) {
+    const advanced = distance(ack, tcb.sndUna)
+    beginAck(tcb, segment, now)
+    reportSacks(tcb, segment)
+    const isDuplicate =
+      advanced === 0 &&
+      segment.dataLength === 0 &&
+      !segment.has(TcpFlag.Fin) &&
+      window === tcb.sndWnd &&
+      !recovery.sent.isEmpty
+    if (advanced > 0) acknowledge(tcb, ack)
+    updateWindow(tcb, segment, window)
+    recovery.finishAck(advanced, isDuplicate)
   }
-  const window = segment.window * 2 ** tcb.sndWndShift
-  const sacked = receiveSack(tcb, segment, now)
-  if (after(ack, tcb.sndUna)) acknowledgeData(tcb, segment, sacked, now)
-  else if (ack === tcb.sndUna) receiveDuplicateAck(tcb, segment, window, sacked, now)
-  if (afterOrAt(ack, tcb.sndUna)) updateWindow(tcb, segment, window)
   if (tcb.sndWnd > 0 && tcb.timers.isSet(Timer.Persist)) {
     tcb.timers.clear(Timer.Persist)
     tcb.persistProbes = 0
-    armRetransmit(tcb, now)
+    recovery.rearm(now)
   }
   return advanceClosing(tcb, now)
 }
 
-const receiveSack = (tcb: Tcb, segment: TcpSegment, now: Millis): number => {
-  if (!tcb.sackPermitted) return 0
-  let delivered = 0
+const beginAck = (tcb: Tcb, segment: TcpSegment, now: Millis): void => {
+  const hasEcho = tcb.timestamps && segment.hasTimestamps && segment.timestampEcho !== 0
+  tcb.recovery.beginAck(hasEcho ? segment.timestampEcho : undefined, now)
+}
+
+const reportSacks = (tcb: Tcb, segment: TcpSegment): void => {
+  if (!tcb.sackPermitted) return
   for (let i = 0; i < segment.sackCount; i++) {
     const start = segment.sackStart[i]!
     const end = segment.sackEnd[i]!
-    // A block outside what is under way is a duplicate's (RFC 2883) or a lie.
-    if (!after(end, start) || !after(start, segment.ack) || after(end, tcb.sndNxt)) continue
-    delivered += tcb.inFlight.sack(start, end, now)
+    if (!after(end, start) || after(end, tcb.sndNxt)) continue
+    if (i === 0 && isDuplicateBlock(segment, start, end)) tcb.recovery.reportDuplicate(start, end)
+    else if (after(start, segment.ack)) tcb.recovery.reportSacked(start, end)
   }
-  return delivered
 }
 
-/** New data is acknowledged: sequence space, queue, round trip. */
-const acknowledge = (tcb: Tcb, ack: number, now: Millis): void => {
+/** RFC 2883 §4: the first block lies below the acknowledgement, or within the second. */
+const isDuplicateBlock = (segment: TcpSegment, start: number, end: number): boolean =>
+  beforeOrAt(end, segment.ack) ||
+  (segment.sackCount > 1 &&
+    afterOrAt(start, segment.sackStart[1]!) &&
+    beforeOrAt(end, segment.sackEnd[1]!))
+
+/** New data is acknowledged: sequence space and queue. */
+const acknowledge = (tcb: Tcb, ack: number): void => {
   const acked = distance(ack, tcb.sndUna)
   const synAcked = tcb.sndUna === tcb.iss ? 1 : 0
   const octets = Math.min(acked - synAcked, tcb.sentOctets)
-  const measured = tcb.inFlight.acknowledge(ack, now)
-  if (measured !== undefined) tcb.rtt.measure(now - measured.firstSentAt)
+  tcb.recovery.reportAcknowledged(ack)
   tcb.sendQueue.drop(octets)
   tcb.sentOctets -= octets
   tcb.sndUna = ack
@@ -256,101 +303,6 @@ const acknowledge = (tcb: Tcb, ack: number, now: Millis): void => {
     tcb.wantsRoom = false
     tcb.stack.notify(tcb, 'writable')
   }
-}
-
-const acknowledgeData = (tcb: Tcb, segment: TcpSegment, sacked: number, now: Millis): void => {
-  const { ack } = segment
-  const acked = distance(ack, tcb.sndUna)
-  // The window limits us, not what we have to send (RFC 7661).
-  const limited = tcb.inFlight.pipe + 2 * tcb.mss >= tcb.congestion.cwnd / 2
-  acknowledge(tcb, ack, now)
-  tcb.duplicateAcks = 0
-  tcb.tailProbed = false
-  undoIfSpurious(tcb, segment)
-  if (tcb.recoverAt >= 0 && afterOrAt(ack, tcb.recoverAt)) leaveRecovery(tcb)
-  if (tcb.recoverAt < 0) {
-    if (limited) tcb.congestion.onAck(acked, tcb.mss, tcb.rtt.srtt, now)
-    findLoss(tcb, now)
-  } else {
-    findLoss(tcb, now)
-    // RFC 6582 §3.2: without SACK a partial ACK names the next hole.
-    if (!tcb.sackPermitted && tcb.inFlight.first !== undefined)
-      tcb.inFlight.markLost(tcb.inFlight.first)
-    reduceProportionally(tcb, acked + sacked)
-  }
-  armRetransmit(tcb, now)
-}
-
-/** Eifel (RFC 3522): an echo older than the retransmission is the original's. */
-const undoIfSpurious = (tcb: Tcb, segment: TcpSegment): void => {
-  const { undo } = tcb
-  if (undo === undefined) return
-  tcb.undo = undefined
-  if (!tcb.timestamps || !segment.hasTimestamps || !before(segment.timestampEcho, undo.timestamp))
-    return
-  tcb.congestion.cwnd = undo.cwnd
-  tcb.congestion.ssthresh = undo.ssthresh
-}
-
-const receiveDuplicateAck = (
-  tcb: Tcb,
-  segment: TcpSegment,
-  window: number,
-  sacked: number,
-  now: Millis,
-): void => {
-  if (tcb.inFlight.isEmpty) return
-  const isDuplicate = segment.dataLength === 0 && window === tcb.sndWnd && !segment.has(TcpFlag.Fin)
-  if (sacked > 0) {
-    findLoss(tcb, now)
-    if (tcb.recoverAt >= 0) reduceProportionally(tcb, sacked)
-    return
-  }
-  if (!isDuplicate || tcb.sackPermitted) return
-  // RFC 5681 §3.2.
-  tcb.duplicateAcks++
-  if (tcb.duplicateAcks === DUPLICATE_THRESHOLD && tcb.recoverAt < 0) {
-    enterRecovery(tcb)
-    tcb.inFlight.markLost(tcb.inFlight.first!)
-  } else if (tcb.recoverAt >= 0) tcb.congestion.cwnd += tcb.mss
-}
-
-/** RACK, on every ACK and when its timer says so. */
-export const findLoss = (tcb: Tcb, now: Millis): void => {
-  if (!tcb.sackPermitted) return
-  const before = tcb.inFlight.lostCount
-  const { srtt, minRtt } = tcb.rtt
-  const next = tcb.inFlight.detectLoss(srtt, minRtt === Infinity ? 0 : minRtt, now)
-  if (next < Infinity) tcb.timers.set(Timer.Reorder, next)
-  else tcb.timers.clear(Timer.Reorder)
-  if (tcb.inFlight.lostCount > before && tcb.recoverAt < 0) enterRecovery(tcb)
-}
-
-const enterRecovery = (tcb: Tcb): void => {
-  const flight = tcb.flightOctets
-  tcb.recoverAt = tcb.sndNxt
-  tcb.recoverFlight = Math.max(flight, 1)
-  tcb.prrDelivered = 0
-  tcb.prrOut = 0
-  tcb.congestion.onLoss(flight, tcb.mss)
-}
-
-const leaveRecovery = (tcb: Tcb): void => {
-  tcb.recoverAt = -1
-  tcb.congestion.cwnd = Math.max(tcb.congestion.ssthresh, tcb.mss)
-}
-
-/** Proportional rate reduction (RFC 6937 §3.1), with slow start as its reduction bound. */
-const reduceProportionally = (tcb: Tcb, delivered: number): void => {
-  if (tcb.recoverAt < 0 || !tcb.sackPermitted) return
-  const { ssthresh } = tcb.congestion
-  const { pipe } = tcb.inFlight
-  tcb.prrDelivered += delivered
-  const allowed =
-    pipe > ssthresh
-      ? Math.ceil((tcb.prrDelivered * ssthresh) / tcb.recoverFlight) - tcb.prrOut
-      : Math.min(ssthresh - pipe, Math.max(tcb.prrDelivered - tcb.prrOut, delivered) + tcb.mss)
-  tcb.congestion.cwnd = pipe + Math.max(0, allowed)
 }
 
 /** The newest segment tells the window (§3.10.7.4). */
@@ -372,7 +324,7 @@ const advanceClosing = (tcb: Tcb, now: Millis): boolean => {
     case 'FIN-WAIT-1':
       if (finAcked) {
         tcb.state = 'FIN-WAIT-2'
-        if (tcb.abandoned) tcb.timers.set(Timer.Wait, now + tcb.stack.config.finWait)
+        if (tcb.abandoned) tcb.timers.set(Timer.Wait, now + tcb.config.finWait)
       }
       return true
     case 'CLOSING':
@@ -384,9 +336,6 @@ const advanceClosing = (tcb: Tcb, now: Millis): boolean => {
         tcb.stack.remove(tcb)
       }
       return false
-    case 'TIME-WAIT':
-      tcb.timers.set(Timer.Wait, now + tcb.stack.config.timeWait)
-      return true
     default:
       return true
   }
@@ -395,8 +344,8 @@ const advanceClosing = (tcb: Tcb, now: Millis): boolean => {
 const enterTimeWait = (tcb: Tcb, now: Millis): void => {
   tcb.state = 'TIME-WAIT'
   tcb.timers.clearAll()
-  tcb.timers.set(Timer.Wait, now + tcb.stack.config.timeWait)
-  tcb.inFlight.clear()
+  tcb.timers.set(Timer.Wait, now + tcb.config.timeWait)
+  tcb.recovery.clear()
   tcb.sendQueue.clear()
   tcb.stack.closed(tcb, undefined)
 }
@@ -435,7 +384,7 @@ const acknowledgeSoon = (tcb: Tcb, urgent: boolean, delivered: number, now: Mill
     return sendAck(tcb)
   }
   if (!tcb.timers.isSet(Timer.DelayedAck)) {
-    tcb.timers.set(Timer.DelayedAck, now + tcb.stack.config.delayedAck)
+    tcb.timers.set(Timer.DelayedAck, now + tcb.config.delayedAck)
   }
 }
 
@@ -447,7 +396,11 @@ const receiveFin = (tcb: Tcb, segment: TcpSegment, now: Millis): void => {
     if (segment.has(TcpFlag.Fin)) sendAck(tcb)
     return
   }
-  if (tcb.rcvNxt !== tcb.finAt) return
+  if (tcb.rcvNxt !== tcb.finAt) {
+    // Ahead of a gap: the peer is told what is missing (RFC 5681 §4.2).
+    if (segment.has(TcpFlag.Fin)) sendAck(tcb)
+    return
+  }
   tcb.finReceived = true
   tcb.rcvNxt = (tcb.rcvNxt + 1) >>> 0
   sendAck(tcb)

@@ -1,20 +1,26 @@
-/** Retransmission timeout from measured round trips (RFC 6298). */
+/** Round trips measured, and the retransmission timeout from them (RFC 6298). */
 import type { Millis } from '../base/environment.ts'
 
 const ALPHA = 1 / 8
 const BETA = 1 / 4
 const K = 4
+/** The least round trip is that of the last minutes: paths change. */
+const MIN_RTT_WINDOW: Millis = 300_000
 
 export class RtoEstimator {
   /** Smoothed round trip; 0 before the first measurement. */
   srtt: Millis = 0
   rttvar: Millis = 0
-  minRtt: Millis = Infinity
+  isMeasured = false
   /** Consecutive timeouts. */
   backoffs = 0
   private base: Millis
   private readonly min: Millis
   private readonly max: Millis
+  // The least of this window and of the one before it.
+  private currentMin: Millis = Infinity
+  private lastMin: Millis = Infinity
+  private windowFrom: Millis = 0
 
   constructor(initial: Millis, min: Millis, max: Millis) {
     this.base = initial
@@ -26,14 +32,25 @@ export class RtoEstimator {
     return Math.min(this.base * 2 ** this.backoffs, this.max)
   }
 
-  measure(rtt: Millis): void {
-    this.minRtt = Math.min(this.minRtt, rtt)
-    if (this.srtt === 0 && this.rttvar === 0) {
-      this.srtt = rtt
-      this.rttvar = rtt / 2
-    } else {
+  /** The least round trip of the last minutes; 0 before the first measurement. */
+  get minRtt(): Millis {
+    const least = Math.min(this.currentMin, this.lastMin)
+    return least === Infinity ? 0 : least
+  }
+
+  measure(rtt: Millis, now: Millis): void {
+    if (now - this.windowFrom >= MIN_RTT_WINDOW) {
+      this.lastMin = this.currentMin
+      this.currentMin = rtt
+      this.windowFrom = now
+    } else if (rtt < this.currentMin) this.currentMin = rtt
+    if (this.isMeasured) {
       this.rttvar = (1 - BETA) * this.rttvar + BETA * Math.abs(this.srtt - rtt)
       this.srtt = (1 - ALPHA) * this.srtt + ALPHA * rtt
+    } else {
+      this.isMeasured = true
+      this.rttvar = rtt / 2
+      this.srtt = rtt
     }
     // §2.3: the variance counts for at least the clock's granularity, here one millisecond.
     this.base = Math.max(this.min, this.srtt + Math.max(1, K * this.rttvar))

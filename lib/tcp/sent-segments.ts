@@ -1,173 +1,484 @@
 /**
- * What is under way: one record for each segment, in order of sequence, with what SACK has told (RFC 2018,
- * RFC 6675) and what RACK concludes from the time of sending (RFC 8985 §6).
+ * What is under way: a ring of records, one for each segment, in order of sequence. A record is outstanding,
+ * lost or SACKed (RFC 2018). The outstanding ones form a list in the order of their last transmission, as
+ * RACK wants it (RFC 8985 §5.2), the lost ones a list in the order in which they are to be sent again; for a
+ * SACKed one the same link leads past the SACKed ones behind it. So no ACK costs a walk over the whole flight.
  */
 import type { Millis } from '../base/environment.ts'
-import { after, afterOrAt, before, distance } from '../base/serial.ts'
+import { after, before, beforeOrAt, distance } from '../base/serial.ts'
 
-export interface SentSegment {
-  readonly seq: number
-  readonly end: number
-  sentAt: Millis
-  firstSentAt: Millis
-  retransmitted: boolean
-  sacked: boolean
-  lost: boolean
+/** No record. */
+export const NONE = -1
+
+// Columns of a record.
+const INTEGERS = 5
+const SEQ = 0
+const END = 1
+const NEXT = 2
+const PREVIOUS = 3
+const FLAGS = 4
+const REALS = 7
+const SENT_AT = 0
+const FIRST_SENT_AT = 1
+const DELIVERED = 2
+const DELIVERED_AT = 3
+const FLIGHT_SENT_AT = 4
+const IN_FLIGHT = 5
+const LOST_BEFORE = 6
+
+const SACKED = 1
+const LOST = 2
+const RETRANSMITTED = 4
+const APP_LIMITED = 8
+
+const FIRST_CAPACITY = 16
+/** Small rings that nobody uses: a request and its answer shall allocate nothing, an idle connection keep nothing. */
+const SPARE_RINGS = 64
+const spareRings: Ring[] = []
+
+interface Ring {
+  readonly integers: Int32Array
+  readonly reals: Float64Array
+}
+
+const NO_RING: Ring = { integers: new Int32Array(0), reals: new Float64Array(0) }
+
+const newRing = (capacity: number): Ring =>
+  (capacity === FIRST_CAPACITY ? spareRings.pop() : undefined) ?? {
+    integers: new Int32Array(capacity * INTEGERS),
+    reals: new Float64Array(capacity * REALS),
+  }
+
+/** What was known when a segment was sent, for the rate of delivery and for what a loss says. */
+export interface SendState {
+  /** Octets delivered until then, and when the last of them was. */
+  delivered: number
+  deliveredAt: Millis
+  /** When the first segment of that flight was sent. */
+  flightSentAt: Millis
+  isAppLimited: boolean
+  /** Octets under way then, this segment included, and octets lost until then. */
+  inFlight: number
+  lostBefore: number
+}
+
+/** Hears of each record that is delivered, while its facts can still be asked for. */
+export interface Deliveries {
+  delivered(slot: number, octets: number): void
+  /** So many octets of a record have arrived, and the rest has not. */
+  deliveredPart(octets: number): void
+}
+
+interface List {
+  first: number
+  last: number
 }
 
 export class SentSegments {
-  readonly list: SentSegment[] = []
-  /** Octets of sequence space neither acknowledged nor believed lost, plus those sent again. */
+  /** Records in use. */
+  length = 0
+  /** Octets of sequence space that are outstanding. */
   pipe = 0
   lostCount = 0
   sackedCount = 0
-  // The latest delivered transmission (RFC 8985 §6.2 step 2).
-  private rackSentAt: Millis = -Infinity
-  private rackEnd = 0
-  private rackRtt: Millis = 0
-  private reordered = false
+  sackedOctets = 0
+  private ring = NO_RING
+  private capacity = 0
+  private head = 0
+  private readonly outstanding: List = { first: NONE, last: NONE }
+  private readonly lost: List = { first: NONE, last: NONE }
+  private readonly deliveries: Deliveries
+
+  constructor(deliveries: Deliveries) {
+    this.deliveries = deliveries
+  }
 
   get isEmpty(): boolean {
-    return this.list.length === 0
+    return this.length === 0
   }
 
-  get first(): SentSegment | undefined {
-    return this.list[0]
+  // --- facts of a record ---
+
+  seq(slot: number): number {
+    return this.ring.integers[slot * INTEGERS + SEQ]! >>> 0
   }
 
-  get last(): SentSegment | undefined {
-    return this.list.at(-1)
+  end(slot: number): number {
+    return this.ring.integers[slot * INTEGERS + END]! >>> 0
   }
 
-  sent(seq: number, end: number, now: Millis): void {
-    this.list.push({
-      seq,
-      end,
-      sentAt: now,
-      firstSentAt: now,
-      retransmitted: false,
-      sacked: false,
-      lost: false,
-    })
+  octets(slot: number): number {
+    const at = slot * INTEGERS
+    return distance(this.ring.integers[at + END]!, this.ring.integers[at + SEQ]!)
+  }
+
+  sentAt(slot: number): Millis {
+    return this.ring.reals[slot * REALS + SENT_AT]!
+  }
+
+  firstSentAt(slot: number): Millis {
+    return this.ring.reals[slot * REALS + FIRST_SENT_AT]!
+  }
+
+  isSacked(slot: number): boolean {
+    return (this.flags(slot) & SACKED) !== 0
+  }
+
+  isLost(slot: number): boolean {
+    return (this.flags(slot) & LOST) !== 0
+  }
+
+  isRetransmitted(slot: number): boolean {
+    return (this.flags(slot) & RETRANSMITTED) !== 0
+  }
+
+  readState(slot: number, into: SendState): void {
+    const { reals } = this.ring
+    const at = slot * REALS
+    into.delivered = reals[at + DELIVERED]!
+    into.deliveredAt = reals[at + DELIVERED_AT]!
+    into.flightSentAt = reals[at + FLIGHT_SENT_AT]!
+    into.inFlight = reals[at + IN_FLIGHT]!
+    into.lostBefore = reals[at + LOST_BEFORE]!
+    into.isAppLimited = (this.flags(slot) & APP_LIMITED) !== 0
+  }
+
+  writeState(slot: number, state: SendState): void {
+    const { reals } = this.ring
+    const at = slot * REALS
+    reals[at + DELIVERED] = state.delivered
+    reals[at + DELIVERED_AT] = state.deliveredAt
+    reals[at + FLIGHT_SENT_AT] = state.flightSentAt
+    reals[at + IN_FLIGHT] = state.inFlight
+    reals[at + LOST_BEFORE] = state.lostBefore
+    this.setFlag(slot, APP_LIMITED, state.isAppLimited)
+  }
+
+  private flags(slot: number): number {
+    return this.ring.integers[slot * INTEGERS + FLAGS]!
+  }
+
+  private setFlag(slot: number, flag: number, on: boolean): void {
+    const at = slot * INTEGERS + FLAGS
+    if (on) this.ring.integers[at]! |= flag
+    else this.ring.integers[at]! &= ~flag
+  }
+
+  // --- which record ---
+
+  get first(): number {
+    return this.length === 0 ? NONE : this.head
+  }
+
+  get last(): number {
+    return this.length === 0 ? NONE : this.slotAt(this.length - 1)
+  }
+
+  /** The outstanding one that was sent longest ago. */
+  get oldest(): number {
+    return this.outstanding.first
+  }
+
+  /** The one to send again first. */
+  get firstLost(): number {
+    return this.lost.first
+  }
+
+  private slotAt(index: number): number {
+    return (this.head + index) & (this.capacity - 1)
+  }
+
+  // --- sending ---
+
+  sent(seq: number, end: number, now: Millis): number {
+    if (this.length === this.capacity) this.grow()
+    const slot = this.slotAt(this.length++)
+    this.write(slot, seq, end, 0)
+    this.ring.reals[slot * REALS + FIRST_SENT_AT] = now
+    this.ring.reals[slot * REALS + SENT_AT] = now
+    this.append(this.outstanding, slot)
     this.pipe += distance(end, seq)
+    return slot
   }
 
-  resent(segment: SentSegment, now: Millis): void {
-    if (segment.lost) {
-      segment.lost = false
+  resent(slot: number, now: Millis): void {
+    if (this.isLost(slot)) {
+      this.remove(this.lost, slot)
       this.lostCount--
-      this.pipe += distance(segment.end, segment.seq)
-    }
-    segment.retransmitted = true
-    segment.sentAt = now
+      this.pipe += this.octets(slot)
+      this.setFlag(slot, LOST, false)
+    } else this.remove(this.outstanding, slot)
+    this.append(this.outstanding, slot)
+    this.setFlag(slot, RETRANSMITTED, true)
+    this.ring.reals[slot * REALS + SENT_AT] = now
   }
 
-  /** Cumulative ACK: returns the newest record it freed that was sent once, to measure by. */
-  acknowledge(ack: number, now: Millis): SentSegment | undefined {
-    let measured: SentSegment | undefined
-    let count = 0
-    for (const segment of this.list) {
-      if (after(segment.end, ack)) break
-      count++
-      if (!segment.sacked) this.deliver(segment, now)
-      else this.sackedCount--
-      if (!segment.retransmitted && !segment.sacked) measured = segment
+  // --- what ACKs say ---
+
+  /** Everything before `ack` has arrived. */
+  acknowledge(ack: number): void {
+    while (this.length > 0 && beforeOrAt(this.end(this.head), ack)) {
+      const slot = this.head
+      const octets = this.octets(slot)
+      if (this.isSacked(slot)) this.forgetSacked(octets)
+      else this.deliver(slot, octets)
+      this.head = this.slotAt(1)
+      this.length--
     }
-    this.list.splice(0, count)
-    return measured
+    if (this.length === 0) return this.release()
+    if (!before(this.seq(this.head), ack)) return
+    // A part of a segment: what remains of its record is the rest.
+    const arrived = distance(ack, this.seq(this.head))
+    if (this.isSacked(this.head)) this.sackedOctets -= arrived
+    else {
+      this.deliveries.deliveredPart(arrived)
+      if (!this.isLost(this.head)) this.pipe -= arrived
+    }
+    this.ring.integers[this.head * INTEGERS + SEQ] = ack
   }
 
-  /** One SACK block; returns the octets it newly reports. */
-  sack(start: number, end: number, now: Millis): number {
-    let delivered = 0
-    for (let i = this.firstAt(start); i < this.list.length; i++) {
-      const segment = this.list[i]!
-      if (after(segment.end, end)) break
-      if (segment.sacked) continue
-      this.deliver(segment, now)
-      segment.sacked = true
+  /** One SACK block; only records that it reports for the first time cost anything. */
+  sack(start: number, end: number): void {
+    for (let i = this.indexFrom(start); i < this.length; i++) {
+      i = this.skipSacked(i)
+      if (i >= this.length) return
+      const slot = this.slotAt(i)
+      if (after(this.end(slot), end)) return
+      const octets = this.octets(slot)
+      this.deliver(slot, octets)
+      this.setFlag(slot, SACKED, true)
+      this.link(slot, NEXT, this.slotAt(i + 1))
       this.sackedCount++
-      delivered += distance(segment.end, segment.seq)
+      this.sackedOctets += octets
     }
-    return delivered
   }
 
-  private firstAt(seq: number): number {
+  /** The index of the first record that begins at `seq` or behind it. */
+  private indexFrom(seq: number): number {
     let low = 0
-    let high = this.list.length
+    let high = this.length
     while (low < high) {
       const middle = (low + high) >> 1
-      if (before(this.list[middle]!.seq, seq)) low = middle + 1
+      if (before(this.seq(this.slotAt(middle)), seq)) low = middle + 1
       else high = middle
     }
     return low
   }
 
-  private deliver(segment: SentSegment, now: Millis): void {
-    if (segment.lost) {
-      segment.lost = false
-      this.lostCount--
-    } else this.pipe -= distance(segment.end, segment.seq)
-    const rtt = now - segment.sentAt
-    if (segment.retransmitted && rtt < this.rackRtt) return
-    if (!segment.retransmitted && before(segment.end, this.rackEnd)) this.reordered = true
-    if (
-      segment.sentAt > this.rackSentAt ||
-      (segment.sentAt === this.rackSentAt && after(segment.end, this.rackEnd))
-    ) {
-      this.rackSentAt = segment.sentAt
-      this.rackEnd = segment.end
-      this.rackRtt = rtt
+  /** The first index from `index` on that is not SACKed; the way there is shortened for the next who comes. */
+  private skipSacked(index: number): number {
+    let at = index
+    while (at < this.length && this.isSacked(this.slotAt(at))) {
+      const slot = this.slotAt(at)
+      const next = this.indexAfter(at, this.linked(slot, NEXT))
+      if (next < this.length && this.isSacked(this.slotAt(next)))
+        this.link(slot, NEXT, this.linked(this.slotAt(next), NEXT))
+      at = next
     }
+    return at
+  }
+
+  /** The index of a slot that lies behind index `at`. */
+  private indexAfter(at: number, slot: number): number {
+    const index = (slot - this.head) & (this.capacity - 1)
+    // The slot behind the last of a full ring is the first one's.
+    return index > at ? index : this.length
+  }
+
+  private deliver(slot: number, octets: number): void {
+    this.deliveries.delivered(slot, octets)
+    if (this.isLost(slot)) {
+      this.remove(this.lost, slot)
+      this.lostCount--
+      this.setFlag(slot, LOST, false)
+    } else {
+      this.remove(this.outstanding, slot)
+      this.pipe -= octets
+    }
+  }
+
+  private forgetSacked(octets: number): void {
+    this.sackedCount--
+    this.sackedOctets -= octets
+  }
+
+  // --- loss ---
+
+  markLost(slot: number): void {
+    if ((this.flags(slot) & (LOST | SACKED)) !== 0) return
+    this.remove(this.outstanding, slot)
+    this.setFlag(slot, LOST, true)
+    this.lostCount++
+    this.pipe -= this.octets(slot)
+    // What is first in the stream goes first; else they go in the order in which they were found.
+    const { first } = this.lost
+    if (first !== NONE && before(this.seq(slot), this.seq(first))) this.prepend(this.lost, slot)
+    else this.append(this.lost, slot)
+  }
+
+  /** What was believed lost is on its way after all. It was sent before all that is outstanding. */
+  unmarkLost(): void {
+    for (let slot = this.lost.last; slot !== NONE; slot = this.lost.last) {
+      this.remove(this.lost, slot)
+      this.setFlag(slot, LOST, false)
+      this.pipe += this.octets(slot)
+      this.prepend(this.outstanding, slot)
+    }
+    this.lostCount = 0
+  }
+
+  /** The peer has thrown away what it had reported (RFC 2018 §8): all of it is lost. */
+  forgetSacks(): void {
+    for (let i = 0; i < this.length; i++) {
+      const slot = this.slotAt(i)
+      if (!this.isSacked(slot)) continue
+      this.setFlag(slot, SACKED, false)
+      this.setFlag(slot, LOST, true)
+      this.lostCount++
+      this.append(this.lost, slot)
+    }
+    this.sackedCount = 0
+    this.sackedOctets = 0
+  }
+
+  // --- the ring itself ---
+
+  private grow(): void {
+    const capacity = Math.max(FIRST_CAPACITY, this.capacity * 2)
+    this.rebuild(capacity, new Int32Array(this.length).fill(1), 0)
   }
 
   /**
-   * Marks as lost what was sent so long before something that has arrived that it cannot be on its way
-   * still (RFC 8985 §6.2 step 5). Returns when to look again; `Infinity`: nothing to wait for.
+   * No segment shall have more than `octets` of data: the path takes no more. `hasFin`: the last record counts
+   * a FIN, which is no octet of data.
    */
-  detectLoss(srtt: Millis, minRtt: Millis, now: Millis): Millis {
-    if (this.rackSentAt === -Infinity) return Infinity
-    // Without any reordering seen, three SACKed segments above are proof enough, as ever.
-    const patience =
-      !this.reordered && this.sackedCount >= DUPLICATE_THRESHOLD ? 0 : Math.min(minRtt / 4, srtt)
-    let next = Infinity
-    for (const segment of this.list) {
-      if (segment.sentAt > this.rackSentAt) {
-        if (!segment.retransmitted) break
-        continue
-      }
-      if (segment.sacked || segment.lost) continue
-      if (segment.sentAt === this.rackSentAt && afterOrAt(segment.end, this.rackEnd)) continue
-      const deadline = segment.sentAt + this.rackRtt + patience
-      if (deadline <= now) this.markLost(segment)
-      else next = Math.min(next, deadline)
+  split(octets: number, hasFin: boolean): void {
+    const parts = new Int32Array(this.length)
+    let count = 0
+    for (let i = 0; i < this.length; i++) {
+      const slot = this.slotAt(i)
+      const data = this.octets(slot) - (hasFin && i === this.length - 1 ? 1 : 0)
+      parts[i] = this.isSacked(slot) ? 1 : Math.max(1, Math.ceil(data / octets))
+      count += parts[i]!
     }
-    return next
+    let capacity = FIRST_CAPACITY
+    while (capacity < count) capacity *= 2
+    this.rebuild(capacity, parts, octets)
   }
 
-  markLost(segment: SentSegment): void {
-    if (segment.lost || segment.sacked) return
-    segment.lost = true
-    this.lostCount++
-    this.pipe -= distance(segment.end, segment.seq)
+  /** Moves everything to a new ring; the record at index i becomes `parts[i]` records of `most` octets, the last one shorter. */
+  private rebuild(capacity: number, parts: Int32Array, most: number): void {
+    const orders = [this.outstanding, this.lost].map(list => this.indexesOf(list))
+    const ring = newRing(capacity)
+    const starts = new Int32Array(this.length)
+    let count = 0
+    for (let i = 0; i < this.length; i++) {
+      const slot = this.slotAt(i)
+      const flags = this.flags(slot)
+      starts[i] = count
+      for (let part = 0; part < parts[i]!; part++, count++) {
+        const from = this.seq(slot) + part * most
+        const at = count * INTEGERS
+        ring.integers[at + SEQ] = from
+        ring.integers[at + END] = part === parts[i]! - 1 ? this.end(slot) : from + most
+        ring.integers[at + FLAGS] = flags
+        ring.integers[at + NEXT] = (count + 1) & (capacity - 1)
+        const { reals } = this.ring
+        ring.reals.set(reals.subarray(slot * REALS, (slot + 1) * REALS), count * REALS)
+      }
+    }
+    this.giveBack()
+    this.ring = ring
+    this.capacity = capacity
+    this.head = 0
+    this.length = count
+    this.relink(this.outstanding, orders[0]!, starts, parts)
+    this.lostCount = this.relink(this.lost, orders[1]!, starts, parts)
   }
 
-  /** The timer went off: nothing that is not SACKed is believed to arrive (RFC 6298 §5, RFC 2018 §8). */
-  markAllLost(): void {
-    for (const segment of this.list) this.markLost(segment)
+  private relink(list: List, order: number[], starts: Int32Array, parts: Int32Array): number {
+    list.first = NONE
+    list.last = NONE
+    let members = 0
+    for (const index of order) {
+      members += parts[index]!
+      for (let part = 0; part < parts[index]!; part++) this.append(list, starts[index]! + part)
+    }
+    return members
   }
 
-  firstLost(): SentSegment | undefined {
-    return this.lostCount === 0 ? undefined : this.list.find(({ lost }) => lost)
+  private indexesOf(list: List): number[] {
+    const indexes: number[] = []
+    for (let slot = list.first; slot !== NONE; slot = this.linked(slot, NEXT))
+      indexes.push((slot - this.head) & (this.capacity - 1))
+    return indexes
   }
 
   clear(): void {
-    this.list.length = 0
+    this.length = 0
     this.pipe = 0
     this.lostCount = 0
     this.sackedCount = 0
+    this.sackedOctets = 0
+    for (const list of [this.outstanding, this.lost]) {
+      list.first = NONE
+      list.last = NONE
+    }
+    this.release()
+  }
+
+  private release(): void {
+    this.giveBack()
+    this.ring = NO_RING
+    this.capacity = 0
+    this.head = 0
+  }
+
+  private giveBack(): void {
+    if (this.capacity === FIRST_CAPACITY && spareRings.length < SPARE_RINGS)
+      spareRings.push(this.ring)
+  }
+
+  private write(slot: number, seq: number, end: number, flags: number): void {
+    const at = slot * INTEGERS
+    const { integers } = this.ring
+    integers[at + SEQ] = seq
+    integers[at + END] = end
+    integers[at + FLAGS] = flags
+  }
+
+  // --- lists ---
+
+  private linked(slot: number, column: typeof NEXT | typeof PREVIOUS): number {
+    return this.ring.integers[slot * INTEGERS + column]!
+  }
+
+  private link(slot: number, column: typeof NEXT | typeof PREVIOUS, to: number): void {
+    this.ring.integers[slot * INTEGERS + column] = to
+  }
+
+  private append(list: List, slot: number): void {
+    this.link(slot, PREVIOUS, list.last)
+    this.link(slot, NEXT, NONE)
+    if (list.last === NONE) list.first = slot
+    else this.link(list.last, NEXT, slot)
+    list.last = slot
+  }
+
+  private prepend(list: List, slot: number): void {
+    this.link(slot, PREVIOUS, NONE)
+    this.link(slot, NEXT, list.first)
+    if (list.first === NONE) list.last = slot
+    else this.link(list.first, PREVIOUS, slot)
+    list.first = slot
+  }
+
+  private remove(list: List, slot: number): void {
+    const previous = this.linked(slot, PREVIOUS)
+    const next = this.linked(slot, NEXT)
+    if (previous === NONE) list.first = next
+    else this.link(previous, NEXT, next)
+    if (next === NONE) list.last = previous
+    else this.link(next, PREVIOUS, previous)
   }
 }
-
-/** RFC 8985 §6.2 step 4, RFC 5681 §3.2. */
-export const DUPLICATE_THRESHOLD = 3

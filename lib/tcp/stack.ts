@@ -13,9 +13,10 @@ import { IpProtocol } from '../wire/registry.ts'
 import { TcpFlag, TcpSegment } from '../wire/tcp.ts'
 import { DEFAULT_TCP_CONFIG, type TcpConfig } from './config.ts'
 import { TcpConnection } from './connection.ts'
-import { Timer, type CloseReason, type Flow, type StackContext, type Tcb } from './control-block.ts'
+import type { CloseReason, Flow, StackContext, Tcb } from './control-block.ts'
 import { HALF_OPEN_PER_PEER, type TcpListener, type TcpListeners } from './listener.ts'
-import { receiveSegment, takeSynOptions } from './receive.ts'
+import { receiveSegment, receiveSyn } from './receive.ts'
+import { Timer } from './timer.ts'
 import { writeReset } from './transmit.ts'
 
 export { DEFAULT_TCP_CONFIG, type TcpConfig, type Flow }
@@ -70,7 +71,7 @@ export class TcpStack implements StackContext {
 
   get hasUndelivered(): boolean {
     for (const connection of this.orphans) {
-      if (connection.unsent > 0 || !connection.inFlight.isEmpty) return true
+      if (connection.unsent > 0 || !connection.recovery.sent.isEmpty) return true
     }
     return false
   }
@@ -91,7 +92,7 @@ export class TcpStack implements StackContext {
     const whole = flow.localPort === 0 ? this.withEphemeralPort(flow) : flow
     if (whole === undefined || this.isTaken(whole, now)) return undefined
     const connection = this.add(
-      new TcpConnection(this, whole, 'SYN-SENT', this.isn(whole, now), now),
+      new TcpConnection(this, this.config, whole, 'SYN-SENT', this.isn(whole, now), now),
     )
     connection.noDelay = options.noDelay ?? false
     if (options.keepAlive !== undefined) connection.setKeepAlive(options.keepAlive, now)
@@ -179,7 +180,7 @@ export class TcpStack implements StackContext {
       this.remove(connection)
       connection = undefined
     }
-    if (connection === undefined) this.handleStranger(flow, now)
+    if (connection === undefined) this.handleStranger(flow, bytes, now)
     else {
       receiveSegment(connection, segment, bytes, now)
       this.rearm(connection)
@@ -197,7 +198,7 @@ export class TcpStack implements StackContext {
       : after(segment.seq, connection.rcvNxt)
   }
 
-  private handleStranger(flow: Flow, now: Millis): void {
+  private handleStranger(flow: Flow, bytes: Uint8Array, now: Millis): void {
     const { segment } = this
     if (segment.has(TcpFlag.Rst)) return
     const listener = this.listeners.at(flow.localPort)
@@ -219,14 +220,11 @@ export class TcpStack implements StackContext {
       remotePort: flow.remotePort,
     }
     const connection = this.add(
-      new TcpConnection(this, owned, 'SYN-RECEIVED', this.isn(owned, now), now),
+      new TcpConnection(this, this.config, owned, 'SYN-RECEIVED', this.isn(owned, now), now),
     )
     listener.halfOpen++
     this.passive.set(connection, listener)
-    takeSynOptions(connection, segment, now)
-    connection.irs = segment.seq
-    connection.rcvNxt = (segment.seq + 1) >>> 0
-    connection.rcvAdvertised = connection.rcvNxt
+    receiveSyn(connection, segment, bytes, now)
     this.ready(connection)
   }
 
@@ -282,7 +280,7 @@ export class TcpStack implements StackContext {
       if (chain.length > 0) this.connections.set(key, chain)
       else this.connections.delete(key)
     }
-    tcb.inFlight.clear()
+    tcb.recovery.clear()
     tcb.sendQueue.clear()
     this.rearm(tcb)
   }

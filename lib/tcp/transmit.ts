@@ -2,13 +2,14 @@
 import { putU16, putU32 } from '../base/bytes.ts'
 import type { Millis } from '../base/environment.ts'
 import type { Packet } from '../base/packet.ts'
-import { before, distance } from '../base/serial.ts'
+import { after, before, distance } from '../base/serial.ts'
 import { addWords, fold, pseudoHeaderSum } from '../wire/checksum.ts'
 import { IpProtocol } from '../wire/registry.ts'
 import { TCP_HEADER_LENGTH, TcpFlag, TcpOption } from '../wire/tcp.ts'
-import { Timer, type Flow, type Tcb } from './control-block.ts'
+import type { Flow, Tcb } from './control-block.ts'
 import { MAX_BLOCKS } from './reassembly.ts'
-import type { SentSegment } from './sent-segments.ts'
+import { NONE } from './sent-segments.ts'
+import { Timer } from './timer.ts'
 
 const blockStarts = new Uint32Array(MAX_BLOCKS + 1)
 const blockEnds = new Uint32Array(MAX_BLOCKS + 1)
@@ -19,8 +20,9 @@ export const transmitNext = (tcb: Tcb, packet: Packet, now: Millis): boolean => 
     case 'CLOSED':
       return false
     case 'SYN-SENT':
-    case 'SYN-RECEIVED':
       return transmitSyn(tcb, packet, now)
+    case 'SYN-RECEIVED':
+      return transmitSyn(tcb, packet, now) || transmitAck(tcb, packet, now)
     default:
       return (
         transmitLost(tcb, packet, now) ||
@@ -33,43 +35,49 @@ export const transmitNext = (tcb: Tcb, packet: Packet, now: Millis): boolean => 
 
 const transmitSyn = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
   if (tcb.synSent) return false
-  const again = tcb.sndNxt !== tcb.iss
+  const { recovery } = tcb
   tcb.synSent = true
-  tcb.sndNxt = (tcb.iss + 1) >>> 0
-  if (again) {
-    tcb.retransmissions++
-    const first = tcb.inFlight.first
-    if (first !== undefined) tcb.inFlight.resent(first, now)
-  } else tcb.inFlight.sent(tcb.iss, tcb.sndNxt, now)
+  if (tcb.sndNxt === tcb.iss) {
+    tcb.sndNxt = (tcb.iss + 1) >>> 0
+    recovery.sentNew(tcb.iss, tcb.sndNxt, now)
+  } else recovery.sentAgain(recovery.sent.first, now)
   const flags = tcb.state === 'SYN-SENT' ? TcpFlag.Syn : TcpFlag.Syn | TcpFlag.Ack
   writeSegment(tcb, packet, tcb.iss, flags, 0, 0, now)
-  tcb.timers.set(Timer.Retransmit, now + tcb.rtt.rto)
   return true
 }
-
-/** In recovery: how much may go out now (RFC 6937, RFC 6675 §5). */
-const hasCongestionRoom = (tcb: Tcb, octets: number): boolean =>
-  tcb.inFlight.pipe === 0 || tcb.inFlight.pipe + octets <= tcb.congestion.cwnd
 
 const transmitLost = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
-  const segment = tcb.inFlight.firstLost()
-  if (segment === undefined) return false
-  if (!hasCongestionRoom(tcb, distance(segment.end, segment.seq))) return false
+  const { sent } = tcb.recovery
+  const slot = sent.firstLost
+  if (slot === NONE) return false
   if (tcb.sndWnd === 0 && tcb.timers.isSet(Timer.Persist)) return false
-  resend(tcb, segment, packet, now)
+  if (!tcb.recovery.maySend(Math.min(sent.octets(slot), tcb.mss), now)) return false
+  resend(tcb, slot, packet, now)
   return true
 }
 
-const resend = (tcb: Tcb, segment: SentSegment, packet: Packet, now: Millis): void => {
-  tcb.inFlight.resent(segment, now)
-  tcb.retransmissions++
-  const finAt = finSeq(tcb)
-  const isFin = tcb.finSent && segment.end === (finAt + 1) >>> 0
-  const octets = distance(segment.end, segment.seq) - (isFin ? 1 : 0)
-  tcb.prrOut += octets
-  const flags = TcpFlag.Ack | (isFin ? TcpFlag.Fin : 0) | (octets > 0 ? TcpFlag.Psh : 0)
-  writeSegment(tcb, packet, segment.seq, flags, distance(segment.seq, queueStart(tcb)), octets, now)
-  armRetransmit(tcb, now)
+/** Data octets of a record; its FIN, if it has one, is none. */
+const dataOctets = (tcb: Tcb, slot: number): number =>
+  tcb.recovery.sent.octets(slot) - (hasFin(tcb, slot) ? 1 : 0)
+
+const hasFin = (tcb: Tcb, slot: number): boolean =>
+  tcb.finSent && tcb.recovery.sent.end(slot) === (finSeq(tcb) + 1) >>> 0
+
+const resend = (tcb: Tcb, wanted: number, packet: Packet, now: Millis): void => {
+  const { sent } = tcb.recovery
+  let slot = wanted
+  if (dataOctets(tcb, slot) > tcb.mss) {
+    // The path takes less than when this was sent (RFC 8201 §5.4).
+    const isLast = slot === sent.last
+    sent.split(tcb.mss, tcb.finSent)
+    slot = isLast ? sent.last : sent.firstLost === NONE ? sent.first : sent.firstLost
+  }
+  const seq = sent.seq(slot)
+  const octets = dataOctets(tcb, slot)
+  const fin = hasFin(tcb, slot) ? TcpFlag.Fin : 0
+  tcb.recovery.sentAgain(slot, now)
+  const flags = TcpFlag.Ack | fin | (octets > 0 ? TcpFlag.Psh : 0)
+  writeSegment(tcb, packet, seq, flags, distance(seq, queueStart(tcb)), octets, now)
 }
 
 /** Sequence number of the first octet in the queue. */
@@ -79,10 +87,12 @@ const finSeq = (tcb: Tcb): number => (queueStart(tcb) + tcb.sendQueue.length) >>
 
 const transmitNew = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
   if (tcb.finSent || tcb.state === 'TIME-WAIT') return false
-  const { mss } = tcb
-  const { unsent } = tcb
+  const { mss, unsent } = tcb
   const mayFin = tcb.finQueued
-  if (unsent === 0 && !mayFin) return false
+  if (unsent === 0 && !mayFin) {
+    tcb.recovery.noteAppLimited()
+    return false
+  }
   const room = tcb.sndWnd - tcb.flightOctets
   const octets = Math.min(unsent, mss, Math.max(0, room))
   const finishes = mayFin && octets === unsent
@@ -90,22 +100,22 @@ const transmitNew = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
     armPersist(tcb, now)
     return false
   }
-  if (!hasCongestionRoom(tcb, octets)) return false
-  if (octets < mss && !finishes && !tcb.probeTail && mustWait(tcb, octets, unsent, now))
-    return false
+  const { recovery } = tcb
+  recovery.noteIdleTime(now)
+  const isProbe = recovery.wantsProbe
+  if (octets < mss && !finishes && !isProbe && mustWait(tcb, octets, unsent, now)) return false
+  if (!recovery.maySend(octets, now)) return false
   const seq = tcb.sndNxt
   const offset = tcb.sentOctets
   tcb.sentOctets += octets
   tcb.octetsSent += octets
   tcb.sndNxt = (seq + octets + (finishes ? 1 : 0)) >>> 0
   if (finishes) sendFin(tcb)
-  tcb.inFlight.sent(seq, tcb.sndNxt, now)
-  tcb.prrOut += octets
-  tcb.probeTail = false
+  if (octets > 0 && octets < mss) tcb.smallEnd = tcb.sndNxt
+  recovery.sentNew(seq, tcb.sndNxt, now)
   const push = octets > 0 && octets === unsent ? TcpFlag.Psh : 0
   const fin = finishes ? TcpFlag.Fin : 0
   writeSegment(tcb, packet, seq, TcpFlag.Ack | push | fin, offset, octets, now)
-  armRetransmit(tcb, now)
   return true
 }
 
@@ -115,83 +125,57 @@ const sendFin = (tcb: Tcb): void => {
   else if (tcb.state === 'CLOSE-WAIT') tcb.state = 'LAST-ACK'
 }
 
-/** Nagle (RFC 1122 §4.2.3.4) and the sender's silly window avoidance (RFC 9293 §3.8.6.2.1). */
+/**
+ * Nagle (RFC 1122 §4.2.3.4), where only a small segment holds a small one back (draft-minshall-nagle-01),
+ * and the sender's silly window avoidance (RFC 9293 §3.8.6.2.1).
+ */
 const mustWait = (tcb: Tcb, octets: number, unsent: number, now: Millis): boolean => {
-  if (octets === unsent) return !tcb.noDelay && !tcb.inFlight.isEmpty
+  if (octets === unsent) return !tcb.noDelay && after(tcb.smallEnd, tcb.sndUna)
   if (octets >= tcb.maxSndWnd / 2) return false
   // The window is what holds us back: nothing but a probe will tell when it opens.
-  if (tcb.inFlight.isEmpty) armPersist(tcb, now)
+  if (tcb.recovery.sent.isEmpty) armPersist(tcb, now)
   return true
 }
 
 const armPersist = (tcb: Tcb, now: Millis): void => {
-  if (tcb.inFlight.isEmpty && !tcb.timers.isSet(Timer.Persist)) armPersistAgain(tcb, now)
+  if (tcb.recovery.sent.isEmpty && !tcb.timers.isSet(Timer.Persist)) armPersistAgain(tcb, now)
 }
 
 /** Each probe waits longer than the one before (RFC 9293 §3.8.6.1). */
 const armPersistAgain = (tcb: Tcb, now: Millis): void => {
-  const wait = Math.min(tcb.rtt.rto * 2 ** tcb.persistProbes, tcb.stack.config.maxRto)
+  const wait = Math.min(tcb.recovery.rtt.rto * 2 ** tcb.persistProbes, tcb.config.maxRto)
   tcb.timers.set(Timer.Persist, now + wait)
-}
-
-/** A round trip is known, nothing is being recovered, and the last probe was answered (RFC 8985 §7.2). */
-export const canProbeTail = (tcb: Tcb): boolean =>
-  tcb.sackPermitted &&
-  tcb.recoverAt < 0 &&
-  !tcb.tailProbed &&
-  tcb.rtt.backoffs === 0 &&
-  tcb.rtt.rttvar > 0
-
-/**
- * One timer for the retransmission timeout and the tail loss probe (RFC 8985 §7.2): the probe comes
- * first when a round trip is known and nothing is being recovered.
- */
-export const armRetransmit = (tcb: Tcb, now: Millis): void => {
-  if (tcb.inFlight.isEmpty) {
-    tcb.timers.clear(Timer.Retransmit)
-    return
-  }
-  const { rto, srtt } = tcb.rtt
-  if (canProbeTail(tcb)) {
-    const alone = tcb.inFlight.list.length === 1 ? tcb.stack.config.delayedAck : 0
-    const probe = Math.max(2 * srtt + alone, 10)
-    if (probe < rto) {
-      tcb.timers.set(Timer.Retransmit, now + probe)
-      return
-    }
-  }
-  tcb.timers.set(Timer.Retransmit, now + rto)
 }
 
 /** A tail loss probe, a window probe or a keep-alive. */
 const transmitProbe = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
-  if (tcb.probeTail) {
-    tcb.probeTail = false
-    const { last } = tcb.inFlight
-    if (last !== undefined) {
-      resend(tcb, last, packet, now)
+  const { recovery } = tcb
+  const { sent } = recovery
+  if (recovery.wantsProbe) {
+    // Sending may be put off by the window, and everything be acknowledged meanwhile.
+    if (sent.isEmpty || sent.isSacked(sent.last)) recovery.wantsProbe = false
+    else {
+      resend(tcb, sent.last, packet, now)
       return true
     }
   }
   if (tcb.windowProbe) {
     tcb.windowProbe = false
-    if (tcb.unsent > 0 && tcb.inFlight.isEmpty) {
+    if (tcb.unsent > 0 && sent.isEmpty) {
       // RFC 9293 §3.8.6.1: one octet beyond the window; its ACK tells the window.
       const seq = tcb.sndNxt
       const offset = tcb.sentOctets
       tcb.sentOctets++
       tcb.octetsSent++
       tcb.sndNxt = (seq + 1) >>> 0
-      tcb.inFlight.sent(seq, tcb.sndNxt, now)
-      writeSegment(tcb, packet, seq, TcpFlag.Ack | TcpFlag.Psh, offset, 1, now)
       armPersistAgain(tcb, now)
+      recovery.sentNew(seq, tcb.sndNxt, now)
+      writeSegment(tcb, packet, seq, TcpFlag.Ack | TcpFlag.Psh, offset, 1, now)
       return true
     }
-    const { first } = tcb.inFlight
-    if (first !== undefined) {
-      resend(tcb, first, packet, now)
-      tcb.timers.clear(Timer.Retransmit)
+    if (!sent.isEmpty) {
       armPersistAgain(tcb, now)
+      resend(tcb, sent.first, packet, now)
       return true
     }
   }
@@ -254,7 +238,7 @@ const advertise = (tcb: Tcb, flags: number): number => {
   }
   const told = Math.max(0, distance(tcb.rcvAdvertised, tcb.rcvNxt))
   const free = tcb.receiveWindow
-  const worthTelling = free - told >= Math.min(tcb.stack.config.receiveBuffer / 2, tcb.mss)
+  const worthTelling = free - told >= Math.min(tcb.config.receiveBuffer / 2, tcb.mss)
   const window = worthTelling ? free : Math.min(told, Math.max(free, told))
   const field = Math.min(window >>> tcb.rcvWndShift, 0xffff)
   const edge = (tcb.rcvNxt + field * 2 ** tcb.rcvWndShift) >>> 0

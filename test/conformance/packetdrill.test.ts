@@ -9,9 +9,12 @@ const folder = join(process.cwd(), '../shared/packetdrill/freebsd-net')
 const DEVIATIONS: readonly [RegExp, string][] = [
   [
     /^state-event-engine\/rcv-rst-.*right-edge/,
-    'the other stack takes what lies beyond the window it told; we go by what was told',
+    'a RST at RCV.NXT + RCV.WND lies outside the window and is dropped (RFC 5961 §3.2 case 1, RFC 9293 §3.10.7.4)',
   ],
-  [/rcv-(rst|syn)-closing/, 'at a simultaneous close the other stack sends its FIN once more'],
+  [
+    /rcv-(rst|syn)-closing/,
+    'a challenge is <SEQ=SND.NXT> (RFC 5961 §3.2), which is behind our FIN; the other stack sends its FIN once more',
+  ],
   [
     /rcv-(rst|rst-ack)-time-wait.*left-edge/,
     'RST ends TIME-WAIT (RFC 9293 §3.10.7.4), the other stack follows RFC 1337',
@@ -24,7 +27,14 @@ const DEVIATIONS: readonly [RegExp, string][] = [
     /rcv-fin-time-wait.*(outside-right|right-edge)/,
     'what is not acceptable is answered in TIME-WAIT too (RFC 9293 §3.10.7.4)',
   ],
-  [/rcv-ack-time-wait.*middle/, 'an ACK in the window needs no answer'],
+  [
+    /rcv-ack-time-wait.*middle/,
+    'in TIME-WAIT only a repeated FIN is acknowledged, and what is unacceptable (RFC 9293 §3.10.7.4)',
+  ],
+  [
+    /rcv-syn(-fin)?-with-data-(listen|syn-sent)|rcv-syn-fin-with-data/,
+    'data in a SYN is kept and acknowledged (RFC 9293 §3.10.7.2, §3.10.7.3), the other stack wants it again',
+  ],
   [/rcv-syn-ack-listen/, 'an ACK at a listener is answered with RST (RFC 9293 §3.10.7.2)'],
 ]
 

@@ -477,6 +477,8 @@ const readLine = (text: string, number: number): Line => {
   if (time?.includes('~')) throw new NotApplicable('a range of times')
   if (rest!.startsWith('...')) throw new NotApplicable('a blocking call')
   const isRelative = mark === '+'
+  // A line without a time happens when the one before it has.
+  if (mark !== '*' && time === undefined) return { number, isRelative: true, time: 0, text: rest! }
   return { number, isRelative, time: mark === '*' ? NaN : Number(time) * 1000, text: rest! }
 }
 

@@ -1,0 +1,105 @@
+/** What NewReno and CUBIC have in common: a window that losses reduce, slow start, and pacing of the rest. */
+import type { Millis } from '../../base/environment.ts'
+import {
+  LARGEST_WINDOW,
+  LEAST_SEGMENTS,
+  type AckSample,
+  type CongestionController,
+  type Loss,
+} from './controller.ts'
+import { SlowStart } from './slow-start.ts'
+
+/** A window goes out over less than a round trip, so that pacing does not hold it back (as others do). */
+const SLOW_START_GAIN = 2
+const AVOIDANCE_GAIN = 1.2
+/** The share of the window that an idle time leaves as the threshold (RFC 7661 §4.4.1). */
+const IDLE_SHARE = 3 / 4
+
+export abstract class LossBased implements CongestionController {
+  cwnd = 0
+  ssthresh = Infinity
+  readonly reducesProportionally = true
+  private initialWindow = 0
+  private srtt: Millis = 0
+  private readonly slowStart = new SlowStart()
+  private before: { cwnd: number; ssthresh: number } | undefined
+
+  get window(): number {
+    return this.cwnd
+  }
+
+  get threshold(): number {
+    return this.ssthresh
+  }
+
+  get pacingRate(): number {
+    if (this.srtt === 0) return Infinity
+    const gain = this.cwnd < this.ssthresh ? SLOW_START_GAIN : AVOIDANCE_GAIN
+    return (gain * this.cwnd) / this.srtt
+  }
+
+  onStart(initialWindow: number): void {
+    this.initialWindow = initialWindow
+    this.cwnd = initialWindow
+    this.ssthresh = Infinity
+    this.srtt = 0
+    this.before = undefined
+    this.slowStart.restart()
+  }
+
+  onSent(): void {}
+
+  onAck(sample: AckSample): void {
+    this.srtt = sample.srtt
+    if (sample.isRecovering || sample.delivered === 0) return
+    if (!sample.isWindowLimited) return this.pause(sample)
+    let octets = sample.delivered
+    if (this.cwnd < this.ssthresh) {
+      // RFC 9406 §4.3: a threshold that is known needs no guess.
+      const isFirst = this.ssthresh === Infinity
+      const growth = isFirst ? this.slowStart.growth(sample) : octets
+      if (growth > 0) {
+        const grown = Math.min(this.cwnd + growth, Math.max(this.ssthresh, this.cwnd))
+        octets -= grown - this.cwnd
+        this.cwnd = Math.min(grown, LARGEST_WINDOW)
+        if (this.cwnd < this.ssthresh || octets <= 0) return
+      } else this.ssthresh = this.cwnd
+    }
+    this.cwnd = Math.min(this.cwnd + this.avoid(sample, octets), LARGEST_WINDOW)
+  }
+
+  /** By how much the window grows in congestion avoidance for `octets` delivered. */
+  protected abstract avoid(sample: AckSample, octets: number): number
+  /** The window after a loss. */
+  protected abstract reduced(loss: Loss): number
+  /** The window was not in use: time passes without growth. */
+  protected pause(_sample: AckSample): void {}
+  protected abstract keep(): void
+  protected abstract restore(): void
+
+  onLoss(loss: Loss): void {
+    if (!loss.isRepeated) {
+      this.before = { cwnd: this.cwnd, ssthresh: this.ssthresh }
+      this.keep()
+      this.ssthresh = Math.max(this.reduced(loss), LEAST_SEGMENTS * loss.segment)
+    }
+    this.cwnd = loss.isTimeout ? loss.segment : this.ssthresh
+    this.slowStart.restart()
+  }
+
+  onSpurious(): void {
+    if (this.before === undefined) return
+    this.cwnd = Math.max(this.cwnd, this.before.cwnd)
+    this.ssthresh = this.before.ssthresh
+    this.before = undefined
+    this.restore()
+  }
+
+  /** RFC 2861 §3.1: half of the window for each timeout without a word, down to the initial one. */
+  onIdle(idle: Millis, rto: Millis): void {
+    const floor = Math.min(this.initialWindow, this.cwnd)
+    this.ssthresh = Math.max(this.ssthresh === Infinity ? 0 : this.ssthresh, IDLE_SHARE * this.cwnd)
+    this.cwnd = Math.max(floor, this.cwnd / 2 ** Math.min(30, Math.floor(idle / rto)))
+    this.slowStart.restart()
+  }
+}

@@ -1,0 +1,552 @@
+/**
+ * What has become of the segments that were sent, and what follows from it: round trips, loss (RACK and its
+ * tail loss probe, RFC 8985), the reduction while it is repaired (PRR, RFC 6937), taking it back when nothing
+ * was lost (RFC 3522, RFC 4015, RFC 5682), and the backoff of the retransmission timer (RFC 6298).
+ */
+import type { Millis } from '../base/environment.ts'
+import { after, afterOrAt, before, distance } from '../base/serial.ts'
+import type { TimerTable } from '../base/timers.ts'
+import type { TcpConfig } from './config.ts'
+import type { AckSample, CongestionController } from './congestion/controller.ts'
+import { DeliveryRate } from './delivery-rate.ts'
+import { Pacer } from './pacing.ts'
+import { DUPLICATE_THRESHOLD, Rack } from './rack.ts'
+import { RtoEstimator } from './rto.ts'
+import { SentSegments, type Deliveries } from './sent-segments.ts'
+import { Timer } from './timer.ts'
+
+/** What recovery asks the connection for. */
+export interface Sender {
+  readonly iss: number
+  readonly sndUna: number
+  readonly sndNxt: number
+  readonly mss: number
+  readonly sackPermitted: boolean
+  readonly timestamps: boolean
+  readonly timers: TimerTable
+  readonly config: TcpConfig
+  timestamp(now: Millis): number
+}
+
+/** A probe earlier than this would be sent for a peer that is only busy. */
+const LEAST_PROBE_WAIT: Millis = 10
+/** The longest delay of an ACK that is learnt (RFC 9293 §3.8.6.3 allows 500 ms, nobody takes more than this). */
+const LONGEST_ACK_DELAY: Millis = 200
+/** An ACK's delay seen once counts for so many more round trips. */
+const ACK_DELAY_MEMORY = 7 / 8
+/** While ACKs come, the probe waits this share of a round trip for the next. */
+const ACK_SPACING = 1 / 8
+
+/** None; lost segments are being repaired; the retransmission timer went off. */
+type Phase = 'open' | 'fast' | 'timeout'
+
+/** The ACK at hand; one at a time is looked at. */
+const sample: AckSample = {
+  now: 0,
+  segment: 0,
+  delivered: 0,
+  lost: 0,
+  rtt: 0,
+  srtt: 0,
+  minRtt: 0,
+  priorInFlight: 0,
+  inFlight: 0,
+  isWindowLimited: false,
+  isRecovering: false,
+  totalDelivered: 0,
+  priorDelivered: -1,
+  rate: 0,
+  isAppLimited: false,
+  inFlightThen: 0,
+  lostSince: 0,
+}
+const ack = {
+  /** The round trip of the newest segment that was sent once; `Infinity`: none arrived. */
+  rtt: Infinity,
+  /** When the segment that caused this ACK was sent, by its echoed timestamp; `Infinity`: not told. */
+  echoedAt: Infinity,
+  isCumulative: false,
+  /** A segment sent once, before the last timeout, has arrived. */
+  hasOriginal: false,
+  hasDuplicate: false,
+  duplicateStart: 0,
+  duplicateEnd: 0,
+  /** It is the tail loss probe that came twice. */
+  isProbeDuplicate: false,
+}
+
+export class Recovery implements Deliveries {
+  readonly sent: SentSegments
+  readonly rtt: RtoEstimator
+  /** Segments sent again. */
+  retransmissions = 0
+  /** A tail loss probe is due: new data, else the last segment once more (RFC 8985 §7.3). */
+  wantsProbe = false
+  congestion: CongestionController
+  private readonly sender: Sender
+  private readonly rack: Rack
+  private readonly rate = new DeliveryRate()
+  private readonly pacer = new Pacer()
+
+  private phase: Phase = 'open'
+  /** The phase ends when this is acknowledged (RFC 6675 §5). */
+  private recoverAt = 0
+  /** One segment may go out whatever the window says. */
+  private isForced = false
+  /** Without SACK: ACKs that tell of a segment that has arrived (RFC 5681 §3.2). */
+  private duplicateAcks = 0
+
+  // PRR.
+  private prrDelivered = 0
+  private prrOut = 0
+  private flight = 0
+  private reducedWindow = 0
+
+  // Undo: retransmissions of this episode that no D-SACK has called needless, and the first of them.
+  private episodeFrom = 0
+  private doubtful = 0
+  private firstResentAt: Millis = -1
+  private firstResentEnd = 0
+
+  // Timers.
+  private timeoutFrom: Millis = 0
+  private lastSentAt: Millis = -Infinity
+  private ackDelay: Millis
+  /** The probe is answered when this is acknowledged. */
+  private probeEnd = 0
+  private probe: 'none' | 'new' | 'repeated' = 'none'
+
+  /** What the window held back was sent after this; -1: it has held nothing back. */
+  private limitedUntil = -1
+  /** Octets found lost, as far as the controller has heard of them. */
+  private lostTold = 0
+
+  constructor(sender: Sender, congestion: CongestionController) {
+    const { initialRto, minRto, maxRto, delayedAck } = sender.config
+    this.sender = sender
+    this.congestion = congestion
+    this.sent = new SentSegments(this)
+    this.rtt = new RtoEstimator(initialRto, minRto, maxRto)
+    this.rack = new Rack(sender.iss)
+    this.ackDelay = delayedAck
+  }
+
+  /** Octets that may be under way. */
+  get window(): number {
+    return this.phase === 'fast' && this.congestion.reducesProportionally
+      ? this.reducedWindow
+      : this.congestion.window
+  }
+
+  /** Octets that are; without SACK, each duplicate ACK stands for a segment that has left. */
+  get inFlight(): number {
+    return Math.max(0, this.sent.pipe - this.duplicateAcks * this.sender.mss)
+  }
+
+  // --- sending ---
+
+  /** Whether `octets` may go out now; else it is told by an ACK or the pacing timer when they may. */
+  maySend(octets: number, now: Millis): boolean {
+    if (this.isForced) return true
+    const { inFlight } = this
+    if (inFlight > 0 && inFlight + octets > this.window) {
+      this.limitedUntil = this.sender.sndNxt
+      return false
+    }
+    const allowedAt = this.pacer.allowedAt(now)
+    if (allowedAt <= now) return true
+    this.sender.timers.set(Timer.Pacing, allowedAt)
+    return false
+  }
+
+  /** Before something is sent with nothing under way: the window may be out of date (RFC 5681 §4.1). */
+  noteIdleTime(now: Millis): void {
+    const idle = now - this.lastSentAt
+    const { rto } = this.rtt
+    if (!this.sent.isEmpty || idle < rto || idle === Infinity) return
+    this.congestion.onIdle(idle, rto)
+    this.lastSentAt = now
+  }
+
+  /** There is room, but nothing to send. */
+  noteAppLimited(): void {
+    if (this.inFlight < this.window) this.rate.noteAppLimited(this.sent.pipe)
+  }
+
+  sentNew(seq: number, end: number, now: Millis): void {
+    const wasIdle = this.sent.isEmpty
+    if (wasIdle) this.timeoutFrom = now
+    const slot = this.sent.sent(seq, end, now)
+    this.noteSent(slot, wasIdle, now)
+    if (this.wantsProbe) this.noteProbe('new', now)
+    this.rearm(now)
+  }
+
+  sentAgain(slot: number, now: Millis): void {
+    this.retransmissions++
+    this.sent.resent(slot, now)
+    this.noteSent(slot, false, now)
+    if (this.phase !== 'open') {
+      this.doubtful++
+      if (this.firstResentAt < 0) {
+        this.firstResentAt = now
+        this.firstResentEnd = this.sent.end(slot)
+      }
+    }
+    if (this.wantsProbe) this.noteProbe('repeated', now)
+    if (slot === this.sent.first) this.timeoutFrom = now
+    this.rearm(now)
+  }
+
+  private noteSent(slot: number, wasIdle: boolean, now: Millis): void {
+    const octets = this.sent.octets(slot)
+    this.isForced = false
+    this.lastSentAt = now
+    this.prrOut += octets
+    this.rate.sent(this.sent, slot, wasIdle, now)
+    this.pacer.sent(octets, this.sender.mss, this.congestion.pacingRate, wasIdle, now)
+    this.congestion.onSent(octets, this.sent.pipe, now)
+  }
+
+  // --- one ACK: begin, then what it reports, then finish ---
+
+  /** `echo`: the timestamp that it echoes (RFC 7323 §3.2). */
+  beginAck(echo: number | undefined, now: Millis): void {
+    sample.now = now
+    sample.delivered = 0
+    sample.priorInFlight = this.sent.pipe
+    ack.rtt = Infinity
+    ack.isCumulative = false
+    ack.hasOriginal = false
+    ack.hasDuplicate = false
+    ack.isProbeDuplicate = false
+    ack.echoedAt =
+      echo === undefined
+        ? Infinity
+        : Math.floor(now) - Math.max(0, distance(this.sender.timestamp(now), echo))
+    this.rate.begin()
+  }
+
+  reportSacked(start: number, end: number): void {
+    this.sent.sack(start, end)
+  }
+
+  /** A D-SACK (RFC 2883): this has arrived twice. */
+  reportDuplicate(start: number, end: number): void {
+    ack.hasDuplicate = true
+    ack.duplicateStart = start
+    ack.duplicateEnd = end
+  }
+
+  reportAcknowledged(seq: number): void {
+    ack.isCumulative = true
+    this.sent.acknowledge(seq)
+  }
+
+  /** The scoreboard tells of the first octets of a record that have arrived before the rest. */
+  deliveredPart(octets: number): void {
+    sample.delivered += octets
+    this.rate.delivered += octets
+  }
+
+  /** The scoreboard tells of each record that one of these reports. */
+  delivered(slot: number, octets: number): void {
+    const { sent } = this
+    const { now } = sample
+    const isRepeated = sent.isRetransmitted(slot)
+    // Sent again, but what arrived is the original: the repetition had no time to get there, or the echo is
+    // older. An ACK that does not advance echoes what came before the gap (RFC 7323 §4.3), and tells nothing.
+    const sentAt = sent.sentAt(slot)
+    const isAmbiguous =
+      isRepeated &&
+      (now - sentAt < this.rtt.minRtt || (ack.isCumulative && ack.echoedAt < Math.floor(sentAt)))
+    this.rack.delivered(sent, slot, isRepeated, isAmbiguous, now)
+    this.rate.arrived(sent, slot, octets, now)
+    sample.delivered += octets
+    if (isRepeated) return
+    ack.rtt = Math.min(ack.rtt, now - sent.firstSentAt(slot))
+    if (before(sent.seq(slot), this.recoverAt)) ack.hasOriginal = true
+  }
+
+  /**
+   * `advanced`: by how much the cumulative acknowledgement has moved. `isDuplicate`: a duplicate ACK as
+   * RFC 5681 §2 defines it; it counts where SACK does not tell more.
+   */
+  finishAck(advanced: number, isDuplicate: boolean): void {
+    const { sender, sent, congestion } = this
+    const { now } = sample
+    const isLimited = this.wasWindowLimited(advanced)
+    this.measure(advanced)
+    if (advanced > 0) {
+      this.timeoutFrom = now
+      this.rack.acknowledged(sender.sndUna)
+      this.duplicateAcks = Math.max(0, this.duplicateAcks - Math.ceil(advanced / sender.mss))
+    } else if (isDuplicate && !sender.sackPermitted) {
+      this.duplicateAcks++
+      sample.delivered += sender.mss
+    }
+    this.lookAtProbe(advanced > 0)
+    this.undoIfSpurious(advanced > 0)
+    if (this.phase !== 'open' && afterOrAt(sender.sndUna, this.recoverAt)) this.leave()
+    // RFC 6582 §3.2: without SACK a partial ACK names the next hole.
+    else if (this.phase === 'fast' && advanced > 0 && !sender.sackPermitted && !sent.isEmpty)
+      this.markLost(sent.first)
+    this.findLoss(now)
+    if (this.phase === 'fast') this.reduce()
+    sample.segment = sender.mss
+    sample.srtt = this.rtt.srtt
+    sample.minRtt = this.rtt.minRtt
+    sample.inFlight = this.inFlight
+    sample.isWindowLimited = isLimited
+    sample.isRecovering = this.phase === 'fast'
+    this.rate.finish(sample, this.rtt.minRtt)
+    sample.lost = this.rate.lost - this.lostTold
+    this.lostTold = this.rate.lost
+    congestion.onAck(sample)
+    this.rearm(now)
+  }
+
+  private wasWindowLimited(advanced: number): boolean {
+    const oldest = (this.sender.sndUna - advanced) >>> 0
+    if (this.limitedUntil >= 0 && after(oldest, this.limitedUntil)) this.limitedUntil = -1
+    if (this.limitedUntil >= 0) return true
+    const { window, threshold } = this.congestion
+    return window < threshold && 2 * sample.priorInFlight >= window
+  }
+
+  private measure(advanced: number): void {
+    const { now } = sample
+    // Where all of it was sent more than once, only the echo tells which of them arrived (RFC 7323 §4.1).
+    const rtt = ack.rtt < Infinity ? ack.rtt : advanced > 0 ? now - ack.echoedAt : -Infinity
+    sample.rtt = 0
+    if (rtt === -Infinity || rtt < 0) return
+    this.rtt.measure(rtt, now)
+    sample.rtt = rtt
+    const delay = Math.min(rtt - this.rtt.minRtt, LONGEST_ACK_DELAY)
+    this.ackDelay = Math.max(delay, this.ackDelay * ACK_DELAY_MEMORY)
+  }
+
+  // --- loss ---
+
+  handleReorderTimer(now: Millis): void {
+    sample.delivered = 0
+    this.findLoss(now)
+    if (this.phase === 'fast') this.reduce()
+    this.rearm(now)
+  }
+
+  private findLoss(now: Millis): void {
+    const { sender, sent, rtt } = this
+    if (sender.sackPermitted) {
+      const before = sent.pipe
+      const { srtt, minRtt } = rtt
+      const next = this.rack.detect(sent, this.phase !== 'open', srtt, minRtt, now)
+      this.rate.lost += before - sent.pipe
+      if (next < Infinity) sender.timers.set(Timer.Reorder, next)
+      else sender.timers.clear(Timer.Reorder)
+    } else if (this.duplicateAcks >= DUPLICATE_THRESHOLD && this.phase === 'open') {
+      this.markLost(sent.first)
+    }
+    if (sent.lostCount > 0 && this.phase === 'open') this.enter(now)
+  }
+
+  private markLost(slot: number): void {
+    const before = this.sent.pipe
+    this.sent.markLost(slot)
+    this.rate.lost += before - this.sent.pipe
+  }
+
+  private enter(now: Millis): void {
+    this.beginEpisode()
+    this.reportLoss(false, false, now)
+    this.phase = 'fast'
+    this.flight = Math.max(1, this.outstanding - this.sent.sackedOctets + sample.delivered)
+    this.prrDelivered = 0
+    this.prrOut = 0
+    // RFC 5681 §3.2 step 3: the first repetition goes out whatever the window has become.
+    this.isForced = true
+    this.reducedWindow = this.inFlight
+  }
+
+  private beginEpisode(): void {
+    this.episodeFrom = this.sender.sndUna
+    this.doubtful = 0
+    this.firstResentAt = -1
+  }
+
+  private reportLoss(isTimeout: boolean, isRepeated: boolean, now: Millis): void {
+    const { sndNxt, mss } = this.sender
+    this.recoverAt = sndNxt
+    this.congestion.onLoss({
+      now,
+      segment: mss,
+      inFlight: this.outstanding,
+      isTimeout,
+      isRepeated,
+    })
+  }
+
+  private get outstanding(): number {
+    return distance(this.sender.sndNxt, this.sender.sndUna)
+  }
+
+  /** RFC 6937 §3.1, with slow start as the bound of the reduction. */
+  private reduce(): void {
+    const { inFlight } = this
+    const target = this.congestion.window
+    const { delivered } = sample
+    this.prrDelivered += delivered
+    const allowed =
+      inFlight > target
+        ? Math.ceil((this.prrDelivered * target) / this.flight) - this.prrOut
+        : Math.min(
+            target - inFlight,
+            Math.max(this.prrDelivered - this.prrOut, delivered) + this.sender.mss,
+          )
+    this.reducedWindow = inFlight + Math.max(0, allowed)
+  }
+
+  private leave(): void {
+    this.phase = 'open'
+    this.isForced = false
+    this.duplicateAcks = 0
+    this.rack.recovered()
+  }
+
+  // --- it was no loss ---
+
+  private undoIfSpurious(hasAdvanced: boolean): void {
+    const { sender } = this
+    if (ack.hasDuplicate) this.lookAtDuplicate()
+    if (!hasAdvanced || this.phase === 'open') return
+    const isOfOriginal =
+      this.firstResentAt >= 0 &&
+      afterOrAt(sender.sndUna, this.firstResentEnd) &&
+      ack.echoedAt < Math.floor(this.firstResentAt)
+    // F-RTO (RFC 5682 §3): after a timeout, something arrives that was never sent again.
+    const isLate =
+      this.phase === 'timeout' &&
+      ack.echoedAt === Infinity &&
+      ack.hasOriginal &&
+      sender.sackPermitted &&
+      before(sender.sndUna, this.recoverAt)
+    if (!isOfOriginal && !isLate) return
+    this.rack.noteDuplicate(sender.sndNxt)
+    this.undo()
+  }
+
+  private lookAtDuplicate(): void {
+    const { sender } = this
+    if (ack.isProbeDuplicate) return
+    this.rack.noteDuplicate(sender.sndNxt)
+    const isOfEpisode =
+      this.doubtful > 0 &&
+      afterOrAt(ack.duplicateStart, this.episodeFrom) &&
+      !after(ack.duplicateEnd, this.recoverAt)
+    // RFC 3708: each repetition has turned out to be needless.
+    if (isOfEpisode && --this.doubtful === 0) this.undo()
+  }
+
+  private undo(): void {
+    if (this.phase !== 'open') this.leave()
+    this.beginEpisode()
+    this.sent.unmarkLost()
+    this.rtt.backoffs = 0
+    this.congestion.onSpurious()
+  }
+
+  // --- timers ---
+
+  /** The retransmission timer went off: 'probe' where a segment more may tell of a loss, 'timeout' else. */
+  handleRetransmitTimer(now: Millis): 'probe' | 'timeout' {
+    if (this.mayProbe && now < this.timeoutFrom + this.rtt.rto) {
+      this.wantsProbe = true
+      this.timeoutFrom = now
+      this.probe = 'new'
+      this.probeEnd = this.sender.sndNxt
+      this.rearm(now)
+      return 'probe'
+    }
+    this.handleTimeout(now)
+    return 'timeout'
+  }
+
+  private handleTimeout(now: Millis): void {
+    const { sent, rtt } = this
+    const isRepeated = this.phase !== 'open'
+    if (!isRepeated) this.beginEpisode()
+    this.reportLoss(true, isRepeated, now)
+    this.phase = 'timeout'
+    this.probe = 'none'
+    this.wantsProbe = false
+    this.duplicateAcks = 0
+    const before = sent.pipe
+    // RFC 2018 §8: had the peer kept what it reported, its acknowledgement would be behind it.
+    if (!sent.isEmpty && sent.isSacked(sent.first)) sent.forgetSacks()
+    else if (!sent.isEmpty) sent.markLost(sent.first)
+    this.rack.markAtTimeout(sent, rtt.srtt, rtt.minRtt, now)
+    this.rate.lost += before - sent.pipe
+    rtt.backOff()
+    this.timeoutFrom = now
+    this.isForced = true
+    this.rearm(now)
+  }
+
+  /** A round trip is known, nothing is being repaired, and the last probe was answered (RFC 8985 §7.2). */
+  private get mayProbe(): boolean {
+    return (
+      this.sender.sackPermitted &&
+      this.phase === 'open' &&
+      this.probe === 'none' &&
+      this.rtt.backoffs === 0 &&
+      this.rtt.isMeasured
+    )
+  }
+
+  /**
+   * One timer for the timeout and the probe. The probe waits as RFC 9002 §6.2.1 says, which RFC 8985 §7.2
+   * bounds by two round trips; a lone segment's ACK may be delayed, by as much as was seen of late.
+   */
+  rearm(now: Millis): void {
+    const { sent, rtt } = this
+    const { timers } = this.sender
+    if (sent.isEmpty || timers.isSet(Timer.Persist)) return timers.clear(Timer.Retransmit)
+    const timeoutAt = this.timeoutFrom + rtt.rto
+    if (!this.mayProbe) return timers.set(Timer.Retransmit, timeoutAt)
+    const { srtt, rttvar } = rtt
+    const wait = Math.max(Math.min(2 * srtt, srtt + 4 * rttvar), LEAST_PROBE_WAIT)
+    const delay = sent.length === 1 ? this.ackDelay : 0
+    const probeAt = Math.max(this.lastSentAt + wait + delay, now + srtt * ACK_SPACING)
+    timers.set(Timer.Retransmit, Math.min(probeAt, timeoutAt))
+  }
+
+  private noteProbe(probe: 'new' | 'repeated', now: Millis): void {
+    this.wantsProbe = false
+    this.probe = probe
+    this.probeEnd = this.sender.sndNxt
+    this.timeoutFrom = now
+  }
+
+  /** RFC 8985 §7.4.2: whether the probe has repaired a loss that nothing else tells of. */
+  private lookAtProbe(hasAdvanced: boolean): void {
+    const { sndUna, sackPermitted } = this.sender
+    if (this.probe === 'none' || before(sndUna, this.probeEnd)) return
+    ack.isProbeDuplicate = this.probe === 'repeated' && ack.hasDuplicate
+    const isAnswered =
+      this.probe === 'new' || ack.hasDuplicate || after(sndUna, this.probeEnd) || !sackPermitted
+    const hasRepaired =
+      this.probe === 'repeated' && !ack.hasDuplicate && after(sndUna, this.probeEnd)
+    if (hasRepaired && hasAdvanced) {
+      this.beginEpisode()
+      this.reportLoss(false, false, sample.now)
+    }
+    if (isAnswered) this.probe = 'none'
+  }
+
+  /** Everything is acknowledged, or nothing matters any more. */
+  clear(): void {
+    this.sent.clear()
+    this.duplicateAcks = 0
+    this.wantsProbe = false
+  }
+}
