@@ -1,9 +1,13 @@
-/** A bounded queue of octets that grows as it is used, read at any offset from its front. */
+/** A bounded queue of octets that grows as it is used and gives its memory back when it is empty. */
 
 const FIRST_CAPACITY = 4096
+/** Small memories that nobody uses: a queue that fills and empties all the time shall allocate nothing. */
+const SPARE_MEMORIES = 4
+const spareMemories: Uint8Array[] = []
+const NOTHING: Uint8Array = new Uint8Array(0)
 
 export class ByteRing {
-  private bytes = new Uint8Array(0)
+  private bytes: Uint8Array = NOTHING
   private head = 0
   length = 0
   readonly limit: number
@@ -32,9 +36,17 @@ export class ByteRing {
   private grow(needed: number): void {
     let capacity = Math.max(this.bytes.length, FIRST_CAPACITY)
     while (capacity < needed) capacity *= 2
-    const larger = new Uint8Array(capacity)
+    const spare = capacity === FIRST_CAPACITY ? spareMemories.pop() : undefined
+    const larger = spare ?? new Uint8Array(capacity)
     this.copyTo(larger, 0, 0, this.length)
+    this.release()
     this.bytes = larger
+  }
+
+  private release(): void {
+    if (this.bytes.length === FIRST_CAPACITY && spareMemories.length < SPARE_MEMORIES)
+      spareMemories.push(this.bytes)
+    this.bytes = NOTHING
     this.head = 0
   }
 
@@ -50,13 +62,13 @@ export class ByteRing {
   /** Drops octets at the front. */
   drop(count: number): void {
     this.length -= count
-    this.head = this.length === 0 ? 0 : (this.head + count) % this.bytes.length
+    if (this.length === 0) this.release()
+    else this.head = (this.head + count) % this.bytes.length
   }
 
   /** Gives the memory back. */
   clear(): void {
-    this.bytes = new Uint8Array(0)
-    this.head = 0
+    this.release()
     this.length = 0
   }
 }

@@ -1,11 +1,12 @@
 /** What a program can set of TCP, with the defaults and where they come from. Times are milliseconds. */
 import type { Millis } from '../base/environment.ts'
+import type { CongestionControl } from './congestion/choose.ts'
 
 export interface TcpConfig {
   /** Octets a connection keeps to send, and to be read. Memory grows with use up to these. */
   readonly sendBuffer: number
   readonly receiveBuffer: number
-  readonly congestionControl: 'cubic' | 'reno'
+  readonly congestionControl: CongestionControl
   /** Segments of the first flight (RFC 6928). */
   readonly initialWindow: number
   readonly initialRto: Millis
@@ -21,6 +22,10 @@ export interface TcpConfig {
   readonly timeWait: Millis
   /** How long a connection that its owner has let go waits for the peer's FIN. */
   readonly finWait: Millis
+  /** How long such a connection keeps what it has to send while the peer acknowledges none of it. */
+  readonly orphanTimeout: Millis
+  /** How long data may stay unacknowledged before the connection ends (RFC 5482 §2); 0: while retries last. */
+  readonly userTimeout: Millis
   readonly keepAliveDelay: Millis
   readonly keepAliveInterval: Millis
   readonly keepAliveCount: number
@@ -42,6 +47,8 @@ export const DEFAULT_TCP_CONFIG: TcpConfig = Object.freeze({
   // DEVIATION RFC 9293 §3.4.2: ESP's anti-replay keeps old duplicates away, so 2 MSL can be short.
   timeWait: 10_000,
   finWait: 60_000,
+  orphanTimeout: 120_000,
+  userTimeout: 0,
   keepAliveDelay: 7_200_000,
   keepAliveInterval: 1000,
   keepAliveCount: 10,

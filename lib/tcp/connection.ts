@@ -4,7 +4,7 @@ import type { Packet } from '../base/packet.ts'
 import type { Scheduled } from '../base/schedule.ts'
 import { Tcb, type CloseReason } from './control-block.ts'
 import { LARGEST_WINDOW } from './congestion/controller.ts'
-import { armKeepAlive, sendAck } from './receive.ts'
+import { armKeepAlive, restartUserTimeout, sendAck } from './receive.ts'
 import { Timer } from './timer.ts'
 import { transmitNext } from './transmit.ts'
 
@@ -69,6 +69,9 @@ export class TcpConnection extends Tcb implements Scheduled {
     if (this.readableLength > 0 || !this.isSynchronized) return this.abort()
     this.shutdown()
     this.stack.orphaned(this)
+    this.userTimeout = this.config.orphanTimeout
+    this.timers.set(Timer.User, now + this.userTimeout)
+    this.stack.rearm(this)
     if (this.state !== 'FIN-WAIT-2') return
     this.timers.set(Timer.Wait, now + this.config.finWait)
     this.stack.rearm(this)
@@ -111,7 +114,17 @@ export class TcpConnection extends Tcb implements Scheduled {
 
   /** Used by the stack. */
   transmit(packet: Packet, now: Millis): boolean {
-    return transmitNext(this, packet, now)
+    const hasSent = transmitNext(this, packet, now)
+    if (this.userTimeout > 0 && this.awaitsAck && !this.timers.isSet(Timer.User))
+      this.timers.set(Timer.User, now + this.userTimeout)
+    return hasSent
+  }
+
+  /** 0: retransmissions alone decide. */
+  setUserTimeout(timeout: Millis, now: Millis): void {
+    this.userTimeout = timeout
+    restartUserTimeout(this, now)
+    this.stack.rearm(this)
   }
 
   handleTimeout(now: Millis): void {
@@ -130,7 +143,11 @@ export class TcpConnection extends Tcb implements Scheduled {
         return this.stack.ready(this)
       case Timer.Pacing:
         return this.stack.ready(this)
+      case Timer.User:
+        return this.giveUp()
       case Timer.Persist:
+        // RFC 9293 §3.8.6.1 keeps a connection open only while its probes are answered.
+        if (++this.retries > this.config.retries) return this.giveUp()
         this.persistProbes++
         this.windowProbe = true
         return this.stack.ready(this)

@@ -137,6 +137,8 @@ export class Tcb implements Flow, Sender {
   keepAliveDelay: Millis
   keepAliveInterval: Millis
   keepAliveCount: number
+  /** How long what was sent may stay without any acknowledgement (RFC 5482 §2); 0: as long as retries last. */
+  userTimeout: Millis
   wantsRoom = false
   /** Nobody reads any more: what comes is refused. */
   abandoned = false
@@ -181,6 +183,7 @@ export class Tcb implements Flow, Sender {
     this.keepAliveDelay = config.keepAliveDelay
     this.keepAliveInterval = config.keepAliveInterval
     this.keepAliveCount = config.keepAliveCount
+    this.userTimeout = config.userTimeout
     this.heardAt = now
   }
 
@@ -216,12 +219,19 @@ export class Tcb implements Flow, Sender {
   }
 
   get receiveWindow(): number {
-    return Math.max(0, this.config.receiveBuffer - this.reassembly.readable)
+    const room = Math.max(0, this.config.receiveBuffer - this.reassembly.readable)
+    // What the field cannot tell is no window.
+    return Math.min(room, 0xffff * 2 ** this.rcvWndShift)
   }
 
   /** Octets in the queue that were never sent. */
   get unsent(): number {
     return this.sendQueue.length - this.sentOctets
+  }
+
+  /** Something of ours has not been acknowledged. */
+  get awaitsAck(): boolean {
+    return this.sendQueue.length > 0 || !this.recovery.sent.isEmpty
   }
 
   get isSynchronized(): boolean {

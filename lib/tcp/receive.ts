@@ -109,6 +109,12 @@ const establish = (tcb: Tcb, now: Millis): void => {
   if (tcb.reassembly.readable > 0) tcb.stack.notify(tcb, 'readable')
 }
 
+/** The peer has acknowledged something, or the limit is new (RFC 5482 §2). */
+export const restartUserTimeout = (tcb: Tcb, now: Millis): void => {
+  if (tcb.userTimeout > 0 && tcb.awaitsAck) tcb.timers.set(Timer.User, now + tcb.userTimeout)
+  else tcb.timers.clear(Timer.User)
+}
+
 export const armKeepAlive = (tcb: Tcb, now: Millis): void => {
   if (tcb.keepAlive && tcb.isSynchronized) tcb.timers.set(Timer.KeepAlive, now + tcb.keepAliveDelay)
   else tcb.timers.clear(Timer.KeepAlive)
@@ -256,7 +262,10 @@ const receiveAck = (tcb: Tcb, segment: TcpSegment, now: Millis): boolean => {
     if (advanced > 0) acknowledge(tcb, ack)
     updateWindow(tcb, segment, window)
     recovery.finishAck(advanced, isDuplicate)
+    if (advanced > 0) restartUserTimeout(tcb, now)
   }
+  // A probe is answered: the peer lives, its window is shut.
+  if (tcb.timers.isSet(Timer.Persist)) tcb.retries = 0
   if (tcb.sndWnd > 0 && tcb.timers.isSet(Timer.Persist)) {
     tcb.timers.clear(Timer.Persist)
     tcb.persistProbes = 0

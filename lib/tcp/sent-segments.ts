@@ -33,7 +33,7 @@ const APP_LIMITED = 8
 
 const FIRST_CAPACITY = 16
 /** Small rings that nobody uses: a request and its answer shall allocate nothing, an idle connection keep nothing. */
-const SPARE_RINGS = 64
+const SPARE_RINGS = 8
 const spareRings: Ring[] = []
 
 interface Ring {

@@ -14,7 +14,13 @@ import { TcpFlag, TcpSegment } from '../wire/tcp.ts'
 import { DEFAULT_TCP_CONFIG, type TcpConfig } from './config.ts'
 import { TcpConnection } from './connection.ts'
 import type { CloseReason, Flow, StackContext, Tcb } from './control-block.ts'
-import { HALF_OPEN_PER_PEER, type TcpListener, type TcpListeners } from './listener.ts'
+import {
+  HALF_OPEN_PER_PEER,
+  type HalfOpenHolder,
+  type TcpListener,
+  type TcpListeners,
+} from './listener.ts'
+import { EphemeralPorts } from './ports.ts'
 import { receiveSegment, receiveSyn } from './receive.ts'
 import { Timer } from './timer.ts'
 import { writeReset } from './transmit.ts'
@@ -28,11 +34,10 @@ export interface TcpEvent {
   readonly syscall?: 'connect' | 'read' | undefined
 }
 
-/** RFC 6056 §3.2: the dynamic ports, and below them those other stacks use as well. */
-const FIRST_EPHEMERAL = 32768
-const EPHEMERAL_PORTS = 28232
 /** RST segments waiting to go out; more are not worth the memory. */
 const MAX_RESETS = 64
+/** Addresses that passive connections share. */
+const MAX_ADDRESSES = 4
 /** RFC 6528 §3: the clock ticks every four microseconds. */
 const ISN_TICKS_PER_MILLI = 250
 /** Ours: a connection that this end closed may be replaced after this time (RFC 6191). */
@@ -43,7 +48,7 @@ interface Opening {
   readonly keepAlive?: Parameters<TcpConnection['setKeepAlive']>[0] | undefined
 }
 
-export class TcpStack implements StackContext {
+export class TcpStack implements StackContext, HalfOpenHolder {
   readonly config: TcpConfig
   segmentLimit = 1220
   private readonly environment: Environment
@@ -51,12 +56,15 @@ export class TcpStack implements StackContext {
   private readonly secret: Uint8Array
   /** Chains by port pair; peers behind a gateway may share a pair under several addresses. */
   private readonly connections = new Map<number, TcpConnection[]>()
+  /** Local ports in use, by the remote end. */
+  private readonly ports = new Map<string, EphemeralPorts>()
   private readonly passive = new Map<TcpConnection, TcpListener>()
   private readonly queue: TcpConnection[] = []
   private readonly schedule = new Schedule<TcpConnection>()
   private readonly events: TcpEvent[] = []
   private readonly resets: { flow: Flow; seq: number; ack: number | undefined }[] = []
   private readonly segment = new TcpSegment()
+  private readonly addresses: Uint8Array[] = []
   private live = 0
 
   constructor(environment: Environment, config: TcpConfig, listeners: TcpListeners) {
@@ -111,13 +119,9 @@ export class TcpStack implements StackContext {
   }
 
   private withEphemeralPort(flow: Flow): Flow | undefined {
-    const start = getU32(randomBytes(this.environment, 4), 0) % EPHEMERAL_PORTS
-    for (let i = 0; i < EPHEMERAL_PORTS; i++) {
-      const localPort = FIRST_EPHEMERAL + ((start + i) % EPHEMERAL_PORTS)
-      const candidate = { ...flow, localPort }
-      if (this.find(candidate) === undefined) return candidate
-    }
-    return undefined
+    const ports = this.ports.get(endsOf(flow)) ?? new EphemeralPorts()
+    const localPort = ports.find(getU32(randomBytes(this.environment, 4), 0))
+    return localPort === undefined ? undefined : { ...flow, localPort }
   }
 
   /** RFC 6528 §3. */
@@ -137,6 +141,12 @@ export class TcpStack implements StackContext {
     const chain = this.connections.get(key)
     if (chain === undefined) this.connections.set(key, [connection])
     else chain.push(connection)
+    if (EphemeralPorts.includes(connection.localPort)) {
+      const ends = endsOf(connection)
+      const ports = this.ports.get(ends) ?? new EphemeralPorts()
+      ports.add(connection.localPort)
+      this.ports.set(ends, ports)
+    }
     this.live++
     return connection
   }
@@ -212,20 +222,35 @@ export class TcpStack implements StackContext {
         : this.reset(flow, 0, (segment.seq + segment.length) >>> 0)
     }
     // A full backlog drops the SYN: it comes again (RFC 9293 leaves it open; RST would be final).
-    if (listener.halfOpen >= listener.backlog || this.passive.size >= HALF_OPEN_PER_PEER) return
+    if (this.passive.size >= HALF_OPEN_PER_PEER || !listener.enter(this)) return
     const owned = {
-      localAddress: flow.localAddress.slice(),
+      localAddress: this.kept(flow.localAddress),
       localPort: flow.localPort,
-      remoteAddress: flow.remoteAddress.slice(),
+      remoteAddress: this.kept(flow.remoteAddress),
       remotePort: flow.remotePort,
     }
     const connection = this.add(
       new TcpConnection(this, this.config, owned, 'SYN-RECEIVED', this.isn(owned, now), now),
     )
-    listener.halfOpen++
     this.passive.set(connection, listener)
     receiveSyn(connection, segment, bytes, now)
     this.ready(connection)
+  }
+
+  /** A copy of an address; the connections of a peer have few, which they share. */
+  private kept(address: Uint8Array): Uint8Array {
+    const known = this.addresses.find(other => equal(other, address))
+    if (known !== undefined) return known
+    const copy = address.slice()
+    this.addresses.unshift(copy)
+    this.addresses.length = Math.min(this.addresses.length, MAX_ADDRESSES)
+    return copy
+  }
+
+  dropOldest(listener: TcpListener): void {
+    for (const [connection, at] of this.passive) {
+      if (at === listener) return this.closed(connection, undefined)
+    }
   }
 
   /** An authenticated ICMP error about one of our segments (RFC 5461): only a SYN gives up on it. */
@@ -245,7 +270,7 @@ export class TcpStack implements StackContext {
       return
     }
     this.passive.delete(connection)
-    listener.halfOpen--
+    listener.leave(this)
     if (listener.isOpen) this.events.push({ kind: 'accepted', connection })
     else connection.abort()
   }
@@ -258,7 +283,7 @@ export class TcpStack implements StackContext {
     if (tcb.state !== 'TIME-WAIT') this.remove(tcb)
     if (listener !== undefined) {
       this.passive.delete(connection)
-      listener.halfOpen--
+      listener.leave(this)
     }
     if (connection.counted) {
       connection.counted = false
@@ -279,10 +304,19 @@ export class TcpStack implements StackContext {
       const chain = this.connections.get(key)?.filter(other => other !== tcb) ?? []
       if (chain.length > 0) this.connections.set(key, chain)
       else this.connections.delete(key)
+      this.freePort(tcb)
     }
     tcb.recovery.clear()
     tcb.sendQueue.clear()
     this.rearm(tcb)
+  }
+
+  private freePort(flow: Flow): void {
+    if (!EphemeralPorts.includes(flow.localPort)) return
+    const ends = endsOf(flow)
+    const ports = this.ports.get(ends)
+    ports?.remove(flow.localPort)
+    if (ports?.isEmpty) this.ports.delete(ends)
   }
 
   rearm(tcb: Tcb): void {
@@ -367,5 +401,8 @@ export class TcpStack implements StackContext {
     this.resets.length = 0
   }
 }
+
+const endsOf = ({ localAddress, remoteAddress, remotePort }: Flow): string =>
+  `${localAddress.join('.')} ${remoteAddress.join('.')} ${remotePort}`
 
 const keyOf = (flow: Flow): number => flow.remotePort * 65536 + flow.localPort

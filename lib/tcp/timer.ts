@@ -8,6 +8,7 @@ export const Timer = {
   KeepAlive: 4,
   Wait: 5,
   Pacing: 6,
+  User: 7,
 } as const
 
-export const TIMERS = 7
+export const TIMERS = 8

@@ -22,27 +22,20 @@ interface Curve {
 }
 
 export class Cubic extends LossBased {
-  private readonly curve: Curve = {
-    wMax: 0,
-    epochAt: -1,
-    k: 0,
-    origin: 0,
-    friendly: 0,
-    priorWindow: 0,
-  }
-  private readonly kept: Curve = { ...this.curve }
+  /** None before the first loss or the end of slow start. */
+  private curve: Curve | undefined
+  /** As it was before the last reduction. */
+  private kept: Curve | undefined
   private growingAt: Millis = 0
 
   override onStart(initialWindow: number): void {
     super.onStart(initialWindow)
-    this.curve.wMax = 0
-    this.curve.epochAt = -1
-    this.curve.priorWindow = 0
+    this.curve = undefined
   }
 
   protected avoid({ segment, srtt, now }: AckSample, octets: number): number {
-    const { curve, cwnd } = this
-    if (curve.epochAt < 0) this.startEpoch(segment, now)
+    const curve = this.growing(segment, now)
+    const { cwnd } = this
     this.growingAt = now
     const t = (now - curve.epochAt + srtt) / 1000
     const target = curve.origin + C * (t - curve.k) ** 3 * segment
@@ -54,44 +47,51 @@ export class Cubic extends LossBased {
     return Math.max(growth, Math.min(curve.friendly - cwnd, octets))
   }
 
-  private startEpoch(segment: number, now: Millis): void {
-    const { curve, cwnd } = this
+  /** The curve, with its epoch begun. */
+  private growing(segment: number, now: Millis): Curve {
+    const { cwnd } = this
+    const curve = (this.curve ??= newCurve(0, 0))
+    if (curve.epochAt >= 0) return curve
+    const isBelow = cwnd < curve.wMax
     curve.epochAt = now
     curve.friendly = cwnd
-    if (cwnd < curve.wMax) {
-      curve.k = Math.cbrt((curve.wMax - cwnd) / segment / C)
-      curve.origin = curve.wMax
-    } else {
-      curve.k = 0
-      curve.origin = cwnd
-    }
+    curve.k = isBelow ? Math.cbrt((curve.wMax - cwnd) / segment / C) : 0
+    curve.origin = isBelow ? curve.wMax : cwnd
+    return curve
   }
 
   /** §5.8: time in which the window was not in use does not count. */
   protected override pause({ now }: AckSample): void {
-    if (this.curve.epochAt >= 0) this.curve.epochAt += Math.max(0, now - this.growingAt)
+    const { curve } = this
+    if (curve !== undefined && curve.epochAt >= 0)
+      curve.epochAt += Math.max(0, now - this.growingAt)
     this.growingAt = now
   }
 
   override onIdle(idle: Millis, rto: Millis): void {
     super.onIdle(idle, rto)
-    this.curve.epochAt = -1
+    if (this.curve !== undefined) this.curve.epochAt = -1
   }
 
   protected reduced(_loss: Loss): number {
-    const { curve, cwnd } = this
+    const { cwnd } = this
+    const wMax = this.curve?.wMax ?? 0
     // §4.7, fast convergence: a flow that had to go below its last peak makes room for others.
-    curve.wMax = cwnd < curve.wMax ? (cwnd * (1 + BETA)) / 2 : cwnd
-    curve.priorWindow = cwnd
-    curve.epochAt = -1
+    this.kept = this.curve
+    this.curve = newCurve(cwnd < wMax ? (cwnd * (1 + BETA)) / 2 : cwnd, cwnd)
     return cwnd * BETA
   }
 
-  protected keep(): void {
-    Object.assign(this.kept, this.curve)
-  }
-
   protected restore(): void {
-    Object.assign(this.curve, this.kept)
+    this.curve = this.kept
   }
 }
+
+const newCurve = (wMax: number, priorWindow: number): Curve => ({
+  wMax,
+  epochAt: -1,
+  k: 0,
+  origin: 0,
+  friendly: 0,
+  priorWindow,
+})

@@ -74,13 +74,12 @@ export abstract class LossBased implements CongestionController {
   protected abstract reduced(loss: Loss): number
   /** The window was not in use: time passes without growth. */
   protected pause(_sample: AckSample): void {}
-  protected abstract keep(): void
+  /** The reduction is taken back. */
   protected abstract restore(): void
 
   onLoss(loss: Loss): void {
     if (!loss.isRepeated) {
       this.before = { cwnd: this.cwnd, ssthresh: this.ssthresh }
-      this.keep()
       this.ssthresh = Math.max(this.reduced(loss), LEAST_SEGMENTS * loss.segment)
     }
     this.cwnd = loss.isTimeout ? loss.segment : this.ssthresh

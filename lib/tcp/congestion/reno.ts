@@ -11,6 +11,5 @@ export class Reno extends LossBased {
     return inFlight / 2
   }
 
-  protected keep(): void {}
   protected restore(): void {}
 }
