@@ -1,161 +1,245 @@
 /**
  * Who may start a handshake (RFC 7296 §2.6, RFC 8019). A responder keeps no state for a stranger while
- * many handshakes are half open: it demands a cookie, which proves that the source address is real.
- * Beyond that each source has a share of the table, and all of them together a share of the processor.
+ * many handshakes are half open: it demands a cookie, which proves that the source address is real. All
+ * strangers together have a share of the processor. A source whose handshakes come to nothing gets less
+ * of it, but never nothing: behind its address there may be others.
  */
 import { toHex } from '../base/bytes.ts'
-import type { Millis } from '../base/environment.ts'
+import { randomBytes, type Environment, type Millis } from '../base/environment.ts'
 import type { Path } from '../base/path.ts'
+import { Allowance, createDice, type Dice } from './allowance.ts'
+import { Crowd, type Sighting } from './crowd.ts'
 
 export interface AdmissionLimits {
   /** Half-open IKE SAs in all from which on a cookie is demanded. */
   readonly cookieThreshold: number
-  /** Half-open IKE SAs one address may have. */
+  /** Half-open IKE SAs of one address; one more displaces its oldest. */
   readonly halfOpenPerSource: number
-  /** Half-open IKE SAs in all; one more displaces the oldest. */
+  /** Half-open IKE SAs in all, with those that failed and repeat their answer; one more displaces an old one. */
   readonly maxHalfOpen: number
 }
 
 /** From this many half-open SAs of one address on, it must prove itself even when all is quiet. */
 const COOKIE_PER_SOURCE = 3
-/** Part of one core that strangers' key exchanges may take in the long run. */
-const COMPUTING_SHARE = 0.25
-/** What they may take at once, in milliseconds of computing, after a quiet time. */
-const COMPUTING_BURST: Millis = 500
-/** The last part of it is for addresses that are proven, so a forger cannot use it up. */
-const PROVEN_RESERVE = COMPUTING_BURST / 2
+/** Or when so much computing for it came to nothing lately. */
+const COOKIE_PER_DEBT: Millis = 8
 
-/**
- * First messages taken up in a second, whatever becomes of them: an answer costs ten times what dropping
- * does. Whoever asks again is taken up from a second contingent of that size, so that a client that
- * repeats itself gets through a flood of forged messages, which do not.
- */
-const REQUESTS_PER_SECOND = 1000
-const SEEN_BITS = 1 << 20
-/** How long a first message is remembered at least, by two bits each. */
-const SEEN_PERIOD: Millis = 3000
+/** First messages without a good cookie that are looked at in a second: an answer costs ten times what dropping does. */
+const ANSWERS_PER_SECOND = 2000
+const ANSWERS_AT_ONCE = 1000
 
-export type Verdict = 'accept' | 'demandCookie' | 'drop'
+/** Milliseconds of computing in a second that strangers' handshakes may take in the long run, */
+const COMPUTING_PER_SECOND = 250
+/** and after a quiet time. */
+const COMPUTING_AT_ONCE: Millis = 500
+/** The cheapest of key exchanges. */
+const LEAST_COST: Millis = 1
+
+/** Below this part of either, senders are watched, since soon there may have to be a choice. */
+const SCARCE = 3 / 4
+/** So long after that they are forgotten. */
+const CALM: Millis = 10_000
+
+/** In the order in which they are served when there are too many. */
+const Rank = {
+  Repeated: 0,
+  Fresh: 1,
+  RepeatedOfBusyNet: 2,
+  OfBusyNet: 3,
+  RepeatedOfBusyHost: 4,
+  OfBusyHost: 5,
+  Worn: 6,
+} as const
+const RANKS = 7
+
+/** Computing that came to nothing, and that a source is forgiven in a second, in milliseconds. */
+const FORGIVEN_PER_SECOND = 20
+/** From so much on the chances of a source fall, and at twice as much they are nothing. */
+const DEBT: Millis = 64
+/** But a handshake that has cost nothing yet has this chance: it may be that of an honest neighbour. */
+const LEAST_CHANCE = 1 / 4
+const SOURCES = 4096
+/** Half-open SAs of a host, and of its network, from which on others go first. */
+const MANY_OF_HOST = 8
+const MANY_OF_NET = 32
+
+/** What is known of the sender of a first message that is looked at. */
+export interface Standing {
+  readonly isProven: boolean
+  readonly rank: number
+}
 
 export class Admission {
   private readonly limits: AdmissionLimits
-  private readonly perSource = new Map<string, number>()
+  private readonly environment: Environment
+  private readonly dice: Dice
+  private readonly answers: Allowance
+  private readonly computing: Allowance
+  private readonly hosts = new Sources()
+  private readonly nets = new Sources()
+  private crowd: Crowd | undefined
+  private scarceAt: Millis = -Infinity
   private total = 0
-  private computing = COMPUTING_BURST
-  private countedAt: Millis = -Infinity
-  private readonly fresh = new Contingent(REQUESTS_PER_SECOND)
-  private readonly repeated = new Contingent(REQUESTS_PER_SECOND)
-  private seen = new Uint32Array(SEEN_BITS / 32)
-  private seenBefore = new Uint32Array(SEEN_BITS / 32)
-  private seenSince: Millis = -Infinity
 
-  constructor(limits: AdmissionLimits) {
+  constructor(limits: AdmissionLimits, environment: Environment) {
     this.limits = limits
+    this.environment = environment
+    this.dice = createDice(environment)
+    this.answers = new Allowance(ANSWERS_PER_SECOND, ANSWERS_AT_ONCE, RANKS, this.dice)
+    this.computing = new Allowance(COMPUTING_PER_SECOND, COMPUTING_AT_ONCE, RANKS, this.dice)
   }
 
   get halfOpenCount(): number {
     return this.total
   }
 
-  get full(): boolean {
-    return this.total >= this.limits.maxHalfOpen
-  }
-
-  /** False: there are more first messages than can be looked at. */
-  mayAsk(message: Uint8Array, path: Path, now: Millis): boolean {
-    if (now - this.seenSince >= SEEN_PERIOD) {
-      ;[this.seen, this.seenBefore] = [this.seenBefore.fill(0), this.seen]
-      this.seenSince = now
+  /** Undefined: there are more first messages than can be looked at. Those with a good cookie always are. */
+  hear(message: Uint8Array, path: Path, isProven: boolean, now: Millis): Standing | undefined {
+    const sighting = this.watch(now)?.note(message, path, isProven, now)
+    const rank: number = sighting === undefined ? Rank.Fresh : rankOf(sighting)
+    if (!isProven || rank === Rank.Worn) {
+      if (!this.answers.favours(rank, 1, now)) return undefined
+      this.answers.spend(1)
     }
-    const hash = hashOf(message, path)
-    const [one, other] = [this.note(hash), this.note(Math.imul(hash, 0x9e3779b1))]
-    const isRepeated = one && other
-    return this.fresh.take(now) || (isRepeated && this.repeated.take(now))
+    return { isProven, rank }
   }
 
-  /** Whether that bit was set already. */
-  private note(hash: number): boolean {
-    const at = (hash ^ (hash >>> 15)) & (SEEN_BITS - 1)
-    const word = at >>> 5
-    const bit = 1 << (at & 31)
-    const known = ((this.seen[word]! | this.seenBefore[word]!) & bit) !== 0
-    this.seen[word]! |= bit
-    return known
+  private watch(now: Millis): Crowd | undefined {
+    if (Math.min(this.answers.level(now), this.computing.level(now)) < SCARCE) {
+      this.crowd ??= new Crowd(randomBytes(this.environment, 4))
+      this.scarceAt = now
+    } else if (now - this.scarceAt > CALM) this.crowd = undefined
+    return this.crowd
   }
 
-  decide(path: Path): Verdict {
-    const fromSource = this.perSource.get(sourceOf(path)) ?? 0
-    if (fromSource >= this.limits.halfOpenPerSource) return 'drop'
-    if (this.total >= this.limits.cookieThreshold || fromSource >= COOKIE_PER_SOURCE) {
-      return 'demandCookie'
-    }
-    return 'accept'
+  needsCookie(path: Path, now: Millis): boolean {
+    const source = sourceOf(path)
+    return (
+      this.total >= this.limits.cookieThreshold ||
+      this.hosts.count(source) >= COOKIE_PER_SOURCE ||
+      this.hosts.debt(source, now) >= COOKIE_PER_DEBT
+    )
   }
 
-  /** There is computing left for the cheapest of key exchanges. */
-  canPay(now: Millis): boolean {
-    this.earn(now)
-    return this.computing >= 1
+  /** Whether a handshake may be taken up whose sender has proven its address. */
+  mayTakeUp(path: Path, { rank }: Standing, now: Millis): boolean {
+    const [host, net] = [sourceOf(path), netOf(path)]
+    if (!this.isTrusted(host, now) && this.dice() >= LEAST_CHANCE) return false
+    let worst: number = rank
+    if (this.nets.count(net) >= MANY_OF_NET) worst = Math.max(worst, Rank.OfBusyNet)
+    if (this.hosts.count(host) >= MANY_OF_HOST) worst = Math.max(worst, Rank.OfBusyHost)
+    return this.computing.favours(worst, LEAST_COST, now)
   }
 
-  /** Takes `cost` milliseconds of computing, if there are as many left. */
-  pay(cost: Millis, isProven: boolean, now: Millis): boolean {
-    this.earn(now)
-    if (this.computing - (isProven ? 0 : PROVEN_RESERVE) < cost) return false
-    this.computing -= cost
+  /** Whether a half-open handshake may cost so much more. */
+  mayContinue(path: Path, cost: Millis, now: Millis): boolean {
+    return this.computing.affords(0, cost, now) && this.isTrusted(sourceOf(path), now)
+  }
+
+  /** A matter of chance, for one in debt. */
+  private isTrusted(source: string, now: Millis): boolean {
+    const debt = this.hosts.debt(source, now)
+    return debt <= DEBT || this.dice() < 2 - debt / DEBT
+  }
+
+  spend(cost: Millis): void {
+    this.computing.spend(cost)
+  }
+
+  /** Takes `cost` milliseconds of computing, if there are as many left. Unproven addresses come after all others. */
+  pay(cost: Millis, { isProven, rank }: Standing, now: Millis): boolean {
+    if (!this.computing.affords(isProven ? rank : RANKS, cost, now)) return false
+    this.computing.spend(cost)
     return true
   }
 
-  private earn(now: Millis): void {
-    const earned = Math.max(0, now - this.countedAt) * COMPUTING_SHARE
-    this.computing = Math.min(COMPUTING_BURST, this.computing + earned)
-    this.countedAt = now
+  /** How much the handshakes of that source weigh against others where one has to go. */
+  weight(path: Path): number {
+    return this.hosts.count(sourceOf(path)) * MANY_OF_NET + this.nets.count(netOf(path))
   }
 
   opened(path: Path): void {
-    const source = sourceOf(path)
     this.total++
-    this.perSource.set(source, (this.perSource.get(source) ?? 0) + 1)
+    this.hosts.add(sourceOf(path), 1)
+    this.nets.add(netOf(path), 1)
   }
 
-  /** The handshake of that path succeeded, or nothing of it is left. */
+  /** That handshake succeeded, or failed. */
   settled(path: Path): void {
-    const source = sourceOf(path)
-    const left = (this.perSource.get(source) ?? 0) - 1
     this.total--
-    if (left > 0) this.perSource.set(source, left)
-    else this.perSource.delete(source)
+    this.hosts.add(sourceOf(path), -1)
+    this.nets.add(netOf(path), -1)
+  }
+
+  /** Computing for that source came to nothing. */
+  charge(path: Path, wasted: Millis, now: Millis): void {
+    this.hosts.charge(sourceOf(path), wasted, now)
   }
 }
 
-/** An IPv6 host has a whole /64 to choose addresses from (RFC 6177). */
-const sourceOf = ({ remoteAddress }: Path): string => toHex(remoteAddress.subarray(0, 8))
+const rankOf = ({ isRepeated, isWorn, isHostBusy, isNetBusy }: Sighting): number => {
+  if (isWorn) return Rank.Worn
+  if (isHostBusy) return isRepeated ? Rank.RepeatedOfBusyHost : Rank.OfBusyHost
+  if (isNetBusy) return isRepeated ? Rank.RepeatedOfBusyNet : Rank.OfBusyNet
+  return isRepeated ? Rank.Repeated : Rank.Fresh
+}
 
-/** So many of something in a second. */
-class Contingent {
-  private left: number
-  private since: Millis = -Infinity
-  private readonly perSecond: number
+/** An IPv6 host has a whole /64 to choose addresses from, and its site a /48 (RFC 6177). */
+export const sourceOf = ({ remoteAddress }: Path): string => toHex(remoteAddress.subarray(0, 8))
+const netOf = ({ remoteAddress }: Path): string =>
+  toHex(remoteAddress.subarray(0, remoteAddress.length === 4 ? 3 : 6))
 
-  constructor(perSecond: number) {
-    this.perSecond = perSecond
-    this.left = perSecond
+interface Source {
+  halfOpen: number
+  debt: Millis
+  at: Millis
+}
+
+/** What sources hold and owe. Only real work makes an entry, and the oldest that hold nothing go first. */
+class Sources {
+  private readonly known = new Map<string, Source>()
+
+  count(source: string): number {
+    return this.known.get(source)?.halfOpen ?? 0
   }
 
-  take(now: Millis): boolean {
-    if (now - this.since >= 1000) {
-      this.since = now
-      this.left = this.perSecond
+  debt(source: string, now: Millis): Millis {
+    const entry = this.known.get(source)
+    return entry === undefined ? 0 : settleDebt(entry, now)
+  }
+
+  add(source: string, count: number): void {
+    const entry = this.entry(source)
+    entry.halfOpen += count
+    if (entry.halfOpen === 0 && entry.debt === 0) this.known.delete(source)
+  }
+
+  charge(source: string, wasted: Millis, now: Millis): void {
+    const entry = this.entry(source)
+    entry.debt = Math.min(2 * DEBT, settleDebt(entry, now) + wasted)
+  }
+
+  private entry(source: string): Source {
+    let entry = this.known.get(source)
+    if (entry !== undefined) return entry
+    if (this.known.size >= SOURCES) this.prune()
+    entry = { halfOpen: 0, debt: 0, at: -Infinity }
+    this.known.set(source, entry)
+    return entry
+  }
+
+  private prune(): void {
+    let left = SOURCES / 4
+    for (const [source, { halfOpen }] of this.known) {
+      if (halfOpen === 0) this.known.delete(source)
+      if (--left === 0) return
     }
-    return this.left > 0 && this.left-- > 0
   }
 }
 
-/** FNV-1a over SPI and source: it decides only who is dropped sooner under a flood. */
-const hashOf = (message: Uint8Array, { remoteAddress, remotePort }: Path): number => {
-  let hash = 0x811c9dc5 ^ remotePort
-  for (let i = 0; i < 8; i++) hash = Math.imul(hash ^ message[i]!, 0x01000193)
-  for (let i = 0; i < remoteAddress.length; i++)
-    hash = Math.imul(hash ^ remoteAddress[i]!, 0x01000193)
-  return hash
+const settleDebt = (source: Source, now: Millis): Millis => {
+  const forgiven = ((now - source.at) * FORGIVEN_PER_SECOND) / 1000
+  source.debt = Math.max(0, source.debt - forgiven)
+  source.at = now
+  return source.debt
 }

@@ -244,21 +244,22 @@ export class Core {
   }
 
   private handleIke(message: Uint8Array, path: Path, now: Millis): void {
-    // Of these there may be very many: those too many are dropped before anything is made of them.
-    const isFirst = isFirstMessage(message)
-    if (isFirst && this.strangers?.mayAsk(message, path, now) === false)
-      return this.drop('ike.init.flood')
+    if (isFirstMessage(message)) {
+      if (this.strangers === undefined) return this.drop('ike.stranger')
+      return this.strangers.receive(message, path, now)
+    }
     const header = readIkeHeader(message)
     if (header === undefined) return this.drop('ike.malformed')
     const ownSpi = header.originalInitiator ? header.spiR : header.spiI
     const known = this.sas.get(toHex(ownSpi))
     if (known !== undefined) {
+      const { sa } = known
+      if (!(sa instanceof HalfOpen) && this.strangers?.mayContinue(sa, message, now) === false)
+        return this.drop('ike.auth.busy')
       known.session.handleIke(known.sa, message, path, now)
       return this.touch(known.session, now)
     }
-    if (!isFirst) return this.handleHint(message, header, path, now)
-    if (this.strangers === undefined) return this.drop('ike.stranger')
-    this.strangers.receive(message, header, path, now)
+    this.handleHint(message, header, path, now)
   }
 
   /**
@@ -414,10 +415,11 @@ export class Core {
       bindIkeSa: (sa, session) => void this.sas.set(sa.ownSpi, { sa, session }),
       unbindIkeSa: sa => {
         this.sas.delete(sa.ownSpi)
-        if (!(sa instanceof HalfOpen)) this.strangers?.settle(sa)
+        if (!(sa instanceof HalfOpen)) this.strangers?.forget(sa)
       },
+      ended: (sa, now) => this.strangers?.ended(sa, now),
       joinable: (session, sa, replaces) => {
-        this.strangers?.settle(sa)
+        this.strangers?.succeeded(sa)
         const { peer } = sa
         const owner =
           peer === undefined

@@ -50,6 +50,8 @@ export interface SessionHost {
   newStack(session: Session): TcpStack
   bindIkeSa(sa: IkeSa | HalfOpen, session: Session): void
   unbindIkeSa(sa: IkeSa | HalfOpen): void
+  /** It has failed or is closed, and may still repeat its last answer. */
+  ended(sa: IkeSa, now: Millis): void
   /** A responder's SA was authenticated: the session it belongs to, which may be one that exists. */
   joinable(session: Session, sa: IkeSa, replaces: Uint8Array | undefined): Session
   /** The session that a new SA of that principal joins; the given one when none is. */
@@ -624,7 +626,10 @@ export class Session implements AttemptHost, Scheduled {
 
   private handleClosed(sa: IkeSa | HalfOpen, error: Error | undefined, now: Millis): void {
     this.lineage.end(sa, now)
-    if (!(sa instanceof HalfOpen)) this.releaseAddresses(sa)
+    if (!(sa instanceof HalfOpen)) {
+      this.host.ended(sa, now)
+      this.releaseAddresses(sa)
+    }
     if (!this.isOver) return
     const cause = error ?? new PeerRefusedError('ECONNRESET', 'The peer closed the IKE SA')
     if (!this.closing && (error === undefined || error instanceof UnreachablePeerError)) {

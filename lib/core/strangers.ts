@@ -2,15 +2,15 @@
  * What a responder does with first messages until their senders have authenticated themselves: it lets
  * them in, asks for a cookie or refuses (RFC 7296 §2.1, §2.6), and keeps the half-open IKE SAs.
  */
-import { toHex } from '../base/bytes.ts'
+import { equal, toHex } from '../base/bytes.ts'
 import type { Environment, Millis } from '../base/environment.ts'
 import { IpsecError } from '../base/errors.ts'
 import { formatEndpoint, type Path } from '../base/path.ts'
 import type { Tracer } from '../base/trace.ts'
 import { CookieJar } from '../ike/cookie.ts'
 import { IkeSa } from '../ike/ike-sa.ts'
-import type { IkeHeader } from '../wire/ike-header.ts'
-import { Admission, type AdmissionLimits } from './admission.ts'
+import { readIkeHeader } from '../wire/ike-header.ts'
+import { Admission, sourceOf, type AdmissionLimits, type Standing } from './admission.ts'
 import type { Session } from './session.ts'
 
 /** What the core does for strangers. */
@@ -29,60 +29,95 @@ export interface StrangersHost {
   refused(error: IpsecError, path: Path): void
 }
 
-interface HalfOpen {
+interface Opening {
+  readonly key: string
   readonly sa: IkeSa
   readonly session: Session
   readonly path: Path
+  readonly source: string
+  /** What it has cost since it was taken up, for which a failure is charged. */
+  cost: Millis
+  isAdmitted: boolean
+  /** Until then its IKE_AUTH is not looked at. */
+  refusedUntil: Millis
 }
+
+/** Of so many of the oldest half-open SAs the one goes whose source has most. */
+const CANDIDATES = 16
+/** Ours: a handshake that came to nothing counts as so much computing, */
+const WASTE: Millis = 1
+/** and so do as many octets of IKE_AUTH as this: most are certificates to be read and verified. */
+const OCTETS_FOR_A_MILLISECOND = 1000
+/** Ours: a handshake that costs no more goes on whatever its source owes. */
+const SMALL_COST: Millis = 3
+/** Ours: all fragments that come at once share a refusal, and the next repetition does not. */
+const REFUSAL: Millis = 100
 
 export class Strangers {
   private readonly host: StrangersHost
+  private readonly limits: AdmissionLimits
   private readonly admission: Admission
   private readonly cookies: CookieJar
-  /** By (SPIi, source), so that a repeated first request finds its SA. */
-  private readonly halfOpen = new Map<string, HalfOpen>()
-  private readonly keys = new Map<IkeSa, string>()
+  /**
+   * Half-open, or failed and repeating the last answer, by SPIi and source. Somebody on the path can send
+   * another first message with both, which is another handshake (RFC 7296 §2.1).
+   */
+  private readonly byKey = new Map<string, Opening[]>()
+  private readonly bySa = new Map<IkeSa, Opening>()
+  private readonly halfOpen = new Set<Opening>()
+  private readonly bySource = new Map<string, Set<Opening>>()
+  private readonly failed = new Set<Opening>()
 
   constructor(limits: AdmissionLimits, host: StrangersHost) {
     this.host = host
-    this.admission = new Admission(limits)
+    this.limits = limits
+    this.admission = new Admission(limits, host.environment)
     this.cookies = new CookieJar(host.environment)
   }
 
   /** Handshakes that are neither done nor forgotten. */
-  get halfOpenCount(): number {
-    return Math.max(this.halfOpen.size, this.admission.halfOpenCount)
-  }
-
-  /** False: there are more first messages than can be looked at. */
-  mayAsk(message: Uint8Array, path: Path, now: Millis): boolean {
-    return this.admission.mayAsk(message, path, now)
+  get count(): number {
+    return Math.max(this.bySa.size, this.byKey.size, this.admission.halfOpenCount)
   }
 
   /** RFC 7296 §2.1, §2.6: a first request makes state only when admission lets it. */
-  receive(message: Uint8Array, header: IkeHeader, path: Path, now: Millis): void {
+  receive(message: Uint8Array, path: Path, now: Millis): void {
     const { host, admission, cookies } = this
+    // Before anything else is asked: who has proven its address does not wait behind those who have not.
+    const isProven = cookies.isProof(message, path, now)
+    const standing = admission.hear(message, path, isProven, now)
+    if (standing === undefined) return host.drop('ike.init.flood')
+    const header = readIkeHeader(message)
+    if (header === undefined) return host.drop('ike.malformed')
     const key = keyOf(header.spiI, path)
-    const repeated = this.halfOpen.get(key)
+    const repeated = this.byKey.get(key)?.find(({ sa }) => equal(sa.handshake.request, message))
     if (repeated !== undefined) {
       repeated.session.handleIke(repeated.sa, message, path, now)
       return host.touch(repeated.session, now)
     }
-    const verdict = admission.decide(path)
-    if (verdict === 'drop') return host.drop('ike.halfOpenPerSource')
-    if (verdict === 'demandCookie') {
-      const answer = cookies.receive(message, header, path, now)
-      if (answer === undefined) return host.drop('ike.init.malformed')
-      if (answer !== 'proven') {
-        host.drop('ike.init.cookie')
-        return host.reply(answer, path)
-      }
-      if (!admission.canPay(now)) return host.drop('ike.init.busy')
+    if (isProven) {
+      if (!admission.mayTakeUp(path, standing, now)) return host.drop('ike.init.busy')
+    } else if (admission.needsCookie(path, now)) {
+      const answer = cookies.demand(message, header, path, now)
+      host.drop(answer === undefined ? 'ike.init.malformed' : 'ike.init.cookie')
+      if (answer !== undefined) host.reply(answer, path)
+      return
     }
+    this.takeUp(key, message, path, standing, now)
+  }
+
+  private takeUp(
+    key: string,
+    message: Uint8Array,
+    path: Path,
+    standing: Standing,
+    now: Millis,
+  ): void {
+    const { host, admission, cookies } = this
     const session = host.newSession(path)
     const reception = {
       cookies,
-      pay: (cost: Millis, isProven: boolean) => admission.pay(cost, isProven, now),
+      pay: (cost: Millis, isProven: boolean) => admission.pay(cost, { ...standing, isProven }, now),
     }
     const answer = IkeSa.respond(session.saConfig(), message, path, reception, now)
     if ('drop' in answer) return host.drop(answer.drop)
@@ -90,34 +125,111 @@ export class Strangers {
       this.refuse(answer.why, answer.refusal, path, now)
       return host.reply(answer.reply, path)
     }
-    if (admission.full) this.displaceOldest(now)
+    this.makeRoom(path, now)
     admission.opened(path)
-    this.halfOpen.set(key, { sa: answer.sa, session, path })
-    this.keys.set(answer.sa, key)
+    this.add({
+      key,
+      sa: answer.sa,
+      session,
+      path,
+      source: sourceOf(path),
+      cost: WASTE,
+      isAdmitted: false,
+      refusedUntil: -Infinity,
+    })
     host.adopt(session)
     session.accept(answer.sa)
     host.touch(session, now)
   }
 
-  /** Under a flood the oldest half-open SA is the least likely to be honest: honest ones are quick. */
-  private displaceOldest(now: Millis): void {
-    for (const [, { session }] of this.halfOpen) {
-      session.abandon(new IpsecError('ERR_IKE_HALF_OPEN', 'Displaced by a newer handshake'), now)
-      this.host.touch(session, now)
-      return
+  /**
+   * Whether a message to that SA may be looked at: always, once it is authenticated. Before that, large ones
+   * wait for their next repetition while their source is in debt or there is no computing left.
+   */
+  mayContinue(sa: IkeSa, message: Uint8Array, now: Millis): boolean {
+    const entry = this.bySa.get(sa)
+    if (entry === undefined || !this.halfOpen.has(entry)) return true
+    if (entry.refusedUntil > now) return false
+    const cost = message.length / OCTETS_FOR_A_MILLISECOND
+    if (!entry.isAdmitted && entry.cost + cost > SMALL_COST) {
+      entry.isAdmitted = this.admission.mayContinue(entry.path, cost, now)
+      if (!entry.isAdmitted) {
+        entry.refusedUntil = now + REFUSAL
+        return false
+      }
     }
+    entry.cost += cost
+    this.admission.spend(cost)
+    return true
   }
 
-  /**
-   * Authenticated, or nothing left of it. One that failed counts until then: it still holds memory, and
-   * its source had its turn.
-   */
-  settle(sa: IkeSa): void {
-    const key = this.keys.get(sa)
-    if (key === undefined) return
-    this.admission.settled(this.halfOpen.get(key)!.path)
-    this.halfOpen.delete(key)
-    this.keys.delete(sa)
+  /** Honest handshakes are quick, so an old one goes, of the source that has most: the last comer may be honest. */
+  private makeRoom(path: Path, now: Millis): void {
+    const siblings = this.bySource.get(sourceOf(path))
+    if (siblings !== undefined && siblings.size >= this.limits.halfOpenPerSource) {
+      for (const entry of siblings) return this.displace(entry, 'ike.halfOpenPerSource', now)
+    }
+    if (this.bySa.size < this.limits.maxHalfOpen) return
+    for (const entry of this.failed) return this.displace(entry, 'ike.failed.displaced', now)
+    let worst: Opening | undefined
+    let greatest = 0
+    let left = CANDIDATES
+    for (const entry of this.halfOpen) {
+      const weight = this.admission.weight(entry.path)
+      if (weight > greatest) [worst, greatest] = [entry, weight]
+      if (--left === 0) break
+    }
+    if (worst !== undefined) this.displace(worst, 'ike.halfOpen.displaced', now)
+  }
+
+  private displace({ session }: Opening, why: string, now: Millis): void {
+    this.host.drop(why)
+    session.abandon(new IpsecError('ERR_IKE_HALF_OPEN', 'Displaced by a newer handshake'), now)
+    this.host.touch(session, now)
+  }
+
+  private add(entry: Opening): void {
+    const { key, sa, source } = entry
+    this.byKey.set(key, [...(this.byKey.get(key) ?? []), entry])
+    this.bySa.set(sa, entry)
+    this.halfOpen.add(entry)
+    this.bySource.set(source, (this.bySource.get(source) ?? new Set()).add(entry))
+  }
+
+  /** It is authenticated. */
+  succeeded(sa: IkeSa): void {
+    const entry = this.bySa.get(sa)
+    if (entry === undefined) return
+    this.close(entry)
+    this.forget(sa)
+  }
+
+  /** It failed, or its time is over: its place is free, though it may still repeat its last answer. */
+  ended(sa: IkeSa, now: Millis): void {
+    const entry = this.bySa.get(sa)
+    if (entry === undefined) return
+    this.close(entry)
+    this.failed.add(entry)
+    this.admission.charge(entry.path, entry.cost, now)
+  }
+
+  private close(entry: Opening): void {
+    const siblings = this.bySource.get(entry.source)!
+    siblings.delete(entry)
+    if (siblings.size === 0) this.bySource.delete(entry.source)
+    this.halfOpen.delete(entry)
+    this.admission.settled(entry.path)
+  }
+
+  /** Nothing is left of it. */
+  forget(sa: IkeSa): void {
+    const entry = this.bySa.get(sa)
+    if (entry === undefined) return
+    this.bySa.delete(sa)
+    this.failed.delete(entry)
+    const left = this.byKey.get(entry.key)!.filter(other => other !== entry)
+    if (left.length === 0) this.byKey.delete(entry.key)
+    else this.byKey.set(entry.key, left)
   }
 
   /** A stranger was told no: the words for our own side, if they say more than a counter. */

@@ -2,7 +2,7 @@
  * Stateless cookies (RFC 7296 §2.6): a MAC over what the initiator must repeat, under a secret that
  * changes. The secret before stays good for one period, so a cookie never dies in flight.
  */
-import { concat, equal } from '../base/bytes.ts'
+import { concat, equal, getU16 } from '../base/bytes.ts'
 import { randomBytes, type Environment, type Millis } from '../base/environment.ts'
 import type { Path } from '../base/path.ts'
 import { computeHmac } from '../crypto/prf.ts'
@@ -10,12 +10,15 @@ import { IKE_HEADER_LENGTH, type IkeHeader } from '../wire/ike-header.ts'
 import { writeMessage } from '../wire/message.ts'
 import { notify } from '../wire/notify.ts'
 import { isChainError, walkChain } from '../wire/payload-chain.ts'
-import { readPayload } from '../wire/payloads.ts'
 import { ExchangeType, HashAlgorithm, NotifyType, PayloadType } from '../wire/registry.ts'
 
 const SECRET_LENGTH = 32
 const COOKIE_LENGTH = 16
 const ROTATION: Millis = 60_000
+
+/** RFC 7296 §3.1, and §3.10 of a notify without SPI that is the first payload. */
+const NEXT_PAYLOAD_AT = 16
+const COOKIE_AT = IKE_HEADER_LENGTH + 8
 
 export class CookieJar {
   private readonly environment: Environment
@@ -50,27 +53,30 @@ export class CookieJar {
   }
 
   /**
-   * What a first message gets while cookies are demanded: 'proven' when it brings a good one, else octets
-   * to answer, or nothing. Only what the cookie depends on is looked at, since there may be very many.
+   * Whether a first message begins with a good cookie. There may be very many without one, so nothing is
+   * computed for those.
    */
-  receive(
-    message: Uint8Array,
-    header: IkeHeader,
-    path: Path,
-    now: Millis,
-  ): 'proven' | Uint8Array | undefined {
-    const chain = walkChain(message, IKE_HEADER_LENGTH, message.length, header.nextPayload)
-    if (isChainError(chain) || header.majorVersion !== 2 || header.messageId !== 0) return undefined
-    const nonce = chain.find(({ type }) => type === PayloadType.Nonce)
+  isProof(message: Uint8Array, path: Path, now: Millis): boolean {
+    const cookieTo = COOKIE_AT + 1 + COOKIE_LENGTH
+    if (
+      message[NEXT_PAYLOAD_AT] !== PayloadType.Notify ||
+      message.length < cookieTo ||
+      getU16(message, IKE_HEADER_LENGTH + 2) !== cookieTo - IKE_HEADER_LENGTH ||
+      getU16(message, IKE_HEADER_LENGTH + 4) !== 0 ||
+      getU16(message, IKE_HEADER_LENGTH + 6) !== NotifyType.Cookie
+    )
+      return false
+    const nonce = nonceOf(message, PayloadType.Notify)
+    const cookie = message.subarray(COOKIE_AT, cookieTo)
+    return nonce !== undefined && this.accepts(cookie, nonce, message.subarray(0, 8), path, now)
+  }
+
+  /** What a first message is answered with that needs a cookie; undefined: nothing. */
+  demand(message: Uint8Array, header: IkeHeader, path: Path, now: Millis): Uint8Array | undefined {
+    if (header.majorVersion !== 2 || header.messageId !== 0) return undefined
+    const nonce = nonceOf(message, header.nextPayload)
     if (nonce === undefined) return undefined
-    const nonceI = message.subarray(nonce.bodyFrom, nonce.bodyTo)
-    const [first] = chain
-    if (first?.type === PayloadType.Notify) {
-      const payload = readPayload(first.type, false, message.subarray(first.bodyFrom, first.bodyTo))
-      const isCookie = payload?.kind === 'notify' && payload.type === NotifyType.Cookie
-      if (isCookie && this.accepts(payload.data, nonceI, header.spiI, path, now)) return 'proven'
-    }
-    const answer = demandCookie(header.spiI, this.make(nonceI, header.spiI, path, now))
+    const answer = demandCookie(header.spiI, this.make(nonce, header.spiI, path, now))
     return answer.length > message.length ? undefined : answer
   }
 
@@ -94,6 +100,15 @@ export class CookieJar {
     this.secret = randomBytes(this.environment, SECRET_LENGTH)
     this.version++
   }
+}
+
+/** Ni of a first message whose chain of payloads is whole; the rest of it is not looked at. */
+const nonceOf = (message: Uint8Array, first: number): Uint8Array | undefined => {
+  const chain = walkChain(message, IKE_HEADER_LENGTH, message.length, first)
+  const nonce = isChainError(chain)
+    ? undefined
+    : chain.find(({ type }) => type === PayloadType.Nonce)
+  return nonce && message.subarray(nonce.bodyFrom, nonce.bodyTo)
 }
 
 /** §2.6: the answer to a first message that has to come again with what is in it. */

@@ -316,17 +316,17 @@ t.test('D1: 100,000 attempts from 10,000 addresses: every table stays at its bou
     if (i % 10 === 0) target.now += 1
   }
   t.equal(target.core.saCount, 30)
-  t.ok(answers >= 9_000 && answers <= 13_000, `${answers} answered`)
-  t.ok(target.drops('ike.init.flood') >= 85_000, 'the others are dropped before they are looked at')
+  t.ok(answers >= 18_000 && answers <= 23_000, `${answers} answered`)
+  t.ok(target.drops('ike.init.flood') >= 75_000, 'the others are dropped before they are looked at')
   t.equal(target.events.length, 0)
   const entries = countEntries(target.core)
   t.ok(entries < 1000, `${entries} entries in all tables`)
   const caller = new Caller(Uint8Array.of(203, 0, 113, 5), {}, 7, target.now)
   const from = pathFrom(caller.path.localAddress, caller.path.localPort)
-  // The flood takes all there is in this second, and the client's first try falls in it.
+  // As many more in one moment, from addresses that were quiet until then, and the client's first try after them.
   target.now += 1000
-  for (let i = 0; i < 10_000; i++)
-    target.send(datagramOf(initRequest({ spiI: spiOf(i) })), pathFrom(sourceAddress(i), 1025))
+  for (let i = 0; i < 20_000; i++)
+    target.send(datagramOf(initRequest({ spiI: spiOf(i) })), pathFrom(sourceAddress(20_000 + i)))
   const [first] = caller.connect()
   t.equal(target.send(first!, from).length, 0)
   t.equal(target.send(first!, from).length, 1, 'whoever asks again is heard before others')
@@ -517,10 +517,29 @@ t.test('D5: a first message recorded and sent again costs one key exchange', t =
   const target = new Target({ cookieThreshold: 1000 })
   const request = datagramOf(initRequest())
   const first = target.send(request)
-  for (let i = 0; i < 1000; i++) t.strictSame(target.send(request), first)
-  const changed = datagramOf(initRequest({ nonce: new Uint8Array(32).fill(9) }))
-  t.equal(target.send(changed).length, 0, 'the same SPI with other octets is dropped')
+  for (let i = 0; i < 400; i++) t.strictSame(target.send(request), first)
+  let answers = 0
+  for (let i = 0; i < 10_000; i++) answers += target.send(request).length
+  t.ok(answers < 700, `${answers} answers to 10,000 more at one moment`)
   t.equal(target.core.saCount, 1)
+  t.end()
+})
+
+t.test('D5: the same SPI and source with other octets is another handshake', t => {
+  // RFC 7296 2.1. Whoever sees a first message on its way can send such another before it.
+  const target = new Target()
+  const caller = new Caller(sourceAddress(1))
+  const [request] = caller.connect()
+  const from = pathFrom(caller.path.localAddress, caller.path.localPort)
+  const forged = request!.slice()
+  // The last octet is one of the vendor ID, so the request stays a good one.
+  forged[forged.length - 1]! ^= 1
+  t.equal(target.send(forged, from).length, 1)
+  caller.talk(target, [request!])
+  t.ok(
+    caller.events.some(({ kind }) => kind === 'connected'),
+    'and does not keep the genuine one out',
+  )
   t.end()
 })
 
@@ -531,13 +550,13 @@ t.test(
     const target = new Target({ cookieThreshold: 1_000_000, maxHalfOpen: 1_000_000 })
     let accepted = 0
     let cookies = 0
-    for (let i = 0; i < 900; i++) {
+    for (let i = 0; i < 700; i++) {
       const answer = told(target, initRequest({ ...strong, spiI: spiOf(i) }), i)
       if (answer === 0) accepted++
       else if (answer === NotifyType.Cookie) cookies++
     }
-    t.ok(accepted > 20 && accepted < 120, `${accepted} of 900 at one moment`)
-    t.equal(accepted + cookies, 900)
+    t.ok(accepted > 20 && accepted < 120, `${accepted} of 700 at one moment`)
+    t.equal(accepted + cookies, 700)
     const caller = new Caller(Uint8Array.of(203, 0, 113, 5))
     caller.talk(target)
     t.ok(
@@ -550,30 +569,40 @@ t.test(
   },
 )
 
-t.test('D8: handshakes that fail IKE_AUTH stay counted and bounded, and their memory goes', t => {
+t.test('D8: handshakes that fail IKE_AUTH are bounded, and their memory goes', t => {
   const target = new Target({ maxHalfOpen: 50, halfOpenPerSource: 10 })
+  const wrong = { psk: 'not the key that they have' }
   for (let i = 0; i < 200; i++) {
-    const caller = new Caller(
-      sourceAddress(i),
-      { psk: 'not the key that they have' },
-      i + 5,
-      target.now,
-    )
-    caller.talk(target)
+    new Caller(sourceAddress(i), wrong, i + 5, target.now).talk(target)
     if (i % 20 === 0) t.ok(target.core.saCount <= 50)
     target.now += 5
   }
-  t.ok(target.core.saCount <= 50, `${target.core.saCount} after 200`)
-  const one = new Target({ halfOpenPerSource: 10 })
-  for (let i = 0; i < 30; i++) {
-    const wrong = { psk: 'not the key that they have' }
-    new Caller(sourceAddress(1), wrong, i + 5, one.now, 3000 + i).talk(one)
+  t.equal(target.core.saCount, 50)
+  target.wait(31_000)
+  t.equal(target.core.saCount, 0)
+  t.ok(target.core.isIdle)
+  t.end()
+})
+
+t.test('D8: failures cost their source, and do not lock out who shares its address', t => {
+  const target = new Target()
+  const wrong = { psk: 'not the key that they have' }
+  for (let i = 0; i < 600; i++) {
+    new Caller(sourceAddress(1), wrong, i + 5, target.now, 3000 + i).talk(target)
+    target.now += 1
   }
-  const guesses = one.events.filter(({ kind }) => kind === 'refused')
-  t.equal(guesses.length, 10, 'one source has ten guesses')
-  one.wait(31_000)
-  t.equal(one.core.saCount, 0)
-  t.ok(one.core.isIdle)
+  const guesses = target.events.filter(({ kind }) => kind === 'refused').length
+  t.ok(guesses >= 60 && guesses <= 290, `${guesses} guesses of 600 in 0.6 s`)
+  // Ten guesses a second go on, and a client with the right key asks as its timer says.
+  const honest = new Caller(sourceAddress(1), {}, 4, target.now, 2999)
+  const end = target.now + 5000
+  honest.talk(target)
+  for (let i = 0; target.now < end; i++) {
+    target.now += 100
+    new Caller(sourceAddress(1), wrong, i + 1005, target.now, 5000 + i).talk(target)
+    honest.talk(target, honest.wait(100))
+  }
+  t.ok(honest.events.some(({ kind }) => kind === 'connected'))
   t.end()
 })
 

@@ -31,12 +31,14 @@ import type { Options } from './world.ts'
 
 export const PSK = 'simulated pre-shared key'
 export const SERVER = Uint8Array.of(192, 0, 2, 1)
+const SERVER_6 = Uint8Array.of(0x20, 1, 13, 184, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1)
+const serverFor = (peer: Uint8Array): Uint8Array => (peer.length === 4 ? SERVER : SERVER_6)
 export const NO_SPI = new Uint8Array(8)
 
 /** The way from somewhere to the responder, as the responder sees it. */
 export const pathFrom = (remoteAddress: Uint8Array, remotePort = 4500): Path => ({
   socket: 0,
-  localAddress: SERVER,
+  localAddress: serverFor(remoteAddress),
   localPort: 4500,
   remoteAddress,
   remotePort,
@@ -199,7 +201,7 @@ export class Caller {
       socket: 0,
       localAddress: address,
       localPort: port,
-      remoteAddress: SERVER,
+      remoteAddress: serverFor(address),
       remotePort: 4500,
     }
   }
@@ -208,7 +210,7 @@ export class Caller {
     this.core.connect(
       { ...this.security, path: this.path },
       {
-        remoteAddress: SERVER,
+        remoteAddress: this.path.remoteAddress,
         remotePort: 80,
         localPort: 0,
         noDelay: false,

@@ -136,7 +136,7 @@ export const nothingLeft = (world: World): string[] => {
       'IKE SAs': core.saCount,
       'inbound SPIs': core['sad'].size,
       stacks: core['stacks'].size,
-      'half-open handshakes': core['strangers']?.halfOpenCount ?? 0,
+      'half-open handshakes': core['strangers']?.count ?? 0,
       questions: core['questions'].size,
     }
     for (const [what, count] of Object.entries(left)) {
