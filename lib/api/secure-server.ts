@@ -3,12 +3,13 @@ import { AsyncResource } from 'node:async_hooks'
 import dns from 'node:dns'
 import { EventEmitter } from 'node:events'
 import { isIP } from 'node:net'
+import { constants } from 'node:os'
 import { getSystemErrorMap } from 'node:util'
 import { formatAddress } from '../base/address.ts'
 import { OptionError } from '../base/errors.ts'
 import type { Connection, SessionHandle } from '../core/events.ts'
-import { Endpoint, type ConnectionOwner } from '../node/endpoint.ts'
-import { channels, makeTracer } from './channels.ts'
+import type { ConnectionOwner, Endpoint } from '../node/endpoint.ts'
+import { channels } from './channels.ts'
 import { Hold } from './hold.ts'
 import { useLocalEnd } from './local-ends.ts'
 import {
@@ -19,8 +20,8 @@ import {
   type SecureServerOptions,
   type ServerSettings,
 } from './options.ts'
-import { answerQuestion } from './questions.ts'
 import { SecureSocket } from './secure-socket.ts'
+import { ServerEndpoint, type EndpointUser } from './server-endpoints.ts'
 import { Session } from './session.ts'
 
 const DEFAULT_BACKLOG = 511
@@ -72,7 +73,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
   listening = false
   #given: SecureServerOptions
   #settings: ServerSettings
-  #endpoint: Endpoint | undefined
+  #shared: ServerEndpoint | undefined
   #stopListening: (() => void) | undefined
   #port = 0
   #sockets = new Set<SecureSocket>()
@@ -95,7 +96,11 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     }
   }
 
-  /** New SAs are negotiated with these; live ones stay as they are. */
+  get #endpoint(): Endpoint | undefined {
+    return this.#shared?.endpoint
+  }
+
+  /** New SAs are negotiated with these, those of servers that share the UDP port too; live ones stay as they are. */
   setCredentials(options: SecureServerOptions): void {
     if (typeof options !== 'object' || options === null) {
       throw new OptionError('options', options, 'an object', 'ERR_INVALID_ARG_TYPE')
@@ -103,7 +108,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     const given = { ...this.#given, ...options }
     this.#settings = parseServer(given)
     this.#given = given
-    this.#endpoint?.core.setResponder(this.#settings)
+    this.#shared?.setCredentials(given, this.#settings)
   }
 
   // --- listening ---
@@ -117,7 +122,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
   listen(listener?: () => void): this
   listen(...args: unknown[]): this {
     const { options, listener } = normalizeListen(args)
-    if (this.listening || this.#starting || this.#endpoint !== undefined) {
+    if (this.listening || this.#starting || this.#shared !== undefined) {
       throw nodeError(
         'ERR_SERVER_ALREADY_LISTEN',
         'Listen method has been called more than once without closing.',
@@ -160,44 +165,38 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
 
   #bind(host: string | undefined, port: number, options: ListenOptions): void {
     const { ikePort } = this.#settings
-    const endpoint = this.#makeEndpoint()
-    this.#endpoint = endpoint
-    this.#hold.take(endpoint)
-    endpoint.bind(host, ikePort, options.ipv6Only ?? false, error => {
+    const where = { host, ipv6Only: options.ipv6Only ?? false }
+    let shared: ServerEndpoint | undefined
+    const bound = (error: NodeJS.ErrnoException | undefined): void => {
       // It was closed before it was open.
-      if (this.#endpoint !== endpoint || !this.#starting) return
+      if (this.#shared !== shared || !this.#starting) return
       this.#starting = false
       if (error !== undefined)
         return this.#failed(listenError(error, host ?? '::', port, portOf(error) ?? ikePort))
-      this.#begin(port, options.backlog ?? DEFAULT_BACKLOG)
-    })
+      this.#begin(host, port, options.backlog ?? DEFAULT_BACKLOG)
+    }
+    shared = ServerEndpoint.use(this.#user, this.#given, this.#settings, where, bound)
+    this.#shared = shared
+    if (shared !== undefined) this.#hold.take(shared.endpoint)
   }
 
-  #makeEndpoint(): Endpoint {
-    const inScope = (run: () => void): void => this.#scope.runInAsyncScope(run)
-    const endpoint = new Endpoint({
-      tracer: makeTracer(this.#settings.keyLog),
-      responder: this.#settings,
-      watcher: {
-        onRefused: (error, identity, path) =>
-          inScope(() =>
-            this.emit('ikeClientError', error, {
-              identity,
-              address: formatAddress(path.remoteAddress),
-              port: path.remotePort,
-            }),
-          ),
-        onSessionUp: session => inScope(() => this.emit('session', new Session(session, endpoint))),
-        onSessionDown: (session, error) =>
-          inScope(() => this.emit('sessionEnd', new Session(session, endpoint), error)),
-        onQuestion: question =>
-          this.#scope.runInAsyncScope(() => answerQuestion(question, this.#given)),
-      },
-    })
-    return endpoint
+  #inScope(run: () => void): void {
+    this.#scope.runInAsyncScope(run)
   }
 
-  #begin(wanted: number, backlog: number): void {
+  readonly #user: EndpointUser = {
+    onRefused: (error, identity, { remoteAddress, remotePort }) =>
+      this.#inScope(() => {
+        const peer = { identity, address: formatAddress(remoteAddress), port: remotePort }
+        this.emit('ikeClientError', error, peer)
+      }),
+    onSessionUp: session =>
+      this.#inScope(() => this.emit('session', new Session(session, this.#endpoint!))),
+    onSessionDown: (session, error) =>
+      this.#inScope(() => this.emit('sessionEnd', new Session(session, this.#endpoint!), error)),
+  }
+
+  #begin(host: string | undefined, wanted: number, backlog: number): void {
     const endpoint = this.#endpoint!
     const owner = {
       onConnection: (connection: Connection, session: SessionHandle) =>
@@ -206,6 +205,13 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     for (let i = 0; i < PORTS && this.#stopListening === undefined; i++) {
       this.#port = wanted || FIRST_PORT + Math.floor(Math.random() * PORTS)
       this.#stopListening = endpoint.listen(this.#port, backlog, owner)
+      if (wanted !== 0) break
+    }
+    if (this.#stopListening === undefined) {
+      const used = Object.assign(nodeError('EADDRINUSE', ''), {
+        errno: -constants.errno.EADDRINUSE,
+      })
+      return this.#failed(listenError(used, host ?? '::', wanted, undefined))
     }
     this.#freeLocalEnd = useLocalEnd(endpoint.udpAddress?.address, this.#port)
     this.listening = true
@@ -218,8 +224,8 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
   #failed(error: Error): void {
     this.#starting = false
     this.#hold.drop()
-    this.#endpoint?.destroy()
-    this.#endpoint = undefined
+    this.#shared?.abandon(this.#user)
+    this.#shared = undefined
     if (channels.serverListen.hasSubscribers) {
       channels.serverListen.error.publish({ server: this, error })
     }
@@ -288,19 +294,20 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
 
   #finishClosing(): void {
     if (!this.#closing || this.#sockets.size > 0) return
-    const endpoint = this.#endpoint
-    this.#endpoint = undefined
+    const shared = this.#shared
     const done = (): void => {
-      endpoint?.destroy()
       // It may listen again already.
-      if (this.#endpoint === undefined) this.#hold.drop()
+      if (this.#shared === shared) {
+        this.#shared = undefined
+        this.#hold.drop()
+      }
       process.nextTick(() => {
         this.#closing = false
         this.emit('close')
       })
     }
-    if (endpoint === undefined) done()
-    else endpoint.lingerAndClose(done)
+    if (shared === undefined) done()
+    else shared.release(this.#user, done)
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -380,13 +387,13 @@ const listenError = (
   cause: NodeJS.ErrnoException,
   address: string,
   port: number,
-  udpPort: number,
+  udpPort: number | undefined,
 ): Error => {
   const { code = 'EIO', errno } = cause
-  const words = errno === undefined ? undefined : getSystemErrorMap().get(errno)?.[1]
-  const isUsed = code === 'EADDRINUSE'
-  const where = isUsed ? udpPort : port
-  const message = `listen ${code}${words === undefined ? '' : `: ${words}`} ${address}:${where}${isUsed ? ' (UDP)' : ''}`
+  const words = errno === undefined ? cause.message : getSystemErrorMap().get(errno)?.[1]
+  const isUdp = code === 'EADDRINUSE' && udpPort !== undefined
+  const where = isUdp ? udpPort : port
+  const message = `listen ${code}${words === undefined ? '' : `: ${words}`} ${address}:${where}${isUdp ? ' (UDP)' : ''}`
   return Object.assign(new Error(message), {
     code,
     errno,
