@@ -1,16 +1,19 @@
 /** Equal options of IKE give equal text: by it sockets share SAs, and options are read once. */
-import { createHash } from 'node:crypto'
+import { createHash, type Hash } from 'node:crypto'
+import { utf8 } from '../base/bytes.ts'
+import { readingOption } from '../base/errors.ts'
 import { CREDENTIAL_OPTIONS } from '../identity/credentials.ts'
 import { POLICY_OPTIONS } from '../policy/options.ts'
 
 const NAMES = [...POLICY_OPTIONS, ...CREDENTIAL_OPTIONS, 'keyLog']
 
-/** Keys enter it only as a digest. */
+/** Keys enter it only as a digest, and no text is made of them on the way: texts cannot be wiped. */
 export const fingerprint = (given: Readonly<Record<string, unknown>>): string => {
   const hash = createHash('sha256')
   for (const name of NAMES) {
-    if (Object.hasOwn(given, name) && given[name] !== undefined)
-      hash.update(`${name}=${canonical(given[name])};`)
+    if (!Object.hasOwn(given, name) || given[name] === undefined) continue
+    hash.update(`${name}=`)
+    readingOption(name, () => feed(hash, given[name], 0))
   }
   return hash.digest('base64')
 }
@@ -18,21 +21,37 @@ export const fingerprint = (given: Readonly<Record<string, unknown>>): string =>
 const identities = new WeakMap<object, number>()
 let nextIdentity = 1
 
-const canonical = (value: unknown): string => {
-  if (value instanceof Uint8Array) return `octets:${Buffer.from(value).toString('hex')}`
-  if (typeof value === 'function' || (typeof value === 'object' && isOpaque(value))) {
-    if (!identities.has(value!)) identities.set(value!, nextIdentity++)
-    return `${typeof value}:${identities.get(value!)}`
+/** No option is nested deeper; what is cyclic is none. */
+const DEEPEST = 6
+
+const feed = (hash: Hash, value: unknown, depth: number): void => {
+  if (typeof value === 'string') return feedOctets(hash, 'text', utf8(value), true)
+  if (value instanceof Uint8Array) return feedOctets(hash, 'octets', value, false)
+  if (typeof value === 'function' || (typeof value === 'object' && value !== null)) {
+    if (typeof value === 'function' || depth === DEEPEST || isOpaque(value)) {
+      if (!identities.has(value)) identities.set(value, nextIdentity++)
+      hash.update(`${typeof value}:${identities.get(value)};`)
+      return
+    }
+    const entries = Object.entries(value)
+    hash.update(`${Array.isArray(value) ? 'array' : 'object'}:${entries.length};`)
+    for (const [name, part] of entries) {
+      feedOctets(hash, 'name', utf8(name), true)
+      feed(hash, part, depth + 1)
+    }
+    return
   }
-  if (typeof value !== 'object' || value === null) return JSON.stringify(value) ?? 'undefined'
-  return `{${Object.entries(value)
-    .map(([name, part]) => `${JSON.stringify(name)}:${canonical(part)}`)
-    .join(',')}}`
+  hash.update(`${typeof value}:${String(value)};`)
+}
+
+const feedOctets = (hash: Hash, kind: string, octets: Uint8Array, isOurs: boolean): void => {
+  hash.update(`${kind}:${octets.length}:`).update(octets)
+  if (isOurs) octets.fill(0)
 }
 
 /** What an object of a class holds, a KeyObject for one, does not show in its properties. */
-const isOpaque = (value: object | null): boolean => {
-  if (value === null || Array.isArray(value)) return false
+const isOpaque = (value: object): boolean => {
+  if (Array.isArray(value)) return false
   const prototype: unknown = Object.getPrototypeOf(value)
   return prototype !== Object.prototype && prototype !== null
 }

@@ -10,7 +10,7 @@ import {
 } from 'node:net'
 import type { PeerCertificate } from 'node:tls'
 import { parseAddress } from '../base/address.ts'
-import { describe, OptionError } from '../base/errors.ts'
+import { describe, OptionError, ownProperties, withoutContent } from '../base/errors.ts'
 import { CREDENTIAL_OPTIONS, parseCredentials, type Credentials } from '../identity/credentials.ts'
 import { SHORT_PSK } from '../identity/pre-shared-key.ts'
 import { parseEapTls } from '../node/eap-tls.ts'
@@ -76,7 +76,7 @@ export interface IkeOptions {
   ca?: Pem | readonly Pem[] | undefined
   crl?: Pem | readonly Pem[] | undefined
   revocation?: 'require' | 'prefer' | 'off' | undefined
-  fetchRevocation?: boolean | undefined
+  fetchRevocation?: boolean | readonly string[] | undefined
   extendedKeyUsage?: 'ike' | 'tls' | undefined
   peerKeys?: Pem | readonly Pem[] | Readonly<Record<string, Pem | readonly Pem[]>> | undefined
   rsaPkcs1?: boolean | undefined
@@ -409,8 +409,8 @@ export const parseConnect = (options: SecureSocketOptions, complete: boolean): C
       'ERR_INVALID_ARG_VALUE',
     )
   }
-  if (!isLenient(options)) read.refuseUnknown(CLIENT_NAMES)
-  if (!isLenient(options))
+  if (!isLenient(given)) read.refuseUnknown(CLIENT_NAMES)
+  if (!isLenient(given))
     refuse(given, 'authorize', 'left out: it is for servers; a client has "checkServerIdentity"')
   read('keyLog', keyLog, undefined)
   // As net: options of a look-up are read where there is one.
@@ -455,7 +455,7 @@ const isName = (host: unknown): boolean => typeof host === 'string' && isIP(host
 /** Whoever gives it believes that it does something. */
 const refuse = (given: Readonly<Record<string, unknown>>, name: string, words: string): void => {
   if (Object.hasOwn(given, name) && given[name] !== undefined)
-    throw new OptionError(name, given[name], words)
+    throw new OptionError(name, withoutContent(given[name]), words)
 }
 
 const CLIENT_NAMES: readonly string[] = [
@@ -511,10 +511,11 @@ const REFUSED_NAMES = ['path', 'objectMode', 'readableObjectMode', 'writableObje
 /** Own properties only, without what other libraries add. */
 const ownOptions = (options: object): Record<string, unknown> => {
   const own = Object.create(null) as Record<string, unknown>
-  for (const [name, value] of Object.entries(options)) {
+  const given = ownProperties('options', options)
+  for (const [name, value] of Object.entries(given)) {
     if (!FOREIGN_OPTIONS.has(name)) own[name] = value
   }
-  if (isLenient(options)) Object.assign(own, { [LENIENT]: true })
+  if (isLenient(given)) Object.assign(own, { [LENIENT]: true })
   return own
 }
 
@@ -595,13 +596,13 @@ export const parseServer = (options: SecureServerOptions): ServerSettings => {
   if (typeof options !== 'object' || options === null) {
     throw new OptionError('options', options, 'an object', 'ERR_INVALID_ARG_TYPE')
   }
-  const given = Object.assign(Object.create(null), options) as Record<string, unknown>
+  const given = ownProperties('options', options)
   const read = reader(given)
-  if (!isLenient(options)) {
+  if (!isLenient(given)) {
     refuse(given, 'port', 'left out: listen() has it')
     refuse(given, 'host', 'left out: listen() has it')
   }
-  if (!isLenient(options)) read.refuseUnknown(SERVER_NAMES)
+  if (!isLenient(given)) read.refuseUnknown(SERVER_NAMES)
   refuse(given, 'checkServerIdentity', 'left out: it is for clients; a server has "authorize"')
   refuse(given, 'eap', 'left out: it is for clients')
   const connection: Record<string, unknown> = {}

@@ -2,9 +2,10 @@
 import { X509Certificate } from 'node:crypto'
 import type { PeerCertificate } from 'node:tls'
 import { formatAddress } from '../base/address.ts'
-import { OptionError } from '../base/errors.ts'
+import { OptionError, ownProperties } from '../base/errors.ts'
 import type { Answer, AuthorizeAnswer, Question } from '../core/events.ts'
 import { identityText } from '../identity/identity.ts'
+import { nextUpdateOf } from '../identity/trust.ts'
 import { EapTlsClient, parseEapTls } from '../node/eap-tls.ts'
 import { fetchStatus } from '../node/fetch-status.ts'
 import { parsePolicy, reader } from '../policy/options.ts'
@@ -45,7 +46,12 @@ export const answerQuestion = async (question: Question, given: Given): Promise<
       return { ocspResponse: octets(found) }
     }
     case 'fetchStatus':
-      return { fetchStatus: await fetchStatus(question.wanted) }
+      return {
+        fetchStatus: await fetchStatus(question.wanted, {
+          allowed: Array.isArray(given.fetchRevocation) ? given.fetchRevocation : [],
+          nextUpdate: nextUpdateOf,
+        }),
+      }
     case 'eap': {
       const { eap } = given
       if (eap?.method !== 'tls') return {}
@@ -88,6 +94,7 @@ const authorize = async (
   if (Array.isArray(answer)) {
     throw new OptionError('authorize', answer, 'answered with true, false or an object of options')
   }
-  reader({ ...answer }, 'authorize').refuseUnknown(AUTHORIZATION_OPTIONS)
-  return { policy: parsePolicy({ ...given, ...answer }) }
+  const own = ownProperties('authorize', answer)
+  reader(own, 'authorize').refuseUnknown(AUTHORIZATION_OPTIONS)
+  return { policy: parsePolicy({ ...given, ...own }) }
 }

@@ -6,7 +6,7 @@ import { isIP } from 'node:net'
 import { constants } from 'node:os'
 import { getSystemErrorMap } from 'node:util'
 import { formatAddress } from '../base/address.ts'
-import { OptionError } from '../base/errors.ts'
+import { OptionError, ownProperties } from '../base/errors.ts'
 import type { Connection, SessionHandle } from '../core/events.ts'
 import type { ConnectionOwner, Endpoint } from '../node/endpoint.ts'
 import { channels } from './channels.ts'
@@ -86,8 +86,8 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
 
   constructor(options: SecureServerOptions, onConnection?: (socket: SecureSocket) => void) {
     super()
-    this.#given = options
     this.#settings = parseServer(options)
+    this.#given = ownProperties('options', options)
     if (onConnection !== undefined) {
       if (typeof onConnection !== 'function') {
         throw argumentError('connectionListener', onConnection, 'of type function')
@@ -105,7 +105,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     if (typeof options !== 'object' || options === null) {
       throw new OptionError('options', options, 'an object', 'ERR_INVALID_ARG_TYPE')
     }
-    const given = { ...this.#given, ...options }
+    const given = { ...this.#given, ...ownProperties('options', options) }
     this.#settings = parseServer(given)
     this.#given = given
     this.#shared?.setCredentials(given, this.#settings)

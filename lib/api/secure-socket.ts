@@ -8,7 +8,7 @@ import type { SocketConnectOpts } from 'node:net'
 import { addAbortSignal, Duplex, type DuplexOptions } from 'node:stream'
 import type { DetailedPeerCertificate } from 'node:tls'
 import { formatAddress, parseAddress } from '../base/address.ts'
-import { OptionError, socketError, type SocketErrorFacts } from '../base/errors.ts'
+import { OptionError, ownProperties, socketError, type SocketErrorFacts } from '../base/errors.ts'
 import type { Connection, KeepAlive, SessionHandle } from '../core/events.ts'
 import { withNumber, type ConnectionOwner, type Endpoint } from '../node/endpoint.ts'
 import { IdleTimer } from '../node/idle-timer.ts'
@@ -149,7 +149,10 @@ export class SecureSocket extends Duplex {
   connect(port: number | string, listener?: () => void): this
   connect(...args: unknown[]): this {
     const { options, listener } = normalize(args)
-    const settings = parseConnect({ ...this.#settings.given, ...options }, true)
+    const settings = parseConnect(
+      { ...this.#settings.given, ...ownProperties('options', options) },
+      true,
+    )
     if (this.destroyed) this.#revive()
     if (listener !== undefined) this.once('connect', listener)
     const mistake = this.#mistakeOf(settings)

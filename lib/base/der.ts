@@ -60,6 +60,14 @@ const DEPTH_LIMIT = 16
 const OID_LIMIT = 80
 const NOTHING: DerElement = { tag: -1, content: EMPTY, bytes: EMPTY }
 
+/** `SEQUENCE`, `BIT STRING`, `[0]`, `tag 0x00`. */
+const tagName = (tag: number): string => {
+  const known = Object.entries(Tag).find(([, value]) => value === tag)?.[0]
+  if (known !== undefined) return known.replace(/([a-z0-9])([A-Z])/g, '$1 $2').toUpperCase()
+  const isContext = (tag & 0xc0) === 0x80
+  return isContext ? `[${tag & 0x1f}]` : `tag 0x${tag.toString(16).padStart(2, '0')}`
+}
+
 export class DerReader {
   readonly #bytes: Uint8Array
   readonly #progress: Progress
@@ -144,7 +152,10 @@ export class DerReader {
 
   /** The next element, which must have this tag. */
   expect(tag: number): DerElement {
-    if (this.more && this.nextTag !== tag) this.fail('an element has another type than it must')
+    if (this.more && this.nextTag !== tag) {
+      const at = this.#bytes.byteOffset + this.#at
+      this.fail(`expected ${tagName(tag)}, found ${tagName(this.nextTag)} at octet ${at}`)
+    }
     return this.element()
   }
 

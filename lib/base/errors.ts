@@ -33,10 +33,87 @@ export class IpsecError extends Error {
 export class OptionError extends IpsecError {
   readonly option: string
 
-  constructor(option: string, given: unknown, accepted: string, code = 'ERR_INVALID_ARG_VALUE') {
-    super(code, `The option "${option}" must be ${accepted}. Received ${describe(given)}`)
+  constructor(
+    option: string,
+    given: unknown,
+    accepted: string | Sentence,
+    code = 'ERR_INVALID_ARG_VALUE',
+  ) {
+    super(
+      code,
+      accepted instanceof Sentence
+        ? accepted.text
+        : `The option "${option}" must be ${accepted}. Received ${describe(given)}`,
+    )
     this.option = option
   }
+
+  /** Where a sentence of its own says it better. */
+  static saying(option: string, sentence: string): OptionError {
+    return new OptionError(option, undefined, new Sentence(sentence))
+  }
+
+  /** Its value is not printed: it may be a secret under a misspelt name. `known` is listed where it is short. */
+  static unknown(option: string, near: string | undefined, known: readonly string[]): OptionError {
+    const name = nameForError(option)
+    const list = known.length > LONGEST_LIST ? '' : `; known are ${known.join(', ')}`
+    const hint = near === undefined ? list : `. Did you mean "${near}"?`
+    return OptionError.saying(name, `Unknown option "${name}"${hint}`)
+  }
+}
+
+class Sentence {
+  readonly text: string
+
+  constructor(text: string) {
+    this.text = text
+  }
+}
+
+const LONGEST_LIST = 12
+
+/** A name that a program chose, escaped and bounded. */
+export const nameForError = (name: string): string => {
+  const quoted = printable(name, 60)
+  return quoted.slice(1, quoted.lastIndexOf("'"))
+}
+
+/** What `read` gives. Whatever a strange value throws meanwhile (a getter, a Proxy) is an OptionError as well. */
+export const readingOption = <T>(option: string, read: () => T): T => {
+  try {
+    return read()
+  } catch (error) {
+    if (isTold(error)) throw error
+    throw OptionError.saying(option, `The option "${option}" cannot be read: reading it throws`)
+  }
+}
+
+/** An error that says already what is wrong: one of ours, or one with a code as Node has them. */
+const isTold = (error: unknown): boolean => {
+  try {
+    return error instanceof Error && typeof (error as NodeJS.ErrnoException).code === 'string'
+  } catch {
+    return false
+  }
+}
+
+/** The own, enumerable properties of an object of options, each read once: nothing reaches us by a prototype. */
+export const ownProperties = (option: string, value: object): Record<string, unknown> => {
+  const own = Object.create(null) as Record<string, unknown>
+  const isShown = (key: string | symbol): boolean =>
+    Object.prototype.propertyIsEnumerable.call(value, key)
+  for (const key of readingOption(option, () => Reflect.ownKeys(value).filter(isShown))) {
+    const name = nameForError(String(key))
+    Reflect.set(
+      own,
+      key,
+      readingOption(
+        option === 'options' ? name : `${option}.${name}`,
+        () => Reflect.get(value, key) as unknown,
+      ),
+    )
+  }
+  return own
 }
 
 /** The peer refused with a Notify; `code` is its registry name, for example NO_PROPOSAL_CHOSEN. */
@@ -95,15 +172,34 @@ export class Words {
   }
 }
 
-/** Prints a given value for an error message: its kind and a bounded, escaped form, never key octets. */
+/** Prints a given value for an error message: its kind and a bounded, escaped form, never key octets. Never throws. */
 export const describe = (value: unknown): string => {
-  if (value instanceof Words) return value.text
-  if (typeof value === 'string') return `type string (${printable(value, 60)})`
-  if (typeof value === 'function') return 'a function'
-  if (value === null || value === undefined) return String(value)
-  if (typeof value === 'object') return `an instance of ${value.constructor?.name ?? 'Object'}`
-  return `type ${typeof value} (${String(value)})`
+  try {
+    if (value instanceof Words) return value.text
+    if (typeof value === 'string') return `type string (${printable(value, 60)})`
+    if (typeof value === 'function') return 'a function'
+    if (value === null || value === undefined) return String(value)
+    if (typeof value === 'object') return `an instance of ${className(value)}`
+    return `type ${typeof value} (${printable(String(value), 60).slice(1, -1)})`
+  } catch {
+    return `a value of type ${typeof value} that cannot be read`
+  }
 }
+
+const className = (value: object): string => {
+  const { name } = value.constructor ?? {}
+  return typeof name === 'string' && name !== '' ? nameForError(name) : 'Object'
+}
+
+/** In the place of a value that may be a secret: its kind alone. */
+export const withoutContent = (value: unknown): Words =>
+  new Words(
+    typeof value === 'string'
+      ? `a string of ${value.length} characters`
+      : ['number', 'bigint', 'symbol', 'boolean'].includes(typeof value)
+        ? `type ${typeof value}`
+        : describe(value),
+  )
 
 /**
  * Quotes text that a peer chose, so that it can neither break a log line nor steer a terminal:

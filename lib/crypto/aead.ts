@@ -5,7 +5,7 @@
 import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject } from 'node:crypto'
 import { gcm } from '@noble/ciphers/aes.js'
 import { chacha20poly1305 } from '@noble/ciphers/chacha.js'
-import { EMPTY } from '../base/bytes.ts'
+import { Secret, secretOctets } from '../base/secret.ts'
 
 /** One direction under one key. */
 export interface Aead {
@@ -44,7 +44,7 @@ abstract class SaltedAead implements Aead {
   readonly blockSize = 1
   readonly iv = 'counter'
   readonly separateIntegrity = false
-  protected readonly nonce = new Uint8Array(NONCE_LENGTH)
+  protected readonly nonce = secretOctets(NONCE_LENGTH)
 
   /** `key`: the cipher's key and four octets of salt. */
   constructor(key: Uint8Array) {
@@ -110,23 +110,23 @@ export class NodeAead extends SaltedAead {
 
 export class NobleAead extends SaltedAead {
   private readonly create: typeof gcm | typeof chacha20poly1305
-  private key: Uint8Array
+  private readonly key: Secret
 
   constructor(create: typeof gcm | typeof chacha20poly1305, key: Uint8Array) {
     super(key)
     this.create = create
-    this.key = key.slice(0, key.length - SALT_LENGTH)
+    this.key = new Secret(key.subarray(0, key.length - SALT_LENGTH))
   }
 
   seal(bytes: Uint8Array, from: number, to: number, aad: Uint8Array): void {
     this.loadNonce(bytes, from)
-    bytes.set(this.create(this.key, this.nonce, aad).encrypt(bytes.subarray(from, to)), from)
+    bytes.set(this.create(this.key.bytes, this.nonce, aad).encrypt(bytes.subarray(from, to)), from)
   }
 
   open(bytes: Uint8Array, from: number, to: number, aad: Uint8Array): boolean {
     this.loadNonce(bytes, from)
     try {
-      const plaintext = this.create(this.key, this.nonce, aad).decrypt(
+      const plaintext = this.create(this.key.bytes, this.nonce, aad).decrypt(
         bytes.subarray(from, to + ICV_LENGTH),
       )
       bytes.set(plaintext, from)
@@ -138,7 +138,6 @@ export class NobleAead extends SaltedAead {
 
   override wipe(): void {
     super.wipe()
-    this.key.fill(0)
-    this.key = EMPTY
+    this.key.wipe()
   }
 }

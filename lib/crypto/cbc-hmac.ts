@@ -5,9 +5,10 @@
 import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject } from 'node:crypto'
 import { cbc } from '@noble/ciphers/aes.js'
 import { EMPTY, equal } from '../base/bytes.ts'
+import { Secret } from '../base/secret.ts'
 import { HashAlgorithm } from '../wire/registry.ts'
 import type { Aead } from './aead.ts'
-import { computeHmac, type Backend } from './prf.ts'
+import { computeHmac, nodeHmac, type Backend } from './prf.ts'
 
 export interface HmacFacts {
   readonly hash:
@@ -21,17 +22,20 @@ export interface HmacFacts {
 
 const BLOCK = 16
 
+/** OpenSSL overwrites the octets of a KeyObject when it is collected. */
+type Keys =
+  | { readonly on: 'noble'; readonly encryption: Secret; readonly integrity: Secret }
+  | { readonly on: 'node'; readonly encryption: KeyObject; readonly integrity: KeyObject }
+
 export class CbcHmac implements Aead {
   readonly ivLength = BLOCK
   readonly blockSize = BLOCK
   readonly iv = 'random'
   readonly separateIntegrity = true
   readonly icvLength: number
-  private readonly backend: Backend
+  private readonly cipher: string
   private readonly hmac: HmacFacts
-  private encryptionKey: Uint8Array
-  private encryptionKeyObject: KeyObject | undefined
-  private integrityKey: Uint8Array
+  private keys: Keys | undefined
 
   constructor(
     backend: Backend,
@@ -39,12 +43,21 @@ export class CbcHmac implements Aead {
     encryptionKey: Uint8Array,
     integrityKey: Uint8Array,
   ) {
-    this.backend = backend
     this.hmac = hmac
     this.icvLength = hmac.icvLength
-    this.encryptionKey = encryptionKey.slice()
-    this.encryptionKeyObject = backend === 'noble' ? undefined : createSecretKey(encryptionKey)
-    this.integrityKey = integrityKey.slice()
+    this.cipher = `aes-${encryptionKey.length * 8}-cbc`
+    this.keys =
+      backend === 'noble'
+        ? {
+            on: 'noble',
+            encryption: new Secret(encryptionKey),
+            integrity: new Secret(integrityKey),
+          }
+        : {
+            on: 'node',
+            encryption: createSecretKey(encryptionKey),
+            integrity: createSecretKey(integrityKey),
+          }
   }
 
   seal(
@@ -56,13 +69,14 @@ export class CbcHmac implements Aead {
   ): void {
     const iv = bytes.subarray(from - BLOCK, from)
     const plaintext = bytes.subarray(from, to)
-    if (this.encryptionKeyObject === undefined) {
-      bytes.set(cbc(this.encryptionKey, iv, { disablePadding: true }).encrypt(plaintext), from)
+    const keys = this.keys!
+    if (keys.on === 'noble') {
+      bytes.set(cbc(keys.encryption.bytes, iv, { disablePadding: true }).encrypt(plaintext), from)
     } else {
-      const cipher = createCipheriv(this.algorithm, this.encryptionKeyObject, iv).setAutoPadding(
-        false,
-      )
+      const cipher = createCipheriv(this.cipher, keys.encryption, iv).setAutoPadding(false)
       bytes.set(cipher.update(plaintext), from)
+      // OpenSSL's copy of the key goes with its context, now and not when this is collected.
+      cipher.final()
     }
     bytes.set(this.icv(bytes, from, to, aad, esnHigh), to)
   }
@@ -79,21 +93,15 @@ export class CbcHmac implements Aead {
     if (to === from || (to - from) % BLOCK !== 0) return false
     const iv = bytes.subarray(from - BLOCK, from)
     const ciphertext = bytes.subarray(from, to)
-    if (this.encryptionKeyObject === undefined) {
-      bytes.set(cbc(this.encryptionKey, iv, { disablePadding: true }).decrypt(ciphertext), from)
+    const keys = this.keys!
+    if (keys.on === 'noble') {
+      bytes.set(cbc(keys.encryption.bytes, iv, { disablePadding: true }).decrypt(ciphertext), from)
     } else {
-      const decipher = createDecipheriv(
-        this.algorithm,
-        this.encryptionKeyObject,
-        iv,
-      ).setAutoPadding(false)
+      const decipher = createDecipheriv(this.cipher, keys.encryption, iv).setAutoPadding(false)
       bytes.set(decipher.update(ciphertext), from)
+      decipher.final()
     }
     return true
-  }
-
-  private get algorithm(): string {
-    return `aes-${this.encryptionKey.length * 8}-cbc`
   }
 
   private icv(
@@ -103,19 +111,21 @@ export class CbcHmac implements Aead {
     aad: Uint8Array,
     esnHigh: Uint8Array,
   ): Uint8Array {
-    const mac = computeHmac(this.backend, this.hmac.hash, this.integrityKey, [
-      aad,
-      bytes.subarray(from - BLOCK, to),
-      esnHigh,
-    ])
+    const parts = [aad, bytes.subarray(from - BLOCK, to), esnHigh]
+    const { hash } = this.hmac
+    const keys = this.keys!
+    const mac =
+      keys.on === 'noble'
+        ? computeHmac('noble', hash, keys.integrity.bytes, parts)
+        : nodeHmac(hash, keys.integrity, parts)
     return mac.subarray(0, this.icvLength)
   }
 
   wipe(): void {
-    this.encryptionKey.fill(0)
-    this.integrityKey.fill(0)
-    this.encryptionKey = EMPTY
-    this.integrityKey = EMPTY
-    this.encryptionKeyObject = undefined
+    if (this.keys?.on === 'noble') {
+      this.keys.encryption.wipe()
+      this.keys.integrity.wipe()
+    }
+    this.keys = undefined
   }
 }

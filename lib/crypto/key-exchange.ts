@@ -15,7 +15,8 @@ import { x25519 } from '@noble/curves/ed25519.js'
 import { x448 } from '@noble/curves/ed448.js'
 import { p256, p384, p521 } from '@noble/curves/nist.js'
 import { compare, concat, fromHex } from '../base/bytes.ts'
-import { randomBytes, type Environment } from '../base/environment.ts'
+import type { Environment } from '../base/environment.ts'
+import { moveSecret, secretCopy, secretOctets } from '../base/secret.ts'
 import { KeGroup } from '../wire/registry.ts'
 import type { Backend } from './prf.ts'
 
@@ -49,6 +50,12 @@ export const publicValueLength = (group: number): number => LENGTHS[group] ?? 0
 export const exchangeCost = (backend: Backend, group: number): number =>
   0.5 + ((backend === 'noble' ? NOBLE_COSTS[group] : undefined) ?? COSTS[group] ?? 0)
 
+const randomSecret = (environment: Environment, length: number): Uint8Array => {
+  const octets = secretOctets(length)
+  environment.randomFill(octets)
+  return octets
+}
+
 // --- Montgomery curves ---
 
 interface Montgomery {
@@ -79,7 +86,7 @@ const X448: Montgomery = {
 const montgomery =
   (curve: Montgomery): Maker =>
   (backend, environment) => {
-    const privateKey = randomBytes(environment, curve.length)
+    const privateKey = randomSecret(environment, curve.length)
     return backend === 'noble'
       ? nobleMontgomery(curve, privateKey)
       : nodeMontgomery(curve, privateKey)
@@ -91,7 +98,7 @@ const nobleMontgomery = (curve: Montgomery, privateKey: Uint8Array): KeyExchange
   sharedSecret: peerValue => {
     if (peerValue.length !== curve.length) return undefined
     try {
-      return nonZero(curve.noble.getSharedSecret(privateKey, peerValue))
+      return nonZero(moveSecret(curve.noble.getSharedSecret(privateKey, peerValue)))
     } catch {
       return undefined
     }
@@ -100,9 +107,9 @@ const nobleMontgomery = (curve: Montgomery, privateKey: Uint8Array): KeyExchange
 })
 
 const nodeMontgomery = (curve: Montgomery, privateKey: Uint8Array): KeyExchange => {
-  const der = concat(curve.pkcs8, privateKey)
+  const der = moveSecret(concat(curve.pkcs8, privateKey))
   let key: KeyObject | undefined = createPrivateKey({
-    key: Buffer.from(der),
+    key: Buffer.from(der.buffer),
     format: 'der',
     type: 'pkcs8',
   })
@@ -120,7 +127,7 @@ const nodeMontgomery = (curve: Montgomery, privateKey: Uint8Array): KeyExchange 
           format: 'der',
           type: 'spki',
         })
-        return nonZero(new Uint8Array(diffieHellman({ privateKey: key, publicKey })))
+        return nonZero(moveSecret(diffieHellman({ privateKey: key, publicKey })))
       } catch {
         return undefined
       }
@@ -168,7 +175,7 @@ const nist =
         publicValue: curve.noble.getPublicKey(privateKey, false).slice(1),
         sharedSecret: peerValue =>
           nistSecret(curve, peerValue, point =>
-            curve.noble.getSharedSecret(privateKey, point, false).slice(1, 1 + curve.length),
+            nistX(curve, curve.noble.getSharedSecret(privateKey, point, false)),
           ),
         wipe,
       }
@@ -179,7 +186,7 @@ const nist =
       group: curve.group,
       publicValue: new Uint8Array(ecdh.getPublicKey().subarray(1)),
       sharedSecret: peerValue =>
-        nistSecret(curve, peerValue, point => new Uint8Array(ecdh.computeSecret(point))),
+        nistSecret(curve, peerValue, point => moveSecret(ecdh.computeSecret(point))),
       wipe: () => {
         wipe()
         // OpenSSL keeps a copy of its own: overwrite it by a scalar that is no secret.
@@ -187,6 +194,13 @@ const nist =
       },
     }
   }
+
+/** Of an uncompressed point, which is overwritten. */
+const nistX = (curve: Nist, point: Uint8Array): Uint8Array => {
+  const x = secretCopy(point.subarray(1, 1 + curve.length))
+  point.fill(0)
+  return x
+}
 
 const ONE = Uint8Array.from({ length: 66 }, (_, i) => (i === 65 ? 1 : 0))
 
@@ -207,7 +221,7 @@ const nistSecret = (
 /** Uniform in [1, n-1], by drawing again. */
 const drawScalar = (curve: Nist, environment: Environment): Uint8Array => {
   for (;;) {
-    const scalar = randomBytes(environment, curve.length)
+    const scalar = randomSecret(environment, curve.length)
     // P-521's order has 521 bits: the top octet holds one of them.
     if (curve.length === 66) scalar[0]! &= 1
     if (compare(scalar, curve.order) < 0 && scalar.some(octet => octet !== 0)) return scalar
@@ -231,7 +245,7 @@ const modp =
     const parameters = createDiffieHellmanGroup(name)
     const prime = parameters.getPrime()
     const exchange = createDiffieHellman(prime, parameters.getGenerator())
-    const exponent = randomBytes(environment, exponentOctets)
+    const exponent = randomSecret(environment, exponentOctets)
     exponent[0]! |= 0x80
     exchange.setPrivateKey(exponent)
     return {
@@ -241,7 +255,10 @@ const modp =
         // RFC 6989 §2.1: 1 < value < p-1.
         if (peerValue.length !== length || !isInside(peerValue, prime)) return undefined
         try {
-          return leftPad(exchange.computeSecret(peerValue), length)
+          const secret = exchange.computeSecret(peerValue)
+          const padded = leftPad(secret, length)
+          secret.fill(0)
+          return padded
         } catch {
           return undefined
         }
@@ -263,7 +280,7 @@ const isInside = (value: Uint8Array, prime: Uint8Array): boolean => {
 
 /** RFC 7296 §2.14, §3.4: as long as the modulus, with zeros in front. */
 const leftPad = (value: Uint8Array, length: number): Uint8Array => {
-  const padded = new Uint8Array(length)
+  const padded = secretOctets(length)
   padded.set(value, length - value.length)
   return padded
 }

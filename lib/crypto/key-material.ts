@@ -1,6 +1,6 @@
 /** Keys of IKE SAs and Child SAs (RFC 7296 §2.14, §2.17, §2.18). */
-import { concat } from '../base/bytes.ts'
-import { Secret } from '../base/secret.ts'
+import { concat, EMPTY } from '../base/bytes.ts'
+import { moveSecret, Secret } from '../base/secret.ts'
 import { prfPlus, type Prf } from './prf.ts'
 
 /** Octets that the negotiated algorithms want. */
@@ -92,7 +92,7 @@ export const deriveChildKeys = (
   lengths: KeyLengths,
 ): ChildKeyMaterial => {
   const { encryption, integrity } = lengths
-  const seed = shared === undefined ? concat(nonceI, nonceR) : concat(shared, nonceI, nonceR)
+  const seed = moveSecret(concat(shared ?? EMPTY, nonceI, nonceR))
   const stream = prfPlus(prf, skD.bytes, seed, 2 * (encryption + integrity))
   const take = cutter(stream)
   const material = {

@@ -1,9 +1,9 @@
 /** Pseudorandom functions and prf+ (RFC 7296 §2.13), and the plain hashes IKE needs. */
-import { createHash, createHmac } from 'node:crypto'
+import { createHash, createHmac, type KeyObject } from 'node:crypto'
 import { hmac } from '@noble/hashes/hmac.js'
 import { sha1 as nobleSha1 } from '@noble/hashes/legacy.js'
 import { sha256, sha384, sha512 } from '@noble/hashes/sha2.js'
-import { concat } from '../base/bytes.ts'
+import { secretOctets } from '../base/secret.ts'
 import { HashAlgorithm, Prf as PrfId } from '../wire/registry.ts'
 
 /** `auto` takes the faster one for each algorithm; `noble` needs OpenSSL for RSA and MODP only. */
@@ -40,22 +40,38 @@ export const createPrf = (backend: Backend, id: number): Prf | undefined => {
   return { id, length, compute: (key, ...data) => computeHmac(backend, hash, key, data) }
 }
 
+/** The output is in memory that the collector does not move, since it may be a key. */
 export const computeHmac = (
   backend: Backend,
   hash: HashId,
   key: Uint8Array,
   data: readonly Uint8Array[],
 ): Uint8Array => {
-  const { name, noble } = HASHES[hash]
   if (backend === 'noble') {
+    const { noble } = HASHES[hash]
     const mac = hmac.create(noble, key)
     for (const part of data) mac.update(part)
-    return mac.digest()
+    const output = secretOctets(noble.outputLen)
+    mac.digestInto(output)
+    return output
   }
-  const mac = createHmac(name, key)
-  for (const part of data) mac.update(part)
-  return new Uint8Array(mac.digest())
+  return nodeHmac(hash, key, data)
 }
+
+/** On node:crypto, which has the key in a KeyObject just as well. */
+export const nodeHmac = (
+  hash: HashId,
+  key: Uint8Array | KeyObject,
+  data: readonly Uint8Array[],
+): Uint8Array => {
+  const mac = createHmac(HASHES[hash].name, key)
+  for (const part of data) mac.update(part)
+  return viewOf(mac.digest())
+}
+
+/** The same memory, which is the caller's alone: a copy of it would be one more to wipe. */
+const viewOf = ({ buffer, byteOffset, length }: Buffer): Uint8Array =>
+  new Uint8Array(buffer, byteOffset, length)
 
 export const computeHash = (
   backend: Backend,
@@ -73,7 +89,7 @@ export const computeHash = (
   return new Uint8Array(state.digest())
 }
 
-/** RFC 7296 §2.13: T1 | T2 | …, each over the one before, the seed and a counter of one octet. */
+/** The caller wipes it. RFC 7296 §2.13: T1 | T2 | …, each over the one before, the seed and a counter of one octet. */
 export const prfPlus = (
   prf: Prf,
   key: Uint8Array,
@@ -81,11 +97,17 @@ export const prfPlus = (
   length: number,
 ): Uint8Array => {
   if (length > 255 * prf.length) throw new RangeError('prf+ gives no more than 255 blocks')
-  const output = new Uint8Array(length)
-  let block: Uint8Array = new Uint8Array(0)
-  for (let at = 0, counter = 1; at < length; at += block.length, counter++) {
-    block = prf.compute(key, concat(block, seed, Uint8Array.of(counter)))
+  const output = secretOctets(length)
+  // The block before, the seed, and the counter.
+  const input = secretOctets(prf.length + seed.length + 1)
+  input.set(seed, prf.length)
+  for (let at = 0, counter = 1; at < length; at += prf.length, counter++) {
+    input[input.length - 1] = counter
+    const block = prf.compute(key, counter === 1 ? input.subarray(prf.length) : input)
     output.set(block.subarray(0, length - at), at)
+    input.set(block)
+    block.fill(0)
   }
+  input.fill(0)
   return output
 }

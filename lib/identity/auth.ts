@@ -18,8 +18,12 @@ export const signedOctets = (
   return concat(firstMessage, otherNonce, prf.compute(skP.bytes, restOfId))
 }
 
-export const sharedKeyAuth = (prf: Prf, secret: Uint8Array, octets: Uint8Array): Uint8Array =>
-  prf.compute(prf.compute(secret, KEY_PAD), octets)
+export const sharedKeyAuth = (prf: Prf, secret: Uint8Array, octets: Uint8Array): Uint8Array => {
+  const key = prf.compute(secret, KEY_PAD)
+  const proof = prf.compute(key, octets)
+  key.fill(0)
+  return proof
+}
 
 /** An unknown identity (`secret` undefined) costs as much as a wrong key, and says as little. */
 export const checkSharedKeyAuth = (

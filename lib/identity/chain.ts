@@ -7,7 +7,8 @@ import type { PublicKey } from '../crypto/signature.ts'
 import type { Budget } from './budget.ts'
 import { isSelfIssued, type Certificate } from './certificate.ts'
 import { ExtensionId, KeyPurpose, KeyUsage } from './extensions.ts'
-import { failure, type Failure } from './failure.ts'
+import { failure, printTime, type Failure } from './failure.ts'
+import { GeneralNameType, type GeneralName } from './general-name.ts'
 import { NameConstraintChecker } from './name-constraints.ts'
 import { isEmptyName } from './name.ts'
 import { PolicyChecker, type PolicyOptions } from './policies.ts'
@@ -53,13 +54,21 @@ export const checkAlone = (
   return undefined
 }
 
-/** Written so that a time that is no number is never within. */
+/**
+ * §4.1.2.5: validity includes the whole second that `notAfter` names. The cure may be to set our own clock, so a
+ * refusal says what it shows. Written so that a time that is no number is never within.
+ */
 const checkTime = (certificate: Certificate, time: number): Failure | undefined => {
   const { notBefore, notAfter } = certificate
-  if (time >= notBefore && time <= notAfter) return undefined
-  return time > notAfter
-    ? failure('EXPIRED', certificate, `expired at ${printTime(notAfter)}`)
-    : failure('NOT_YET_VALID', certificate, `is not valid before ${printTime(notBefore)}`)
+  if (time >= notBefore && time < notAfter + 1000) return undefined
+  const clock = `our clock says ${printTime(time)}`
+  return time >= notBefore
+    ? failure('EXPIRED', certificate, `expired (notAfter ${printTime(notAfter)}; ${clock})`)
+    : failure(
+        'NOT_YET_VALID',
+        certificate,
+        `is not yet valid (notBefore ${printTime(notBefore)}; ${clock})`,
+      )
 }
 
 /** What a certificate that signs another one must be (§6.1.4 k, m, n). */
@@ -248,6 +257,10 @@ const strictProblem = (
   ]) {
     if (present.has(id) && !critical.has(id)) return `has the extension ${id} not marked critical`
   }
+  const { permitted = [], excluded = [] } = extensions.nameConstraints ?? {}
+  // §4.2.1.10 has such periods for e-mail addresses and URIs alone.
+  if ([...permitted, ...excluded].some(isDnsWithPeriod))
+    return 'has a constraint on DNS names that begins with a period'
   if (isLast && !isCa)
     return present.has(ExtensionId.NameConstraints)
       ? 'has name constraints but is no CA'
@@ -259,5 +272,5 @@ const strictProblem = (
   return undefined
 }
 
-/** `2026-11-25T16:00:00Z` */
-const printTime = (time: number): string => `${new Date(time).toISOString().slice(0, 19)}Z`
+const isDnsWithPeriod = ({ type, text }: GeneralName): boolean =>
+  type === GeneralNameType.Dns && text.startsWith('.')

@@ -1,6 +1,6 @@
 /** Who we are, how we prove it, and whom we believe: parsed once from a program's options. */
 import { concat, EMPTY } from '../base/bytes.ts'
-import { OptionError, Words } from '../base/errors.ts'
+import { OptionError, readingOption, withoutContent } from '../base/errors.ts'
 import type { Backend } from '../crypto/prf.ts'
 import type { Payload } from '../wire/payloads.ts'
 import { CertEncoding } from '../wire/registry.ts'
@@ -77,12 +77,13 @@ export const parseCredentials = (
     if (own(name) === undefined || typeof own(name) === 'function') continue
     throw new OptionError(name, own(name), 'of type function', 'ERR_INVALID_ARG_TYPE')
   }
-  const ownKeys = parseOwnKeys(options)
-  const eap = own('eap') === undefined ? undefined : parseEap(own('eap'))
-  const trust = parseTrust(options)
+  const ownKeys = readingOption('key', () => parseOwnKeys(options))
+  const eap =
+    own('eap') === undefined ? undefined : readingOption('eap', () => parseEap(own('eap')))
+  const trust = readingOption('ca', () => parseTrust(options))
   const psk = own('psk')
   if (eap !== undefined && ownKeys.length > 0) {
-    throw new OptionError('eap', new Words('a login'), 'left out: "key" proves who we are')
+    throw OptionError.saying('eap', '"eap" cannot be combined with "key", which proves who we are')
   }
   if (psk === undefined && (trust === undefined || (ownKeys.length === 0 && eap === undefined))) {
     throw new OptionError('psk', psk, lacking(trust, ownKeys, eap))
@@ -93,18 +94,20 @@ export const parseCredentials = (
     localIdentity:
       own('localId') === undefined
         ? defaultIdentity(ownKeys)
-        : parseIdentity('localId', own('localId')),
+        : readingOption('localId', () => parseIdentity('localId', own('localId'))),
     remoteIdentity:
-      own('remoteId') === undefined ? undefined : parsePattern('remoteId', own('remoteId')),
+      own('remoteId') === undefined
+        ? undefined
+        : readingOption('remoteId', () => parsePattern('remoteId', own('remoteId'))),
     peerName: serverName(own('servername')) ?? peerName,
-    secretOf: psk === undefined ? () => undefined : parsePsk(psk),
+    secretOf: psk === undefined ? () => undefined : readingOption('psk', () => parsePsk(psk)),
     ownKeys,
-    ocspResponse: parseOcspOption(own('ocspResponse')),
+    ocspResponse: readingOption('ocspResponse', () => parseOcspOption(own('ocspResponse'))),
     eap,
     trust,
     eitherWay: psk !== undefined && trust !== undefined && ownKeys.length > 0,
     rsaPkcs1,
-    ppk: parsePpk(own('ppk')),
+    ppk: readingOption('ppk', () => parsePpk(own('ppk'))),
     asksAuthorization: own('authorize') !== undefined || own('checkServerIdentity') !== undefined,
   }
 }
@@ -112,7 +115,11 @@ export const parseCredentials = (
 const parseOcspOption = (given: unknown): Credentials['ocspResponse'] => {
   if (given === undefined || given instanceof Uint8Array) return given
   if (typeof given === 'function') return 'ask'
-  throw new OptionError('ocspResponse', given, 'a Uint8Array, or a function that gives one')
+  throw new OptionError(
+    'ocspResponse',
+    withoutContent(given),
+    'a Uint8Array, or a function that gives one',
+  )
 }
 
 /** http's agents give it with every connection, empty for an address. */

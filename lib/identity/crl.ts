@@ -7,6 +7,7 @@ import { contextTag, DerReader, Tag } from '../base/der.ts'
 import { der } from '../base/der-writer.ts'
 import type { Certificate, Malformed } from './certificate.ts'
 import { ExtensionId, readPointName, readRawExtensions, type PointName } from './extensions.ts'
+import { printTime } from './failure.ts'
 import { GeneralNameType } from './general-name.ts'
 import { isEmptyName, readName, sameName, type Name } from './name.ts'
 import { readSigned, type Signed } from './signed.ts'
@@ -279,11 +280,15 @@ export const staleness = (
   time: number,
   maximumAge: number | undefined,
 ): string | undefined => {
+  const clock = `our clock says ${printTime(time)}`
   // Written so that a time that is no number is never good.
-  if (!(thisUpdate <= time)) return 'it is from the future'
-  if (nextUpdate !== undefined && nextUpdate < time) return 'it has expired'
+  if (!(thisUpdate <= time)) return `it is from the future (${printTime(thisUpdate)}; ${clock})`
+  if (nextUpdate !== undefined && nextUpdate < time)
+    return `it has expired (${printTime(nextUpdate)}; ${clock})`
   if (maximumAge === undefined && nextUpdate === undefined) return 'it does not say until when'
-  return maximumAge !== undefined && thisUpdate < time - maximumAge ? 'it is too old' : undefined
+  return maximumAge !== undefined && thisUpdate < time - maximumAge
+    ? `it is too old (${printTime(thisUpdate)}; ${clock})`
+    : undefined
 }
 
 /** The reason of revocation, undefined when the list does not have the certificate. */

@@ -44,6 +44,13 @@ export const failure = (code: FailureCode, certificate: Certificate, problem: st
 
 export const isFailure = (value: object): value is Failure => 'code' in value
 
+/** `2026-11-25T16:00:00Z`, and words for what is no time that a calendar has. */
+export const printTime = (time: number): string =>
+  Math.abs(time) <= LAST_TIME ? `${new Date(time).toISOString().slice(0, -5)}Z` : 'no valid time'
+
+/** The greatest that `Date` can hold (ECMA-262 §21.4.1.1). */
+const LAST_TIME = 8.64e15
+
 /** Without the quotes, which belong around names alone. */
 const escape = (text: string): string => {
   const quoted = printable(text, 300)

@@ -2,6 +2,8 @@
  * Name constraints (RFC 5280 §4.2.1.10). A name that cannot be understood, or a kind of name that we cannot
  * compare, is not let through where constraints of its kind exist.
  */
+import { concat, EMPTY, equal } from '../base/bytes.ts'
+import { oid } from '../base/der-writer.ts'
 import type { Budget } from './budget.ts'
 import type { Certificate } from './certificate.ts'
 import type { NameConstraints } from './extensions.ts'
@@ -15,7 +17,7 @@ interface Subject {
   readonly host: string
   /** The DNS name was `*.` and this host. */
   readonly isWildcard: boolean
-  /** Of an e-mail address. */
+  /** Of an e-mail address: what stands in front of the @, without quotes. */
   readonly local: string
   readonly address: Uint8Array
   readonly name: Name | undefined
@@ -96,6 +98,8 @@ interface Named {
 }
 
 const EMAIL_ADDRESS = '1.2.840.113549.1.9.1'
+/** id-on-SmtpUTF8Mailbox (RFC 9598 §3), DER of the identifier with which an otherName begins. */
+const SMTP_UTF8_MAILBOX = oid('1.3.6.1.5.5.7.8.9')
 const EMPTY_SUBJECT = {
   host: '',
   isWildcard: false,
@@ -115,6 +119,9 @@ const namesOf = ({ subject, extensions: { subjectAltNames } }: Certificate): rea
     if (type === GeneralNameType.Directory) names.push(directory(name!))
     else
       names.push({ type, printed: text || `kind ${type}`, subject: SUBJECTS[type]?.(text, value) })
+    // RFC 9598 §6: constraints on mailboxes bind this kind of otherName too; we cannot compare it.
+    if (type === GeneralNameType.Other && startsWith(value, SMTP_UTF8_MAILBOX))
+      names.push({ type: GeneralNameType.Email, printed: 'a mailbox in UTF-8', subject: undefined })
   }
   for (const { type, text } of subject.attributes) {
     if (type === EMAIL_ADDRESS)
@@ -141,25 +148,39 @@ const dnsSubject = (text: string): Subject | undefined => {
     : { ...EMPTY_SUBJECT, type: GeneralNameType.Dns, host, isWildcard }
 }
 
+const startsWith = (octets: Uint8Array, start: Uint8Array): boolean =>
+  equal(octets.subarray(0, start.length), start)
+
 const emailSubject = (text: string): Subject | undefined => {
-  const at = text.lastIndexOf('@')
-  const host = readHost(text.slice(at + 1))
-  return at < 1 || host === undefined
-    ? undefined
-    : { ...EMPTY_SUBJECT, type: GeneralNameType.Email, host, local: text.slice(0, at) }
+  const mailbox = readMailbox(text)
+  return mailbox && { ...EMPTY_SUBJECT, type: GeneralNameType.Email, ...mailbox }
 }
+
+/** RFC 5321 §4.1.2: an `Atom` of a `Dot-string`; or a `Quoted-string`, whose quotes mean nothing by themselves. */
+const ATOM = /^[\w!#$%&'*+/=?^`{|}~-]+$/
+const QUOTED_STRING = /^"(?:[ !#-[\]-~]|\\[ -~])*"$/
+const LOCAL_LIMIT = 64
+
+/** Undefined for what is no mailbox: `a@b@host` is none. An address literal is none that can be compared. */
+const readMailbox = (text: string): Pick<Subject, 'local' | 'host'> | undefined => {
+  const at = text.lastIndexOf('@')
+  const written = text.slice(0, at)
+  const host = readHost(text.slice(at + 1))
+  if (at < 1 || at > LOCAL_LIMIT || host === undefined) return undefined
+  if (written.split('.').every(atom => ATOM.test(atom))) return { local: written, host }
+  if (!QUOTED_STRING.test(written)) return undefined
+  return { local: written.slice(1, -1).replace(/\\(.)/g, '$1'), host }
+}
+
+/** RFC 3986 §3.1, §3.2. */
+const AUTHORITY = /^[a-z][a-z0-9+.-]*:\/\/(?:[\w.~!$&'()*+,;=:%-]*@)?([\w.-]+)(?::\d*)?(?:[/?#]|$)/i
+/** As programs read addresses: the last label is a number, in decimal or in hexadecimal digits. */
+const NUMERIC_HOST = /(?:^|\.)(?:\d+|0x[\da-f]*)$/
 
 /** §4.2.1.10: of a URI its host counts, which must be a name. */
 const uriSubject = (text: string): Subject | undefined => {
-  const start = text.indexOf('://')
-  if (start < 1) return undefined
-  const rest = text.slice(start + 3)
-  const end = rest.search(/[/?#]/)
-  const authority = end < 0 ? rest : rest.slice(0, end)
-  const hostAndPort = authority.slice(authority.lastIndexOf('@') + 1)
-  const colon = hostAndPort.lastIndexOf(':')
-  const host = readHost(colon < 0 ? hostAndPort : hostAndPort.slice(0, colon))
-  if (host === undefined || /(^|\.)\d+$/.test(host)) return undefined
+  const host = readHost(AUTHORITY.exec(text)?.[1] ?? '')
+  if (host === undefined || NUMERIC_HOST.test(host)) return undefined
   return { ...EMPTY_SUBJECT, type: GeneralNameType.Uri, host }
 }
 
@@ -201,32 +222,35 @@ const isHostCharacter = (code: number): boolean =>
 /** Undefined: it cannot be applied. */
 type Constraint = Test | undefined
 
-/** A name is below itself, with any number of labels in front. */
+/**
+ * A name is below itself, with any number of labels in front. A period in front, which RFC 5280 does not know for DNS
+ * names, means the names below alone: so other validators read it, and so the issuers mean it.
+ */
 const dnsConstraint = ({ text }: GeneralName): Constraint => {
   if (text === '') return () => true
-  const base = readHost(text)
+  const isBelowAlone = text.startsWith('.')
+  const base = readHost(isBelowAlone ? text.slice(1) : text)
   if (base === undefined) return undefined
   const suffix = `.${base}`
   const parent = base.slice(base.indexOf('.') + 1)
-  return ({ host, isWildcard }, isExcluded) =>
-    host === base ||
-    host.endsWith(suffix) ||
+  return ({ host, isWildcard }, isExcluded) => {
+    if (host.endsWith(suffix)) return true
+    // Every name that a wildcard stands for is below its host.
+    if (isBelowAlone) return isWildcard && host === base
     // A wildcard stands for the excluded name too when that is one label below it.
-    (isExcluded && isWildcard && base.includes('.') && parent === host)
+    return host === base || (isExcluded && isWildcard && base.includes('.') && parent === host)
+  }
 }
 
 /** One mailbox, all of one host, or with a period in front all hosts of a domain. */
 const emailConstraint = ({ text }: GeneralName): Constraint => {
-  const at = text.lastIndexOf('@')
-  const hostTest = readHostConstraint(text.slice(at + 1))
-  if (hostTest === undefined || at < 0) return hostTest
-  const local = text.slice(0, at)
-  const base = readHost(text.slice(at + 1))
-  if (local === '' || base === undefined) return undefined
-  return (subject, isExcluded) =>
-    subject.host === base &&
+  if (!text.includes('@')) return readHostConstraint(text)
+  const base = readMailbox(text)
+  if (base === undefined) return undefined
+  return ({ host, local }, isExcluded) =>
+    host === base.host &&
     // §7.5: case may matter in front of the @, so what is excluded is excluded in any.
-    (subject.local === local || (isExcluded && subject.local.toLowerCase() === local.toLowerCase()))
+    (local === base.local || (isExcluded && local.toLowerCase() === base.local.toLowerCase()))
 }
 
 /** Exactly this host, or with a period in front all hosts below. */
@@ -244,10 +268,22 @@ const addressConstraint = ({ value }: GeneralName): Constraint => {
   const network = value.subarray(0, length)
   const mask = value.subarray(length)
   if (!isPrefixMask(mask)) return undefined
-  return ({ address }) =>
+  const contains = (address: Uint8Array): boolean =>
     address.length === length &&
     mask.every((bits, i) => (address[i]! & bits) === (network[i]! & bits))
+  // RFC 4291 §2.5.5.2: the same IPv4 address in another form escapes no exclusion.
+  const isMappedRange = length === 16 && isMapped(network) && mask[11] === 0xff
+  const otherForm = (address: Uint8Array): Uint8Array =>
+    isMapped(address) ? address.subarray(12) : isMappedRange ? concat(MAPPED, address) : EMPTY
+  return ({ address }, isExcluded) =>
+    contains(address) || (isExcluded && contains(otherForm(address)))
 }
+
+/** ::ffff:0:0/96 */
+const MAPPED = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff)
+
+const isMapped = (address: Uint8Array): boolean =>
+  address.length === 16 && startsWith(address, MAPPED)
 
 const isPrefixMask = (mask: Uint8Array): boolean => {
   let ended = false

@@ -131,15 +131,25 @@ const STRINGS: Readonly<Record<number, (content: Uint8Array) => string | undefin
   [Tag.UniversalString]: wide(4),
 }
 
+/** RFC 4518 §2.2: characters that nobody sees count for nothing. */
+const INVISIBLE =
+  /[\u00ad\u034f\u1806\u180b-\u180d\ufe00-\ufe0f\ufffc]|(?![\t-\r\u0085])[\p{Cc}\p{Cf}]/gu
+const WHITE_SPACE = /[\s\u0085\p{Z}]+/gu
+
 /**
  * RFC 5280 §7.1: without regard to case and to the amount of white space (RFC 4518 §2). All string types
  * compare alike: whoever could make names differ by their type alone could escape an excluded subtree.
  */
-export const prepareText = (text: string): string =>
-  /^[!-~]*$/.test(text)
-    ? text.toLowerCase()
-    : // Lower case can need composing once more; only then does preparing a prepared text change nothing.
-      text.normalize('NFKC').toLowerCase().normalize('NFKC').replace(/\s+/g, ' ').trim()
+export const prepareText = (text: string): string => {
+  if (/^[!-~]*$/.test(text)) return text.toLowerCase()
+  const mapped = text.replace(INVISIBLE, '').replace(WHITE_SPACE, ' ')
+  // Twice: only then does preparing a prepared text change nothing.
+  return fold(fold(mapped)).replace(WHITE_SPACE, ' ').trim()
+}
+
+/** To upper case and back: `ß` and `SS` are the same, as are the two forms of sigma (RFC 3454 §B.2). */
+const fold = (text: string): string =>
+  text.normalize('NFKC').toUpperCase().toLowerCase().normalize('NFKC')
 
 // --- printing ---
 

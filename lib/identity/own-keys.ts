@@ -4,7 +4,7 @@
  */
 import type { KeyObject } from 'node:crypto'
 import { equal, toHex } from '../base/bytes.ts'
-import { OptionError, Words } from '../base/errors.ts'
+import { OptionError, withoutContent, Words } from '../base/errors.ts'
 import { computeHash, type Backend } from '../crypto/prf.ts'
 import { readPrivateKey, type PrivateKey } from '../crypto/private-key.ts'
 import { readPublicKey, type PublicKey } from '../crypto/signature.ts'
@@ -12,7 +12,7 @@ import type { Payload } from '../wire/payloads.ts'
 import { CertEncoding, HashAlgorithm } from '../wire/registry.ts'
 import { isMalformed, isSelfIssued, parseCertificate, type Certificate } from './certificate.ts'
 import { sameName } from './name.ts'
-import { readDerGroups, withoutContent } from './pem.ts'
+import { readDerGroups } from './pem.ts'
 import { readPkcs12 } from './pkcs12.ts'
 
 /** One way to prove ourselves by signature. */
@@ -59,7 +59,7 @@ export const parseOwnKeys = (options: OwnKeyOptions): readonly OwnKey[] => {
 
 const parsePfx = ({ pfx, cert, key, passphrase }: OwnKeyOptions): readonly OwnKey[] => {
   if (cert !== undefined || key !== undefined) {
-    throw new OptionError('pfx', new Words('both'), 'left out where "cert" and "key" are given')
+    throw OptionError.saying('pfx', '"pfx" cannot be combined with "cert" or "key"')
   }
   const isPair = typeof pfx === 'object' && pfx !== null && 'buf' in pfx
   const octets = isPair ? pfx.buf : pfx
@@ -68,7 +68,7 @@ const parsePfx = ({ pfx, cert, key, passphrase }: OwnKeyOptions): readonly OwnKe
   if (!(octets instanceof Uint8Array)) throw new OptionError('pfx', withoutContent(octets), PFX)
   const text = secret instanceof Uint8Array ? Buffer.from(secret).toString() : secret
   if (typeof text !== 'string')
-    throw new OptionError('passphrase', new Words('neither'), PASSPHRASE)
+    throw new OptionError('passphrase', withoutContent(secret), PASSPHRASE)
   const contents = readPkcs12(octets, text)
   if (typeof contents === 'string')
     throw new OptionError('pfx', new Words(`a file of which: ${contents}`), PFX)
@@ -85,10 +85,9 @@ const parseCertificates = (given: unknown): readonly (readonly Certificate[])[] 
     group.map(bytes => {
       const certificate = parseCertificate(bytes)
       if (isMalformed(certificate)) {
-        throw new OptionError(
+        throw OptionError.saying(
           'cert',
-          new Words(`a certificate of which ${certificate.problem}`),
-          CERT,
+          `"cert" is not a valid certificate: ${certificate.problem}`,
         )
       }
       if (readPublicKey(certificate.spki) === undefined) {
@@ -105,7 +104,7 @@ const parseKeyOption = (option: string, given: unknown, passphrase: unknown): Pr
     ? ((given as { passphrase?: unknown }).passphrase ?? passphrase)
     : passphrase
   if (secret !== undefined && typeof secret !== 'string' && !(secret instanceof Uint8Array)) {
-    throw new OptionError('passphrase', new Words('neither'), PASSPHRASE)
+    throw new OptionError('passphrase', withoutContent(secret), PASSPHRASE)
   }
   const isReadable =
     typeof value === 'string' ||
@@ -162,10 +161,17 @@ const keptElsewhere = (
   sign: unknown,
 ): readonly OwnKey[] => {
   if (typeof sign !== 'function') {
-    throw new OptionError('sign', sign, 'a function ({ algorithm, hash, message }) → signature')
+    throw new OptionError(
+      'sign',
+      withoutContent(sign),
+      'a function ({ algorithm, hash, message }) → signature',
+    )
   }
   if (key !== undefined)
-    throw new OptionError('key', new Words('a key'), 'left out: "sign" signs in its stead')
+    throw OptionError.saying(
+      'key',
+      '"key" cannot be combined with "sign", which signs in its stead',
+    )
   const [first, ...others] = groups
   if (first?.[0] === undefined) {
     throw new OptionError('cert', undefined, `given with "sign": ${CERT}`)

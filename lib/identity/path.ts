@@ -44,7 +44,7 @@ export interface PathOptions extends ChainOptions {
   readonly anchors: TrustAnchors
   /** In any order; those that do not belong to a path do not matter. */
   readonly intermediates: readonly Certificate[]
-  /** Between the end entity and the anchor. */
+  /** Between the end entity and the anchor; as in a pathLength, what is self-issued does not count. */
   readonly maximumIntermediates: number
   /** Whether a self-signed certificate that is itself an anchor may be the end entity's. */
   readonly allowsPinned: boolean
@@ -163,20 +163,15 @@ class Search {
     const issuers = this.#byName.get(certificate.issuer.key) ?? []
     if (issuers.length === 0 && this.#options.anchors.named(certificate.issuer.key).length === 0)
       this.#note({ stage: -1, failure: unknownIssuer(certificate) })
-    if (issuers.length > 0 && this.#path.length > this.#options.maximumIntermediates) {
-      this.#note({
-        stage: -1,
-        failure: failure(
-          'PATH_LENGTH',
-          certificate,
-          'is further from a trusted CA than is allowed',
-        ),
-      })
-      return false
-    }
+    const room =
+      this.#options.maximumIntermediates -
+      this.#path.slice(1).filter(each => !isSelfIssued(each)).length
     for (const issuer of byLikelihood(issuers, certificate)) {
       if (this.#cache.known(issuer, certificate) === false) continue
-      const problem = checkAlone(issuer, this.#options) ?? checkIssuer(issuer)
+      const problem =
+        room > 0 || isSelfIssued(issuer)
+          ? (checkAlone(issuer, this.#options) ?? checkIssuer(issuer))
+          : failure('PATH_LENGTH', issuer, 'is further from a trusted CA than is allowed')
       if (problem !== undefined) this.#note({ stage: 0, failure: problem })
       else if (this.#extend(issuer)) return true
       if (this.#budget.isExhausted) return false

@@ -1,5 +1,5 @@
 /** Certificates, keys and lists as programs give them: PEM (RFC 7468) or DER, text or octets, one or many. */
-import { OptionError } from '../base/errors.ts'
+import { OptionError, withoutContent } from '../base/errors.ts'
 
 const BLOCK = /-----BEGIN ([A-Z0-9 ]{1,40})-----([A-Za-z0-9+/=\s]*)-----END \1-----/g
 /** First octet of any structure we take: SEQUENCE. */
@@ -40,7 +40,3 @@ export const readDerGroups = (
   Array.isArray(given)
     ? given.map((part, i) => readOne(`${option}[${i}]`, part, label, accepted))
     : [readOne(option, given, label, accepted)]
-
-/** For error messages, which must not print a key. */
-export const withoutContent = (given: unknown): unknown =>
-  typeof given === 'string' ? `${given.length} characters` : given

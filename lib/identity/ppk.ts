@@ -1,6 +1,6 @@
 /** Post-quantum pre-shared keys (RFC 8784): a second secret that today's recorded traffic cannot be opened without. */
 import { equal, utf8 } from '../base/bytes.ts'
-import { OptionError, Words } from '../base/errors.ts'
+import { OptionError, withoutContent, Words } from '../base/errors.ts'
 import { Secret } from '../base/secret.ts'
 import { parseKey } from './pre-shared-key.ts'
 
@@ -27,7 +27,8 @@ const NAMES = ['id', 'secret', 'required']
 export const parsePpk = (given: unknown): PpkPolicy | undefined => {
   if (given === undefined) return undefined
   const list: readonly unknown[] = Array.isArray(given) ? given : [given]
-  if (list.length === 0) throw new OptionError('ppk', given, ACCEPTED)
+  if (list.length === 0)
+    throw OptionError.saying('ppk', '"ppk" must not be empty; leave it out to have none')
   const entries = list.map((entry, i) =>
     parseEntry(Array.isArray(given) ? `ppk[${i}]` : 'ppk', entry),
   )
@@ -36,21 +37,16 @@ export const parsePpk = (given: unknown): PpkPolicy | undefined => {
 
 const parseEntry = (name: string, given: unknown): Ppk & { readonly required: boolean } => {
   if (typeof given !== 'object' || given === null || given instanceof Uint8Array) {
-    throw new OptionError(name, given instanceof Uint8Array ? 'octets' : given, ACCEPTED)
+    throw new OptionError(name, withoutContent(given), ACCEPTED)
   }
   const own = (key: string): unknown =>
     Object.hasOwn(given, key) ? (given as Record<string, unknown>)[key] : undefined
   for (const key of Object.keys(given)) {
-    if (!NAMES.includes(key))
-      throw new OptionError(
-        `${name}.${key}`,
-        own(key),
-        `one of ${NAMES.join(', ')} (no such option)`,
-      )
+    if (!NAMES.includes(key)) throw OptionError.unknown(`${name}.${key}`, undefined, NAMES)
   }
   const id = own('id')
   if (typeof id !== 'string' || id === '') {
-    throw new OptionError(`${name}.id`, id, 'a non-empty string')
+    throw new OptionError(`${name}.id`, withoutContent(id), 'a non-empty string')
   }
   const required = own('required') ?? false
   if (typeof required !== 'boolean') {

@@ -99,7 +99,7 @@ const sharedKeys = (entries: readonly Entry[]): ReadonlySet<Entry> => {
 
 /** Also for what a program's function returns. */
 export const parseKey = (name: string, given: unknown): Secret => {
-  if (typeof given === 'string' && given !== '') return new Secret(utf8(given))
+  if (typeof given === 'string' && given !== '') return Secret.adopt(utf8(given))
   if (given instanceof Uint8Array && given.length > 0) return new Secret(given)
   throw new OptionError(name, kindOf(given), 'a non-empty string or Uint8Array')
 }

@@ -268,8 +268,12 @@ export const parseTrust = (options: Readonly<Record<string, unknown>>): Trust | 
     throw new OptionError('revocation', revocation, "one of 'require', 'prefer', 'off'")
   }
   const fetches = own('fetchRevocation', false)
-  if (typeof fetches !== 'boolean') {
-    throw new OptionError('fetchRevocation', fetches, 'true or false')
+  if (typeof fetches !== 'boolean' && !isNetworks(fetches)) {
+    throw new OptionError(
+      'fetchRevocation',
+      fetches,
+      "true, false, or an array of networks that may be asked too, such as '10.0.0.0/8'",
+    )
   }
   const usage = own('extendedKeyUsage', 'ike')
   if (usage !== 'ike' && usage !== 'tls') {
@@ -281,17 +285,46 @@ export const parseTrust = (options: Readonly<Record<string, unknown>>): Trust | 
     ['peerKeys', rawKeys],
   ] as const) {
     if (own(name) === undefined || known.length > 0) continue
-    throw new OptionError(name, own(name), 'one or more, or left out')
+    throw OptionError.saying(
+      name,
+      name === 'ca'
+        ? '"ca" must not be empty; leave it out to accept no certificates'
+        : '"peerKeys" must not be empty; leave it out to accept no raw public keys',
+    )
   }
   if (anchors.length === 0 && rawKeys.length === 0) return undefined
   return new Trust({
     anchors: new TrustAnchors(anchors),
     crls,
     revocation,
-    fetches,
+    fetches: fetches !== false,
     allowsTlsPurposes: usage === 'tls',
     rawKeys,
   })
+}
+
+/** Addresses, or networks by the length of their prefix. */
+const isNetworks = (given: unknown): given is readonly string[] =>
+  Array.isArray(given) &&
+  given.length > 0 &&
+  given.every(name => {
+    const [, address = '', prefix] = /^([^/]+)(?:\/(\d{1,3}))?$/.exec(String(name)) ?? []
+    const bits = 8 * (parseAddress(address)?.length ?? 0)
+    return typeof name === 'string' && bits > 0 && Number(prefix ?? 0) <= bits
+  })
+
+/** What a fetched list or answer says of when the next one comes; undefined: it cannot be read, or says nothing. */
+export const nextUpdateOf = (
+  kind: StatusSource['kind'],
+  octets: Uint8Array,
+): number | undefined => {
+  if (kind === 'crl') {
+    const list = parseCrl(octets)
+    return isMalformed(list) ? undefined : list.nextUpdate
+  }
+  const answer = parseOcspResponse(octets)
+  if (isMalformed(answer) || answer.responses.length === 0) return undefined
+  return Math.min(...answer.responses.map(({ nextUpdate }) => nextUpdate ?? 0))
 }
 
 const CERTIFICATES = 'certificates of authorities in PEM or DER, or an array of them'
@@ -305,11 +338,7 @@ const parseAnchors = (given: unknown): readonly Certificate[] =>
     .map(bytes => {
       const anchor = parseCertificate(bytes)
       if (!isMalformed(anchor)) return anchor
-      throw new OptionError(
-        'ca',
-        new Words(`a certificate of which ${anchor.problem}`),
-        CERTIFICATES,
-      )
+      throw OptionError.saying('ca', `"ca" is not a valid certificate: ${anchor.problem}`)
     })
 
 const parseLists = (given: unknown): readonly Crl[] =>
@@ -318,7 +347,10 @@ const parseLists = (given: unknown): readonly Crl[] =>
     .map(bytes => {
       const list = parseCrl(bytes)
       if (!isMalformed(list)) return list
-      throw new OptionError('crl', new Words(`a list of which ${list.problem}`), LISTS)
+      throw OptionError.saying(
+        'crl',
+        `"crl" is not a valid list of revoked certificates: ${list.problem}`,
+      )
     })
 
 const parseRawKeys = (given: unknown): readonly RawKey[] => {

@@ -2,7 +2,7 @@
  * One IKE SA: its SPIs, keys and message window, the queue of exchanges it starts, the Child SAs it owns
  * and its timers. What each exchange means stands in the file of that exchange.
  */
-import { equal, toHex } from '../base/bytes.ts'
+import { EMPTY, equal, toHex } from '../base/bytes.ts'
 import { randomFraction, type Millis } from '../base/environment.ts'
 import { PeerMisbehavedError, UnreachablePeerError, type IpsecError } from '../base/errors.ts'
 import { formatEndpoint, samePath, type Path } from '../base/path.ts'
@@ -68,6 +68,8 @@ const ORPHAN: Millis = 60_000
 const MAX_ORPHAN_WAITS = 10
 /** Ours: how long a closed SA answers repeated requests. */
 const FORGET: Millis = 30_000
+/** Octets of the shortest ICV that we take. */
+const ICV = 12
 /** Ours: first wait after TEMPORARY_FAILURE; it doubles and has a random part (rule E8). */
 const RETRY: Millis = 1_000
 const MAX_RETRY: Millis = 60_000
@@ -148,6 +150,8 @@ export class IkeSa implements AuthContext, Successor {
   private queue: Exchange[] = []
   private waiting: { exchange: Exchange; at: Millis }[] = []
   private current: Current | undefined
+  /** Of the peer's last request: a repetition of it is known by this when the keys are gone. */
+  private lastIcv = EMPTY
   private refusals = 0
   /** Since when every CREATE_CHILD_SA of ours was refused with TEMPORARY_FAILURE. */
   private refusedSince: Millis | undefined
@@ -502,7 +506,10 @@ export class IkeSa implements AuthContext, Successor {
     if (header === undefined || header.majorVersion !== 2) return
     if (header.originalInitiator === this.originalInitiator) return
     if (header.exchange === ExchangeType.IkeSaInit) return this.handleInit(message, header, path)
-    if (this.isForgotten || !equal(header.spiR, this.spiR)) return
+    if (!equal(header.spiR, this.spiR)) return
+    if (this.state === 'closed' && equal(message.subarray(-ICV), this.lastIcv))
+      return this.repeatAnswer(header, path)
+    if (this.isForgotten) return
     const layout = findEncrypted(message, header)
     if (layout === undefined || isChainError(layout)) return
     if (layout.isFragment && !this.handshake.fragmentation) return
@@ -530,6 +537,7 @@ export class IkeSa implements AuthContext, Successor {
       })
     }
     if (whole === undefined) return
+    if (!header.response && this.window.isNext(header.messageId)) this.lastIcv = message.slice(-ICV)
     this.handleAuthentic(
       header,
       readChain(whole.plaintext, 0, whole.plaintext.length, whole.firstInner),
@@ -662,6 +670,7 @@ export class IkeSa implements AuthContext, Successor {
     const datagrams = this.sealed(exchange, id, true, payloads)
     this.traceMessage('ike.response.sent', exchange, id, payloads, datagrams.length)
     this.window.answer(datagrams)
+    if (this.state === 'closed') this.wipeKeys()
   }
 
   // --- IKE_SA_INIT ---
@@ -907,13 +916,19 @@ export class IkeSa implements AuthContext, Successor {
       error: error?.message,
     })
     this.output({ kind: 'closed', error })
-    if (linger) this.timers.set(Timer.Forget, now + FORGET)
-    else this.forget()
+    if (!linger) return this.forget()
+    // What it says last is sealed once, and then it can repeat it without keys.
+    if (!this.window.owesAnswer) this.wipeKeys()
+    this.timers.set(Timer.Forget, now + FORGET)
+  }
+
+  private wipeKeys(): void {
+    this.isForgotten = true
+    this.protection.wipe()
   }
 
   private forget(): void {
-    this.isForgotten = true
-    this.protection.wipe()
+    this.wipeKeys()
     this.output({ kind: 'forgotten' })
   }
 

@@ -110,6 +110,11 @@ export class MessageWindow {
     this.answered = undefined
   }
 
+  /** Between `accept` and `answer`. */
+  get owesAnswer(): boolean {
+    return this.nextPeerId > 0 && this.answered === undefined
+  }
+
   answer(datagrams: readonly Uint8Array[]): void {
     this.answered = datagrams
     this.strayRepeats = 0

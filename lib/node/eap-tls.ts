@@ -16,7 +16,7 @@ import {
   type TLSSocket,
 } from 'node:tls'
 import { concat, EMPTY, getU32, putU32 } from '../base/bytes.ts'
-import { OptionError, printable } from '../base/errors.ts'
+import { OptionError, printable, withoutContent } from '../base/errors.ts'
 import { EapCode, eapResponse, EapType, readEapPacket } from '../wire/eap.ts'
 
 /** RFC 5216 §3.1. */
@@ -262,7 +262,7 @@ export const parseEapTls = (given: Option): EapTlsSettings => {
   const ca = certificates('eap.ca', own('ca'))
   const key = privateKey(own('key'), own('passphrase'))
   if (!new X509Certificate(cert[0]!).checkPrivateKey(key)) {
-    throw new OptionError('eap.key', key, 'the private key of "eap.cert"')
+    throw OptionError.saying('eap.key', '"eap.key" is not the private key of "eap.cert"')
   }
   const servername = own('servername')
   if (servername !== undefined && (typeof servername !== 'string' || servername === '')) {
@@ -284,8 +284,11 @@ export const parseEapTls = (given: Option): EapTlsSettings => {
   } catch (error) {
     // Certificates and key were read already.
     const reason = printable(error instanceof Error ? error.message : String(error))
-    const shown = typeof crl === 'string' ? crl.slice(0, 40) : crl
-    throw new OptionError('eap.crl', shown, `a CRL, or an array of them, in PEM: ${reason}`)
+    throw new OptionError(
+      'eap.crl',
+      withoutContent(crl),
+      `a CRL, or an array of them, in PEM: ${reason}`,
+    )
   }
 }
 
@@ -299,8 +302,11 @@ const certificates = (option: string, given: unknown): readonly string[] => {
       const text = typeof value === 'string' ? value : Buffer.from(value as Uint8Array).toString()
       return text.includes('-----BEGIN') ? text : certificate.toString()
     } catch {
-      const shown = typeof value === 'string' ? value.slice(0, 40) : value
-      throw new OptionError(option, shown, 'a certificate in PEM or DER, or an array of them')
+      throw new OptionError(
+        option,
+        withoutContent(value),
+        'a certificate in PEM or DER, or an array of them',
+      )
     }
   })
 }
@@ -320,11 +326,9 @@ const privateKey = (given: unknown, passphrase: unknown): KeyObject => {
           ...phrase,
         })
   } catch {
-    // The error must not print a key.
-    const isText = typeof given === 'string' || given instanceof Uint8Array
     throw new OptionError(
       'eap.key',
-      isText ? EMPTY : given,
+      withoutContent(given),
       'a private key in PEM, PKCS #8 or as KeyObject; with "eap.passphrase" if it is encrypted',
     )
   }

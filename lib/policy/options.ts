@@ -4,7 +4,7 @@
  */
 import type { Millis } from '../base/environment.ts'
 import { parseAddress } from '../base/address.ts'
-import { OptionError } from '../base/errors.ts'
+import { OptionError, ownProperties, readingOption } from '../base/errors.ts'
 import type { Proposal } from '../wire/sa.ts'
 import type { TrafficSelector } from '../wire/traffic-selector.ts'
 import { parsePool } from './address-pool.ts'
@@ -133,7 +133,7 @@ const retransmit: Reader<RetransmitPolicy> = (name, value) => {
   if (typeof value !== 'object' || value === null) {
     throw new OptionError(name, value, 'an object with initial, factor, max and tries')
   }
-  const read = reader(value as Record<string, unknown>, name)
+  const read = reader(ownProperties(name, value), name)
   read.refuseUnknown(['initial', 'factor', 'max', 'tries'])
   return {
     initial: read('initial', integer(10, MINUTE, 'ms'), 500),
@@ -249,16 +249,13 @@ export const reader = (
   const full = (name: string): string => (prefix === undefined ? name : `${prefix}.${name}`)
   const read = <T>(name: string, parse: Reader<T>, fallback: T): T => {
     const value = Object.hasOwn(options, name) ? options[name] : undefined
-    return value === undefined ? fallback : parse(full(name), value)
+    return value === undefined ? fallback : readingOption(name, () => parse(full(name), value))
   }
   const more: Pick<OptionReader, 'refuseUnknown'> = {
     refuseUnknown: (known: readonly string[]) => {
       for (const name of Object.keys(options)) {
         if (known.includes(name)) continue
-        const near = nearest(name, known)
-        const hint =
-          near === undefined ? `one of ${known.join(', ')}` : `left out; did you mean "${near}"?`
-        throw new OptionError(full(name), options[name], `${hint} (no such option)`)
+        throw OptionError.unknown(full(name), nearest(name, known), known)
       }
     },
   }
@@ -278,7 +275,6 @@ const nearest = (name: string, known: readonly string[]): string | undefined => 
 }
 
 /** Two letters in each other's place count as one slip. */
-
 const editDistance = (a: string, b: string): number => {
   if (Math.abs(a.length - b.length) > 2) return Infinity
   let before: readonly number[] = []

@@ -1,11 +1,17 @@
 /** What a program may give: the README's table has every option, and what is wrong is said at once. */
 import { readFileSync } from 'node:fs'
+import { inspect } from 'node:util'
 import t from 'tap'
 import { AUTHORIZATION_OPTIONS, SERVER_OPTIONS, SOCKET_OPTIONS } from '../../lib/api/options.ts'
 import { answerQuestion } from '../../lib/api/questions.ts'
 import { CREDENTIAL_OPTIONS } from '../../lib/identity/credentials.ts'
 import { parseIdentity } from '../../lib/identity/identity.ts'
-import { createSecureServer, createSecureSocket, OptionError } from '../../lib/index.ts'
+import {
+  createSecureServer,
+  createSecureSocket,
+  OptionError,
+  type SecureSocket,
+} from '../../lib/index.ts'
 import { POLICY_OPTIONS } from '../../lib/policy/options.ts'
 
 const psk = 'a pre-shared key for these tests'
@@ -121,11 +127,14 @@ t.test('a slip of the finger is recognized, and nothing else is suggested', t =>
     }
     return ''
   }
-  t.match(said({ hsot: 'a' }), /did you mean "host"/)
-  t.match(said({ PSK: 'a' }), /did you mean "psk"/)
-  t.match(said({ livenessIntervall: 1 }), /did you mean "livenessInterval"/)
+  t.match(said({ hsot: 'a' }), /Did you mean "host"\?/)
+  t.match(said({ PSK: 'a' }), /Did you mean "psk"\?/)
+  t.match(
+    said({ livenessIntervall: 1 }),
+    /^Unknown option "livenessIntervall"\. Did you mean "livenessInterval"\?$/,
+  )
   // Two letters of four are another word, not a slip.
-  t.notMatch(said({ wart: 1 }), /did you mean/)
+  t.notMatch(said({ wart: 1 }), /Did you mean/)
   t.end()
 })
 
@@ -158,6 +167,164 @@ t.test('messages name members and quote no more than words', t => {
   )
   t.throws(() => client({ ppk: { id: 'a', secret: 'b' } }), { message: /Received 1 octets$/ })
   t.throws(() => client({ psk: '' }), { message: /Received an empty one$/ })
+  t.end()
+})
+
+t.test(
+  'no error prints what may be a secret: values of unknown options, and of those that hold keys',
+  t => {
+    const secret = 'TOP-SECRET-0123456789'
+    const pem = `-----BEGIN PRIVATE KEY-----\n${secret}\n-----END PRIVATE KEY-----`
+    const eap = { method: 'mschapv2', identity: 'u', password: 'p' }
+    for (const [name, options] of Object.entries({
+      unknown: { pks: secret },
+      'unknown and unlike': { wart: secret },
+      'unknown, of nobody': { [`x${'y'.repeat(100)}`]: secret },
+      'psk in an array': { psk: [secret] },
+      'psk of a number': { psk: 12_345_678_901 },
+      'psk in a table': { psk: { 'a.test': [secret] } },
+      'psk of a number in a table': { psk: { 'a.test': 12_345_678_901 } },
+      'ppk alone': { ppk: secret },
+      'ppk with a slip': { ppk: { id: 'a', secrte: secret } },
+      'ppk that is short': { ppk: { id: 'a', secret } },
+      'ppk by a number': { ppk: { id: 'a', secret: 12_345_678_901 } },
+      'the secret for the id': { ppk: { id: [secret], secret: 'a' } },
+      'eap alone': { ca: 'x', eap: secret },
+      'eap with a slip': { ca: 'x', eap: { ...eap, pasword: secret } },
+      'eap with the password for the method': { ca: 'x', eap: { ...eap, method: secret } },
+      'eap with a password that is a number': {
+        ca: 'x',
+        eap: { ...eap, password: 12_345_678_901 },
+      },
+      'a key for sign': { cert: 'x', sign: pem },
+      'a key for ca': { ca: pem },
+      'a key for a list': { ca: 'x', crl: pem },
+      'a key for cert': { cert: pem },
+      'a key that is none': { key: pem },
+      'a passphrase that is none': { key: pem, passphrase: 12_345_678_901 },
+      'a key for an OCSP answer': { ocspResponse: pem },
+      'a member that is none': { retransmit: { tires: secret } },
+      'a retransmit that is none': { retransmit: { tries: [secret] } },
+    })) {
+      for (const make of [client, server]) {
+        let said = ''
+        try {
+          make(options)
+        } catch (error) {
+          t.ok(error instanceof OptionError, name)
+          said = inspect(error, { depth: 9 }) + JSON.stringify(error)
+        }
+        t.notMatch(said, /TOP-SECRET|12345678901/, name)
+        t.not(said, '', `${name}: refused`)
+      }
+    }
+    t.end()
+  },
+)
+
+t.test('whatever strange value an option has, the error is one of options', t => {
+  const throwing = (): never => {
+    throw new Error('from within')
+  }
+  const cyclic: Record<string, unknown> = {}
+  cyclic['self'] = cyclic
+  const { proxy: revoked, revoke } = Proxy.revocable({}, {})
+  revoke()
+  const values: Readonly<Record<string, unknown>> = {
+    bigint: 1n,
+    'bigint in an array': [2n],
+    'bigint in an object': { a: 3n },
+    symbol: Symbol('x'),
+    'symbol in an array': [Symbol('x')],
+    'no prototype': Object.create(null) as unknown,
+    cyclic,
+    revoked,
+    'a proxy that throws': new Proxy(
+      {},
+      { get: throwing, ownKeys: throwing, getPrototypeOf: throwing, has: throwing },
+    ),
+    'a getter that throws': Object.defineProperty({}, 'a', { get: throwing, enumerable: true }),
+    'a constructor that throws': Object.defineProperty({}, 'constructor', { get: throwing }),
+    'a constructor with a strange name': { constructor: { name: Symbol('x') } },
+    'text that throws': { toString: throwing, valueOf: throwing, toJSON: throwing },
+    'an array with a getter': Object.defineProperty([], 0, { get: throwing, enumerable: true }),
+    'a number that is none': NaN,
+    deep: Array.from({ length: 10_000 }).reduce<object>(inner => ({ inner }), {}),
+    null: null,
+  }
+  // net takes anything for these.
+  const lenient = ['allowHalfOpen', 'family', 'keepAlive', 'noDelay', 'onread', 'virtualAddress']
+  const names = [...POLICY_OPTIONS, ...CREDENTIAL_OPTIONS]
+  const parts: Readonly<Record<string, readonly string[]>> = {
+    retransmit: ['initial', 'tries'],
+    ppk: ['id', 'secret', 'required'],
+    eap: ['method', 'identity', 'password'],
+    psk: ['a.test'],
+    peerKeys: ['a.test'],
+    key: ['pem', 'passphrase'],
+    pfx: ['buf', 'passphrase'],
+  }
+  const attempt = (name: string, options: object): void => {
+    for (const make of [client, server]) {
+      try {
+        const made = make(options) as SecureSocket
+        made.on('error', () => undefined)
+        if (make === client) made.destroy()
+      } catch (error) {
+        if (!(error instanceof OptionError)) t.fail(`${name}: ${String(error)}`)
+      }
+    }
+  }
+  for (const [kind, value] of Object.entries(values)) {
+    for (const name of [...names, ...lenient]) attempt(`${name}: ${kind}`, { [name]: value })
+    for (const [name, members] of Object.entries(parts)) {
+      for (const member of members)
+        attempt(`${name}.${member}: ${kind}`, { [name]: { [member]: value } })
+      attempt(`${name}[0]: ${kind}`, { [name]: [value] })
+    }
+    for (const make of [createSecureSocket, createSecureServer]) {
+      t.throws(() => make(value as never), { code: /^ERR_/ }, `all options: ${kind}`)
+    }
+  }
+  for (const make of [createSecureSocket, createSecureServer]) {
+    const options = Object.defineProperty({ psk }, 'mtu', { get: throwing, enumerable: true })
+    t.equal(
+      refusedOption(() => make(options)),
+      'mtu',
+      'a getter is named',
+    )
+  }
+  t.end()
+})
+
+t.test('errors of options read as sentences', t => {
+  const said = (options: object): string => {
+    try {
+      client(options)
+    } catch (error) {
+      return (error as Error).message
+    }
+    return ''
+  }
+  for (const [options, message] of [
+    [{ livenesInterval: 3 }, 'Unknown option "livenesInterval". Did you mean "livenessInterval"?'],
+    [{ pfx: new Uint8Array(3), cert: 'x' }, '"pfx" cannot be combined with "cert" or "key"'],
+    [{ ca: [] }, '"ca" must not be empty; leave it out to accept no certificates'],
+    [
+      { ca: '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----' },
+      '"ca" is not a valid certificate: expected SEQUENCE, found tag 0x00 at octet 0',
+    ],
+    [
+      { retransmit: { foo: 1 } },
+      'Unknown option "retransmit.foo"; known are initial, factor, max, tries',
+    ],
+    [
+      { ppk: new Uint8Array(40) },
+      'The option "ppk" must be an object { id, secret, required } or a non-empty array of them. Received an instance of Uint8Array',
+    ],
+  ] as const) {
+    t.equal(said(options), message)
+  }
   t.end()
 })
 

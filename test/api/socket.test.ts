@@ -139,7 +139,7 @@ t.test('bad options throw at once and name the option', t => {
     [{ psk, esp: 'aes256' }, /"esp".*integrity/],
     [{ psk, mtu: 12 }, /"mtu".*576/],
     [{ psk, replayWindow: 1.5 }, /"replayWindow"/],
-    [{ psk, modus: 'tunnel' }, /"modus".*did you mean "mode"/],
+    [{ psk, modus: 'tunnel' }, /"modus".*Did you mean "mode"/],
     [{ psk, mode: 'both' }, /"mode".*'tunnel'/],
     [{ psk, localTs: '10.0.0.0/40' }, /"localTs"/],
     [{ psk, retransmit: { trys: 3 } }, /"retransmit\.trys".*tries/],

@@ -99,7 +99,7 @@ export const keyUsage = (...bits: readonly number[]): Uint8Array =>
 export const extendedKeyUsage = (...ids: readonly string[]): Uint8Array =>
   extension('2.5.29.37', sequence(...ids.map(oid)))
 
-/** `dns:name`, `email:a@b`, `uri:…`, `ip:hex`, `dn:CN=x`, `other:` and `rid:1.2.3`. */
+/** `dns:name`, `email:a@b`, `uri:…`, `ip:hex`, `dn:CN=x`, `mailbox:a@b` (RFC 9598), `other:` and `rid:1.2.3`. */
 export const generalName = (text: string): Uint8Array => {
   const colon = text.indexOf(':')
   const value = text.slice(colon + 1)
@@ -114,6 +114,12 @@ export const generalName = (text: string): Uint8Array => {
       return der(contextTag(6), utf8(value))
     case 'ip':
       return der(contextTag(7), fromHex(value))
+    case 'mailbox':
+      return der(
+        contextTag(0, true),
+        oid('1.3.6.1.5.5.7.8.9'),
+        der(contextTag(0, true), der(Tag.Utf8String, utf8(value))),
+      )
     case 'rid':
       return der(contextTag(8), oid(value).subarray(2))
     default:

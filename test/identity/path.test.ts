@@ -99,7 +99,8 @@ t.test('a failure names the certificate and what is wrong with it', t => {
   t.match(result, {
     code: 'EXPIRED',
     certificate: "'CN=Old\\u001b[2J CA'",
-    message: "The certificate 'CN=Old\\u001b[2J CA' expired at 2026-05-31T00:00:00Z",
+    message:
+      "The certificate 'CN=Old\\u001b[2J CA' expired (notAfter 2026-05-31T00:00:00Z; our clock says 2026-06-01T00:00:00Z)",
   })
   t.end()
 })
@@ -335,7 +336,18 @@ for (const [what, constraints, names, isGood] of [
   ['a wildcard beside an excluded name', { excluded: ['dns:b.a.test'] }, ['dns:*.c.test'], true],
   ['a wildcard wider than permitted', { permitted: ['dns:b.a.test'] }, ['dns:*.a.test'], false],
   ['a wildcard below permitted', { permitted: ['dns:a.test'] }, ['dns:*.a.test'], true],
-  ['a constraint with a period in front', { permitted: ['dns:.a.test'] }, ['dns:b.a.test'], false],
+  ['a name below a period in front', { permitted: ['dns:.a.test'] }, ['dns:c.B.a.test'], true],
+  ['the name behind a period in front', { permitted: ['dns:.a.test'] }, ['dns:a.test'], false],
+  ['a name beside a period in front', { permitted: ['dns:.a.test'] }, ['dns:xa.test'], false],
+  ['an excluded one with a period', { excluded: ['dns:.a.test'] }, ['dns:b.a.test'], false],
+  ['the name behind an excluded period', { excluded: ['dns:.a.test'] }, ['dns:a.test'], true],
+  ['a wildcard below a period in front', { permitted: ['dns:.a.test'] }, ['dns:*.a.test'], true],
+  ['a wildcard below an excluded period', { excluded: ['dns:.a.test'] }, ['dns:*.a.test'], false],
+  ['two periods in front', { permitted: ['dns:..a.test'] }, ['dns:b.a.test'], false],
+  ['a constraint that ends in a period', { excluded: ['dns:b.test.'] }, ['dns:a.test'], false],
+  ['a constraint that is a wildcard', { excluded: ['dns:*.b.test'] }, ['dns:a.test'], false],
+  ['a star within a label', { permitted: ['dns:a.test'] }, ['dns:f*.a.test'], false],
+  ['an empty DNS name', { permitted: ['dns:'] }, ['dns:'], false],
   ['a DNS name with an empty label', { permitted: ['dns:a.test'] }, ['dns:x..a.test'], false],
   ['a DNS name that ends in a period', { excluded: ['dns:a.test'] }, ['dns:a.test.'], false],
   ['a DNS name with NUL', { permitted: ['dns:a.test'] }, ['dns:evil.test\u0000.a.test'], false],
@@ -355,6 +367,43 @@ for (const [what, constraints, names, isGood] of [
     true,
   ],
   ['a mask that is no prefix', { permitted: ['ip:c0000200ff00ff00'] }, ['ip:c0000207'], false],
+  [
+    'an IPv4 address in IPv6 form where it is excluded',
+    { excluded: ['ip:c0000200ffffff00'] },
+    ['ip:00000000000000000000ffffc0000207'],
+    false,
+  ],
+  [
+    'an IPv4 address in IPv6 form where IPv4 is permitted',
+    { permitted: ['ip:c0000200ffffff00'] },
+    ['ip:00000000000000000000ffffc0000207'],
+    false,
+  ],
+  [
+    'an IPv4 address that is excluded in IPv6 form',
+    { excluded: [`ip:00000000000000000000ffffc0000200${'f'.repeat(30)}00`] },
+    ['ip:c0000207'],
+    false,
+  ],
+  [
+    'an IPv4 address where all of IPv6 is excluded',
+    { excluded: [`ip:${'0'.repeat(64)}`] },
+    ['ip:c0000207'],
+    true,
+  ],
+  [
+    'an excluded network of all IPv4',
+    { excluded: ['ip:0000000000000000'] },
+    ['ip:c0000207'],
+    false,
+  ],
+  ['bits behind the mask', { permitted: ['ip:c0000201ffffff00'] }, ['ip:c0000207'], true],
+  [
+    'a mask that has a gap, excluded',
+    { excluded: ['ip:c000020000ffffff'] },
+    ['ip:0a000001'],
+    false,
+  ],
   ['the permitted mailbox', { permitted: ['email:a@b.test'] }, ['email:a@B.test'], true],
   ['another mailbox', { permitted: ['email:a@b.test'] }, ['email:c@b.test'], false],
   ['a mailbox in another case', { permitted: ['email:a@b.test'] }, ['email:A@b.test'], false],
@@ -369,6 +418,25 @@ for (const [what, constraints, names, isGood] of [
   ['a mailbox in the domain', { permitted: ['email:.b.test'] }, ['email:a@c.b.test'], true],
   ['a mailbox on the domain itself', { permitted: ['email:.b.test'] }, ['email:a@b.test'], false],
   ['an e-mail address without @', { excluded: ['email:b.test'] }, ['email:b.test'], false],
+  ['a mailbox with two @', { permitted: ['email:b.test'] }, ['email:x@y@b.test'], false],
+  ['a mailbox with two @, excluded', { excluded: ['email:c.test'] }, ['email:x@y@b.test'], false],
+  ['a mailbox that ends in @', { permitted: ['email:b.test'] }, ['email:x@b.test@'], false],
+  ['a mailbox of nobody', { permitted: ['email:b.test'] }, ['email:@b.test'], false],
+  ['a mailbox with a space', { permitted: ['email:b.test'] }, ['email:x y@b.test'], false],
+  ['a mailbox with NUL', { permitted: ['email:b.test'] }, ['email:x\u0000y@b.test'], false],
+  ['a mailbox with two periods', { permitted: ['email:b.test'] }, ['email:x..y@b.test'], false],
+  ['a mailbox with a period in front', { permitted: ['email:b.test'] }, ['email:.x@b.test'], false],
+  ['a mailbox in a list', { permitted: ['email:b.test'] }, ['email:<x@b.test>,y@b.test'], false],
+  ['an @ in quotes', { permitted: ['email:b.test'] }, ['email:"x@y"@b.test'], true],
+  ['quotes that do not end', { permitted: ['email:b.test'] }, ['email:"x"y"@b.test'], false],
+  ['an excluded mailbox in quotes', { excluded: ['email:a@b.test'] }, ['email:"A"@b.test'], false],
+  ['a mailbox at an address', { excluded: ['email:b.test'] }, ['email:a@[192.0.2.1]'], false],
+  ['a constraint with two @', { excluded: ['email:x@y@b.test'] }, ['email:a@c.test'], false],
+  ['a constraint that begins with @', { excluded: ['email:@b.test'] }, ['email:a@c.test'], false],
+  ['a host in another case', { permitted: ['email:B.test'] }, ['email:a@b.TEST'], true],
+  ['a domain excluded', { excluded: ['email:.b.test'] }, ['email:a@c.b.test'], false],
+  ['a domain excluded, its host', { excluded: ['email:.b.test'] }, ['email:a@b.test'], true],
+  ['a mailbox in UTF-8', { permitted: ['email:b.test'] }, ['mailbox:a@b.test'], false],
   [
     'a URI of the host',
     { permitted: ['uri:b.test'] },
@@ -384,6 +452,15 @@ for (const [what, constraints, names, isGood] of [
   ['a URI in the domain', { permitted: ['uri:.b.test'] }, ['uri:https://c.b.test/'], true],
   ['a URI without host', { excluded: ['uri:b.test'] }, ['uri:urn:x'], false],
   ['a URI of an address', { excluded: ['uri:b.test'] }, ['uri:https://192.0.2.1/'], false],
+  ['a URI of a number', { excluded: ['uri:b.test'] }, ['uri:https://0x7f000001/'], false],
+  [
+    'a URI with a backslash',
+    { permitted: ['uri:b.test'] },
+    ['uri:https://evil.test\\@b.test/'],
+    false,
+  ],
+  ['a URI with two @', { permitted: ['uri:b.test'] }, ['uri:https://e@evil.test@b.test/'], false],
+  ['a URI in brackets', { excluded: ['uri:b.test'] }, ['uri:https://[::1]/'], false],
   ['a directory name below', { permitted: ['dn:O=Good'] }, ['dn:O=good, CN=x'], false],
   ['a kind that nobody compares', { excluded: ['other:'] }, ['other:'], false],
   ['a kind that nobody compares, permitted', { permitted: ['rid:1.2.3'] }, ['rid:1.2.3'], false],
@@ -403,6 +480,31 @@ t.test('name constraints on directory names bind the subject and its alternative
   t.equal(constrained({ excluded: ['dn:O=Bad'] }, [], 'O=bad , CN=host'), 'NAME_CONSTRAINTS')
   t.end()
 })
+
+t.test(
+  'directory names are compared as RFC 5280 7.1 says, whatever their case, spaces and signs',
+  t => {
+    const excluded = (name: string): Parameters<typeof nameConstraints>[0] => ({
+      excluded: [`dn:O=${name}`],
+    })
+    for (const [name, other] of [
+      ['Evil Ltd', 'EVIL  LTD'],
+      ['Evil Ltd', ' Evil\u00a0Ltd '],
+      ['Evil Ltd', 'Evil\u3000Ltd'],
+      ['Evil', 'E\u200bvil'],
+      ['Evil', 'Ev\u00adil\ufeff'],
+      ['Evil', 'Evil\u0001'],
+      ['Evil', '\uff25\uff36\uff29\uff2c'],
+      ['Straße', 'STRASSE'],
+      ['\u039f\u0394\u039f\u03a3', '\u03bf\u03b4\u03bf\u03c2'],
+      ['\u00e9', 'E\u0301'],
+    ] as const) {
+      t.equal(constrained(excluded(name), [], `O=${other}, CN=host`), 'NAME_CONSTRAINTS', other)
+    }
+    t.equal(constrained(excluded('Evil Ltd'), [], 'O=EvilLtd, CN=host'), 'good', 'a space is one')
+    t.end()
+  },
+)
 
 t.test('an e-mail address in the subject counts too, whatever alternative names there are', t => {
   const permitted = { permitted: ['email:b.test'] }

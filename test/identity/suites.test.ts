@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import t from 'tap'
 import { contextTag } from '../../lib/base/der.ts'
 import { der, octetString, sequence } from '../../lib/base/der-writer.ts'
+import { FOLDER, notApplicable } from '../conformance/x509-known.ts'
 import { runSuite } from '../conformance/x509-suite.ts'
 import {
   encodeCrl,
@@ -15,7 +16,6 @@ import {
   type Holder,
 } from '../harness/x509.ts'
 
-const FOLDER = '../shared/x509'
 const isThere = existsSync(FOLDER)
 const suffix = isThere ? '' : ' (skipped: the folder with public suites is not beside this one)'
 
@@ -46,6 +46,23 @@ for (const [name, count] of [
       t.end()
     },
   )
+}
+
+for (const [name, count, agree] of [
+  ['limbo', 207, 179],
+  ['boringssl-chains', 119, 85],
+] as const) {
+  void t.test(`${name}: no false accept that applies${suffix}`, { skip: !isThere }, t => {
+    const outcomes = runSuite(JSON.parse(readFileSync(`${FOLDER}/${name}.json`, 'utf8')))
+    t.equal(outcomes.length, count)
+    const accepted = outcomes.filter(({ verdict }) => verdict === 'false accept')
+    t.same(
+      accepted.map(({ id }) => id).filter(id => notApplicable(id) === undefined),
+      [],
+    )
+    t.ok(outcomes.filter(({ verdict }) => verdict === 'agree').length >= agree)
+    t.end()
+  })
 }
 
 t.test('chains in PEM are run with the strict profile, names, and lists', t => {

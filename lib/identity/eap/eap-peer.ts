@@ -3,7 +3,7 @@
  * §2.16); what does not belong there ends the authentication, since IKE cannot wait for another packet.
  */
 import type { Environment } from '../../base/environment.ts'
-import { OptionError, printable, Words } from '../../base/errors.ts'
+import { OptionError, withoutContent } from '../../base/errors.ts'
 import { copy, utf8 } from '../../base/bytes.ts'
 import { Secret } from '../../base/secret.ts'
 import {
@@ -192,20 +192,21 @@ const PASSWORD_LIMIT = 256
 /** Reads the option `eap`. What is TLS's own in it is left to `node/eap-tls.ts`. */
 export const parseEap = (given: unknown): EapSettings => {
   if (typeof given !== 'object' || given === null || Array.isArray(given)) {
-    throw new OptionError('eap', given, 'an object such as { method, identity, password }')
+    throw new OptionError(
+      'eap',
+      withoutContent(given),
+      'an object such as { method, identity, password }',
+    )
   }
   const own = (name: string): unknown =>
     Object.hasOwn(given, name) ? (given as Record<string, unknown>)[name] : undefined
   const method = own('method')
   if (method !== 'mschapv2' && method !== 'tls') {
-    throw new OptionError('eap.method', method, "'mschapv2' or 'tls'")
+    throw new OptionError('eap.method', withoutContent(method), "'mschapv2' or 'tls'")
   }
   const accepted = MEMBERS[method]
   for (const name of Object.keys(given)) {
-    if (!accepted.includes(name)) {
-      const option = `eap.${printable(name, 40).slice(1, -1)}`
-      throw new OptionError(option, '', `left out: members are ${accepted.join(', ')}`)
-    }
+    if (!accepted.includes(name)) throw OptionError.unknown(`eap.${name}`, undefined, accepted)
   }
   const identity = own('identity')
   if (typeof identity !== 'string' || identity === '' || utf8(identity).length > IDENTITY_LIMIT) {
@@ -222,10 +223,11 @@ export const parseEap = (given: unknown): EapSettings => {
   }
   const password = own('password')
   if (typeof password !== 'string' || password === '' || password.length > PASSWORD_LIMIT) {
-    // The error must not print a password.
-    const shown =
-      typeof password === 'string' ? new Words(`${password.length} characters`) : password
-    throw new OptionError('eap.password', shown, 'a string of 1 to 256 characters')
+    throw new OptionError(
+      'eap.password',
+      withoutContent(password),
+      'a string of 1 to 256 characters',
+    )
   }
-  return { method, identity, password: new Secret(utf8(password)) }
+  return { method, identity, password: Secret.adopt(utf8(password)) }
 }
