@@ -9,6 +9,8 @@ import { Timer } from './timer.ts'
 const PAWS_EXPIRY: Millis = 24 * 24 * 3600_000
 /** RFC 5961 §7: challenge ACKs of one connection in a second. */
 const CHALLENGES_PER_SECOND = 10
+/** Ours: answers to data that came before; each carries a D-SACK, which a sender needs some of. */
+const DUPLICATES_PER_SECOND = 100
 /** Ours: a smaller one is not followed, it would turn each write into a storm of segments. */
 const LEAST_MSS = 64
 
@@ -20,7 +22,7 @@ export const receiveSegment = (
 ): void => {
   if (tcb.state === 'SYN-SENT') return receiveInSynSent(tcb, segment, bytes, now)
   if (!isAcceptable(tcb, segment)) return refuseUnacceptable(tcb, segment, now)
-  if (isOld(tcb, segment, now)) return sendAck(tcb)
+  if (isOld(tcb, segment, now)) return challenge(tcb, now)
   if (segment.has(TcpFlag.Rst)) return receiveReset(tcb, segment, now)
   if (segment.has(TcpFlag.Syn)) return challenge(tcb, now)
   if (!segment.has(TcpFlag.Ack) || !isAckAcceptable(tcb, segment, now)) return
@@ -158,7 +160,7 @@ const refuseUnacceptable = (tcb: Tcb, segment: TcpSegment, now: Millis): void =>
     receiveAck(tcb, segment, now)
   }
   noteDuplicate(tcb, segment)
-  sendAck(tcb)
+  challenge(tcb, now, segment.dataLength > 0 ? DUPLICATES_PER_SECOND : CHALLENGES_PER_SECOND)
 }
 
 const isAnswerToOurSyn = (tcb: Tcb, segment: TcpSegment): boolean =>
@@ -214,12 +216,12 @@ const receiveReset = (tcb: Tcb, segment: TcpSegment, now: Millis): void => {
   }
 }
 
-const challenge = (tcb: Tcb, now: Millis): void => {
+const challenge = (tcb: Tcb, now: Millis, most = CHALLENGES_PER_SECOND): void => {
   if (now - tcb.challengeAt >= 1000) {
     tcb.challengeAt = now
     tcb.challenges = 0
   }
-  if (tcb.challenges++ < CHALLENGES_PER_SECOND) sendAck(tcb)
+  if (tcb.challenges++ < most) sendAck(tcb)
 }
 
 // --- fifth: ACK (the fourth, a SYN, is challenged: RFC 5961 §4.2) ---

@@ -12,7 +12,7 @@ import { DeliveryRate } from './delivery-rate.ts'
 import { Pacer } from './pacing.ts'
 import { DUPLICATE_THRESHOLD, Rack } from './rack.ts'
 import { RtoEstimator } from './rto.ts'
-import { SentSegments, type Deliveries } from './sent-segments.ts'
+import { NONE, SentSegments, type Deliveries } from './sent-segments.ts'
 import { Timer } from './timer.ts'
 
 /** What recovery asks the connection for. */
@@ -277,13 +277,17 @@ export class Recovery implements Deliveries {
     const { now } = sample
     const isLimited = this.wasWindowLimited(advanced)
     this.measure(advanced)
+    let { delivered } = sample
     if (advanced > 0) {
       this.timeoutFrom = now
       this.rack.acknowledged(sender.sndUna)
-      this.duplicateAcks = Math.max(0, this.duplicateAcks - Math.ceil(advanced / sender.mss))
+      // What duplicate ACKs have told of already is not counted twice.
+      const counted = Math.min(this.duplicateAcks, Math.floor(advanced / sender.mss))
+      this.duplicateAcks -= counted
+      delivered = Math.max(0, delivered - counted * sender.mss)
     } else if (isDuplicate && !sender.sackPermitted) {
       this.duplicateAcks++
-      sample.delivered += sender.mss
+      delivered = sender.mss
     }
     this.lookAtProbe(advanced > 0)
     this.undoIfSpurious(advanced > 0)
@@ -292,7 +296,7 @@ export class Recovery implements Deliveries {
     else if (this.phase === 'fast' && advanced > 0 && !sender.sackPermitted && !sent.isEmpty)
       this.markLost(sent.first)
     this.findLoss(now)
-    if (this.phase === 'fast') this.reduce()
+    if (this.phase === 'fast') this.reduce(delivered)
     sample.segment = sender.mss
     sample.srtt = this.rtt.srtt
     sample.minRtt = this.rtt.minRtt
@@ -331,7 +335,7 @@ export class Recovery implements Deliveries {
   handleReorderTimer(now: Millis): void {
     sample.delivered = 0
     this.findLoss(now)
-    if (this.phase === 'fast') this.reduce()
+    if (this.phase === 'fast') this.reduce(0)
     this.rearm(now)
   }
 
@@ -376,11 +380,13 @@ export class Recovery implements Deliveries {
 
   private reportLoss(isTimeout: boolean, isRepeated: boolean, now: Millis): void {
     const { sndNxt, mss } = this.sender
+    const lost = this.sent.firstLost
     this.recoverAt = sndNxt
     this.congestion.onLoss({
       now,
       segment: mss,
       inFlight: this.outstanding,
+      inFlightThen: lost === NONE ? Infinity : this.sent.inFlightThen(lost),
       isTimeout,
       isRepeated,
     })
@@ -391,10 +397,9 @@ export class Recovery implements Deliveries {
   }
 
   /** RFC 6937 §3.1, with slow start as the bound of the reduction. */
-  private reduce(): void {
+  private reduce(delivered: number): void {
     const { inFlight } = this
     const target = this.congestion.window
-    const { delivered } = sample
     this.prrDelivered += delivered
     const allowed =
       inFlight > target

@@ -120,6 +120,11 @@ export class SentSegments {
     return this.ring.reals[slot * REALS + FIRST_SENT_AT]!
   }
 
+  /** Octets that were under way when it was sent last, itself included. */
+  inFlightThen(slot: number): number {
+    return this.ring.reals[slot * REALS + IN_FLIGHT]!
+  }
+
   isSacked(slot: number): boolean {
     return (this.flags(slot) & SACKED) !== 0
   }

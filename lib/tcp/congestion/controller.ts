@@ -41,6 +41,8 @@ export interface Loss {
   segment: number
   /** Octets between the oldest that is not acknowledged and the newest. */
   inFlight: number
+  /** Octets that were under way when the first of what is lost was sent; `Infinity`: not known. */
+  inFlightThen: number
   /** Found by the retransmission timer, and not by ACKs. */
   isTimeout: boolean
   /** The loss before it has not been repaired yet. */

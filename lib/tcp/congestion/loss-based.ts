@@ -80,6 +80,8 @@ export abstract class LossBased implements CongestionController {
   onLoss(loss: Loss): void {
     if (!loss.isRepeated) {
       this.before = { cwnd: this.cwnd, ssthresh: this.ssthresh }
+      // Slow start has gone on until the loss was found; what overflowed was the flight of a round trip ago.
+      if (this.cwnd < this.ssthresh) this.cwnd = Math.min(this.cwnd, loss.inFlightThen)
       this.ssthresh = Math.max(this.reduced(loss), LEAST_SEGMENTS * loss.segment)
     }
     this.cwnd = loss.isTimeout ? loss.segment : this.ssthresh

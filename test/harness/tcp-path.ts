@@ -1,0 +1,191 @@
+/**
+ * Two TCP stacks over a path in virtual time. Each way has a rate, a delay and a queue, and may lose,
+ * hold back or reorder what it carries.
+ */
+import { Packet } from '../../lib/base/packet.ts'
+import type { TcpConfig } from '../../lib/tcp/config.ts'
+import type { TcpConnection } from '../../lib/tcp/connection.ts'
+import { TcpListeners } from '../../lib/tcp/listener.ts'
+import { DEFAULT_TCP_CONFIG, TcpStack, type TcpEvent } from '../../lib/tcp/stack.ts'
+import { Random, seededEnvironment } from './random.ts'
+import { LOCAL, REMOTE } from './tcp-peer.ts'
+
+export interface Way {
+  /** Mbit/s. */
+  readonly rate?: number
+  /** Milliseconds, one way. */
+  readonly delay: number
+  /** Packets that wait at the bottleneck before more are dropped. */
+  readonly queue?: number
+  readonly loss?: number
+  /** The share of packets that come `lateBy` milliseconds late. */
+  readonly late?: number
+  readonly lateBy?: number
+  /** Nothing arrives between these instants; it comes when the second is over. */
+  readonly held?: readonly [number, number]
+  /** False: this segment is lost. */
+  readonly passes?: (segment: Uint8Array, now: number) => boolean
+}
+
+const IP_HEADER = 20
+
+class Link {
+  sent = 0
+  dropped = 0
+  private freeAt = 0
+  private latest = 0
+  private readonly random: Random
+  readonly way: Way
+
+  constructor(way: Way, seed: number) {
+    this.way = way
+    this.random = new Random(seed)
+  }
+
+  /** When it arrives; undefined: never. */
+  carry(segment: Uint8Array, now: number): number | undefined {
+    const { rate = Infinity, delay, queue = Infinity, loss = 0, late = 0, held } = this.way
+    this.sent++
+    if (this.way.passes?.(segment, now) === false) return undefined
+    const takes = rate === Infinity ? 0 : ((segment.length + IP_HEADER) * 8) / (rate * 1000)
+    const from = Math.max(now, this.freeAt)
+    if (rate < Infinity && from - now >= (queue * 12) / rate) {
+      this.dropped++
+      return undefined
+    }
+    this.freeAt = from + takes
+    if (loss > 0 && this.random.chance(loss)) return undefined
+    let at = this.freeAt + delay
+    if (held !== undefined && at >= held[0] && at < held[1]) at = held[1]
+    if (late > 0 && this.random.chance(late)) return at + (this.way.lateBy ?? 0)
+    this.latest = Math.max(this.latest, at)
+    return this.latest
+  }
+}
+
+interface End {
+  readonly stack: TcpStack
+  readonly listeners: TcpListeners
+  readonly link: Link
+}
+
+export class TcpPath {
+  now = 0
+  /** The sender's end, and the receiver's. */
+  readonly a: End
+  readonly b: End
+  onEvent: (end: End, event: TcpEvent) => void = () => undefined
+  private readonly due: { at: number; work: () => void }[] = []
+  private readonly packet = new Packet()
+
+  constructor(there: Way, back: Way, config: Partial<TcpConfig> = {}, seed = 1) {
+    const end = (way: Way, salt: number): End => {
+      const listeners = new TcpListeners()
+      const environment = seededEnvironment(seed + salt)
+      const stack = new TcpStack(environment, { ...DEFAULT_TCP_CONFIG, ...config }, listeners)
+      stack.segmentLimit = 1480
+      return { stack, listeners, link: new Link(way, seed * 7 + salt) }
+    }
+    this.a = end(there, 1)
+    this.b = end(back, 2)
+  }
+
+  at(time: number, work: () => void): void {
+    let place = this.due.length
+    while (place > 0 && this.due[place - 1]!.at > time) place--
+    this.due.splice(place, 0, { at: time, work })
+  }
+
+  /** Everything goes out that may, and events are told, until both ends are quiet. */
+  pump(): void {
+    while (this.pumpOne(this.a, this.b) || this.pumpOne(this.b, this.a));
+  }
+
+  private pumpOne(from: End, to: End): boolean {
+    let isBusy = false
+    for (;;) {
+      this.packet.reset()
+      if (from.stack.pollTransmit(this.packet, this.now) === undefined) break
+      isBusy = true
+      const bytes = this.packet.view().slice()
+      const at = from.link.carry(bytes, this.now)
+      const [source, target] = from === this.a ? [LOCAL, REMOTE] : [REMOTE, LOCAL]
+      if (at === undefined) continue
+      this.at(at, () =>
+        to.stack.handleSegment(bytes, 0, bytes.length, source, target, this.now, false),
+      )
+    }
+    for (let event = from.stack.pollEvent(); event !== undefined; event = from.stack.pollEvent()) {
+      isBusy = true
+      this.onEvent(from, event)
+    }
+    return isBusy
+  }
+
+  run(until: number): void {
+    this.pump()
+    for (;;) {
+      const timer = Math.min(this.a.stack.nextTimeout(), this.b.stack.nextTimeout())
+      const next = Math.min(Math.ceil(timer), this.due[0]?.at ?? Infinity)
+      if (next > until) break
+      this.now = Math.max(this.now, next)
+      for (let first = this.due[0]; first !== undefined && first.at <= this.now;) {
+        this.due.shift()
+        first.work()
+        this.pump()
+        first = this.due[0]
+      }
+      for (const { stack } of [this.a, this.b]) stack.handleTimeout(this.now)
+      this.pump()
+    }
+    this.now = until
+  }
+
+  connect(): TcpConnection {
+    const flow = { localAddress: LOCAL, localPort: 0, remoteAddress: REMOTE, remotePort: 80 }
+    this.b.listeners.listen(80, 10)
+    return this.a.stack.connect(flow, { noDelay: true }, this.now)!
+  }
+
+  /** `a` sends so many octets to `b`, which reads them at once. */
+  bulk(octets = Infinity): Bulk {
+    const bulk = new Bulk(this.connect(), octets)
+    this.onEvent = (end, { kind, connection, error }) => {
+      if (end === this.a && kind === 'closed') bulk.error = error
+      if (end === this.a && (kind === 'connected' || kind === 'writable')) bulk.fill()
+      if (end === this.b && kind === 'readable') bulk.drain(connection, this.now)
+    }
+    return bulk
+  }
+}
+
+const BLOCK = new Uint8Array(65536)
+
+export class Bulk {
+  received = 0
+  lastAt = 0
+  error: string | undefined
+  readonly connection: TcpConnection
+  left: number
+
+  constructor(connection: TcpConnection, octets: number) {
+    this.connection = connection
+    this.left = octets
+  }
+
+  fill(): void {
+    while (this.left > 0) {
+      const wanted = Math.min(BLOCK.length, this.left)
+      const taken = this.connection.send(BLOCK.subarray(0, wanted))
+      this.left -= taken
+      if (taken < wanted) return
+    }
+  }
+
+  drain(connection: TcpConnection, now: number): void {
+    for (let piece = connection.receive(); piece !== undefined; piece = connection.receive()) {
+      this.received += piece.length
+      this.lastAt = now
+    }
+  }
+}

@@ -1,0 +1,150 @@
+/** What a peer can hold of ours, and for how long; by hand-made segments in virtual time. */
+import t from 'tap'
+import { ByteRing } from '../../lib/base/ring.ts'
+import { TcpListeners } from '../../lib/tcp/listener.ts'
+import { EphemeralPorts } from '../../lib/tcp/ports.ts'
+import { TcpFlag } from '../../lib/wire/tcp.ts'
+import { Random } from '../harness/random.ts'
+import { LOCAL, mss, REMOTE, TcpPeer } from '../harness/tcp-peer.ts'
+
+const MINUTE = 60_000
+
+t.test('a window that is shut for good ends the connection when nobody answers', t => {
+  const peer = new TcpPeer()
+  const connection = peer.open(mss(1460), { window: 0 })
+  connection.send(new Uint8Array(5000))
+  t.ok(peer.wait(60 * MINUTE).length > 3, 'the window is probed')
+  t.equal(connection.state, 'CLOSED')
+  t.equal(peer.events.at(-1)?.error, 'ETIMEDOUT')
+  t.end()
+})
+
+t.test('a window held shut by answers is waited for, but not by a connection without owner', t => {
+  const peer = new TcpPeer()
+  const connection = peer.open(mss(1460), { window: 0 })
+  connection.send(new Uint8Array(5000))
+  const answer = (seconds: number): void => {
+    for (let second = 0; second < seconds; second++)
+      if (peer.wait(1000).length > 0) peer.say({ window: 0 })
+  }
+  answer(1800)
+  t.equal(connection.state, 'ESTABLISHED')
+  connection.release(peer.now)
+  answer(180)
+  t.equal(connection.state, 'CLOSED')
+  t.equal(connection.sendQueue.length, 0)
+  t.end()
+})
+
+t.test('the user timeout ends a connection whose data is not acknowledged (RFC 5482)', t => {
+  const peer = new TcpPeer()
+  const connection = peer.open()
+  connection.setUserTimeout(5000, peer.now)
+  peer.wait(MINUTE)
+  t.equal(connection.state, 'ESTABLISHED', 'silence with nothing to say')
+  connection.send(new Uint8Array(100))
+  peer.wait(4900)
+  t.equal(connection.state, 'ESTABLISHED')
+  peer.wait(200)
+  t.equal(peer.events.at(-1)?.error, 'ETIMEDOUT')
+  t.end()
+})
+
+t.test('TIME-WAIT is prolonged by the FIN once more, by no other segment', t => {
+  const peer = new TcpPeer({ timeWait: 10_000 })
+  const connection = peer.open()
+  connection.shutdown()
+  peer.hear()
+  peer.ours++
+  peer.say({ flags: TcpFlag.Ack | TcpFlag.Fin }).hear()
+  peer.seq++
+  t.equal(connection.state, 'TIME-WAIT')
+  for (let second = 0; second < 9; second++) {
+    peer.wait(1000)
+    peer
+      .say({})
+      .say({ seq: peer.seq - 100 })
+      .hear()
+  }
+  peer.wait(1100)
+  t.ok(peer.stack.isEmpty)
+  t.end()
+})
+
+t.test('old segments get a bounded number of answers', t => {
+  const peer = new TcpPeer()
+  peer.open()
+  let answers = 0
+  for (let i = 0; i < 1000; i++) answers += peer.say({ seq: peer.seq - 500 }).hear().length
+  t.ok(answers > 0 && answers <= 10, `${answers} to empty ones`)
+  answers = 0
+  for (let i = 0; i < 1000; i++)
+    answers += peer.say({ seq: peer.seq - 500, data: 10 }).hear().length
+  t.ok(answers <= 100, `${answers} to those with data`)
+  t.end()
+})
+
+t.test('four peers that never confirm do not keep a fifth out of a listener', t => {
+  const listeners = new TcpListeners()
+  const peers = Array.from({ length: 5 }, () => new TcpPeer({}, listeners))
+  for (const peer of peers.slice(0, 4)) {
+    for (let from = 1024; from < 2024; from++) peer.syn(mss(1460), { from })
+  }
+  const listener = listeners.at(80)!
+  t.ok(listener.halfOpen <= listener.backlog)
+  for (let from = 1; from <= 100; from++) t.ok(peers[4]!.syn(mss(1460), { from }))
+  t.ok(listener.halfOpen <= listener.backlog)
+  for (const peer of peers) peer.wait(5 * MINUTE)
+  t.equal(listener.halfOpen, 0)
+  t.end()
+})
+
+t.test('ephemeral ports: all are found, none twice, and a full table says so', t => {
+  const random = new Random(3)
+  const ports = new EphemeralPorts()
+  const found = new Set<number>()
+  for (let port = ports.find(random.next()); port !== undefined; port = ports.find(random.next())) {
+    if (found.has(port)) t.fail(`${port} twice`)
+    found.add(port)
+    ports.add(port)
+  }
+  t.ok(found.size > 28_000)
+  t.ok([...found].every(port => EphemeralPorts.includes(port)))
+  ports.remove(40_000)
+  t.equal(ports.find(1), 40_000)
+  for (const port of found) ports.remove(port)
+  t.ok(ports.isEmpty)
+  t.end()
+})
+
+t.test('connect with every port in use is refused, and one that is freed is used again', t => {
+  const { stack, now } = new TcpPeer()
+  const flow = { localAddress: LOCAL, localPort: 0, remoteAddress: REMOTE, remotePort: 443 }
+  const connections = []
+  for (
+    let one = stack.connect(flow, {}, now);
+    one !== undefined;
+    one = stack.connect(flow, {}, now)
+  )
+    connections.push(one)
+  t.ok(connections.length > 28_000)
+  const { localPort } = connections[77]!
+  connections[77]!.abort()
+  t.equal(stack.connect(flow, {}, now)?.localPort, localPort)
+  t.end()
+})
+
+t.test('an empty queue of octets keeps no memory, and what was in it stays right', t => {
+  const ring = new ByteRing(1 << 20)
+  const memory = (): number => (ring as unknown as { bytes: Uint8Array }).bytes.length
+  for (const size of [10, 5000, 200_000]) {
+    const octets = Uint8Array.from({ length: size }, (_, i) => (i * 31) & 255)
+    t.equal(ring.push(octets), size)
+    const copy = new Uint8Array(size)
+    ring.copyTo(copy, 0, 0, size)
+    t.same(copy, octets)
+    ring.drop(size)
+    t.equal(memory(), 0)
+  }
+  t.end()
+})
