@@ -55,7 +55,9 @@ const RANKS = 7
 /** Computing that came to nothing, and that a source is forgiven in a second, in milliseconds. */
 const FORGIVEN_PER_SECOND = 20
 /** From so much on the chances of a source fall, and at twice as much they are nothing. */
-const DEBT: Millis = 64
+const DEBT: Millis = 128
+/** A handshake that succeeds makes up for so much: honest clients behind its address are many. */
+const REWARD: Millis = 4
 /** But a handshake that has cost nothing yet has this chance: it may be that of an honest neighbour. */
 const LEAST_CHANCE = 1 / 4
 const SOURCES = 4096
@@ -171,6 +173,11 @@ export class Admission {
     this.nets.add(netOf(path), -1)
   }
 
+  /** Somebody there has authenticated itself. */
+  reward(path: Path, now: Millis): void {
+    this.hosts.charge(sourceOf(path), -REWARD, now)
+  }
+
   /** Computing for that source came to nothing. */
   charge(path: Path, wasted: Millis, now: Millis): void {
     this.hosts.charge(sourceOf(path), wasted, now)
@@ -211,12 +218,17 @@ class Sources {
   add(source: string, count: number): void {
     const entry = this.entry(source)
     entry.halfOpen += count
-    if (entry.halfOpen === 0 && entry.debt === 0) this.known.delete(source)
+    this.release(source, entry)
+  }
+
+  private release(source: string, { halfOpen, debt }: Source): void {
+    if (halfOpen === 0 && debt === 0) this.known.delete(source)
   }
 
   charge(source: string, wasted: Millis, now: Millis): void {
     const entry = this.entry(source)
-    entry.debt = Math.min(2 * DEBT, settleDebt(entry, now) + wasted)
+    entry.debt = Math.max(0, Math.min(2 * DEBT, settleDebt(entry, now) + wasted))
+    this.release(source, entry)
   }
 
   private entry(source: string): Source {

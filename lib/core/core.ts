@@ -418,8 +418,8 @@ export class Core {
         if (!(sa instanceof HalfOpen)) this.strangers?.forget(sa)
       },
       ended: (sa, now) => this.strangers?.ended(sa, now),
-      joinable: (session, sa, replaces) => {
-        this.strangers?.succeeded(sa)
+      joinable: (session, sa, replaces, now) => {
+        this.strangers?.succeeded(sa, now)
         const { peer } = sa
         const owner =
           peer === undefined

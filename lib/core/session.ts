@@ -53,7 +53,7 @@ export interface SessionHost {
   /** It has failed or is closed, and may still repeat its last answer. */
   ended(sa: IkeSa, now: Millis): void
   /** A responder's SA was authenticated: the session it belongs to, which may be one that exists. */
-  joinable(session: Session, sa: IkeSa, replaces: Uint8Array | undefined): Session
+  joinable(session: Session, sa: IkeSa, replaces: Uint8Array | undefined, now: Millis): Session
   /** The session that a new SA of that principal joins; the given one when none is. */
   joined(
     session: Session,
@@ -544,7 +544,7 @@ export class Session implements AttemptHost, Scheduled {
     now: Millis,
   ): void {
     if (!sa.originalInitiator) {
-      const owner = this.host.joinable(this, sa, replaces)
+      const owner = this.host.joinable(this, sa, replaces, now)
       if (owner !== this) {
         this.disown(sa)
         owner.adopt(sa, facts, now)

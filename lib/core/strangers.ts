@@ -35,6 +35,7 @@ interface Opening {
   readonly session: Session
   readonly path: Path
   readonly source: string
+  readonly since: Millis
   /** What it has cost since it was taken up, for which a failure is charged. */
   cost: Millis
   isAdmitted: boolean
@@ -44,6 +45,10 @@ interface Opening {
 
 /** Of so many of the oldest half-open SAs the one goes whose source has most. */
 const CANDIDATES = 16
+/** Ours: for so long a handshake is not displaced by others of the same source, whose ends may be as busy as ours, */
+const YOUNG_SIBLING: Millis = 3000
+/** and not by others. */
+const YOUNG: Millis = 1000
 /** Ours: a handshake that came to nothing counts as so much computing, */
 const WASTE: Millis = 1
 /** and so do as many octets of IKE_AUTH as this: most are certificates to be read and verified. */
@@ -114,6 +119,7 @@ export class Strangers {
     now: Millis,
   ): void {
     const { host, admission, cookies } = this
+    if (!this.makeRoom(path, now)) return
     const session = host.newSession(path)
     const reception = {
       cookies,
@@ -125,7 +131,6 @@ export class Strangers {
       this.refuse(answer.why, answer.refusal, path, now)
       return host.reply(answer.reply, path)
     }
-    this.makeRoom(path, now)
     admission.opened(path)
     this.add({
       key,
@@ -133,6 +138,7 @@ export class Strangers {
       session,
       path,
       source: sourceOf(path),
+      since: now,
       cost: WASTE,
       isAdmitted: false,
       refusedUntil: -Infinity,
@@ -163,29 +169,46 @@ export class Strangers {
     return true
   }
 
-  /** Honest handshakes are quick, so an old one goes, of the source that has most: the last comer may be honest. */
-  private makeRoom(path: Path, now: Millis): void {
+  /**
+   * Makes room for one more where that is needed. An old handshake goes, since honest ones are quick: the
+   * oldest of the same source, or of all the one whose source has most. A young one may be about to be done,
+   * and its client would not hear of its end: the newcomer asks again instead.
+   */
+  private makeRoom(path: Path, now: Millis): boolean {
+    const { halfOpenPerSource, maxHalfOpen } = this.limits
     const siblings = this.bySource.get(sourceOf(path))
-    if (siblings !== undefined && siblings.size >= this.limits.halfOpenPerSource) {
-      for (const entry of siblings) return this.displace(entry, 'ike.halfOpenPerSource', now)
-    }
-    if (this.bySa.size < this.limits.maxHalfOpen) return
-    for (const entry of this.failed) return this.displace(entry, 'ike.failed.displaced', now)
+    if (siblings !== undefined && siblings.size >= halfOpenPerSource)
+      return this.displace(
+        this.heaviest(siblings, now - YOUNG_SIBLING),
+        'ike.halfOpenPerSource',
+        now,
+      )
+    if (this.bySa.size < maxHalfOpen) return true
+    const [failed] = this.failed
+    if (failed !== undefined) return this.displace(failed, 'ike.failed.displaced', now)
+    return this.displace(this.heaviest(this.halfOpen, now - YOUNG), 'ike.maxHalfOpen', now)
+  }
+
+  private heaviest(entries: Iterable<Opening>, before: Millis): Opening | undefined {
     let worst: Opening | undefined
     let greatest = 0
     let left = CANDIDATES
-    for (const entry of this.halfOpen) {
+    for (const entry of entries) {
+      if (left-- === 0 || entry.since > before) break
       const weight = this.admission.weight(entry.path)
       if (weight > greatest) [worst, greatest] = [entry, weight]
-      if (--left === 0) break
     }
-    if (worst !== undefined) this.displace(worst, 'ike.halfOpen.displaced', now)
+    return worst
   }
 
-  private displace({ session }: Opening, why: string, now: Millis): void {
+  /** Whether there is one that can go. */
+  private displace(entry: Opening | undefined, why: string, now: Millis): boolean {
     this.host.drop(why)
+    if (entry === undefined) return false
+    const { session } = entry
     session.abandon(new IpsecError('ERR_IKE_HALF_OPEN', 'Displaced by a newer handshake'), now)
     this.host.touch(session, now)
+    return true
   }
 
   private add(entry: Opening): void {
@@ -197,10 +220,11 @@ export class Strangers {
   }
 
   /** It is authenticated. */
-  succeeded(sa: IkeSa): void {
+  succeeded(sa: IkeSa, now: Millis): void {
     const entry = this.bySa.get(sa)
     if (entry === undefined) return
     this.close(entry)
+    this.admission.reward(entry.path, now)
     this.forget(sa)
   }
 

@@ -287,7 +287,18 @@ t.test('D8: 150 clients behind one address, ten with a wrong key, after 70 that 
       callers.push(caller)
       return caller
     })
-    for (const caller of started) caller.talk(target)
+    // All first messages are there before any answer is.
+    const from = ({ path }: Caller): Path => pathFrom(path.localAddress, path.localPort)
+    const first = started.map(caller => caller.connect())
+    const answers = started.map((caller, i) =>
+      first[i]!.flatMap(bytes => target.send(bytes, from(caller))),
+    )
+    started.forEach((caller, i) =>
+      caller.talk(
+        target,
+        answers[i]!.flatMap(({ bytes }) => caller.receive(bytes)),
+      ),
+    )
     return started
   }
   const pass = (millis: number): void => {
