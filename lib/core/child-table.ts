@@ -6,7 +6,7 @@ import type { Millis } from '../base/environment.ts'
 import type { EspSaPair } from '../esp/esp-sa.ts'
 import type { Sad } from '../esp/sad.ts'
 import type { ChildSa } from '../ike/child-sa.ts'
-import { covers, narrow } from '../policy/traffic-selectors.ts'
+import { covers, overlap } from '../policy/traffic-selectors.ts'
 import type { Flow } from '../tcp/stack.ts'
 import { IpProtocol } from '../wire/registry.ts'
 
@@ -25,9 +25,24 @@ export interface Child<Owner = unknown> {
 /** Ours: a peer that makes and deletes Child SAs faster than they fade has the oldest cut short. */
 export const MAX_LINGERING = 64
 
+/** What was found for a flow, good until anything changes in the table. */
+interface Route<Owner> {
+  readonly generation: number
+  readonly child: Child<Owner> | undefined
+}
+
 export class ChildTable<Owner> {
   private readonly sad: Sad<Child<Owner>>
-  private readonly list: Child<Owner>[] = []
+  /** In use, the newest first. */
+  private used: Child<Owner>[] = []
+  /** Deleted or replaced, the next to go first. */
+  private lingering: Child<Owner>[] = []
+  private readonly bySpi = new Map<number, Child<Owner>>()
+  /** A connection asks for each segment and remembers its Child SA, so that many of them cost it nothing. */
+  private readonly routes = new WeakMap<Flow, Route<Owner>>()
+  private generation = 0
+  /** One that was not exhausted when it was asked last. */
+  private fresh: Child<Owner> | undefined
 
   constructor(sad: Sad<Child<Owner>>) {
     this.sad = sad
@@ -35,99 +50,108 @@ export class ChildTable<Owner> {
 
   /** Those that were not replaced, newest first. */
   get inUse(): readonly Child<Owner>[] {
-    return this.list.filter(({ removeAt }) => removeAt === Infinity)
+    return this.used
   }
 
   find(inboundSpi: number): Child<Owner> | undefined {
-    return this.list.find(({ sa }) => sa.inboundSpi === inboundSpi)
+    return this.bySpi.get(inboundSpi)
   }
 
   hasOutboundSpi(spi: number): boolean {
-    return this.list.some(({ sa }) => sa.outboundSpi === spi)
+    for (const { sa } of this.bySpi.values()) {
+      if (sa.outboundSpi === spi) return true
+    }
+    return false
   }
 
   install(child: Child<Owner>): void {
-    this.list.unshift(child)
+    this.used = [child, ...this.used]
+    this.bySpi.set(child.sa.inboundSpi, child)
     this.sad.install(child.sa.inboundSpi, child)
+    this.generation++
   }
 
-  /** The newest one we may send on whose selectors cover the flow. */
+  setOutbound({ pair }: Child<Owner>, isReady: boolean): void {
+    if (pair.outboundReady === isReady) return
+    pair.outboundReady = isReady
+    this.generation++
+  }
+
+  /** The newest one we may send on whose selectors cover the flow. The same object means the same flow. */
   route(flow: Flow): Child<Owner> | undefined {
-    const { localAddress, localPort, remoteAddress, remotePort } = flow
-    for (const child of this.list) {
-      if (
-        child.pair.outboundReady &&
-        covers(child.sa.remoteSelectors, remoteAddress, IpProtocol.Tcp, remotePort) &&
-        covers(child.sa.localSelectors, localAddress, IpProtocol.Tcp, localPort)
-      ) {
-        return child
-      }
-    }
-    return undefined
+    const known = this.routes.get(flow)
+    if (known?.generation === this.generation) return known.child
+    const child = this.used.find(({ sa, pair }) => pair.outboundReady && isFor(sa, flow))
+    this.routes.set(flow, { generation: this.generation, child })
+    return child
   }
 
   /** All that we could send on have carried all that they may: nothing goes out before a rekey is done. */
   get isExhausted(): boolean {
-    let any = false
-    for (const { pair } of this.list) {
-      if (!pair.outboundReady) continue
-      if (pair.lifetimeState() !== 'hard') return false
-      any = true
-    }
-    return any
+    if (this.fresh !== undefined && maySend(this.fresh)) return false
+    this.fresh = this.used.find(maySend)
+    return this.fresh === undefined && this.used.some(({ pair }) => pair.outboundReady)
   }
 
   /** Something that is sent on already covers traffic of that Child SA. */
   hasSameRoute({ localSelectors, remoteSelectors }: ChildSa): boolean {
-    return this.list.some(
+    return this.used.some(
       ({ sa, pair }) =>
         pair.outboundReady &&
-        narrow(localSelectors, sa.localSelectors).length > 0 &&
-        narrow(remoteSelectors, sa.remoteSelectors).length > 0,
+        overlap(localSelectors, sa.localSelectors) &&
+        overlap(remoteSelectors, sa.remoteSelectors),
     )
   }
 
   /** It was deleted or replaced: it receives for a while longer, and those beside it take over. */
   retire(inboundSpi: number, linger: Millis, now: Millis): void {
     const child = this.find(inboundSpi)
-    if (child === undefined) return
-    child.pair.outboundReady = false
-    for (const other of this.inUse) {
-      if (other !== child) other.pair.outboundReady = other.sa.outboundReady
-    }
-    if (linger === 0) return this.remove(child)
+    if (child === undefined || child.removeAt !== Infinity) return
+    this.used = this.used.filter(other => other !== child)
     child.removeAt = now + linger
-    const lingering = this.list.filter(({ removeAt }) => removeAt < Infinity)
-    if (lingering.length > MAX_LINGERING) this.remove(lingering.at(-1)!)
+    this.setOutbound(child, false)
+    for (const other of this.used) this.setOutbound(other, other.sa.outboundReady)
+    if (linger === 0) return this.remove(child)
+    this.lingering.push(child)
+    if (this.lingering.length > MAX_LINGERING) this.remove(this.lingering.shift()!)
   }
 
   private remove(child: Child<Owner>): void {
-    this.list.splice(this.list.indexOf(child), 1)
+    this.bySpi.delete(child.sa.inboundSpi)
     this.sad.release(child.sa.inboundSpi)
     child.pair.wipe()
   }
 
   clear(): void {
-    for (const child of [...this.list]) this.remove(child)
+    for (const child of this.bySpi.values()) this.remove(child)
+    this.used = []
+    this.lingering = []
+    this.generation++
   }
 
+  /** All linger for the same time, so the first is the next. */
   nextTimeout(): Millis {
-    let next = Infinity
-    for (const { removeAt } of this.list) next = Math.min(next, removeAt)
-    return next
+    return this.lingering[0]?.removeAt ?? Infinity
   }
 
   handleTimeout(now: Millis): void {
-    for (const child of this.list.filter(({ removeAt }) => removeAt <= now)) this.remove(child)
+    while (this.nextTimeout() <= now) this.remove(this.lingering.shift()!)
   }
 
   /** The greatest TCP segment that fits `datagramOctets` on any of them. */
   segmentLimit(datagramOctets: number): number {
     let limit = Infinity
-    for (const { sa, pair, remoteHost } of this.list) {
+    for (const { sa, pair, remoteHost } of this.bySpi.values()) {
       const inner = sa.mode === 'transport' ? 0 : remoteHost.length === 16 ? 40 : 20
       limit = Math.min(limit, pair.payloadLimit(datagramOctets) - inner)
     }
     return limit
   }
 }
+
+const isFor = ({ localSelectors, remoteSelectors }: ChildSa, flow: Flow): boolean =>
+  covers(remoteSelectors, flow.remoteAddress, IpProtocol.Tcp, flow.remotePort) &&
+  covers(localSelectors, flow.localAddress, IpProtocol.Tcp, flow.localPort)
+
+const maySend = ({ pair, removeAt }: Child): boolean =>
+  removeAt === Infinity && pair.outboundReady && pair.lifetimeState() !== 'hard'

@@ -3,6 +3,7 @@
  * Errors of the inner path by ICMP are authenticated by ESP, so they are believed as far as they may do harm.
  */
 import type { Millis } from '../base/environment.ts'
+import { mayBeInner } from '../policy/inner-addresses.ts'
 import { covers } from '../policy/traffic-selectors.ts'
 import type { TcpStack } from '../tcp/stack.ts'
 import { readIcmpError } from '../wire/icmp.ts'
@@ -13,16 +14,20 @@ import type { Child } from './child-table.ts'
 /** RFC 9293 §3.1. */
 const TCP_HEADER = 20
 
-/** Hands the payload that the SA has just opened to TCP; else the reason why it was dropped. */
+/**
+ * Hands the payload that the SA has just opened to TCP; else the reason why it was dropped. `outer` is the address that
+ * the packet came from.
+ */
 export const handleInner = (
   child: Child,
   bytes: Uint8Array,
+  outer: Uint8Array,
   tcp: TcpStack | undefined,
   now: Millis,
 ): string | undefined => {
   const { payloadFrom, payloadTo, nextHeader } = child.pair.inbound
   if (child.sa.mode === 'tunnel') {
-    return handleIp(child, bytes, payloadFrom, payloadTo, nextHeader, tcp, now)
+    return handleIp(child, bytes, payloadFrom, payloadTo, nextHeader, outer, tcp, now)
   }
   if (nextHeader !== IpProtocol.Tcp) return 'esp.nextHeader'
   const { remoteHost, localHost } = child
@@ -60,6 +65,7 @@ const handleIp = (
   from: number,
   to: number,
   nextHeader: number,
+  outer: Uint8Array,
   tcp: TcpStack | undefined,
   now: Millis,
 ): string | undefined => {
@@ -70,6 +76,7 @@ const handleIp = (
   }
   if (ip.fragment) return 'ip.fragment'
   const { protocol, payloadFrom, payloadTo, source, destination } = ip
+  if (!mayBeInner(source, outer) || !mayBeInner(destination, outer)) return 'ip.address'
   if (protocol === IpProtocol.Tcp) {
     return handleTcp(child, bytes, payloadFrom, payloadTo, source, destination, true, tcp, now)
   }

@@ -2,11 +2,11 @@
  * Where the peer of a session is: one place for all its SAs, how a NAT on the way is kept open, and how
  * large a datagram fits through.
  */
-import { formatAddress } from '../base/address.ts'
 import { equal } from '../base/bytes.ts'
 import type { Millis } from '../base/environment.ts'
 import { MAX_DATAGRAM } from '../base/packet.ts'
 import type { Path } from '../base/path.ts'
+import { isLoopback } from '../policy/inner-addresses.ts'
 import type { Lineage } from './lineage.ts'
 
 /** Outer MTU where the path is not known. RFC 8200's minimum is 1280; 1400 fits common tunnels. */
@@ -65,6 +65,3 @@ const pathMtu = (path: Path): number =>
   isLoopback(path.remoteAddress) || equal(path.localAddress, path.remoteAddress)
     ? LOOPBACK_MTU
     : DEFAULT_MTU
-
-const isLoopback = (address: Uint8Array): boolean =>
-  address.length === 4 ? address[0] === 127 : formatAddress(address) === '::1'

@@ -290,7 +290,7 @@ export class Session implements AttemptHost, Scheduled {
     const isGenuine = drop === Drop.None || drop === Drop.Dummy
     if (!this.isOver && isGenuine) {
       for (const sa of this.lineage.sas) sa.noteInbound(child.sa.inboundSpi, now)
-      if (child.removeAt === Infinity) child.pair.outboundReady = child.sa.outboundReady
+      if (child.removeAt === Infinity) this.children.setOutbound(child, child.sa.outboundReady)
       this.attempts.advance(now)
       // RFC 7296 §2.23: the newest authenticated packet, and no replay, tells where the peer is now.
       if (inbound.newest && child.removeAt === Infinity && !samePath(path, this.path)) {
@@ -299,7 +299,7 @@ export class Session implements AttemptHost, Scheduled {
     }
     if (drop !== Drop.None) return this.host.drop(dropName(drop))
     if (child.pair.lifetimeState() !== 'ok') this.expire(child, now)
-    const reason = handleInner(child, bytes, this.tcp, now)
+    const reason = handleInner(child, bytes, path.remoteAddress, this.tcp, now)
     if (reason !== undefined) this.host.drop(reason)
   }
 
@@ -487,7 +487,7 @@ export class Session implements AttemptHost, Scheduled {
         return this.lineage.noteChild(sa, output.ticket, now)
       case 'childOutbound': {
         const child = this.children.find(output.inboundSpi)
-        if (child !== undefined) child.pair.outboundReady = true
+        if (child !== undefined) this.children.setOutbound(child, true)
         return
       }
       case 'childRekeyed':

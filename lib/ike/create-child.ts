@@ -19,6 +19,7 @@ import {
   withSpi,
 } from '../policy/proposal.ts'
 import type { PeerPolicy } from '../policy/options.ts'
+import { onlyInner } from '../policy/inner-addresses.ts'
 import {
   EVERYTHING,
   hostSelector,
@@ -39,6 +40,8 @@ import type { ChildKeys, ChildRequest, Exchange, ExchangeContext } from './excha
 import { noProposal, noSelectors, reportRefusal } from './refusal.ts'
 
 export const NONCE_LENGTH = 32
+/** Ours: a gateway that we chose may have many subnets, but each packet is looked up in them. */
+const MOST_ANSWERED = 64
 
 /** Our half of a negotiation under way. */
 export interface ChildOffer {
@@ -192,6 +195,13 @@ export const settleOffer = (offer: ChildOffer, payloads: readonly Payload[]): Se
   if (proposal === undefined || proposal.spi.length !== 4) return misbehaved('was not offered')
   if (tsi === undefined || tsr === undefined) return misbehaved('has no traffic selectors')
   const { request } = offer
+  for (const [answered, asked] of [
+    [tsi.selectors, request.localSelectors],
+    [tsr.selectors, request.remoteSelectors],
+  ] as const) {
+    if (answered.length > Math.max(MOST_ANSWERED, asked.length))
+      return misbehaved(`has ${answered.length} traffic selectors for one side`)
+  }
   if (
     !isNarrowing(tsi.selectors, request.localSelectors) ||
     !isNarrowing(tsr.selectors, request.remoteSelectors)
@@ -259,8 +269,10 @@ export interface AcceptOptions {
   /** Where the peer may be: itself, or the address it was given. */
   readonly remoteAllowed: readonly TrafficSelector[]
   readonly localAllowed: readonly TrafficSelector[]
-  /** The address the peer's packets come from, for transport mode behind a NAT (§2.23.1). */
+  /** The address the peer's packets come from: its host in transport mode, behind a NAT too (§2.23.1). */
   readonly observedRemote: Uint8Array
+  /** Our own address as the system tells it; none where it does not. */
+  readonly observedLocal: Uint8Array
 }
 
 /** What our policy lets this peer ask for: its assigned addresses, when it was given any. */
@@ -274,6 +286,7 @@ export const acceptOptions = (sa: ExchangeContext, withKeyExchange: boolean): Ac
       (assigned.length > 0 ? assigned.map(address => hostSelector(address)) : EVERYTHING),
     localAllowed: policy.localTs ?? EVERYTHING,
     observedRemote: sa.path.remoteAddress,
+    observedLocal: sa.path.localAddress,
   }
 }
 
@@ -331,11 +344,15 @@ export const acceptOffer = (
   const ourTs = transport
     ? substituteHost(tsr.selectors, keep && singleHost(keep.localSelectors))
     : tsr.selectors
-  const remoteAllowed = options.keep?.remoteSelectors ?? options.remoteAllowed
-  const localAllowed = options.keep?.localSelectors ?? options.localAllowed
-  const remote = narrow(theirTs, remoteAllowed)
-  const local = narrow(ourTs, localAllowed)
-  if (remote.length === 0 || local.length === 0) {
+  const remoteAllowed = keep?.remoteSelectors ?? options.remoteAllowed
+  const localAllowed = keep?.localSelectors ?? options.localAllowed
+  const believed =
+    keep === undefined
+      ? believable(theirTs, ourTs, transport, options)
+      : { theirs: theirTs, ours: ourTs }
+  const remote = narrow(believed.theirs, remoteAllowed)
+  const local = narrow(believed.ours, localAllowed)
+  if (!remote.some(({ type }) => local.some(ours => ours.type === type))) {
     return refuse(
       NotifyType.TsUnacceptable,
       noSelectors(
@@ -382,6 +399,26 @@ const acceptableWithKe = (sa: ExchangeContext): readonly Proposal[] => {
       ...(policy.pfs === true ? [] : [{ type: TransformType.Ke, id: 0 }]),
     ],
   }))
+}
+
+/**
+ * What of the selectors may be: no inner address is one that never comes from another host, and transport mode is
+ * for the two hosts themselves (§1.3.1). Of our side a range stays whole, since stock gateways name all addresses and
+ * some read but one selector of an answer; packets to such addresses in it are dropped.
+ */
+const believable = (
+  theirs: readonly TrafficSelector[],
+  ours: readonly TrafficSelector[],
+  transport: boolean,
+  { observedRemote, observedLocal }: AcceptOptions,
+): { theirs: readonly TrafficSelector[]; ours: readonly TrafficSelector[] } => {
+  const ourHosts = ours.filter(selector => onlyInner([selector], observedRemote).length > 0)
+  if (!transport) return { theirs: onlyInner(theirs, observedRemote), ours: ourHosts }
+  const ourHost = singleHost(ours) ?? observedLocal
+  return {
+    theirs: narrow(theirs, [hostSelector(observedRemote)]),
+    ours: ourHost.length === observedRemote.length ? narrow(ourHosts, [hostSelector(ourHost)]) : [],
+  }
 }
 
 /** The one host that selectors name, under the first of these addresses that there is. */

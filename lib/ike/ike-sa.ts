@@ -1045,7 +1045,8 @@ export class IkeSa implements AuthContext, Successor {
 }
 
 const MALFORMED: ChainError = { error: 'INVALID_SYNTAX', payloadType: 0 }
-const MAX_CHILDREN = 1024
+/** Ours: each keeps keys and a replay window, and whoever needs more of them widens its selectors. */
+const MAX_CHILDREN = 64
 const MAX_EARLY_DELETES = 64
 
 const isDeleteOfIke = (payloads: Payload[] | ChainError): boolean =>

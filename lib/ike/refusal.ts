@@ -14,9 +14,10 @@ import type { ExchangeContext } from './exchange.ts'
 const MOST_LISTED = 20
 const LONGEST = 400
 
-const bounded = (texts: readonly string[]): string[] =>
-  texts
+const bounded = <T>(things: readonly T[], format: (thing: T) => string): string[] =>
+  things
     .slice(0, MOST_LISTED)
+    .map(format)
     .map(text => (text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text))
 
 export type Subject = 'IKE SA' | 'Child SA'
@@ -29,7 +30,7 @@ export const noProposal = (
   unmet: readonly number[],
 ): IpsecError => {
   const details = {
-    offered: bounded(offered.map(formatProposal)),
+    offered: bounded(offered, formatProposal),
     accepted: accepted.map(formatProposal),
     unmet: unmet.map(type => nameOf(TransformType, type)),
   }
@@ -48,12 +49,12 @@ interface Ends {
 export const noSelectors = (asked: Ends, allowed: Ends): IpsecError => {
   const details = {
     offered: {
-      local: bounded(asked.local.map(formatSelector)),
-      remote: bounded(asked.remote.map(formatSelector)),
+      local: bounded(asked.local, formatSelector),
+      remote: bounded(asked.remote, formatSelector),
     },
     accepted: {
-      local: bounded(allowed.local.map(formatSelector)),
-      remote: bounded(allowed.remote.map(formatSelector)),
+      local: bounded(allowed.local, formatSelector),
+      remote: bounded(allowed.remote, formatSelector),
     },
   }
   const text = ({ local, remote }: { local: string[]; remote: string[] }): string =>

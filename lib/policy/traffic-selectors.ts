@@ -6,8 +6,8 @@ import { IpProtocol, TrafficSelectorType } from '../wire/registry.ts'
 import type { TrafficSelector } from '../wire/traffic-selector.ts'
 
 const ANY_PORT_END = 65535
-/** Ours: each packet is looked up in them, and a payload holds 255 at most. */
-const MAX_SELECTORS = 64
+/** Ours: each packet is looked up in them. Of a side that our own policy gives more selectors, as many as those. */
+const MOST_SELECTORS = 16
 const PROTOCOLS: ReadonlyMap<string, number> = new Map(
   Object.entries({
     tcp: IpProtocol.Tcp,
@@ -114,13 +114,16 @@ const formatSubnet = (ts: TrafficSelector): string | undefined => {
 }
 
 /** Bits of the subnet that a selector's addresses make up, if they make up one. */
-export const prefixLength = (ts: TrafficSelector): number | undefined => {
-  for (let bits = 0; bits <= 8 * ts.start.length; bits++) {
-    const whole = subnet(ts.start, String(bits))!
-    if (equal(whole.start, ts.start) && equal(whole.end, ts.end)) return bits
+export const prefixLength = ({ start, end }: TrafficSelector): number | undefined => {
+  let bits = 0
+  while (bits < 8 * start.length && bitAt(start, bits) === bitAt(end, bits)) bits++
+  for (let rest = bits; rest < 8 * start.length; rest++) {
+    if (bitAt(start, rest) !== 0 || bitAt(end, rest) !== 1) return undefined
   }
-  return undefined
+  return bits
 }
+
+const bitAt = (address: Uint8Array, at: number): number => (address[at >> 3]! >> (7 - (at & 7))) & 1
 
 /** Whether a packet's end lies in the set; a protocol or port of 0 asks about the address alone. */
 export const covers = (
@@ -144,40 +147,63 @@ export const covers = (
   return false
 }
 
+/** Whether any traffic lies in both. */
+const meet = (a: TrafficSelector, b: TrafficSelector): boolean =>
+  a.type === b.type &&
+  (a.protocol === b.protocol || a.protocol === 0 || b.protocol === 0) &&
+  Math.max(a.startPort, b.startPort) <= Math.min(a.endPort, b.endPort) &&
+  compare(a.start, b.end) <= 0 &&
+  compare(b.start, a.end) <= 0
+
+/** Whether any traffic lies in both sets. */
+export const overlap = (
+  one: readonly TrafficSelector[],
+  other: readonly TrafficSelector[],
+): boolean => one.some(a => other.some(b => meet(a, b)))
+
 const intersect = (a: TrafficSelector, b: TrafficSelector): TrafficSelector | undefined => {
-  if (a.type !== b.type) return undefined
-  if (a.protocol !== b.protocol && a.protocol !== 0 && b.protocol !== 0) return undefined
+  if (!meet(a, b)) return undefined
   const start = compare(a.start, b.start) >= 0 ? a.start : b.start
   const end = compare(a.end, b.end) <= 0 ? a.end : b.end
   const startPort = Math.max(a.startPort, b.startPort)
   const endPort = Math.min(a.endPort, b.endPort)
-  if (compare(start, end) > 0 || startPort > endPort) return undefined
   return selector(start, end, a.protocol || b.protocol, startPort, endPort)
 }
 
 /**
  * What both ends allow, in the initiator's order (§2.9): the first selector may be that of the packet
- * that started it all, so what covers it stays first. Empty: TS_UNACCEPTABLE.
+ * that started it all, so what covers it stays first. What is more than may be is left out: an answer may be
+ * narrower than both. Empty: TS_UNACCEPTABLE.
  */
 export const narrow = (
   offered: readonly TrafficSelector[],
   allowed: readonly TrafficSelector[],
 ): TrafficSelector[] => {
+  const most = Math.max(MOST_SELECTORS, allowed.length)
   const result: TrafficSelector[] = []
+  // What one of ours has given is compared with the rest of the same alone, so that the work does not multiply.
+  const given = allowed.map((): TrafficSelector[] => [])
   for (const theirs of offered) {
-    for (const ours of allowed) {
+    for (const [i, ours] of allowed.entries()) {
+      if (result.length === most) return result
       const both = intersect(theirs, ours)
-      if (result.length === MAX_SELECTORS) return result
-      if (both !== undefined && !result.some(known => isWithin(both, known))) result.push(both)
+      if (both === undefined || given[i]!.some(known => isWithin(both, known))) continue
+      given[i]!.push(both)
+      result.push(both)
     }
   }
   return result
 }
 
-const isWithin = (inner: TrafficSelector, outer: TrafficSelector): boolean => {
-  const both = intersect(inner, outer)
-  return both !== undefined && sameSelector(both, inner)
-}
+const isWithin = (inner: TrafficSelector, outer: TrafficSelector): boolean =>
+  inner.type === outer.type &&
+  (outer.protocol === 0 || outer.protocol === inner.protocol) &&
+  // OPAQUE ports, 65535 to 0, lie in nothing.
+  inner.startPort <= inner.endPort &&
+  outer.startPort <= inner.startPort &&
+  inner.endPort <= outer.endPort &&
+  compare(outer.start, inner.start) <= 0 &&
+  compare(inner.end, outer.end) <= 0
 
 export const sameSelector = (a: TrafficSelector, b: TrafficSelector): boolean =>
   a.protocol === b.protocol &&

@@ -200,7 +200,7 @@ export const PARSERS: readonly Target[] = [
       if (offered === undefined) return
       for (const allowed of ALLOWED) {
         const narrowed = narrow(offered, allowed)
-        must(narrowed.length <= 64, `${narrowed.length} selectors`)
+        must(narrowed.length <= Math.max(16, allowed.length), `${narrowed.length} selectors`)
         must(
           isNarrowing(narrowed, offered) && isNarrowing(narrowed, allowed),
           'wider than either end allows',

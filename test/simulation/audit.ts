@@ -20,8 +20,11 @@ const SIDES: readonly Side[] = ['client', 'server']
 export const internals = (session: SessionHandle) => {
   const whole = session as Session
   const { current, sas } = whole['lineage']
-  return { current, sas, children: whole['children']['list'] }
+  return { current, sas, children: childrenOf(whole) }
 }
+
+/** Those that only linger too, the newest first. */
+const childrenOf = (session: Session) => [...session['children']['bySpi'].values()].reverse()
 
 const sessionsOf = (core: Core): Session[] => [...core['sessions']]
 
@@ -58,7 +61,7 @@ export const atRest = (world: World, count: number): string[] => {
     const sessions = sessionsOf(world[side]).filter(session => !session.isOver)
     const sas = sessions.flatMap(session => session['lineage'].sas)
     const children = sas.flatMap(sa => [...sa.children.values()])
-    const pairs = sessions.flatMap(session => session['children']['list'])
+    const pairs = sessions.flatMap(childrenOf)
     if (sas.length !== 1) problems.push(`the ${side} has ${sas.length} IKE SAs`)
     if (children.length !== count) problems.push(`the ${side} has ${children.length} Child SAs`)
     if (pairs.length !== count) problems.push(`the ${side} has ${pairs.length} pairs of ESP SAs`)
