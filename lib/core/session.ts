@@ -20,6 +20,7 @@ import type { ChildSa } from '../ike/child-sa.ts'
 import type { ChildRequest, IkeSaConfig, PeerFacts, Question } from '../ike/exchange.ts'
 import { HalfOpen, type HalfOpenOutput } from '../ike/half-open.ts'
 import type { IkeSa, IkeSaOutput } from '../ike/ike-sa.ts'
+import { RequestRate } from '../ike/request-rate.ts'
 import { drawLifetime } from '../policy/lifetime.ts'
 import type { PeerPolicy } from '../policy/options.ts'
 import { formatSelector, singleHost } from '../policy/traffic-selectors.ts'
@@ -90,6 +91,7 @@ export class Session implements AttemptHost, Scheduled {
   /** When something that proves nothing said last that the peer has lost its SAs. */
   private hintedAt: Millis = -Infinity
   private nextTicket = 1
+  private readonly requestRate = new RequestRate()
 
   constructor(
     host: SessionHost,
@@ -679,6 +681,8 @@ export class Session implements AttemptHost, Scheduled {
       addressesOf: (principal, next, replaced) =>
         host.joined(this, principal, next, replaced).facts?.assignedAddresses ?? [],
       heldAddresses: () => this.facts?.virtualAddresses ?? [],
+      childCount: () => this.children.inUse.length,
+      requestRate: this.requestRate,
       predecessor: () => {
         const old = this.lineage.current
         return old?.state === 'established' ? old : undefined

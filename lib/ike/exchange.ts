@@ -21,6 +21,7 @@ import type { Payload } from '../wire/payloads.ts'
 import type { TrafficSelector } from '../wire/traffic-selector.ts'
 import type { ChildFacts, ChildSa } from './child-sa.ts'
 import type { Rekeying } from './collision.ts'
+import type { RequestRate } from './request-rate.ts'
 import type { NewSa, Predecessor } from './succession.ts'
 
 export interface IkeSaConfig {
@@ -43,6 +44,10 @@ export interface IkeSaConfig {
   heldAddresses(): readonly Uint8Array[]
   /** The IKE SA that this one is to replace (RFC 7296 §2.8.3). */
   predecessor(): Predecessor | undefined
+  /** Child SAs in use, over all IKE SAs with that peer. */
+  childCount(): number
+  /** One for all IKE SAs with that peer. */
+  readonly requestRate: RequestRate
   /** There is no other SA with that peer (INITIAL_CONTACT). */
   isFirstContact(): boolean
 }

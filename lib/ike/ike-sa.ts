@@ -652,6 +652,9 @@ export class IkeSa implements AuthContext, Successor {
   private respondCreateChild(payloads: readonly Payload[], now: Millis): readonly Payload[] {
     // §2.25: while this SA goes, nothing new begins on it.
     if (this.state !== 'established') return [notify(NotifyType.TemporaryFailure)]
+    // The peer tries again later, when it has fewer SAs that wait for their Delete, too.
+    if (!this.config.requestRate.take(now) || this.owned.size >= 2 * MAX_CHILDREN)
+      return [notify(NotifyType.TemporaryFailure)]
     if (find(payloads, 'tsi') === undefined) return RekeyIke.respond(this, payloads, now)
     const options = acceptOptions(this, true)
     if (findNotify(payloads, NotifyType.RekeySa) !== undefined) {
@@ -660,7 +663,7 @@ export class IkeSa implements AuthContext, Successor {
     if (this.rekeying.own !== undefined || this.rekeying.peer !== undefined) {
       return [notify(NotifyType.TemporaryFailure)]
     }
-    if (this.owned.size >= MAX_CHILDREN) return [notify(NotifyType.NoAdditionalSas)]
+    if (this.config.childCount() >= MAX_CHILDREN) return [notify(NotifyType.NoAdditionalSas)]
     return CreateChild.respond(this, payloads, options, now)
   }
 

@@ -50,7 +50,7 @@ t.test('P5: selectors that lie are refused, many are narrowed to few, none is wi
   t.equal(readTrafficSelectors(body(2, v4).slice(0, -1)), undefined, 'one octet short')
   const many = Array.from({ length: 255 }, (_, i) => parseSelectors('ts', `10.${i}.0.0/16`)[0]!)
   const narrowed = narrow(many, EVERYTHING)
-  t.equal(narrowed.length, 64)
+  t.equal(narrowed.length, 16)
   t.ok(isNarrowing(narrowed, many))
   t.strictSame(narrow(many, parseSelectors('ts', '192.0.2.0/24')), [])
   t.ok(covers(narrowed, Uint8Array.of(10, 0, 0, 1), 6, 80), 'the first one stays')

@@ -15,6 +15,7 @@ import { CookieJar } from '../../lib/ike/cookie.ts'
 import type { ChildKeys, ChildRequest, IkeOutput, IkeSaConfig } from '../../lib/ike/exchange.ts'
 import { HalfOpen, type HalfOpenOutput } from '../../lib/ike/half-open.ts'
 import { IkeSa, type IkeSaOutput } from '../../lib/ike/ike-sa.ts'
+import { RequestRate } from '../../lib/ike/request-rate.ts'
 import type { MessageWindow } from '../../lib/ike/message-window.ts'
 import type { Protection } from '../../lib/ike/protection.ts'
 import { parsePolicy } from '../../lib/policy/options.ts'
@@ -126,6 +127,8 @@ export class End {
         return this.nextSpi++
       },
       releaseSpi: spi => void this.spis.delete(spi),
+      childCount: () => this.children.length,
+      requestRate: new RequestRate(),
       isFirstContact: () => true,
       pool: undefined,
       addressesOf: () => [],
