@@ -222,6 +222,9 @@ export class Session implements AttemptHost, Scheduled {
     if (!samePath(sa.path, this.path)) this.movePath(sa.path, now)
     this.lineage.facts = facts
     this.lineage.policy = sa.config.policy
+    // From here on it counts with the other SAs of this session.
+    sa.config = { ...this.saConfig(), credentials: sa.config.credentials }
+    this.lineage.trim(now)
   }
 
   disown(sa: IkeSa): void {

@@ -663,7 +663,9 @@ export class IkeSa implements AuthContext, Successor {
     if (this.rekeying.own !== undefined || this.rekeying.peer !== undefined) {
       return [notify(NotifyType.TemporaryFailure)]
     }
-    if (this.config.childCount() >= MAX_CHILDREN) return [notify(NotifyType.NoAdditionalSas)]
+    // An IKE SA that replaces another has the same Child SAs made beside those of the other (§2.8.3).
+    if (this.owned.size >= MAX_CHILDREN || this.config.childCount() >= 2 * MAX_CHILDREN)
+      return [notify(NotifyType.NoAdditionalSas)]
     return CreateChild.respond(this, payloads, options, now)
   }
 
