@@ -233,11 +233,13 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
   }
 
   #accept(connection: Connection, session: SessionHandle): ConnectionOwner | undefined {
-    const facts = factsOf(connection)
-    // In tunnel mode a peer says itself what its inner address is; where it really is counts as well.
-    if ([connection, session.path].some(end => this.#isBlocked(end.remoteAddress))) return undefined
+    const claimed = connection.remoteAddress
+    const known = session.addressOf(claimed)
+    // Where it is counts, and what it says of itself as well.
+    if ([session.path.remoteAddress, known, claimed].some(address => this.#isBlocked(address)))
+      return undefined
     if (this.maxConnections !== undefined && this.#sockets.size >= this.maxConnections) {
-      this.emit('drop', facts)
+      this.emit('drop', factsOf(connection, known))
       return undefined
     }
     const { socket, owner } = SecureSocket.accept({
@@ -368,12 +370,10 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
   }
 }
 
-const factsOf = ({
-  localAddress,
-  localPort,
-  remoteAddress,
-  remotePort,
-}: Connection): DropFacts => ({
+const factsOf = (
+  { localAddress, localPort, remotePort }: Connection,
+  remoteAddress: Uint8Array,
+): DropFacts => ({
   localAddress: formatAddress(localAddress),
   localPort,
   localFamily: localAddress.length === 4 ? 'IPv4' : 'IPv6',

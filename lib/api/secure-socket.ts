@@ -133,7 +133,14 @@ export class SecureSocket extends Duplex {
     this.server = accepted.server
     this.#endpoint = accepted.endpoint
     this.#connection = accepted.connection
-    this.#session = new Session(accepted.session, accepted.endpoint)
+    const { remoteAddress } = accepted.connection
+    this.#session = new Session(accepted.session, accepted.endpoint, remoteAddress)
+    const known = accepted.session.addressOf(remoteAddress)
+    this.#remote = {
+      address: formatAddress(known),
+      family: familyOf(known),
+      port: accepted.connection.remotePort,
+    }
     this.#hadConnection = true
     if (this.#noDelay) accepted.connection.setNoDelay(true)
     if (this.#keepAlive !== undefined)
@@ -651,6 +658,10 @@ export class SecureSocket extends Duplex {
     return socket.#remote
   }
 
+  /**
+   * As `net.Socket`. Of an accepted connection the peer's address inside ESP only where the server gave or allows it
+   * that address; else the one that the peer's datagrams come from, and `session.claimedAddress` is the other.
+   */
   get remoteAddress(): string | undefined {
     return SecureSocket.#peerOf(this)?.address
   }

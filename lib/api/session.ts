@@ -7,10 +7,13 @@ import type { Endpoint } from '../node/endpoint.ts'
 export class Session {
   readonly #handle: SessionHandle
   readonly #endpoint: Endpoint
+  readonly #claimed: Uint8Array | undefined
 
-  constructor(handle: SessionHandle, endpoint: Endpoint) {
+  /** `claimed`: of a connection that a peer opened, the address that it comes from inside ESP. */
+  constructor(handle: SessionHandle, endpoint: Endpoint, claimed?: Uint8Array) {
     this.#handle = handle
     this.#endpoint = endpoint
+    this.#claimed = claimed
   }
 
   /**
@@ -48,6 +51,16 @@ export class Session {
 
   get gatewayPort(): number {
     return this.#handle.path.remotePort
+  }
+
+  /**
+   * The inner address by which the peer names itself: of a server's socket the one that its packets come from,
+   * else the one that the newest Child SA names; undefined where that names several. Nothing proves that it is the
+   * peer's, unless it equals the socket's `remoteAddress`.
+   */
+  get claimedAddress(): string | undefined {
+    const claimed = this.#claimed ?? this.#handle.claimedAddress
+    return claimed && formatAddress(claimed)
   }
 
   /** What the peer's configuration payload gave us (RFC 7296 §2.19). */

@@ -69,6 +69,13 @@ export interface Attempt {
 export interface SessionHandle {
   readonly peer: PeerFacts
   readonly path: Path
+  /** The one inner address that the peer's newest Child SA names, if it names but one. */
+  readonly claimedAddress: Uint8Array | undefined
+  /**
+   * By which address to know the peer that claims this inner one: that address where we gave it, our policy binds the
+   * peer to it or the peer's datagrams come from it, else the one they come from.
+   */
+  addressOf(claimed: Uint8Array): Uint8Array
   info(): SessionInfo
   rekeyIke(now: Millis): void
   rekeyChild(now: Millis): void

@@ -4,7 +4,7 @@
  * to the SA whose selectors cover it.
  */
 import { formatAddress } from '../base/address.ts'
-import { toHex } from '../base/bytes.ts'
+import { equal, toHex } from '../base/bytes.ts'
 import type { Environment, Millis } from '../base/environment.ts'
 import { PeerRefusedError, socketError, UnreachablePeerError } from '../base/errors.ts'
 import type { Packet } from '../base/packet.ts'
@@ -23,7 +23,8 @@ import type { IkeSa, IkeSaOutput } from '../ike/ike-sa.ts'
 import { RequestRate } from '../ike/request-rate.ts'
 import { drawLifetime } from '../policy/lifetime.ts'
 import type { PeerPolicy } from '../policy/options.ts'
-import { formatSelector, singleHost } from '../policy/traffic-selectors.ts'
+import { isLoopback } from '../policy/inner-addresses.ts'
+import { covers, formatSelector, singleHost } from '../policy/traffic-selectors.ts'
 import type { Flow, TcpStack } from '../tcp/stack.ts'
 import { writeIkeDatagram } from '../wire/encapsulation.ts'
 import { prependIpHeader } from '../wire/ip.ts'
@@ -116,6 +117,19 @@ export class Session implements AttemptHost, Scheduled {
   /** Of the peer, once it has proved who it is. */
   get facts(): PeerFacts | undefined {
     return this.lineage.facts
+  }
+
+  get claimedAddress(): Uint8Array | undefined {
+    const newest = this.children.inUse[0]
+    return newest && singleHost(newest.sa.remoteSelectors)
+  }
+
+  addressOf(claimed: Uint8Array): Uint8Array {
+    const given = this.peer.assignedAddresses.some(address => equal(address, claimed))
+    const allowed = covers(this.policy.remoteTs ?? [], claimed, 0, 0)
+    const outer = this.path.remoteAddress
+    const isLocal = isLoopback(claimed) && isLoopback(outer)
+    return given || allowed || isLocal ? claimed : outer
   }
 
   get peer(): PeerFacts {

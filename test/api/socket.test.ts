@@ -172,6 +172,31 @@ t.test('sockets with inner addresses of their own share the SA with one that has
   await closed(server)
 })
 
+t.test('remoteAddress is an inner address only where the peer is bound to it', async t => {
+  const see = async (options: object, client: object): Promise<string> => {
+    const { server, connect } = await serve(socket => {
+      const { remoteAddress, remoteFamily, remotePort, session } = socket
+      socket.end(`${remoteAddress} ${remoteFamily} ${session!.claimedAddress} ${remotePort}`)
+    }, options)
+    const socket = connect({ mode: 'tunnel', ...client })
+    await once(socket, 'connect')
+    const { localPort } = socket
+    const [, seen, port] = /^(.*) (\d+)$/.exec(String((await once(socket, 'data'))[0]))!
+    t.equal(Number(port), localPort)
+    socket.destroy()
+    await closed(server)
+    return seen!
+  }
+  const inside = { localAddress: '10.9.9.9' }
+  t.equal(await see({}, {}), '127.0.0.1 IPv4 127.0.0.1')
+  t.equal(await see({}, inside), '127.0.0.1 IPv4 10.9.9.9', 'it only says so')
+  t.equal(await see({ remoteTs: '10.9.0.0/16' }, inside), '10.9.9.9 IPv4 10.9.9.9')
+  const authorize = (): object => ({ remoteTs: '10.9.9.9' })
+  t.equal(await see({ authorize }, inside), '10.9.9.9 IPv4 10.9.9.9')
+  const pool = { addressPool: '10.9.9.9' }
+  t.equal(await see(pool, { virtualAddress: true }), '10.9.9.9 IPv4 10.9.9.9')
+})
+
 t.test('keys by function, and authorize', async t => {
   const { server, connect } = await serve(socket => socket.end('in'), {
     psk: async (identity: string) => (identity === 'alice.test' ? psk : undefined),
