@@ -652,20 +652,20 @@ export class IkeSa implements AuthContext, Successor {
   private respondCreateChild(payloads: readonly Payload[], now: Millis): readonly Payload[] {
     // §2.25: while this SA goes, nothing new begins on it.
     if (this.state !== 'established') return [notify(NotifyType.TemporaryFailure)]
+    const isRekey = findNotify(payloads, NotifyType.RekeySa) !== undefined
+    const isNew = !isRekey && find(payloads, 'tsi') !== undefined
+    // An IKE SA that replaces another has the same Child SAs made beside those of the other (§2.8.3).
+    const isFull = this.owned.size >= MAX_CHILDREN || this.config.childCount() >= 2 * MAX_CHILDREN
+    if (isNew && isFull) return [notify(NotifyType.NoAdditionalSas)]
     // The peer tries again later, when it has fewer SAs that wait for their Delete, too.
     if (!this.config.requestRate.take(now) || this.owned.size >= 2 * MAX_CHILDREN)
       return [notify(NotifyType.TemporaryFailure)]
     if (find(payloads, 'tsi') === undefined) return RekeyIke.respond(this, payloads, now)
     const options = acceptOptions(this, true)
-    if (findNotify(payloads, NotifyType.RekeySa) !== undefined) {
-      return RekeyChild.respond(this, payloads, options, now)
-    }
+    if (isRekey) return RekeyChild.respond(this, payloads, options, now)
     if (this.rekeying.own !== undefined || this.rekeying.peer !== undefined) {
       return [notify(NotifyType.TemporaryFailure)]
     }
-    // An IKE SA that replaces another has the same Child SAs made beside those of the other (§2.8.3).
-    if (this.owned.size >= MAX_CHILDREN || this.config.childCount() >= 2 * MAX_CHILDREN)
-      return [notify(NotifyType.NoAdditionalSas)]
     return CreateChild.respond(this, payloads, options, now)
   }
 

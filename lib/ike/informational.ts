@@ -121,12 +121,16 @@ export const respondInformational = (
       return []
     }
     if (payload.protocol !== ProtocolId.Esp) continue
-    for (const spi of payload.spis) {
-      const child = sa.childByOutboundSpi(getU32(spi, 0))
+    // A Delete may name thousands.
+    const known = new Map([...sa.children.values()].map(child => [child.outboundSpi, child]))
+    for (const octets of payload.spis) {
+      const spi = getU32(octets, 0)
+      const child = known.get(spi)
       if (child === undefined) {
-        sa.noteEarlyDelete(getU32(spi, 0))
+        sa.noteEarlyDelete(spi)
         continue
       }
+      known.delete(spi)
       // §1.4.1: when both delete at once, neither answers with what its own request names.
       if (child.state !== 'deleting') answered.push(child.inboundSpi)
       sa.remove(child, now)
