@@ -346,10 +346,9 @@ export const acceptOffer = (
     : tsr.selectors
   const remoteAllowed = keep?.remoteSelectors ?? options.remoteAllowed
   const localAllowed = keep?.localSelectors ?? options.localAllowed
-  const believed =
-    keep === undefined
-      ? believable(theirTs, ourTs, transport, options)
-      : { theirs: theirTs, ours: ourTs }
+  // Narrowed first, since that leaves but a few to look at; what is cut out of ranges may make them many again.
+  const met = { theirs: narrow(theirTs, remoteAllowed), ours: narrow(ourTs, localAllowed) }
+  const believed = keep === undefined ? believable(met.theirs, met.ours, transport, options) : met
   const remote = narrow(believed.theirs, remoteAllowed)
   const local = narrow(believed.ours, localAllowed)
   if (!remote.some(({ type }) => local.some(ours => ours.type === type))) {

@@ -55,22 +55,25 @@ export const onlyInner = (
   const gaps = isLoopback(outer) ? OTHERS : [...LOOPBACK, ...OTHERS]
   return selectors.flatMap(selector => {
     if (isHost(selector)) return mayBeInner(selector.start, outer) ? [selector] : []
-    const pieces = gaps.reduce<TrafficSelector[]>(
-      (left, gap) => left.flatMap(piece => without(piece, gap)),
-      [selector],
-    )
+    const pieces = gaps
+      .filter(gap => !isApart(selector, gap))
+      .reduce<TrafficSelector[]>(
+        (left, gap) => left.flatMap(piece => without(piece, gap)),
+        [selector],
+      )
     return pieces.sort((a, b) => compare(a.start, b.start))
   })
 }
 
 const isHost = ({ start, end }: TrafficSelector): boolean => equal(start, end)
 
+const isApart = ({ start, end }: TrafficSelector, gap: Range): boolean =>
+  start.length !== gap.start.length || compare(end, gap.start) < 0 || compare(gap.end, start) < 0
+
 /** What is left of a selector on either side of a gap. */
 const without = (selector: TrafficSelector, gap: Range): TrafficSelector[] => {
+  if (isApart(selector, gap)) return [selector]
   const { start, end } = selector
-  const isApart =
-    start.length !== gap.start.length || compare(end, gap.start) < 0 || compare(gap.end, start) < 0
-  if (isApart) return [selector]
   const left: TrafficSelector[] = []
   if (compare(start, gap.start) < 0) left.push({ ...selector, end: stepped(gap.start, -1) })
   if (compare(gap.end, end) < 0) left.push({ ...selector, start: stepped(gap.end, 1) })
