@@ -187,7 +187,7 @@ t.test('remoteAddress is an inner address only where the peer is bound to it', a
     await closed(server)
     return seen!
   }
-  const inside = { localAddress: '10.9.9.9' }
+  const inside = { localTs: '10.9.9.9' }
   t.equal(await see({}, {}), '127.0.0.1 IPv4 127.0.0.1')
   t.equal(await see({}, inside), '127.0.0.1 IPv4 10.9.9.9', 'it only says so')
   t.equal(await see({ remoteTs: '10.9.0.0/16' }, inside), '10.9.9.9 IPv4 10.9.9.9')
