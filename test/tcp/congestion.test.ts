@@ -1,0 +1,56 @@
+/** What each congestion control makes of a link of 100 Mbit/s, in virtual time. */
+import t from 'tap'
+import type { CongestionControl } from '../../lib/tcp/congestion/choose.ts'
+import { TcpPath } from '../harness/tcp-path.ts'
+
+/** Mbit/s between two instants of a transfer, and the share of segments that were dropped. */
+const transfer = (
+  congestionControl: CongestionControl,
+  rtt: number,
+  facts: { loss?: number; queue?: number } = {},
+): { goodput: number; dropped: number } => {
+  const { loss = 0, queue = Math.ceil((100_000 * rtt) / 12_000) } = facts
+  const way = { rate: 100, delay: rtt / 2 }
+  const path = new TcpPath({ ...way, queue, loss }, way, {
+    congestionControl,
+    sendBuffer: 1 << 23,
+    receiveBuffer: 1 << 23,
+  })
+  const bulk = path.bulk()
+  path.run(3000)
+  const before = bulk.received
+  path.run(6000)
+  const { dropped, sent } = path.a.link
+  return { goodput: ((bulk.received - before) * 8) / 3000 / 1000, dropped: dropped / sent }
+}
+
+t.test('a clean link with a queue of one round trip is filled', t => {
+  for (const [name, least] of [
+    ['cubic', 88],
+    ['reno', 80],
+    ['bbr', 85],
+  ] as const) {
+    for (const rtt of [10, 40]) {
+      const { goodput } = transfer(name, rtt)
+      t.ok(goodput >= least, `${name} at ${rtt} ms: ${goodput}`)
+    }
+  }
+  t.end()
+})
+
+t.test('BBR fills a link that loses, where the others cannot', t => {
+  for (const loss of [0.01, 0.05]) {
+    const { goodput } = transfer('bbr', 20, { loss, queue: 200 })
+    t.ok(goodput > 70, `loss ${loss}: ${goodput}`)
+  }
+  const { goodput } = transfer('cubic', 20, { loss: 0.01, queue: 200 })
+  t.ok(goodput > 4 && goodput < 30, `cubic: ${goodput}`)
+  t.end()
+})
+
+t.test('a queue that is shorter than BBR would like costs little', t => {
+  const { goodput, dropped } = transfer('bbr', 20, { queue: 30 })
+  t.ok(goodput > 75, `${goodput}`)
+  t.ok(dropped < 0.05, `${dropped} dropped`)
+  t.end()
+})
