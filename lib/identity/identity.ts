@@ -288,11 +288,12 @@ const typed = (prefix: string, data: Uint8Array, text: string | undefined): stri
 /** What everyone sees as it is, and reads back as it stands; undefined for all else. */
 const plainText = (data: Uint8Array): string | undefined => {
   const text = decode(data)
-  return text !== undefined && VISIBLE.test(text) && !INVISIBLE.test(text) ? text : undefined
+  return text !== undefined && VISIBLE.test(text) && !UNCLEAR.test(text) ? text : undefined
 }
 
-const VISIBLE = /^(?!#)[!-~\p{L}\p{M}\p{N}]+(?: [!-~\p{L}\p{M}\p{N}]+)*$/u
-const INVISIBLE = /\p{Default_Ignorable_Code_Point}/u
+const VISIBLE = /^[ -~\p{L}\p{M}\p{N}]+$/u
+/** A sign of octets in front, spaces that nobody sees, and characters that have no form. */
+const UNCLEAR = /^[# ]| {2}| $|\p{Default_Ignorable_Code_Point}/u
 
 /** Neither an address, as also `127.1` is to many programs, nor anything else that has a sign of another type. */
 const isPlainName = (text: string): boolean =>

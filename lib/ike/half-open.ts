@@ -14,8 +14,11 @@ import { IkeSa, type IkeSaOutput } from './ike-sa.ts'
 import { MessageWindow } from './message-window.ts'
 import { SaInit, type Handshake } from './sa-init.ts'
 
-/** Ours: §2.4 wants several, and each costs a key exchange and an answer. */
-const MAX_ANSWERS = 4
+/**
+ * Ours: §2.4 wants several, and each costs a key exchange and a request. Three impostors may each answer two
+ * requests, the one without the peer's cookie and the one with it.
+ */
+const MAX_ANSWERS = 8
 /** Ours: how long the peer's own answer is waited for at least when another one led nowhere. */
 const PATIENCE: Millis = 1500
 
