@@ -66,6 +66,10 @@ const ack = {
   /** When the segment that caused this ACK was sent, by its echoed timestamp; `Infinity`: not told. */
   echoedAt: Infinity,
   isCumulative: false,
+  /** It acknowledges a segment that was sent again, perhaps after a long wait in which others lay at the peer. */
+  hasRepeated: false,
+  /** The echo is older than such a segment's last sending, which had the time to cause this ACK. */
+  isEchoStale: false,
   /** A segment sent once, before the last timeout, has arrived. */
   hasOriginal: false,
   hasDuplicate: false,
@@ -217,6 +221,8 @@ export class Recovery implements Deliveries {
     sample.priorInFlight = this.sent.pipe
     ack.rtt = Infinity
     ack.isCumulative = false
+    ack.hasRepeated = false
+    ack.isEchoStale = false
     ack.hasOriginal = false
     ack.hasDuplicate = false
     ack.isProbeDuplicate = false
@@ -263,7 +269,12 @@ export class Recovery implements Deliveries {
     this.rack.delivered(sent, slot, isRepeated, isAmbiguous, now)
     this.rate.arrived(sent, slot, octets, now)
     sample.delivered += octets
-    if (isRepeated) return
+    if (isRepeated) {
+      ack.hasRepeated ||= ack.isCumulative
+      // The ACK of what came first was lost, perhaps: the wait for the next sending is no round trip.
+      ack.isEchoStale ||= isAmbiguous && now - sentAt >= this.rtt.minRtt
+      return
+    }
     ack.rtt = Math.min(ack.rtt, now - sent.firstSentAt(slot))
     if (before(sent.seq(slot), this.recoverAt)) ack.hasOriginal = true
   }
@@ -320,10 +331,12 @@ export class Recovery implements Deliveries {
 
   private measure(advanced: number): void {
     const { now } = sample
-    // Where all of it was sent more than once, only the echo tells which of them arrived (RFC 7323 §4.1).
-    const rtt = ack.rtt < Infinity ? ack.rtt : advanced > 0 ? now - ack.echoedAt : -Infinity
+    // Karn's rule (RFC 6298 §3): with a segment that was sent again, only the echo tells what arrived (RFC 7323
+    // §4.1). A later segment, sent once, may have lain at the peer until the gap before it was filled.
+    const isClear = ack.rtt < Infinity && !ack.hasRepeated
+    const rtt = isClear ? ack.rtt : advanced > 0 ? now - ack.echoedAt : -Infinity
     sample.rtt = 0
-    if (rtt === -Infinity || rtt < 0) return
+    if (rtt === -Infinity || rtt < 0 || (!isClear && ack.isEchoStale)) return
     this.rtt.measure(rtt, now)
     sample.rtt = rtt
     const delay = Math.min(rtt - this.rtt.minRtt, LONGEST_ACK_DELAY)

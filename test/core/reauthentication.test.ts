@@ -35,7 +35,7 @@ const transfer = (
 }
 
 const assertIntact = (t: Test, { world, stream }: ReturnType<typeof transfer>): void => {
-  world.run(10 * MINUTE, () => stream.closed)
+  world.run(2 * MINUTE, () => stream.closed)
   t.equal(stream.error, undefined)
   t.equal(world.accepted[0]?.received, stream.toSend)
   t.notOk(world.accepted[0]?.corrupted)
