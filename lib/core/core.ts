@@ -22,10 +22,7 @@ import { TcpListeners } from '../tcp/listener.ts'
 import { TcpStack, type TcpConfig } from '../tcp/stack.ts'
 import { classify, NON_ESP_MARKER_LENGTH, writeIkeDatagram } from '../wire/encapsulation.ts'
 import { IKE_HEADER_LENGTH, readIkeHeader, type IkeHeader } from '../wire/ike-header.ts'
-import { writeMessage } from '../wire/message.ts'
-import { findNotify, invalidSpi, readU32 } from '../wire/notify.ts'
-import { isChainError, readChain } from '../wire/payload-chain.ts'
-import { ExchangeType, NotifyType } from '../wire/registry.ts'
+import { ExchangeType } from '../wire/registry.ts'
 import type { AdmissionLimits } from './admission.ts'
 import type {
   Attempt,
@@ -35,6 +32,9 @@ import type {
   CoreEvent,
   SessionHandle,
 } from './events.ts'
+import { Questions } from './questions.ts'
+import { Hints, isInvalidIkeSpi, readInvalidSpi } from './hints.ts'
+import { SessionTable } from './session-table.ts'
 import { Session, type Child, type SessionHost } from './session.ts'
 import { Strangers } from './strangers.ts'
 import { Schedule } from '../base/schedule.ts'
@@ -59,9 +59,6 @@ export interface Gateway extends Responder {
 
 /** Answers kept for strangers; more are not worth the memory, they ask again. */
 const MAX_REPLIES = 64
-/** INVALID_SPI hints per second (RFC 7296 §1.5 allows them, §2.21.4 wants them limited). */
-const HINTS_PER_SECOND = 10
-const INVALID_SPI_REPLY = 44
 /** Ours: an INITIAL_CONTACT that proves little makes us ask so many older sessions. */
 const MAX_PROBED = 8
 
@@ -75,7 +72,7 @@ export class Core {
   private readonly config: CoreConfig
   private readonly sad = new Sad<Child>()
   private readonly sas = new Map<string, { sa: IkeSa | HalfOpen; session: Session }>()
-  private readonly sessions = new Set<Session>()
+  private readonly sessions = new SessionTable()
   private readonly stacks = new Map<TcpStack, Session>()
   /** Sessions that are up, each with the key of what its peer had proved by then, */
   private readonly up = new Map<Session, string>()
@@ -87,14 +84,9 @@ export class Core {
   private readonly events: CoreEvent[] = []
   private isStrangersTurn = false
   private readonly replies: { bytes: Uint8Array; path: Path }[] = []
-  private readonly questions = new Map<
-    number,
-    { sa: IkeSa | HalfOpen; session: Session; id: number }
-  >()
-  private nextQuestion = 1
+  private readonly questions = new Questions()
   private readonly strangers: Strangers | undefined
-  private hintsLeft = HINTS_PER_SECOND
-  private hintsRenewedAt: Millis = -Infinity
+  private readonly hints = new Hints()
   private clientSession: Session | undefined
   private readonly sessionHost: SessionHost
 
@@ -116,16 +108,11 @@ export class Core {
   }
 
   get connectionCount(): number {
-    let count = 0
-    for (const session of this.sessions) count += session.connectionCount
-    return count
+    return this.sessions.connectionCount
   }
 
   get hasUndelivered(): boolean {
-    for (const session of this.sessions) {
-      if (session.hasUndelivered) return true
-    }
-    return false
+    return this.sessions.hasUndelivered
   }
 
   get saCount(): number {
@@ -192,10 +179,7 @@ export class Core {
 
   /** Every SA has ended; some may still repeat their last answer. */
   get isSettled(): boolean {
-    for (const session of this.sessions) {
-      if (!session.isOver) return false
-    }
-    return true
+    return this.sessions.isSettled
   }
 
   /** The system says that nobody listens there: believed only before anything was authenticated. */
@@ -208,9 +192,8 @@ export class Core {
 
   /** The application's answer to a question; a late one is passed over. */
   answer(id: number, answer: Answer, now: Millis): void {
-    const question = this.questions.get(id)
+    const question = this.questions.take(id)
     if (question === undefined) return
-    this.questions.delete(id)
     question.sa.answer(question.id, answer, now)
     this.touch(question.session, now)
   }
@@ -237,7 +220,9 @@ export class Core {
     const child = this.sad.lookup(getU32(bytes, 0))
     if (child === undefined) {
       this.drop('esp.unknownSpi')
-      return this.hintInvalidSpi(bytes, path, now)
+      const hint = this.config.responder && this.hints.aboutEsp(bytes, now)
+      if (hint !== undefined) this.reply(hint, path)
+      return
     }
     child.session.handleEsp(child, bytes, 0, bytes.length, path, now)
     this.touch(child.session, now)
@@ -253,44 +238,36 @@ export class Core {
     const ownSpi = header.originalInitiator ? header.spiR : header.spiI
     const known = this.sas.get(toHex(ownSpi))
     if (known !== undefined) {
-      const { sa } = known
+      const { sa, session } = known
       if (!(sa instanceof HalfOpen) && this.strangers?.mayContinue(sa, message, now) === false)
         return this.drop('ike.auth.busy')
-      known.session.handleIke(known.sa, message, path, now)
-      return this.touch(known.session, now)
+      if (!isInvalidIkeSpi(message, header)) session.handleIke(sa, message, path, now)
+      else this.noteHint(session, session.hasAsked(header), path, now)
+      return this.touch(session, now)
     }
     this.handleHint(message, header, path, now)
   }
 
-  /**
-   * RFC 7296 §1.5, §2.4: a message outside any SA proves nothing. A peer that says it does not know our
-   * SPI is asked, under the SA, whether it is still there.
-   */
+  /** RFC 7296 §1.5, §2.4: a message outside any SA proves nothing; at most it makes us ask under the SA. */
   private handleHint(message: Uint8Array, header: IkeHeader, path: Path, now: Millis): void {
     const session = this.clientSession
-    if (
-      header.exchange !== ExchangeType.Informational ||
-      session === undefined ||
-      !samePath(path, session.path)
-    ) {
-      return this.drop('ike.unknownSpi')
-    }
     const spi = readInvalidSpi(message, header)
-    if (spi === undefined || !session.hasOutboundSpi(spi)) return this.drop('ike.unknownSpi')
-    this.drop('ike.hint')
-    session.hint(now)
+    if (spi === undefined) {
+      this.drop('ike.unknownSpi')
+      const hint = this.hints.aboutIke(message, header, now)
+      if (hint !== undefined) this.reply(hint, path)
+      return
+    }
+    if (session === undefined) return this.drop('ike.unknownSpi')
+    this.noteHint(session, session.sendsOn(spi), path, now)
     this.touch(session, now)
   }
 
-  private hintInvalidSpi(bytes: Uint8Array, path: Path, now: Millis): void {
-    if (this.config.responder === undefined || bytes.length < INVALID_SPI_REPLY) return
-    if (now - this.hintsRenewedAt >= 1000) {
-      this.hintsRenewedAt = now
-      this.hintsLeft = HINTS_PER_SECOND
-    }
-    if (this.hintsLeft === 0) return
-    this.hintsLeft--
-    this.reply(writeInvalidSpi(getU32(bytes, 0)), path)
+  /** `isOfUse`: what is said to be unknown is what we use. */
+  private noteHint(session: Session, isOfUse: boolean, path: Path, now: Millis): void {
+    if (!isOfUse || !samePath(path, session.path)) return this.drop('ike.unknownSpi')
+    this.drop('ike.hint')
+    session.hint(now)
   }
 
   private reply(bytes: Uint8Array, path: Path): void {
@@ -324,7 +301,10 @@ export class Core {
   private touch(session: Session, now: Millis): void {
     session.settle(now)
     if (session.isEmpty) this.forget(session)
-    else this.schedule.update(session, session.nextTimeout())
+    else {
+      this.sessions.renew(session)
+      this.schedule.update(session, session.nextTimeout())
+    }
     this.active.add(session)
   }
 
@@ -333,9 +313,7 @@ export class Core {
     this.sessions.delete(session)
     if (session.stack !== undefined) this.stacks.delete(session.stack)
     if (this.clientSession === session) this.clientSession = undefined
-    for (const [id, question] of this.questions) {
-      if (question.session === session) this.questions.delete(id)
-    }
+    this.questions.forget(session)
   }
 
   // --- output ---
@@ -443,9 +421,8 @@ export class Core {
   private ask(sa: IkeSa | HalfOpen, id: number, question: Question): void {
     const session = this.sas.get(sa.ownSpi)?.session
     if (session === undefined) throw new InternalError('A question of an unknown IKE SA')
-    const global = this.nextQuestion++
-    this.questions.set(global, { sa, session, id })
-    this.events.push({ kind: 'question', id: global, question })
+    const number = this.questions.add({ sa, session, id })
+    this.events.push({ kind: 'question', id: number, question })
   }
 
   /** The session that a peer goes on with, having proved that it is the same one, and by the same proof. */
@@ -525,24 +502,3 @@ const isFirstMessage = (message: Uint8Array): boolean =>
   (message[19]! & 0x28) === 0x08 &&
   getU32(message, 8) === 0 &&
   getU32(message, 12) === 0
-
-/** The whole notify outside any SA: SPIs zero, as RFC 7296 §1.5 wants it. */
-const NO_SPI = new Uint8Array(8)
-const writeInvalidSpi = (spi: number): Uint8Array =>
-  writeMessage(
-    {
-      spiI: NO_SPI,
-      spiR: NO_SPI,
-      exchange: ExchangeType.Informational,
-      originalInitiator: true,
-      response: false,
-      messageId: 0,
-    },
-    [invalidSpi(spi)],
-  )
-
-const readInvalidSpi = (message: Uint8Array, header: IkeHeader): number | undefined => {
-  const payloads = readChain(message, IKE_HEADER_LENGTH, message.length, header.nextPayload)
-  const notify = isChainError(payloads) ? undefined : findNotify(payloads, NotifyType.InvalidSpi)
-  return notify && readU32(notify)
-}

@@ -1,11 +1,16 @@
 /**
- * Where the peer of a session is: one place for all its SAs, how a NAT on the way is kept open, and how
- * large a datagram fits through.
+ * Where the peer of a session is: one place for all its SAs, what it has proved about that place, how a NAT on
+ * the way is kept open, and how large a datagram fits through.
+ *
+ * The newest authentic datagram says where the peer is (RFC 7296 §2.23), but its source address may be forged:
+ * anyone on the way can send it on with another one. So a new place is on trial until the peer has answered
+ * from there what was asked there, and gets little before that (RFC 9000 §8.1, §9.3).
  */
 import { equal } from '../base/bytes.ts'
 import type { Millis } from '../base/environment.ts'
 import { MAX_DATAGRAM } from '../base/packet.ts'
-import type { Path } from '../base/path.ts'
+import { samePath, type Path } from '../base/path.ts'
+import type { PeerPlace } from '../ike/exchange.ts'
 import { isLoopback } from '../policy/inner-addresses.ts'
 import type { Lineage } from './lineage.ts'
 
@@ -14,10 +19,30 @@ const DEFAULT_MTU = 1400
 /** The loopback interface carries any UDP datagram there is. */
 const LOOPBACK_MTU = 65535
 const UDP_HEADER = 8
+/** RFC 9000 §8.1: what a place may get before it is proved, as a multiple of what came from there. */
+const UNPROVED_FACTOR = 3
+/** Ours: the answer of a place on trial is waited for so long before the place before it has its turn again. */
+const TRIAL: Millis = 5_000
+/** Ours: places that are remembered, for a peer whose datagrams come by several ways in turn. */
+const MAX_PROVED = 3
 
-export class Paths {
+/** The peer seems to have moved, and has not answered from there yet. */
+interface Trial {
+  /** The last place that was proved. */
+  readonly before: Path
+  readonly endsAt: Millis
+  received: number
+  sent: number
+}
+
+export class Paths implements PeerPlace {
+  moves = 0
   private readonly lineage: Lineage
   private place: Path
+  private trial: Trial | undefined
+  /** Where the peer has answered from before, the last one first. */
+  private proved: readonly Path[] = []
+  private isNew = false
   /** When the NAT before us needs a datagram, unless another goes out sooner. */
   keepaliveAt: Millis = Infinity
 
@@ -30,18 +55,99 @@ export class Paths {
     return this.place
   }
 
-  /** RFC 7296 §2.23: an end that is behind a NAT itself does not follow; the other end's address is fixed. */
-  get mayMove(): boolean {
+  /**
+   * RFC 7296 §2.23: an end that is behind a NAT itself does not follow, because the other end's address is
+   * fixed; and only a NAT changes the address of a peer that does not say so itself (RFC 4555).
+   */
+  private get mayMove(): boolean {
     const { isClient, facts } = this.lineage
-    return !isClient || facts?.localBehindNat !== true
+    if (facts === undefined) return !isClient
+    return facts.remoteBehindNat && !(isClient && facts.localBehindNat)
   }
 
-  moveTo(path: Path): void {
+  float(): void {
+    if (this.place.floatsTo !== undefined) this.moveTo(this.place.floatsTo)
+  }
+
+  noteNewest(path: Path, octets: number, now: Millis): void {
+    if (samePath(path, this.place)) {
+      if (this.trial !== undefined) this.trial.received += octets
+      return
+    }
+    if (!this.mayMove) return
+    const before = this.trial?.before ?? this.place
+    this.trial = this.isProved(path, before)
+      ? undefined
+      : { before, endsAt: now + TRIAL, received: octets, sent: 0 }
+    this.moveTo(path)
+    if (this.trial === undefined) this.remember(before)
+  }
+
+  private isProved(path: Path, before: Path): boolean {
+    // The initiator has had our answer to its first request, so the host is there, whatever port it uses now.
+    if (this.lineage.facts === undefined) return equal(path.remoteAddress, before.remoteAddress)
+    return samePath(path, before) || this.proved.some(other => samePath(other, path))
+  }
+
+  noteAnswer(path: Path): void {
+    if (this.trial === undefined || !samePath(path, this.place)) return
+    this.remember(this.trial.before)
+    this.trial = undefined
+    this.isNew = true
+  }
+
+  /** A session of the same peer ends in this one: it has proved itself at that place. */
+  adopt({ current }: Paths): void {
+    if (samePath(current, this.place)) return
+    this.remember(this.trial?.before ?? this.place)
+    this.trial = undefined
+    this.moveTo(current)
+    this.isNew = true
+  }
+
+  private moveTo(path: Path): void {
     this.place = path
+    this.moves++
+  }
+
+  private remember(path: Path): void {
+    const others = this.proved.filter(other => !samePath(other, path))
+    this.proved = [path, ...others].slice(0, MAX_PROVED)
+  }
+
+  /** The peer has to be asked whether it is where it seems to be. */
+  get isOnTrial(): boolean {
+    return this.trial !== undefined
+  }
+
+  /** Whether the peer is at a place that is new and proved, once: what was known of the way there is void. */
+  takeNew(): boolean {
+    const { isNew } = this
+    this.isNew = false
+    return isNew
+  }
+
+  /** Octets that may still go to the current place. */
+  get allowance(): number {
+    if (this.trial === undefined) return Infinity
+    return UNPROVED_FACTOR * this.trial.received - this.trial.sent
+  }
+
+  get deadline(): Millis {
+    return Math.min(this.keepaliveAt, this.trial?.endsAt ?? Infinity)
+  }
+
+  /** Whoever is at the place on trial does not answer: the peer is where it was before. */
+  handleTimeout(now: Millis): void {
+    if (this.trial === undefined || this.trial.endsAt > now) return
+    const { before } = this.trial
+    this.trial = undefined
+    this.moveTo(before)
   }
 
   /** RFC 3948 §4: a keepalive only when nothing else kept the NAT's mapping alive. */
-  noteSent(now: Millis): void {
+  noteSent(path: Path, octets: number, now: Millis): void {
+    if (this.trial !== undefined && samePath(path, this.place)) this.trial.sent += octets
     const { facts, policy } = this.lineage
     const isNeeded = facts?.localBehindNat === true && policy.natKeepalive > 0
     this.keepaliveAt = isNeeded ? now + policy.natKeepalive : Infinity
@@ -50,6 +156,7 @@ export class Paths {
   /** No SA is left that a mapping is for. */
   close(): void {
     this.keepaliveAt = Infinity
+    this.trial = undefined
   }
 
   /** Octets of the largest UDP payload that fits through. */

@@ -27,6 +27,7 @@ import { isLoopback } from '../policy/inner-addresses.ts'
 import { covers, formatSelector, singleHost } from '../policy/traffic-selectors.ts'
 import type { Flow, TcpStack } from '../tcp/stack.ts'
 import { writeIkeDatagram } from '../wire/encapsulation.ts'
+import type { IkeHeader } from '../wire/ike-header.ts'
 import { prependIpHeader } from '../wire/ip.ts'
 import { IpProtocol } from '../wire/registry.ts'
 import { Attempts, faultOf, type AttemptHost } from './attempts.ts'
@@ -141,12 +142,16 @@ export class Session implements AttemptHost, Scheduled {
     return this.paths.current
   }
 
-  /** RFC 7296 §2.23: something new and authenticated came from elsewhere. */
-  private movePath(path: Path, now: Millis): void {
-    this.paths.moveTo(path)
-    for (const sa of this.lineage.sas) {
-      if (!samePath(sa.path, path)) sa.movePath(path, now)
-    }
+  /** The peer may have moved, or has proved that it did: its SAs and its TCP follow. */
+  private followPath(now: Millis): void {
+    if (this.isOver) return
+    for (const sa of this.lineage.sas) sa.followPlace(now)
+    const sa = this.lineage.current
+    // What was asked before may have gone elsewhere too, so it proves nothing.
+    if (this.paths.isOnTrial && sa !== undefined && sa.busyWith === undefined) sa.probe(now)
+    if (!this.paths.takeNew() || this.tcp === undefined) return
+    this.tcp.segmentLimit = this.children.segmentLimit(this.paths.datagramLimit)
+    this.tcp.pathChanged(now)
   }
 
   /** Nothing of it is left, not even an SA that repeats its last answer. */
@@ -231,14 +236,15 @@ export class Session implements AttemptHost, Scheduled {
   }
 
   /** Receives the SA of a peer that turned out to be this one, reauthenticating. */
-  adopt(sa: IkeSa, facts: PeerFacts, now: Millis): void {
+  adopt(from: Session, sa: IkeSa, facts: PeerFacts, now: Millis): void {
+    this.paths.adopt(from.paths)
     this.addSa(sa)
-    if (!samePath(sa.path, this.path)) this.movePath(sa.path, now)
     this.lineage.facts = facts
     this.lineage.policy = sa.config.policy
     // From here on it counts with the other SAs of this session.
     sa.config = { ...this.saConfig(), credentials: sa.config.credentials }
     this.lineage.trim(now)
+    this.followPath(now)
   }
 
   disown(sa: IkeSa): void {
@@ -286,11 +292,8 @@ export class Session implements AttemptHost, Scheduled {
   // --- input ---
 
   handleIke(sa: IkeSa | HalfOpen, message: Uint8Array, path: Path, now: Millis): void {
-    const before = sa.path
-    // What comes late on an SA that was replaced says where the peer was.
-    const isCurrent = sa === (this.lineage.current ?? this.lineage.opening)
     sa.handleMessage(message, path, now)
-    if (sa.path !== before && isCurrent) this.movePath(sa.path, now)
+    this.followPath(now)
     this.attempts.advance(now)
   }
 
@@ -312,8 +315,9 @@ export class Session implements AttemptHost, Scheduled {
       if (child.removeAt === Infinity) this.children.setOutbound(child, child.sa.outboundReady)
       this.attempts.advance(now)
       // RFC 7296 §2.23: the newest authenticated packet, and no replay, tells where the peer is now.
-      if (inbound.newest && child.removeAt === Infinity && !samePath(path, this.path)) {
-        if (this.paths.mayMove) this.movePath(path, now)
+      if (inbound.newest && child.removeAt === Infinity) {
+        this.paths.noteNewest(path, to - from, now)
+        this.followPath(now)
       }
     }
     if (drop !== Drop.None) return this.host.drop(dropName(drop))
@@ -328,15 +332,18 @@ export class Session implements AttemptHost, Scheduled {
     return Math.min(
       this.tcp?.nextTimeout() ?? Infinity,
       this.idleAt,
-      this.paths.keepaliveAt,
+      this.paths.deadline,
       this.children.nextTimeout(),
       this.lineage.nextTimeout(),
     )
   }
 
   handleTimeout(now: Millis): void {
+    this.paths.handleTimeout(now)
+    this.followPath(now)
     this.lineage.handleTimeout(now)
     if (this.tcp !== undefined && this.tcp.nextTimeout() <= now) this.tcp.handleTimeout(now)
+    this.leaveInDoubt(now)
     this.children.handleTimeout(now)
     if (this.idleAt <= now) {
       this.idleAt = Infinity
@@ -350,16 +357,22 @@ export class Session implements AttemptHost, Scheduled {
   pollTransmit(packet: Packet, now: Millis): Path | undefined {
     const path =
       this.pollIke(packet) ?? this.pollSegment(packet, now) ?? this.pollKeepalive(packet, now)
-    if (path !== undefined) this.paths.noteSent(now)
+    if (path !== undefined) this.paths.noteSent(path, packet.length, now)
     return path
   }
 
   private pollIke(packet: Packet): Path | undefined {
     for (const sa of this.lineage.all) {
-      const message = sa.pollTransmit()
-      if (message === undefined) continue
-      writeIkeDatagram(packet, message.bytes, message.path.bare)
-      return message.path
+      for (let next = sa.pollTransmit(); next !== undefined; next = sa.pollTransmit()) {
+        const { bytes, path } = next
+        if (bytes.length > this.paths.allowance && samePath(path, this.path)) {
+          // As if it were lost: it is repeated, and by then more has come from there or it is proved.
+          this.host.drop('path.onTrial')
+          continue
+        }
+        writeIkeDatagram(packet, bytes, path.bare)
+        return path
+      }
     }
     return undefined
   }
@@ -375,6 +388,7 @@ export class Session implements AttemptHost, Scheduled {
     const stack = this.tcp
     // TCP would take what is not sent for lost, so it is not even asked.
     if (stack === undefined || this.children.isExhausted) return undefined
+    if (this.paths.allowance < this.paths.datagramLimit) return undefined
     for (;;) {
       packet.reset()
       const flow = stack.pollTransmit(packet, now)
@@ -566,7 +580,7 @@ export class Session implements AttemptHost, Scheduled {
       const owner = this.host.joinable(this, sa, replaces, now)
       if (owner !== this) {
         this.disown(sa)
-        owner.adopt(sa, facts, now)
+        owner.adopt(this, sa, facts, now)
         return owner.settle(now)
       }
     }
@@ -651,9 +665,9 @@ export class Session implements AttemptHost, Scheduled {
     }
     if (!this.isOver) return
     const cause = error ?? new PeerRefusedError('ECONNRESET', 'The peer closed the IKE SA')
-    if (!this.closing && (error === undefined || error instanceof UnreachablePeerError)) {
+    if (!this.closing && isNoFault(error)) {
       // A SYN to a peer that is gone has waited long enough.
-      this.reopenAttempts(error === undefined, now)
+      this.reopenAttempts(!(error instanceof UnreachablePeerError), now)
     }
     this.attempts.failAll(cause)
     const orderly = error === undefined && this.facts?.isOurs === true
@@ -694,6 +708,7 @@ export class Session implements AttemptHost, Scheduled {
       credentials: this.credentials,
       allocateSpi: () => host.sad.allocate(host.environment),
       releaseSpi: spi => host.sad.release(spi),
+      place: this.paths,
       pool: host.pool,
       addressesOf: (principal, next, replaced) =>
         host.joined(this, principal, next, replaced).facts?.assignedAddresses ?? [],
@@ -760,8 +775,9 @@ export class Session implements AttemptHost, Scheduled {
     return this.lineage.ownerOf(sa.inboundSpi)
   }
 
-  hasOutboundSpi(spi: number): boolean {
-    return this.children.hasOutboundSpi(spi)
+  /** A Child SA in use has that outbound SPI. */
+  sendsOn(spi: number): boolean {
+    return this.children.inUse.some(({ sa }) => sa.outboundSpi === spi)
   }
 
   /** Asks the peer, unless something authentic has just come, whether it is still there. */
@@ -769,15 +785,36 @@ export class Session implements AttemptHost, Scheduled {
     this.lineage.current?.probe(now)
   }
 
-  /** RFC 7296 §1.5: a notify outside any SA proves nothing, so it only makes us ask. */
+  /** It would be the answer to a request that waits for one, of the IKE SA that carries new exchanges. */
+  hasAsked({ spiI, spiR, messageId }: IkeHeader): boolean {
+    const sa = this.lineage.current
+    const isOfCurrent = sa !== undefined && equal(sa.spiI, spiI) && equal(sa.spiR, spiR)
+    return isOfCurrent && sa.awaits(messageId)
+  }
+
+  /**
+   * Something outside any SA says that the peer has lost it. That proves nothing (RFC 7296 §1.5, §2.4), so
+   * it makes us ask; the lack of any answer will prove it. Saying so again changes nothing.
+   */
   hint(now: Millis): void {
     if (now - this.hintedAt < HINT_INTERVAL) return
     this.hintedAt = now
-    this.lineage.current?.probe(now)
+    this.lineage.current?.probeQuickly(now)
     // A SYN under way may be what the peer could not read.
-    if (this.policy.reconnect) this.reopenAttempts(true, now)
+    this.leaveInDoubt(now)
+  }
+
+  /** Attempts do not wait for an SA that may be gone: they begin once more with a new one. */
+  private leaveInDoubt(now: Millis): void {
+    if (this.policy.reconnect && this.isSuspect && !this.closing) this.reopenAttempts(true, now)
   }
 }
+
+/** No attempt is to blame: the peer closed the SA, or is gone, or has lost it. */
+const isNoFault = (error: Error | undefined): boolean =>
+  error === undefined ||
+  error instanceof UnreachablePeerError ||
+  (error instanceof PeerRefusedError && error.code === 'ECONNRESET')
 
 const childInfo = (child: Child): ChildInfo => ({
   spiIn: child.sa.inboundSpi,

@@ -24,6 +24,19 @@ import type { Rekeying } from './collision.ts'
 import type { RequestRate } from './request-rate.ts'
 import type { NewSa, Predecessor } from './succession.ts'
 
+/** Where the peer is: one place for all IKE SAs of a session. */
+export interface PeerPlace {
+  readonly current: Path
+  /** How often it has changed. */
+  readonly moves: number
+  /** From port 500 to where everything after IKE_SA_INIT goes (RFC 7296 §2.23). */
+  float(): void
+  /** Something authentic that is newer than all before came by `path`, in a datagram of so many octets. */
+  noteNewest(path: Path, octets: number, now: Millis): void
+  /** The same, in answer to a request that went to the current place and nowhere else. */
+  noteAnswer(path: Path): void
+}
+
 export interface IkeSaConfig {
   readonly environment: Environment
   readonly tracer: Tracer
@@ -32,6 +45,7 @@ export interface IkeSaConfig {
   /** A fresh inbound ESP SPI, and its return. */
   allocateSpi(): number
   releaseSpi(spi: number): void
+  readonly place: PeerPlace
   /** Addresses for peers that ask for one. */
   readonly pool: AddressPool | undefined
   /** Of those, what the session holds that this principal's new SA joins; `replaced`: its proof that it joins. */

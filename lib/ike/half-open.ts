@@ -46,7 +46,6 @@ export class HalfOpen {
   private readonly answers: Uint8Array[] = []
   /** Those whose peer may have answered another request of ours than the one we signed. */
   private readonly doubtful = new Set<IkeSa>()
-  private winner: IkeSa | undefined
   private isClosed = false
   private readonly outputs: HalfOpenOutput[] = []
   private readonly asked = new Map<number, { readonly sa: IkeSa; readonly id: number }>()
@@ -85,7 +84,7 @@ export class HalfOpen {
   }
 
   get path(): Path {
-    return (this.winner ?? this.followed[0])?.path ?? this.firstPath
+    return this.config.place.current
   }
 
   /** SAs of the answers that are followed now. */
@@ -190,7 +189,7 @@ export class HalfOpen {
     // The second time the peer may have to be asked with a cookie that comes after somebody else's answer.
     if (!this.isSecond) this.window.settle()
     this.trace('ike.response', { exchange: 'IKE_SA_INIT', id: 0, suite: handshake.suite.text })
-    const sa = IkeSa.initiate(this.config, this.spiI, handshake, this.firstPath, now)
+    const sa = IkeSa.initiate(this.config, this.spiI, handshake, now)
     this.followed.push(sa)
     if (this.init.isAmbiguous) this.doubtful.add(sa)
     sa.login(this.child?.(handshake.peerIsOurs), now)
@@ -223,7 +222,6 @@ export class HalfOpen {
     this.window.settle()
     this.init.wipe()
     this.asked.clear()
-    if (by instanceof IkeSa) this.winner = by
     for (const sa of this.followed) {
       if (sa !== by) sa.close(now)
     }

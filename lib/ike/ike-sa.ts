@@ -4,7 +4,12 @@
  */
 import { EMPTY, equal, toHex } from '../base/bytes.ts'
 import { randomFraction, type Millis } from '../base/environment.ts'
-import { PeerMisbehavedError, UnreachablePeerError, type IpsecError } from '../base/errors.ts'
+import {
+  PeerMisbehavedError,
+  PeerRefusedError,
+  UnreachablePeerError,
+  type IpsecError,
+} from '../base/errors.ts'
 import { formatEndpoint, samePath, type Path } from '../base/path.ts'
 import type { Secret } from '../base/secret.ts'
 import { TimerTable } from '../base/timers.ts'
@@ -43,7 +48,7 @@ import type {
 } from './exchange.ts'
 import { Reassembly } from './fragmentation.ts'
 import { DeleteChild, DeleteIke, Liveness, respondInformational } from './informational.ts'
-import { MessageWindow } from './message-window.ts'
+import { MessageWindow, type Stray } from './message-window.ts'
 import { Protection } from './protection.ts'
 import { RekeyChild } from './rekey-child.ts'
 import { RekeyIke } from './rekey-ike.ts'
@@ -131,7 +136,6 @@ export class IkeSa implements AuthContext, Successor {
   readonly suite: IkeSuite
   /** What IKE_SA_INIT agreed on; a rekey keeps it. */
   readonly handshake: Handshake
-  private currentPath: Path
   private readonly owned = new Map<number, ChildSa>()
   private readonly window: MessageWindow
   private readonly timers = new TimerTable(Object.keys(Timer).length)
@@ -168,8 +172,14 @@ export class IkeSa implements AuthContext, Successor {
   private wasHeard = false
   private orphanWaits = 0
   private sentAt: Millis = -Infinity
+  /** Moves of the peer that this SA has followed. */
+  private movesSeen: number
+  /** So many there were when our request was built; more, and it may have gone to several places. */
+  private movesAtRequest = -1
+  /** Where the request came from that is being answered, if that is not where the peer is. */
+  private stray: Stray | undefined
 
-  private constructor(config: IkeSaConfig, path: Path, start: Start, now: Millis) {
+  private constructor(config: IkeSaConfig, start: Start, now: Millis) {
     const { originalInitiator, spiI, spiR, suite, handshake, state, firstOwnId } = start
     this.config = config
     this.originalInitiator = originalInitiator
@@ -180,7 +190,7 @@ export class IkeSa implements AuthContext, Successor {
     this.suite = suite
     this.handshake = handshake
     this.state = state
-    this.currentPath = path
+    this.movesSeen = config.place.moves
     this.window = new MessageWindow(config.policy.retransmit, config.environment, firstOwnId)
     this.heardAt = now
     this.protection = this.protect(start)
@@ -189,18 +199,11 @@ export class IkeSa implements AuthContext, Successor {
   // --- how an SA comes to be ---
 
   /** After an answer to our first request, whoever sent it; `login` follows. */
-  static initiate(
-    config: IkeSaConfig,
-    spiI: Uint8Array,
-    handshake: Handshake,
-    path: Path,
-    now: Millis,
-  ): IkeSa {
+  static initiate(config: IkeSaConfig, spiI: Uint8Array, handshake: Handshake, now: Millis): IkeSa {
     const start = startOf(true, spiI, handshake)
-    const sa = new IkeSa(config, path, start, now)
     // §2.23: we have UDP alone, so the peer encapsulates in any case and both move to its port for that.
-    if (path.floatsTo !== undefined) sa.movePath(path.floatsTo, now)
-    return sa
+    config.place.float()
+    return new IkeSa(config, start, now)
   }
 
   /** Answers a first request: with a new SA, with octets that leave nothing behind, or not at all. */
@@ -231,7 +234,7 @@ export class IkeSa implements AuthContext, Successor {
       return { reply: answer.message, why: answer.why, refusal: answer.refusal }
     }
     const { handshake } = answer
-    const sa = new IkeSa(config, path, startOf(false, header.spiI, handshake), now)
+    const sa = new IkeSa(config, startOf(false, header.spiI, handshake), now)
     sa.window.accept()
     sa.window.answer([handshake.response])
     sa.timers.set(Timer.HalfOpen, now + config.policy.admission.halfOpenTimeout)
@@ -266,7 +269,7 @@ export class IkeSa implements AuthContext, Successor {
   }
 
   get path(): Path {
-    return this.currentPath
+    return this.config.place.current
   }
 
   get children(): ReadonlyMap<number, ChildSa> {
@@ -295,7 +298,7 @@ export class IkeSa implements AuthContext, Successor {
 
   pollTransmit(): { bytes: Uint8Array; path: Path } | undefined {
     const next = this.window.poll()
-    return next && { bytes: next.bytes, path: next.path ?? this.currentPath }
+    return next && { bytes: next.bytes, path: next.path ?? this.path }
   }
 
   output(output: IkeOutput): void {
@@ -365,6 +368,11 @@ export class IkeSa implements AuthContext, Successor {
     return this.heardAt
   }
 
+  /** That request of ours waits for its answer. */
+  awaits(messageId: number): boolean {
+    return this.window.isAwaited(messageId)
+  }
+
   /** A request of ours goes unanswered. */
   get isDoubtful(): boolean {
     return this.window.sentTimes > DOUBTFUL_TIMES
@@ -384,9 +392,21 @@ export class IkeSa implements AuthContext, Successor {
     else this.enqueue(new Liveness(), now)
   }
 
+  /**
+   * Something says that the peer has lost this SA: it is asked in quick succession, and if nothing authentic
+   * comes of that within five seconds, it has.
+   */
+  probeQuickly(now: Millis): void {
+    if (this.state !== 'established') return
+    const isNew = !this.window.isBusy
+    if (isNew) this.enqueue(new Liveness(), now)
+    this.window.quicken(isNew, now)
+  }
+
   /** An authenticated ESP packet came in: the peer lives, and holds the keys of that SA (rule E3). */
   noteInbound(inboundSpi: number, now: Millis): void {
     this.heardAt = now
+    this.window.slacken(now)
     const child = this.owned.get(inboundSpi)
     if (child !== undefined && !child.outboundReady) this.makeOutbound(child)
   }
@@ -396,10 +416,14 @@ export class IkeSa implements AuthContext, Successor {
     if (!this.timers.isSet(Timer.Liveness)) this.armLiveness(now)
   }
 
-  movePath(path: Path, now: Millis): void {
-    this.currentPath = path
+  /** The peer may have moved: what goes unanswered is asked there. */
+  followPlace(now: Millis): void {
+    const { moves, current } = this.config.place
+    if (this.movesSeen === moves || this.state === 'closed') return
+    this.movesSeen = moves
     this.window.renew(now)
-    this.trace('ike.moved', { to: formatEndpoint(path.remoteAddress, path.remotePort), at: now })
+    const to = formatEndpoint(current.remoteAddress, current.remotePort)
+    this.trace('ike.moved', { to, at: now })
   }
 
   answer(id: number, answer: Answer, now: Millis): void {
@@ -477,6 +501,7 @@ export class IkeSa implements AuthContext, Successor {
     const datagrams = this.sealed(exchange.type, ownId, false, payloads)
     this.traceMessage('ike.request.sent', exchange.type, ownId, payloads, datagrams.length)
     this.window.request(datagrams, now)
+    this.movesAtRequest = this.config.place.moves
   }
 
   private sealed(
@@ -508,7 +533,7 @@ export class IkeSa implements AuthContext, Successor {
     if (header.exchange === ExchangeType.IkeSaInit) return this.handleInit(message, header, path)
     if (!equal(header.spiR, this.spiR)) return
     if (this.state === 'closed' && equal(message.subarray(-ICV), this.lastIcv))
-      return this.repeatAnswer(header, path)
+      return this.repeatAnswer(header, path, message.length)
     if (this.isForgotten) return
     const layout = findEncrypted(message, header)
     if (layout === undefined || isChainError(layout)) return
@@ -522,7 +547,7 @@ export class IkeSa implements AuthContext, Successor {
     if (layout.isFragment) {
       if (!this.isExpected(header)) {
         // RFC 7383 §2.6.1: one answer for a repeated request, not one for each of its fragments.
-        if (layout.fragment === 1) this.repeatAnswer(header, path)
+        if (layout.fragment === 1) this.repeatAnswer(header, path, message.length)
         return
       }
       const reassembly = header.response ? this.reassembly.response : this.reassembly.request
@@ -542,14 +567,9 @@ export class IkeSa implements AuthContext, Successor {
       header,
       readChain(whole.plaintext, 0, whole.plaintext.length, whole.firstInner),
       path,
+      message.length,
       now,
     )
-  }
-
-  /** §2.23: whoever is behind a NAT itself does not follow, the other end's address is a fixed one. */
-  private get mayMove(): boolean {
-    if (this.state === 'closed') return false
-    return this.peer === undefined || !this.originalInitiator || !this.peer.localBehindNat
   }
 
   private isExpected(header: IkeHeader): boolean {
@@ -558,9 +578,13 @@ export class IkeSa implements AuthContext, Successor {
       : this.window.isNext(header.messageId)
   }
 
-  private repeatAnswer(header: IkeHeader, path: Path): void {
+  private repeatAnswer(header: IkeHeader, path: Path, octets: number): void {
     if (header.response || !this.window.isRepeated(header.messageId)) return
-    this.window.repeatAnswer(path, !samePath(path, this.currentPath))
+    this.window.repeatAnswer(this.strayFrom(path, octets))
+  }
+
+  private strayFrom(path: Path, octets: number): Stray | undefined {
+    return samePath(path, this.path) ? undefined : { path, octets }
   }
 
   /** Its ICV has verified: from here on the message may change things. */
@@ -568,16 +592,32 @@ export class IkeSa implements AuthContext, Successor {
     header: IkeHeader,
     payloads: Payload[] | ChainError,
     path: Path,
+    octets: number,
     now: Millis,
   ): void {
-    if (!this.isExpected(header)) return this.repeatAnswer(header, path)
+    if (!this.isExpected(header)) return this.repeatAnswer(header, path, octets)
     this.heardAt = now
     this.wasHeard = true
+    this.window.slacken(now)
     // Whatever there is of fragments is of this message, which is here now, or older.
     this.reassembly[header.response ? 'response' : 'request'].clear()
-    if (!samePath(path, this.currentPath) && this.mayMove) this.movePath(path, now)
-    if (header.response) this.handleResponse(header, payloads, now)
-    else this.handleRequest(header, payloads, now)
+    this.noteWhere(path, octets, header.response, now)
+    if (header.response) return this.handleResponse(header, payloads, now)
+    this.stray = this.strayFrom(path, octets)
+    this.handleRequest(header, payloads, now)
+  }
+
+  /** §2.23: the newest authentic message says where the peer is now. */
+  private noteWhere(path: Path, octets: number, isResponse: boolean, now: Millis): void {
+    const { place } = this.config
+    // What comes late on an SA that was replaced says where the peer was; a responder that has not proved
+    // itself says nothing.
+    const isInUse =
+      this.state === 'established' || (this.state === 'auth' && !this.originalInitiator)
+    if (!isInUse) return
+    place.noteNewest(path, octets, now)
+    this.followPlace(now)
+    if (isResponse && this.movesAtRequest === place.moves) place.noteAnswer(path)
   }
 
   private handleResponse(header: IkeHeader, payloads: Payload[] | ChainError, now: Millis): void {
@@ -674,7 +714,7 @@ export class IkeSa implements AuthContext, Successor {
     const id = this.window.peerId - 1
     const datagrams = this.sealed(exchange, id, true, payloads)
     this.traceMessage('ike.response.sent', exchange, id, payloads, datagrams.length)
-    this.window.answer(datagrams)
+    this.window.answer(datagrams, this.stray)
     if (this.state === 'closed') this.wipeKeys()
   }
 
@@ -687,7 +727,7 @@ export class IkeSa implements AuthContext, Successor {
       !header.response &&
       this.state === 'auth' &&
       equal(message, this.handshake.request)
-    if (isRepeated) this.window.repeatAnswer(path, false)
+    if (isRepeated) this.window.repeatAnswer(this.strayFrom(path, message.length))
     else this.trace('ike.drop', { why: 'init' })
   }
 
@@ -828,7 +868,7 @@ export class IkeSa implements AuthContext, Successor {
   createSuccessor(facts: SuccessorFacts, now: Millis): IkeSa {
     const { handshake } = this
     const start = { ...facts, handshake, state: 'established' as const, firstOwnId: 0 }
-    const sa = new IkeSa(this.config, this.currentPath, start, now)
+    const sa = new IkeSa(this.config, start, now)
     sa.peer = this.peer
     sa.armLifetime(now)
     sa.isClient = this.isClient
@@ -1002,11 +1042,18 @@ export class IkeSa implements AuthContext, Successor {
   }
 
   private handleRetransmission(now: Millis): void {
+    const isQuick = this.window.isQuick
     if (this.window.retransmit(now)) return
     const exchange = this.current?.exchange
-    const where = formatEndpoint(this.currentPath.remoteAddress, this.currentPath.remotePort)
+    const where = formatEndpoint(this.path.remoteAddress, this.path.remotePort)
     if (exchange?.onTimeout !== undefined) return exchange.onTimeout(this, now)
-    this.finish(new UnreachablePeerError(`The peer at ${where} does not answer`), false, now)
+    const error = isQuick
+      ? new PeerRefusedError(
+          'ECONNRESET',
+          `The peer at ${where} has lost the SA, and answers nothing`,
+        )
+      : new UnreachablePeerError(`The peer at ${where} does not answer`)
+    this.finish(error, false, now)
   }
 
   private handleChildLifetimes(now: Millis): void {

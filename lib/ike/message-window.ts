@@ -13,6 +13,8 @@ interface Outstanding {
   deadline: Millis
   wait: Millis
   hastened: boolean
+  /** How far the quick schedule is; undefined: the ordinary one holds. */
+  quickStep: number | undefined
 }
 
 /** A datagram to send; `path` undefined: where the SA's peer is. */
@@ -21,11 +23,25 @@ export interface Outgoing {
   readonly path: Path | undefined
 }
 
+/** Where a request came from, when that is not where the peer is known to be, and how large it was. */
+export interface Stray {
+  readonly path: Path
+  readonly octets: number
+}
+
+/** RFC 9000 §8.1: at most three times as much goes to a place that may be another's. */
+const isAffordable = (datagrams: readonly Uint8Array[], { octets }: Stray): boolean =>
+  datagrams.reduce((sum, { length }) => sum + length, 0) <= 3 * octets
+
 const outgoing = (datagrams: readonly Uint8Array[], path?: Path): Outgoing[] =>
   datagrams.map(bytes => ({ bytes, path }))
 
 /** Ours: a random part in each wait, so that many clients of a server that fails do not come in step. */
 const JITTER = 0.1
+/** Ours: the waits of the quick schedule: three requests within a second, then a few; five seconds in all. */
+const QUICK_WAITS: readonly Millis[] = [300, 500, 1000, 1400, 1300, 500]
+/** Ours: a timer that is so late says that we stood still, and answers may wait to be read. */
+const STANDSTILL: Millis = 1000
 /** Ours: a NAT that moves a peer while it repeats a request needs one, perhaps two. */
 const MAX_STRAY_REPEATS = 3
 
@@ -71,6 +87,7 @@ export class MessageWindow {
       wait,
       deadline: now + this.jittered(wait),
       hastened: false,
+      quickStep: undefined,
     }
     this.outbox.push(...outgoing(datagrams))
   }
@@ -115,20 +132,23 @@ export class MessageWindow {
     return this.nextPeerId > 0 && this.answered === undefined
   }
 
-  answer(datagrams: readonly Uint8Array[]): void {
+  /** `stray`: the request came from elsewhere than where the peer is known to be. */
+  answer(datagrams: readonly Uint8Array[], stray?: Stray): void {
     this.answered = datagrams
     this.strayRepeats = 0
-    this.outbox.push(...outgoing(datagrams))
+    if (stray === undefined) this.outbox.push(...outgoing(datagrams))
+    else if (isAffordable(datagrams, stray)) this.outbox.push(...outgoing(datagrams, stray.path))
   }
 
   /**
    * §2.11: an answer goes where its request came from, which for a repeated one proves nothing about the
    * peer: somebody may have recorded it. So to `stray` places it goes only a few times.
    */
-  repeatAnswer(path: Path, isStray: boolean): void {
+  repeatAnswer(stray?: Stray): void {
     if (this.answered === undefined || this.outbox.length > 0) return
-    if (isStray && ++this.strayRepeats > MAX_STRAY_REPEATS) return
-    this.outbox.push(...outgoing(this.answered, path))
+    if (stray === undefined) return void this.outbox.push(...outgoing(this.answered))
+    if (!isAffordable(this.answered, stray) || ++this.strayRepeats > MAX_STRAY_REPEATS) return
+    this.outbox.push(...outgoing(this.answered, stray.path))
   }
 
   // --- time and output ---
@@ -141,12 +161,43 @@ export class MessageWindow {
   retransmit(now: Millis): boolean {
     const outstanding = this.outstanding
     if (outstanding === undefined) return true
-    if (outstanding.sentTimes > this.policy.tries) return false
+    const stoodStill = now - outstanding.deadline > STANDSTILL
+    if (outstanding.quickStep !== undefined) {
+      const last = QUICK_WAITS.length - 1
+      if (outstanding.quickStep === last && !stoodStill) return false
+      outstanding.quickStep = Math.min(outstanding.quickStep + 1, last)
+      outstanding.deadline = now + QUICK_WAITS[outstanding.quickStep]!
+    } else {
+      if (outstanding.sentTimes > this.policy.tries && !stoodStill) return false
+      outstanding.wait = Math.min(outstanding.wait * this.policy.factor, this.policy.max)
+      outstanding.deadline = now + this.jittered(outstanding.wait)
+    }
     outstanding.sentTimes++
-    outstanding.wait = Math.min(outstanding.wait * this.policy.factor, this.policy.max)
-    outstanding.deadline = now + this.jittered(outstanding.wait)
     this.outbox.push(...outgoing(outstanding.datagrams))
     return true
+  }
+
+  /** Repeats the request on the quick schedule from now on. `isNew`: it has just been sent. */
+  quicken(isNew: boolean, now: Millis): void {
+    const outstanding = this.outstanding
+    if (outstanding === undefined || outstanding.quickStep !== undefined) return
+    outstanding.quickStep = 0
+    outstanding.deadline = now + QUICK_WAITS[0]!
+    if (!isNew) this.outbox.push(...outgoing(outstanding.datagrams))
+  }
+
+  /** The peer lives after all: the ordinary schedule holds again. */
+  slacken(now: Millis): void {
+    const outstanding = this.outstanding
+    if (outstanding?.quickStep === undefined) return
+    outstanding.quickStep = undefined
+    outstanding.sentTimes = 1
+    outstanding.wait = this.policy.initial
+    outstanding.deadline = now + outstanding.wait
+  }
+
+  get isQuick(): boolean {
+    return this.outstanding?.quickStep !== undefined
   }
 
   /**

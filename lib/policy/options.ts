@@ -219,7 +219,7 @@ export const parsePolicy = (options: Readonly<Record<string, unknown>>): PeerPol
     authLifetime: read('authLifetime', offOr(LEAST_ANNOUNCED), 0),
     livenessInterval: read('livenessInterval', millis(0), 30_000),
     retransmit: read('retransmit', retransmit, undefined) ?? retransmit('retransmit', {}),
-    reconnect: read('reconnect', boolean, false),
+    reconnect: read('reconnect', boolean, true),
     natKeepalive: read('natKeepalive', millis(0), 20_000),
     fragmentSize: read('fragmentSize', integer(576, 65535, 'octets'), 1280),
     fragmentation: read('fragmentation', boolean, true),

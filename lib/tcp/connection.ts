@@ -4,6 +4,7 @@ import type { Packet } from '../base/packet.ts'
 import type { Scheduled } from '../base/schedule.ts'
 import { Tcb, type CloseReason } from './control-block.ts'
 import { LARGEST_WINDOW } from './congestion/controller.ts'
+import { newController } from './congestion/choose.ts'
 import { armKeepAlive, restartUserTimeout, sendAck } from './receive.ts'
 import { Timer } from './timer.ts'
 import { transmitNext } from './transmit.ts'
@@ -132,6 +133,17 @@ export class TcpConnection extends Tcb implements Scheduled {
       this.handleTimer(slot, now)
       if (this.state === 'CLOSED') return
     }
+  }
+
+  /** The segments go another way now: what was measured is void, and what waits for an ACK goes out again. */
+  pathChanged(now: Millis): void {
+    if (this.state === 'CLOSED' || this.state === 'TIME-WAIT') return
+    if (this.isSynchronized) {
+      const congestion = newController(this.config.congestionControl)
+      this.recovery.pathChanged(congestion, this.initialWindow, now)
+      this.retries = 0
+    } else this.synSent = false
+    this.stack.ready(this)
   }
 
   private handleTimer(slot: number, now: Millis): void {

@@ -81,7 +81,7 @@ const ack = {
 
 export class Recovery implements Deliveries {
   readonly sent: SentSegments
-  readonly rtt: RtoEstimator
+  rtt: RtoEstimator
   /** Segments sent again. */
   retransmissions = 0
   /** A tail loss probe is due: new data, else the last segment once more (RFC 8985 §7.3). */
@@ -126,13 +126,12 @@ export class Recovery implements Deliveries {
   private lostTold = 0
 
   constructor(sender: Sender, congestion: CongestionController) {
-    const { initialRto, minRto, maxRto, delayedAck } = sender.config
     this.sender = sender
     this.congestion = congestion
     this.sent = new SentSegments(this)
-    this.rtt = new RtoEstimator(initialRto, minRto, maxRto)
+    this.rtt = freshRtt(sender)
     this.rack = new Rack(sender.iss)
-    this.ackDelay = delayedAck
+    this.ackDelay = sender.config.delayedAck
   }
 
   /** Octets that may be under way. */
@@ -510,6 +509,27 @@ export class Recovery implements Deliveries {
     this.rearm(now)
   }
 
+  /**
+   * The segments go another way now: nothing that was measured holds, the controller starts again, and what
+   * was under way goes out again.
+   */
+  pathChanged(congestion: CongestionController, initialWindow: number, now: Millis): void {
+    const { sent, sender } = this
+    this.rtt = freshRtt(sender)
+    this.congestion = congestion
+    congestion.onStart(initialWindow)
+    this.probe = 'none'
+    this.wantsProbe = false
+    this.duplicateAcks = 0
+    if (sent.isEmpty) return
+    this.beginEpisode()
+    this.phase = 'timeout'
+    this.recoverAt = sender.sndNxt
+    for (let slot = sent.oldest; slot !== NONE; slot = sent.oldest) this.markLost(slot)
+    this.timeoutFrom = now
+    this.rearm(now)
+  }
+
   /** A round trip is known, nothing is being repaired, and the last probe was answered (RFC 8985 §7.2). */
   private get mayProbe(): boolean {
     return (
@@ -568,3 +588,7 @@ export class Recovery implements Deliveries {
     this.wantsProbe = false
   }
 }
+
+/** Of a path of which nothing is known. */
+const freshRtt = ({ config: { initialRto, minRto, maxRto } }: Sender): RtoEstimator =>
+  new RtoEstimator(initialRto, minRto, maxRto)

@@ -379,6 +379,16 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     }
   }
 
+  /** The peer is reached another way now. */
+  pathChanged(now: Millis): void {
+    for (const chain of this.connections.values()) {
+      for (const connection of chain) {
+        connection.pathChanged(now)
+        this.rearm(connection)
+      }
+    }
+  }
+
   /** Not even a connection that only waits for late segments. */
   get isEmpty(): boolean {
     return this.connections.size === 0

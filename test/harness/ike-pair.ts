@@ -7,12 +7,18 @@
 import type { Test } from 'tap'
 import { toHex } from '../../lib/base/bytes.ts'
 import type { Environment } from '../../lib/base/environment.ts'
-import type { Path } from '../../lib/base/path.ts'
+import { samePath, type Path } from '../../lib/base/path.ts'
 import { SILENT } from '../../lib/base/trace.ts'
 import { parseCredentials } from '../../lib/identity/credentials.ts'
 import type { ChildSa } from '../../lib/ike/child-sa.ts'
 import { CookieJar } from '../../lib/ike/cookie.ts'
-import type { ChildKeys, ChildRequest, IkeOutput, IkeSaConfig } from '../../lib/ike/exchange.ts'
+import type {
+  ChildKeys,
+  ChildRequest,
+  IkeOutput,
+  IkeSaConfig,
+  PeerPlace,
+} from '../../lib/ike/exchange.ts'
 import { HalfOpen, type HalfOpenOutput } from '../../lib/ike/half-open.ts'
 import { IkeSa, type IkeSaOutput } from '../../lib/ike/ike-sa.ts'
 import { RequestRate } from '../../lib/ike/request-rate.ts'
@@ -76,6 +82,22 @@ export interface Forged {
 const insideOf = (sa: IkeSa): { protection: Protection; window: MessageWindow } =>
   sa as unknown as { protection: Protection; window: MessageWindow }
 
+/** Where the other end is, as the newest authentic message says. */
+const placeAt = (path: Path): PeerPlace => {
+  const place = {
+    current: path,
+    moves: 0,
+    float: () => undefined,
+    noteNewest: (newest: Path) => {
+      if (samePath(newest, place.current)) return
+      place.current = newest
+      place.moves++
+    },
+    noteAnswer: () => undefined,
+  }
+  return place
+}
+
 export class End {
   readonly name: 'a' | 'b'
   /** By the SPI this end chose, as long as they answer anything. */
@@ -130,6 +152,7 @@ export class End {
       childCount: () => this.children.length,
       requestRate: new RequestRate(),
       isFirstContact: () => true,
+      place: placeAt(this.path),
       pool: undefined,
       addressesOf: () => [],
       heldAddresses: () => [],
