@@ -140,7 +140,8 @@ export class Attempts {
     this.advance(now)
   }
 
-  noteChildFailed(ticket: number | undefined, error: IpsecError, now: Millis): void {
+  /** False: no attempt waited for it. */
+  noteChildFailed(ticket: number | undefined, error: IpsecError, now: Millis): boolean {
     if (ticket === undefined) this.awaitsFirstChild = false
     const pending = this.takeTicket(ticket)
     if (pending !== undefined) {
@@ -149,6 +150,7 @@ export class Attempts {
       else this.fail(pending, error)
     }
     this.advance(now)
+    return pending !== undefined
   }
 
   /** The IKE SA that was to make it ended: another is asked. */

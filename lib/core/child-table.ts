@@ -86,6 +86,11 @@ export class ChildTable<Owner> {
     return child
   }
 
+  /** One that is in use covers the flow, even if the peer does not have it yet. */
+  isCovered(flow: Flow): boolean {
+    return this.used.some(({ sa }) => isFor(sa, flow))
+  }
+
   /** All that we could send on have carried all that they may: nothing goes out before a rekey is done. */
   get isExhausted(): boolean {
     if (this.fresh !== undefined && maySend(this.fresh)) return false

@@ -4,6 +4,7 @@
  * them comes out of `pollTransmit` and `pollEvent`.
  */
 import type { Millis } from '../base/environment.ts'
+import type { IpsecError } from '../base/errors.ts'
 import type { Path } from '../base/path.ts'
 import type { Answer, AuthorizeAnswer, PeerFacts, Question } from '../ike/exchange.ts'
 
@@ -125,6 +126,8 @@ export type CoreEvent =
   /** An IKE SA came up or went; `error` when it ended badly. */
   | { kind: 'sessionUp'; session: SessionHandle }
   | { kind: 'sessionDown'; session: SessionHandle; error?: Error | undefined }
+  /** The peer refuses to rekey an SA; once for each session. */
+  | { kind: 'rekeyRefused'; session: SessionHandle; error: IpsecError }
   /** A stranger, or a peer before its authentication, failed: who it said it was and from where. */
   | { kind: 'refused'; error: Error; identity: string | undefined; path: Path }
 

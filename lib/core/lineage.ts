@@ -94,6 +94,11 @@ export class Lineage {
     remove(this.living, sa)
   }
 
+  /** That is the SA which is to replace the others. */
+  isRenewal(sa: IkeSa | HalfOpen): boolean {
+    return this.renewal?.sa === sa
+  }
+
   /** It has ended, and may still repeat its last answer. */
   end(sa: IkeSa | HalfOpen, now: Millis): void {
     if (sa instanceof HalfOpen) this.opening = undefined

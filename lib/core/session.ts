@@ -6,7 +6,12 @@
 import { formatAddress } from '../base/address.ts'
 import { equal, toHex } from '../base/bytes.ts'
 import type { Environment, Millis } from '../base/environment.ts'
-import { PeerRefusedError, socketError, UnreachablePeerError } from '../base/errors.ts'
+import {
+  PeerRefusedError,
+  socketError,
+  UnreachablePeerError,
+  type IpsecError,
+} from '../base/errors.ts'
 import type { Packet } from '../base/packet.ts'
 import { samePath, type Path } from '../base/path.ts'
 import type { NewSa } from '../ike/succession.ts'
@@ -94,6 +99,11 @@ export class Session implements AttemptHost, Scheduled {
   private hintedAt: Millis = -Infinity
   private nextTicket = 1
   private readonly requestRate = new RequestRate()
+  /** Why an SA could not be renewed, until one was or a new one is up. */
+  private unrenewed: Error | undefined
+  /** A Child SA has gone, and nothing may carry its connections now. */
+  private hasLoss = false
+  private hasWarned = false
 
   constructor(
     host: SessionHost,
@@ -422,6 +432,7 @@ export class Session implements AttemptHost, Scheduled {
       busy = false
       for (const sa of this.lineage.all) busy = this.drain(sa, now) || busy
     }
+    this.endLost(now)
     this.settleTcp()
     this.watchIdle(now)
     if (this.closing && this.connectionCount === 0) this.close(now)
@@ -469,7 +480,9 @@ export class Session implements AttemptHost, Scheduled {
         case 'closed': {
           const attempt = this.attempts.takeOpened(connection)
           const error =
-            event.error === undefined ? undefined : faultOf(event.error, event.syscall, connection)
+            typeof event.error === 'string'
+              ? faultOf(event.error, event.syscall, connection)
+              : event.error
           if (attempt === undefined) this.host.emit({ kind: 'closed', connection, error })
           else {
             this.host.emit({
@@ -525,19 +538,22 @@ export class Session implements AttemptHost, Scheduled {
       }
       case 'childRekeyed':
         this.childRekeys++
+        this.unrenewed = undefined
         return
+      case 'rekeyRefused':
+        return this.noteRekeyRefused(output.error)
       case 'childRemoved':
+        this.hasLoss = true
         return this.children.retire(output.inboundSpi, output.linger, now)
       case 'childAbandoned':
         return this.attempts.noteChildAbandoned(output.ticket, now)
       case 'childFailed':
-        return this.lineage.awaits(sa, output.ticket)
-          ? this.lineage.noteChild(sa, output.ticket, now)
-          : this.attempts.noteChildFailed(output.ticket, output.error, now)
+        return this.handleChildFailed(sa, output, now)
       case 'successor':
         this.addSa(output.sa)
         return this.lineage.trim(now)
       case 'rekeyed':
+        this.unrenewed = undefined
         return this.lineage.noteRekeyed(sa, output.by)
       case 'reauthenticate':
         // The end that accepted the SA cannot authenticate in the other's stead (§2.8.3).
@@ -571,6 +587,34 @@ export class Session implements AttemptHost, Scheduled {
     }
   }
 
+  private handleChildFailed(
+    sa: IkeSa,
+    { ticket, error }: IkeSaOutput & { kind: 'childFailed' },
+    now: Millis,
+  ): void {
+    const isRenewal = this.lineage.awaits(sa, ticket)
+    if (isRenewal) this.lineage.noteChild(sa, ticket, now)
+    else if (this.attempts.noteChildFailed(ticket, error, now)) return
+    this.unrenewed = error
+    this.hasLoss = true
+  }
+
+  private noteRekeyRefused(error: IpsecError): void {
+    this.unrenewed = error
+    if (!this.hasWarned) this.host.emit({ kind: 'rekeyRefused', session: this, error })
+    this.hasWarned = true
+  }
+
+  /** Connections that no Child SA carries, now that there is no hope of another, and an IKE SA without any. */
+  private endLost(now: Millis): void {
+    const { unrenewed } = this
+    if (!this.hasLoss || this.lineage.isRenewing) return
+    this.hasLoss = false
+    if (unrenewed === undefined || this.isOver) return
+    this.tcp?.endWhere(flow => !this.children.isCovered(flow), unrenewed)
+    if (this.children.inUse.length === 0 && this.attempts.noneWaits) this.close(now)
+  }
+
   private handleEstablished(
     sa: IkeSa,
     { peer: facts, replaces }: IkeSaOutput & { kind: 'established' },
@@ -587,6 +631,7 @@ export class Session implements AttemptHost, Scheduled {
     this.lineage.facts = facts
     // The application may have given this peer a policy of its own.
     this.lineage.policy = sa.config.policy
+    this.unrenewed = undefined
     this.tcp ??= this.host.newStack(this)
     if (!this.announced) {
       this.announced = true
@@ -599,6 +644,7 @@ export class Session implements AttemptHost, Scheduled {
   private install(output: IkeSaOutput & { kind: 'childInstalled' }, now: Millis): void {
     const { child: sa, keys } = output
     const path = this.path
+    if (!this.lineage.isRenewing) this.unrenewed = undefined
     this.logKeys(sa, keys, path)
     const lifetime = drawLifetime(this.policy.childLifetime, this.host.environment)
     const pair = new EspSaPair({
@@ -658,6 +704,10 @@ export class Session implements AttemptHost, Scheduled {
   }
 
   private handleClosed(sa: IkeSa | HalfOpen, error: Error | undefined, now: Millis): void {
+    if (this.lineage.isRenewal(sa) && this.unrenewed !== undefined && error !== undefined) {
+      this.unrenewed = error
+      this.hasLoss = true
+    }
     this.lineage.end(sa, now)
     if (!(sa instanceof HalfOpen)) {
       this.host.ended(sa, now)
@@ -671,7 +721,8 @@ export class Session implements AttemptHost, Scheduled {
     }
     this.attempts.failAll(cause)
     const orderly = error === undefined && this.facts?.isOurs === true
-    this.tcp?.abortAll(cause instanceof UnreachablePeerError ? 'ETIMEDOUT' : 'ECONNRESET', orderly)
+    const reason = cause instanceof UnreachablePeerError ? 'ETIMEDOUT' : 'ECONNRESET'
+    this.tcp?.abortAll(this.unrenewed ?? reason, orderly)
     this.settleTcp()
     this.children.clear()
     this.paths.close()

@@ -52,6 +52,7 @@ import {
   directChildKeys,
   discardOffer,
   makeOffer,
+  planWithoutKe,
   offerPayloads,
   settleOffer,
   type ChildOffer,
@@ -179,7 +180,7 @@ export class Authenticate {
     const { credentials, policy } = sa.config
     const initialContact = policy.initialContact && sa.config.isFirstContact()
     const request = policy.childless === 'force' ? undefined : this.request
-    this.offer = request && makeOffer(sa, request, undefined)
+    this.offer = request && makeOffer(sa, request, planWithoutKe(sa))
     const payloads = [
       idPayload('idi', this.local),
       ...(own?.shown ?? []),

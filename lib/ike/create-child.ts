@@ -58,23 +58,30 @@ const spiOctets = (spi: number): Uint8Array => {
   return octets
 }
 
-/** `group` undefined: no key exchange of its own, as in IKE_AUTH or without PFS. */
+/** What an offer has to say of a key exchange. */
+export interface KePlan {
+  readonly proposals: readonly Proposal[]
+  /** Of the KE payload; undefined: none is sent. */
+  readonly group: number | undefined
+}
+
+/** For IKE_AUTH, which has no key exchange for its Child SA (§1.2). */
+export const planWithoutKe = ({ config: { policy } }: ExchangeContext): KePlan => ({
+  proposals: withoutKe(policy.esp),
+  group: undefined,
+})
+
 export const makeOffer = (
   sa: ExchangeContext,
   request: ChildRequest,
-  group: number | undefined,
+  { proposals, group }: KePlan,
 ): ChildOffer => {
   const { policy, environment } = sa.config
   const inboundSpi = sa.config.allocateSpi()
-  // All groups of ours: some peers hold a Child SA to the group of its first IKE SA, whatever the current one has.
-  const base =
-    group === undefined
-      ? withoutKe(policy.esp)
-      : withKe(policy.esp, [...new Set([group, ...childGroups(policy)])])
   return {
     request,
     inboundSpi,
-    proposals: withSpi(base, spiOctets(inboundSpi)),
+    proposals: withSpi(proposals, spiOctets(inboundSpi)),
     nonce: randomBytes(environment, NONCE_LENGTH),
     exchange:
       group === undefined ? undefined : createKeyExchange(policy.backend, group, environment),
@@ -461,28 +468,55 @@ const childGroups = ({ esp, ike }: PeerPolicy): number[] => {
   return named.length > 0 ? named : groupsOf(ike)
 }
 
-/** The group of the KE payload: what the peer wanted, else `usual`, the first of ours else; undefined without PFS. */
-export const firstGroup = (
-  { config: { policy } }: ExchangeContext,
-  wanted: readonly number[],
-  usual: number,
-): number | undefined => {
-  if (policy.pfs === false) return undefined
-  const groups = childGroups(policy)
-  return wanted.at(-1) ?? (groups.includes(usual) ? usual : groups[0])
+/** What the peer's refusals of a request have taught. */
+export interface Tried {
+  /** The groups that it named instead of our guess, in order (§1.3). */
+  readonly groups: readonly number[]
+  /** It refused everything that has a key exchange beside what has none. */
+  readonly withoutKe: boolean
 }
 
-/** A wrong first guess of the group may be mended once for each group of ours (§1.3). */
-export const regroup = (
+export const NOTHING_TRIED: Tried = { groups: [], withoutKe: false }
+
+const hasNoKe = (proposal: Proposal): boolean => groupsOf([proposal]).length === 0
+
+/**
+ * With a key exchange and, unless it is demanded, without one, in proposals of their own: some peers refuse
+ * a proposal that names the method NONE. `usual` is the first guess of the group.
+ */
+export const planKe = (sa: ExchangeContext, tried: Tried, usual: number): KePlan => {
+  const { policy } = sa.config
+  if (policy.pfs === false) return planWithoutKe(sa)
+  const bare = policy.pfs === true ? [] : policy.esp.filter(hasNoKe)
+  const groups = childGroups(policy)
+  const group = tried.groups.at(-1) ?? (groups.includes(usual) ? usual : groups[0])
+  if (tried.withoutKe || group === undefined) return { proposals: bare, group: undefined }
+  // All groups of ours: some peers hold a Child SA to the group of its first IKE SA, whatever the current one has.
+  const full = withKe(policy.esp, [...new Set([group, ...groups])])
+  return { proposals: [...full, ...bare], group }
+}
+
+/**
+ * How to ask once more after a refusal: with the group that the peer names, once for each of ours (§1.3),
+ * or without a key exchange; undefined: there is no other way.
+ */
+export const nextTry = (
   sa: ExchangeContext,
   offer: ChildOffer,
   payloads: readonly Payload[],
-): number | undefined => {
-  const invalid = findNotify(payloads, NotifyType.InvalidKePayload)
-  if (invalid === undefined || offer.exchange === undefined) return undefined
-  const [group] = readU16List(invalid)
-  if (group === undefined || group === offer.exchange.group) return undefined
-  return childGroups(sa.config.policy).includes(group) ? group : undefined
+  tried: Tried,
+): Tried | undefined => {
+  const refusal = findErrorNotify(payloads)
+  if (refusal === undefined || offer.exchange === undefined) return undefined
+  if (refusal.type === NotifyType.InvalidKePayload) {
+    const [group] = readU16List(refusal)
+    const isNew =
+      group !== undefined && group !== offer.exchange.group && !tried.groups.includes(group)
+    if (isNew && childGroups(sa.config.policy).includes(group)) {
+      return { ...tried, groups: [...tried.groups, group] }
+    }
+  } else if (refusal.type !== NotifyType.NoProposalChosen) return undefined
+  return offer.proposals.some(hasNoKe) ? { ...tried, withoutKe: true } : undefined
 }
 
 export class CreateChild implements Exchange {
@@ -491,41 +525,35 @@ export class CreateChild implements Exchange {
   private offer: ChildOffer | undefined
   private readonly request: ChildRequest
   private readonly ticket: number | undefined
-  private readonly groups: number[]
+  private readonly tried: Tried
 
   /** `ticket` undefined: nobody waits for it. */
-  constructor(request: ChildRequest, ticket: number | undefined, groups: number[] = []) {
+  constructor(request: ChildRequest, ticket: number | undefined, tried = NOTHING_TRIED) {
     this.request = request
     this.ticket = ticket
-    this.groups = groups
+    this.tried = tried
   }
 
   build(sa: ExchangeContext): Payload[] | undefined {
     if (sa.state !== 'established') return undefined
-    this.offer = makeOffer(sa, this.request, firstGroup(sa, this.groups, sa.suite.group))
+    this.offer = makeOffer(sa, this.request, planKe(sa, this.tried, sa.suite.group))
     return [...offerPayloads(this.offer), ...keyPayloads(this.offer)]
   }
 
   onResponse(sa: ExchangeContext, payloads: readonly Payload[], now: Millis): void {
     const offer = this.offer!
-    const group = regroup(sa, offer, payloads)
-    if (group !== undefined && !this.groups.includes(group)) {
+    const next = nextTry(sa, offer, payloads, this.tried)
+    if (next !== undefined) {
       discardOffer(sa, offer)
-      return sa.enqueue(new CreateChild(this.request, this.ticket, [...this.groups, group]), now)
+      return sa.enqueue(new CreateChild(this.request, this.ticket, next), now)
     }
     const settled = settleOffer(offer, payloads)
     const shared = sharedOf(offer, payloads)
     if (settled.kind === 'refused' || shared === 'missing') {
       declineAnswer(sa, offer, payloads, now)
-      const error =
-        settled.kind === 'refused'
-          ? settled.error
-          : new PeerMisbehavedError(
-              'ERR_IKE_CHILD_ANSWER',
-              "The peer's key exchange cannot be used",
-            )
+      const error = settled.kind === 'refused' ? settled.error : unusableKe()
       if (settled.kind === 'refused' && settled.notify === NotifyType.TemporaryFailure) {
-        return sa.enqueueLater(new CreateChild(this.request, this.ticket), now)
+        return sa.enqueueLater(new CreateChild(this.request, this.ticket, this.tried), now)
       }
       return this.fail(sa, error)
     }
@@ -560,6 +588,9 @@ export class CreateChild implements Exchange {
     return made.payloads
   }
 }
+
+export const unusableKe = (): IpsecError =>
+  new PeerMisbehavedError('ERR_IKE_CHILD_ANSWER', "The peer's key exchange cannot be used")
 
 /** The shared secret of an answer; 'missing' when the peer left out what it had to send. */
 export const sharedOf = (

@@ -154,6 +154,8 @@ export type IkeOutput<Sa = unknown> =
   | { kind: 'childOutbound'; inboundSpi: number }
   /** Settled, once for each Child SA that is rekeyed: `by` is the inbound SPI of what took its place. */
   | { kind: 'childRekeyed'; inboundSpi: number; by: number }
+  /** The peer refuses a rekey; 'reauthenticate' follows. */
+  | { kind: 'rekeyRefused'; error: IpsecError }
   | { kind: 'childRemoved'; inboundSpi: number; linger: Millis }
   /** The IKE SA ended before the peer answered. */
   | { kind: 'childAbandoned'; ticket: number }

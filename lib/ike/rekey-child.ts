@@ -1,5 +1,6 @@
 /** CREATE_CHILD_SA that rekeys a Child SA (RFC 7296 §1.3.3, §2.8.1, §2.25.1), make before break. */
 import type { Millis } from '../base/environment.ts'
+import type { IpsecError } from '../base/errors.ts'
 import { find } from '../wire/message.ts'
 import { findErrorNotify, findNotify, notify, notifyEsp, readEspSpi } from '../wire/notify.ts'
 import type { Payload } from '../wire/payloads.ts'
@@ -12,15 +13,18 @@ import {
   declineAnswer,
   directChildKeys,
   discardOffer,
-  firstGroup,
   keyPayloads,
   makeOffer,
+  nextTry,
+  NOTHING_TRIED,
   offerPayloads,
-  regroup,
+  planKe,
   settleOffer,
   sharedOf,
+  unusableKe,
   type AcceptOptions,
   type ChildOffer,
+  type Tried,
 } from './create-child.ts'
 import type { ChildRequest, Exchange, ExchangeContext } from './exchange.ts'
 import { DeleteChild } from './informational.ts'
@@ -29,12 +33,12 @@ export class RekeyChild implements Exchange {
   readonly type = ExchangeType.CreateChildSa
   readonly subject = 'childSa'
   private readonly child: ChildSa
-  private readonly groups: number[]
+  private readonly tried: Tried
   private offer: ChildOffer | undefined
 
-  constructor(child: ChildSa, groups: number[] = []) {
+  constructor(child: ChildSa, tried = NOTHING_TRIED) {
     this.child = child
-    this.groups = groups
+    this.tried = tried
   }
 
   /** Validated when it starts, not when it was queued: meanwhile the peer may have done it (rules E1, E2). */
@@ -42,7 +46,7 @@ export class RekeyChild implements Exchange {
     const { child } = this
     if (child.state !== 'installed' || !child.outboundReady) return undefined
     if (child.rekeying.peer !== undefined || sa.state !== 'established') return undefined
-    this.offer = makeOffer(sa, requestOf(child), firstGroup(sa, this.groups, child.group))
+    this.offer = makeOffer(sa, requestOf(child), planKe(sa, this.tried, child.group))
     child.state = 'rekeying'
     child.rekeying.own = {
       initiatorNonce: this.offer.nonce,
@@ -61,7 +65,8 @@ export class RekeyChild implements Exchange {
     const settled = settleOffer(offer, payloads)
     const shared = sharedOf(offer, payloads)
     if (settled.kind === 'refused' || shared === 'missing') {
-      return this.onRefused(sa, payloads, now)
+      const error = settled.kind === 'refused' ? settled.error : unusableKe()
+      return this.onRefused(sa, payloads, error, now)
     }
     const { child } = this
     const own = child.rekeying.own!
@@ -107,21 +112,35 @@ export class RekeyChild implements Exchange {
     tellRekeyed(sa, child, survivor)
   }
 
-  private onRefused(sa: ExchangeContext, payloads: readonly Payload[], now: Millis): void {
+  private onRefused(
+    sa: ExchangeContext,
+    payloads: readonly Payload[],
+    error: IpsecError,
+    now: Millis,
+  ): void {
     const { child } = this
-    const group = regroup(sa, this.offer!, payloads)
+    const next = nextTry(sa, this.offer!, payloads, this.tried)
     declineAnswer(sa, this.offer!, payloads, now)
     child.rekeying.own = undefined
     if (child.rekeying.peer !== undefined) return this.settleOnPeer(sa, now)
     if (child.state !== 'rekeying') return
     child.state = 'installed'
-    if (group !== undefined && !this.groups.includes(group)) {
-      return sa.enqueue(new RekeyChild(child, [...this.groups, group]), now)
-    }
+    if (next !== undefined) return sa.enqueue(new RekeyChild(child, next), now)
     const refusal = findErrorNotify(payloads)?.type
-    // §2.8: a peer that takes no CREATE_CHILD_SA is left for a new IKE SA.
-    if (refusal === NotifyType.NoAdditionalSas) sa.output({ kind: 'reauthenticate' })
-    if (refusal !== NotifyType.ChildSaNotFound) return sa.retryChildLater(child, now)
+    if (refusal !== NotifyType.ChildSaNotFound) {
+      sa.trace('child.rekeyRefused', {
+        child: child.inboundSpi,
+        code: error.code,
+        why: error.message,
+      })
+      // §2.25 has the peer refuse for a while whatever crosses something of its own.
+      if (refusal !== NotifyType.TemporaryFailure) {
+        sa.output({ kind: 'rekeyRefused', error })
+        // §2.8: the peer is left for a new IKE SA.
+        sa.output({ kind: 'reauthenticate' })
+      }
+      return sa.retryChildLater(child, now)
+    }
     // §2.25: the peer has lost it, so we forget it without a word and make another from scratch.
     sa.remove(child, now)
     sa.enqueue(new CreateChild(requestOf(child), undefined), now)

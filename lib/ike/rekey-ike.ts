@@ -1,13 +1,14 @@
 /** CREATE_CHILD_SA that rekeys the IKE SA (RFC 7296 §1.3.2, §2.8.2, §2.18, §2.25.2). */
 import { randomBytes, type Millis } from '../base/environment.ts'
+import { PeerRefusedError } from '../base/errors.ts'
 import { createKeyExchange, type KeyExchange } from '../crypto/key-exchange.ts'
 import { computeRekeySkeyseed } from '../crypto/key-material.ts'
 import { checkChosen, chooseProposal, chosen, groupsOf, withSpi } from '../policy/proposal.ts'
 import { IKE_SPI_LENGTH } from '../wire/ike-header.ts'
 import { find } from '../wire/message.ts'
-import { findNotify, notify, readU16List, u16Data } from '../wire/notify.ts'
+import { findErrorNotify, findNotify, notify, readU16List, u16Data } from '../wire/notify.ts'
 import type { Payload } from '../wire/payloads.ts'
-import { ExchangeType, NotifyType, TransformType } from '../wire/registry.ts'
+import { ExchangeType, notifyName, NotifyType, TransformType } from '../wire/registry.ts'
 import type { Proposal } from '../wire/sa.ts'
 import { ownAttemptLoses } from './collision.ts'
 import { NONCE_LENGTH } from './create-child.ts'
@@ -116,9 +117,16 @@ export class RekeyIke implements Exchange {
     if (group !== undefined && this.mayTry(sa, group)) {
       return sa.enqueue(new RekeyIke([...this.groups, group]), now)
     }
-    // §2.8: a peer that takes no CREATE_CHILD_SA is left for a new IKE SA.
-    if (findNotify(payloads, NotifyType.NoAdditionalSas) !== undefined)
+    const refusal = findErrorNotify(payloads)?.type
+    const code = refusal === undefined ? 'ERR_IKE_REKEY_ANSWER' : notifyName(refusal)
+    sa.trace('ike.rekeyRefused', { code })
+    // §2.25 has the peer refuse for a while whatever crosses something of its own.
+    if (refusal !== NotifyType.TemporaryFailure) {
+      const error = new PeerRefusedError(code, `The peer refused to rekey the IKE SA: ${code}`)
+      sa.output({ kind: 'rekeyRefused', error })
+      // §2.8: the peer is left for a new IKE SA.
       sa.output({ kind: 'reauthenticate' })
+    }
     sa.retryIkeLater(now)
   }
 

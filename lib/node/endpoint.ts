@@ -372,6 +372,10 @@ export class Endpoint {
         return this.watcher.onSessionUp(event.session)
       case 'sessionDown':
         return this.watcher.onSessionDown(event.session, event.error)
+      case 'rekeyRefused': {
+        const { code, message } = event.error
+        return process.emitWarning(`An SA cannot be renewed: ${message}`, { code })
+      }
       case 'refused':
         return this.watcher.onRefused(event.error, event.identity, event.path)
       default:

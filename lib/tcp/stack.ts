@@ -30,7 +30,7 @@ export { DEFAULT_TCP_CONFIG, type TcpConfig, type Flow }
 export interface TcpEvent {
   readonly kind: 'connected' | 'accepted' | 'readable' | 'writable' | 'ended' | 'closed'
   readonly connection: TcpConnection
-  readonly error?: CloseReason | undefined
+  readonly error?: CloseReason | Error | undefined
   readonly syscall?: 'connect' | 'read' | undefined
 }
 
@@ -275,7 +275,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     else connection.abort()
   }
 
-  closed(tcb: Tcb, error: CloseReason | undefined): void {
+  closed(tcb: Tcb, error: CloseReason | Error | undefined): void {
     const connection = tcb as TcpConnection
     const isOpening = tcb.state === 'SYN-SENT'
     const listener = this.passive.get(connection)
@@ -394,11 +394,20 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     return this.connections.size === 0
   }
 
+  /** Nothing carries these connections any more: each that `isLost` says so of ends with `error`. */
+  endWhere(isLost: (flow: Flow) => boolean, error: Error): void {
+    for (const connection of [...this.connections.values()].flat()) {
+      if (!isLost(connection)) continue
+      this.closed(connection, error)
+      this.remove(connection)
+    }
+  }
+
   /**
    * The SA is gone: every connection ends with `error`, and nothing is sent. `orderly`: the peer ended
    * it when its TCP was done, so where both ends have said FIN nothing was lost but the last ACK.
    */
-  abortAll(error: CloseReason, orderly: boolean): void {
+  abortAll(error: CloseReason | Error, orderly: boolean): void {
     for (const chain of [...this.connections.values()]) {
       for (const connection of [...chain]) {
         const isDone = orderly && connection.finReceived && connection.finSent

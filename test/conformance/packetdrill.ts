@@ -197,7 +197,7 @@ class Run {
         if (event.kind === 'connected') descriptor.connected = true
         if (event.kind !== 'closed') continue
         descriptor.over = true
-        descriptor.error = event.error
+        descriptor.error = typeof event.error === 'string' ? event.error : event.error?.message
       }
     }
     for (;;) {

@@ -151,7 +151,7 @@ export class TcpPath {
   bulk(octets = Infinity): Bulk {
     const bulk = new Bulk(this.connect(), octets)
     this.onEvent = (end, { kind, connection, error }) => {
-      if (end === this.a && kind === 'closed') bulk.error = error
+      if (end === this.a && kind === 'closed') bulk.error = error && String(error)
       if (end === this.a && (kind === 'connected' || kind === 'writable')) bulk.fill()
       if (end === this.b && kind === 'readable') bulk.drain(connection, this.now)
     }
