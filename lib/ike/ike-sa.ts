@@ -368,9 +368,9 @@ export class IkeSa implements AuthContext, Successor {
     return this.heardAt
   }
 
-  /** That request of ours waits for its answer. */
+  /** That request of ours waits for its answer, from a peer that is known to have had this SA. */
   awaits(messageId: number): boolean {
-    return this.window.isAwaited(messageId)
+    return this.wasHeard && this.window.isAwaited(messageId)
   }
 
   /** A request of ours goes unanswered. */
@@ -398,6 +398,8 @@ export class IkeSa implements AuthContext, Successor {
    */
   probeQuickly(now: Millis): void {
     if (this.state !== 'established') return
+    // What the peer's own rekey made is unknown to it until it has our answer; that has time.
+    if (!this.wasHeard) return this.probe(now)
     const isNew = !this.window.isBusy
     if (isNew) this.enqueue(new Liveness(), now)
     this.window.quicken(isNew, now)
