@@ -27,7 +27,7 @@ export const SERVICE = { host: '10.91.0.1', host6: 'fd91::1', port: 8000 } as co
 export const PEER_PORT = 14500
 
 /** The limits of scenarios are what a quiet machine needs with room to spare; a busy one gets so many times as much. */
-const PATIENCE = 6
+export const PATIENCE = 6
 
 export const script = async (name: string, ...args: string[]): Promise<string> => {
   try {

@@ -9,7 +9,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { RUN, startRig, type Rig } from './rig.ts'
+import { PATIENCE, RUN, startRig, type Rig } from './rig.ts'
 import { Context, type Scenario } from './scenario.ts'
 
 interface Result {
@@ -64,7 +64,7 @@ const runOne = async (
   const since = new Date().toISOString().slice(11, 23)
   let error: Error | undefined
   try {
-    await limited(scenario.run(context), scenario.seconds ?? 20)
+    await limited(scenario.run(context), (scenario.seconds ?? 20) * PATIENCE)
   } catch (reason) {
     error = reason as Error
   }

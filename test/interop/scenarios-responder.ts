@@ -283,13 +283,18 @@ export const scenarios: readonly Scenario[] = [
     rekeyed(sockets[0]?.session, 0, 1)
     await context.said(/CREATE_CHILD_SA response \d+ \[ N\(INVAL_KE\)/)
   }),
+  // Nothing in another make's IKE_AUTH proves that it has the keys of the older SA, so the new one is a session of
+  // its own: the sockets of the older one end with it, and new ones are served.
   scenario('they authenticate again', async context => {
-    await context.listen()
-    await context.fetch(
-      { connection: 'reauth_time = 2s\n over_time = 3s\n rekey_time = 0s' },
-      { up: 2_000_000, down: 2_000_000, rate: 400_000 },
-    )
+    const { server } = await context.listen()
+    const ended: unknown[] = []
+    server.on('sessionEnd', (session: unknown) => ended.push(session))
+    await context.prepare({ connection: 'reauth_time = 2s\n over_time = 3s\n rekey_time = 0s' })
+    await context.rig.initiator.initiate(context.name)
+    await context.kernel(SHORT)
+    await until('the older session ends', 10_000, () => ended.length > 0)
     assert.ok(context.established > 1, 'a second IKE SA')
+    await context.kernel(SHORT)
   }),
 
   // --- ends and restarts ---
@@ -346,7 +351,9 @@ export const scenarios: readonly Scenario[] = [
     await context.kernel(SHORT)
   }),
   scenario('their restart: INITIAL_CONTACT ends the old session', async context => {
-    const { server } = await context.listen()
+    // The key of one identity: what it proves may end what it proved before.
+    const psk = { [`${context.name}.client.rig.test`]: PSK }
+    const { server } = await context.listen({ psk })
     const ended: unknown[] = []
     server.on('sessionEnd', (session: unknown) => ended.push(session))
     const daemon = await another(context, 'peer')
