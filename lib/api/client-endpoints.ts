@@ -18,11 +18,22 @@ export interface ClientContext {
 
 const endpoints = new Map<string, Endpoint>()
 
-export const clientEndpoint = ({ address, port, settings }: ClientContext): Endpoint => {
+/** Only certificates are for a name; by pre-shared keys all names of an address are one peer. */
+const peerNameOf = ({ given, gateway, host }: ConnectSettings): string | undefined =>
+  given.ca === undefined ? undefined : (gateway ?? host)
+
+const keyOf = ({ address, port, settings }: ClientContext): string =>
+  `${address}|${port}|${peerNameOf(settings) ?? ''}|${fingerprint(settings.given as Readonly<Record<string, unknown>>)}`
+
+/** There is an SA with that gateway and these options, and nothing says that the peer is gone. */
+export const hasLiveSa = (context: ClientContext): boolean =>
+  endpoints.get(keyOf(context))?.isLive === true
+
+export const clientEndpoint = (context: ClientContext): Endpoint => {
+  const { address, port, settings } = context
   const given = settings.given as Readonly<Record<string, unknown>>
-  // Only certificates are for a name; by pre-shared keys all names of an address are one peer.
-  const peerName = given['ca'] === undefined ? undefined : (settings.gateway ?? settings.host)
-  const key = `${address}|${port}|${peerName ?? ''}|${fingerprint(given)}`
+  const peerName = peerNameOf(settings)
+  const key = keyOf(context)
   const known = endpoints.get(key)
   if (known !== undefined) return known
   const security = parseSecurity(given, peerName)

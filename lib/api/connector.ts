@@ -1,16 +1,21 @@
 /**
  * From names to one open connection: the look-ups, and then one address of the IKE peer after the other,
  * families in turn, as `net` does with `autoSelectFamily` (RFC 8305 §4, §5). Where TCP needs one answer,
- * IKE needs several: an attempt is given up for the next when it hears nothing for the attempt timeout.
+ * IKE needs several: an attempt is given up for the next when it hears nothing for the attempt timeout. An
+ * address with an SA comes first, and is given up only when that SA is in doubt.
  */
 import dns, { ADDRCONFIG, type LookupAddress } from 'node:dns'
 import { isIP } from 'node:net'
+import type { Millis } from '../base/environment.ts'
+import { parseRetransmit } from '../policy/options.ts'
 import { nodeError, type ConnectSettings } from './options.ts'
 
 /** An attempt under way. */
 export interface Trial {
   /** Datagrams that have come from this peer so far. */
   readonly heard: number
+  /** It goes over an SA that answers as far as is known: one lost datagram says nothing. */
+  readonly isLive: boolean
   /** Ends it without a word. */
   cancel(): void
 }
@@ -20,9 +25,14 @@ export interface ConnectorHost {
   emit(event: string, ...args: unknown[]): void
   /** To `inner` through the IKE peer at `outer`; a failure is told by `failed`. */
   open(inner: string, outer: string): Trial
+  /** There is an SA with that IKE peer and these options. */
+  isLive(outer: string): boolean
   /** The end: no address could be reached. */
   fail(error: Error): void
 }
+
+/** The wait before it has a random part of a tenth; the rest is for the answer. */
+const FIRST_REPEAT = 1.5
 
 interface Target {
   readonly inner: string
@@ -145,7 +155,11 @@ export class Connector {
   // --- addresses ---
 
   private begin(targets: readonly Target[]): void {
-    this.targets = targets
+    const isLive = targets.map(({ outer }) => this.host.isLive(outer))
+    this.targets = [
+      ...targets.filter((_, at) => isLive[at]),
+      ...targets.filter((_, at) => !isLive[at]),
+    ]
     if (targets.length > 1) this.attempted = []
     this.next()
   }
@@ -175,10 +189,17 @@ export class Connector {
     if (this.current < this.targets.length - 1) this.watch(this.trial, this.trial.heard)
   }
 
+  /** The first repeat of IKE_SA_INIT, which goes out a little later than `initial`, has time for its answer. */
+  private get patience(): Millis {
+    const { autoSelectFamilyAttemptTimeout, given } = this.settings
+    const { initial } = parseRetransmit(given.retransmit)
+    return Math.max(autoSelectFamilyAttemptTimeout, FIRST_REPEAT * initial)
+  }
+
   private watch(trial: Trial, heard: number): void {
     this.timer = setTimeout(() => {
       if (this.isOver || this.trial !== trial) return
-      if (trial.heard > heard) return this.watch(trial, trial.heard)
+      if (trial.isLive || trial.heard > heard) return this.watch(trial, trial.heard)
       this.trial = undefined
       trial.cancel()
       const { outer } = this.targets[this.current]!
@@ -189,7 +210,7 @@ export class Connector {
         Object.assign(error, { syscall: 'connect', address: outer, port }),
       )
       this.next()
-    }, this.settings.autoSelectFamilyAttemptTimeout)
+    }, this.patience)
   }
 
   private note(event: 'connectionAttemptFailed' | 'connectionAttemptTimeout', error: Error): void {

@@ -13,7 +13,7 @@ import type { Connection, KeepAlive, SessionHandle } from '../core/events.ts'
 import { withNumber, type ConnectionOwner, type Endpoint } from '../node/endpoint.ts'
 import { IdleTimer } from '../node/idle-timer.ts'
 import { channels } from './channels.ts'
-import { clientEndpoint } from './client-endpoints.ts'
+import { clientEndpoint, hasLiveSa } from './client-endpoints.ts'
 import { Connector, type Trial } from './connector.ts'
 import { Hold } from './hold.ts'
 import { isLocalEndUsed, isOwnAddress, useLocalEnd } from './local-ends.ts'
@@ -181,6 +181,7 @@ export class SecureSocket extends Duplex {
           this.emit(event, ...facts)
         }),
       open: (inner, outer) => this.#open(settings, inner, outer),
+      isLive: outer => hasLiveSa({ address: outer, port: settings.ikePort, settings }),
       fail: error => this.#inScope(() => this.destroy(error)),
     })
     this.#connector = connector
@@ -250,6 +251,9 @@ export class SecureSocket extends Duplex {
     return {
       get heard() {
         return endpoint.heard
+      },
+      get isLive() {
+        return endpoint.isLive
       },
       cancel,
     }

@@ -167,7 +167,7 @@ export class Core {
   /** Deletes every SA at once, whatever was still to be delivered. */
   closeNow(now: Millis): void {
     for (const session of this.sessions) {
-      session.close(now)
+      session.closeNow(now)
       this.touch(session, now)
     }
   }
@@ -188,6 +188,22 @@ export class Core {
     if (session === undefined) return
     session.handleRefusal(now)
     this.touch(session, now)
+  }
+
+  /**
+   * The system has no way for a datagram, and says why by `code`. It ends an attempt at once; an SA that is up
+   * only has a reason to ask.
+   */
+  handleNoWay(code: string, now: Millis): void {
+    const session = this.clientSession
+    if (session === undefined) return
+    session.handleNoWay(code, now)
+    this.touch(session, now)
+  }
+
+  /** A client's session is up, and nothing says that its peer is gone. */
+  get isLive(): boolean {
+    return this.clientSession?.isOpenForAttempts === true
   }
 
   /** The application's answer to a question; a late one is passed over. */
@@ -383,6 +399,7 @@ export class Core {
     return {
       environment: config.environment,
       tracer: config.tracer,
+      counters: this.counters,
       sad: this.sad,
       pool: pool === undefined ? undefined : new AddressPool(pool),
       newStack: session => {

@@ -140,6 +140,12 @@ export class Lineage {
     this.opening?.close(now)
   }
 
+  /** Whatever is under way: the process ends. */
+  closeNow(now: Millis): void {
+    for (const sa of [...this.living]) sa.closeNow(now)
+    this.opening?.close(now)
+  }
+
   // --- renewal ---
 
   /** `sa` carries the first Child SA itself when `hasFirst`; `more` follow once it is up. */

@@ -38,10 +38,11 @@ import { IpProtocol } from '../wire/registry.ts'
 import { Attempts, faultOf, type AttemptHost } from './attempts.ts'
 import { hostRequest, requestsOf, type Situation } from './child-request.ts'
 import { ChildTable, type Child as ChildOf } from './child-table.ts'
-import type { Attempt, ChildInfo, CoreEvent, SessionInfo } from './events.ts'
+import type { Attempt, ChildInfo, CoreCounters, CoreEvent, SessionInfo } from './events.ts'
 import { handleInner } from './inner-packets.ts'
 import { Lineage } from './lineage.ts'
 import { Paths } from './paths.ts'
+import { Silence } from './silence.ts'
 
 const NAT_KEEPALIVE = Uint8Array.of(0xff)
 const IP_TCP = IpProtocol.Tcp
@@ -54,6 +55,7 @@ export type Child = ChildOf<Session>
 export interface SessionHost {
   readonly environment: Environment
   readonly tracer: Tracer
+  readonly counters: Readonly<CoreCounters>
   readonly sad: Sad<Child>
   newStack(session: Session): TcpStack
   bindIkeSa(sa: IkeSa | HalfOpen, session: Session): void
@@ -104,6 +106,8 @@ export class Session implements AttemptHost, Scheduled {
   /** A Child SA has gone, and nothing may carry its connections now. */
   private hasLoss = false
   private hasWarned = false
+  /** What has come since the first request; undefined: this end has accepted the session. */
+  private silence: Silence | undefined
 
   constructor(
     host: SessionHost,
@@ -229,6 +233,11 @@ export class Session implements AttemptHost, Scheduled {
     this.lineage.close(now)
   }
 
+  /** Deletes the SAs without waiting for anything: this process ends. */
+  closeNow(now: Millis): void {
+    this.lineage.closeNow(now)
+  }
+
   /** Deletes the SAs as soon as TCP has delivered what was written. */
   closeWhenDone(now: Millis): void {
     this.closing = true
@@ -284,15 +293,22 @@ export class Session implements AttemptHost, Scheduled {
   /** Nothing listens at the peer's UDP port. For an SA that is up it is only a reason to ask. */
   handleRefusal(now: Millis): void {
     if (this.facts !== undefined) return this.hint(now)
+    this.lineage.opening?.noteUnreachable(this.pathError('ECONNREFUSED'), now)
+  }
+
+  /** The system has no way for a datagram, as `code` says. */
+  handleNoWay(code: string, now: Millis): void {
+    if (this.facts !== undefined) return this.probe(now)
+    const error = this.pathError(code)
+    // The system has learned what fits through, and cuts the repetition into fragments.
+    if (code === 'EMSGSIZE') this.lineage.opening?.noteUnreachable(error, now)
+    else this.lineage.opening?.abandon(error, now)
+  }
+
+  private pathError(code: string): Error {
     const { remoteAddress, remotePort } = this.path
     const address = formatAddress(remoteAddress)
-    const error = socketError({
-      code: 'ECONNREFUSED',
-      syscall: 'connect',
-      address,
-      port: remotePort,
-    })
-    this.lineage.opening?.noteUnreachable(error, now)
+    return socketError({ code, syscall: 'connect', address, port: remotePort })
   }
 
   get isIdle(): boolean {
@@ -714,7 +730,10 @@ export class Session implements AttemptHost, Scheduled {
       this.releaseAddresses(sa)
     }
     if (!this.isOver) return
-    const cause = error ?? new PeerRefusedError('ECONNRESET', 'The peer closed the IKE SA')
+    const isSilence = sa instanceof HalfOpen && error instanceof UnreachablePeerError
+    const cause =
+      (isSilence ? this.silence?.error(this.path) : error) ??
+      new PeerRefusedError('ECONNRESET', 'The peer closed the IKE SA')
     if (!this.closing && isNoFault(error)) {
       // A SYN to a peer that is gone has waited long enough.
       this.reopenAttempts(!(error instanceof UnreachablePeerError), now)
@@ -746,6 +765,7 @@ export class Session implements AttemptHost, Scheduled {
 
   private initiate(now: Millis): void {
     this.lineage.isClient = true
+    this.silence = new Silence(this.host.counters)
     const first = this.attempts.takeFirst(this.policy.childless === 'force')
     this.addSa(new HalfOpen(this.saConfig(), this.path, first, now))
   }

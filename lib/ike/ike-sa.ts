@@ -363,6 +363,20 @@ export class IkeSa implements AuthContext, Successor {
     this.enqueue(new DeleteIke(), now)
   }
 
+  /**
+   * Sends the Delete although a request of ours may be unanswered: there is no time left to wait. The peer
+   * follows when it has seen that request, even if its answer was lost (RFC 7296 §2.3).
+   */
+  closeNow(now: Millis): void {
+    if (this.state === 'closed' || this.state === 'auth') return this.close(now)
+    this.queue = []
+    if (this.window.isBusy && !(this.current?.exchange instanceof DeleteIke)) {
+      this.window.settle()
+      this.current = undefined
+    }
+    if (this.current === undefined) this.close(now)
+  }
+
   /** When something authenticated came last. */
   get lastHeardAt(): Millis {
     return this.heardAt

@@ -59,6 +59,18 @@ const FLOATED_PORT = 4500
 const portsFrom = (port: number): number[] =>
   port === BARE_PORT ? [BARE_PORT, FLOATED_PORT] : [port]
 
+/** What the system says of a datagram that has no way to its destination. */
+const NO_WAY: ReadonlySet<string> = new Set([
+  'EACCES',
+  'EADDRNOTAVAIL',
+  'EHOSTDOWN',
+  'EHOSTUNREACH',
+  'EMSGSIZE',
+  'ENETDOWN',
+  'ENETUNREACH',
+  'EPERM',
+])
+
 /** Datagrams to send before others get their turn; the rest follows in the next one. */
 const BURST = 128
 /** Turns of sending when the process ends: enough for 10,000 SAs. */
@@ -202,10 +214,16 @@ export class Endpoint {
     return socket
   }
 
-  /** An ICMP refusal is believed only while nothing authenticated says otherwise (RFC 7296 §2.4). */
-  private handleSocketError(error: NodeJS.ErrnoException): void {
-    if (error.code === 'ECONNREFUSED') this.core.handleRefusal(this.now())
+  /** What the system reports is believed only while nothing authenticated says otherwise (RFC 7296 §2.4). */
+  private handleSocketError({ code }: NodeJS.ErrnoException): void {
+    if (code === 'ECONNREFUSED') this.core.handleRefusal(this.now())
+    else if (code !== undefined && NO_WAY.has(code)) this.core.handleNoWay(code, this.now())
     this.schedule()
+  }
+
+  /** There is an SA of a client that answers as far as is known. */
+  get isLive(): boolean {
+    return this.core.isLive
   }
 
   get udpAddress(): { address: string; port: number; family: 'IPv4' | 'IPv6' } | undefined {

@@ -1,7 +1,8 @@
 /**
  * One UDP socket. It hides what `node:dgram` makes hard: a buffer handed to an unconnected `send` is
  * still read after the call unless the look-up is synchronous, a full kernel queue is shown only by a
- * counter, and an ICMP refusal is an 'error' event that must not end a server.
+ * counter, an ICMP refusal is an 'error' event that must not end a server, and an error of `send` is
+ * told to a callback alone.
  */
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram'
 import { formatAddress, parseAddress } from '../base/address.ts'
@@ -13,7 +14,7 @@ const BUFFER_OCTETS = 4 << 20
 
 export interface UdpEvents {
   onDatagram(bytes: Uint8Array, path: Path): void
-  /** An ICMP error that the system reported, or the socket failed. */
+  /** An ICMP error that the system reported, a datagram that it does not send, or the socket failed. */
   onError(error: NodeJS.ErrnoException): void
 }
 
@@ -30,6 +31,10 @@ export class UdpSocket {
   /** Paths by remote address text, so that a steady peer costs no parsing and no allocation. */
   private readonly paths = new Map<string, Path>()
   private readonly texts = new WeakMap<Path, string>()
+  /** One for all datagrams: without a callback `dgram` keeps silent about errors. */
+  private readonly onSent = (error: Error | null): void => {
+    if (error !== null && !this.closed) this.events.onError(error)
+  }
 
   /** `bare`: it is for port 500. */
   constructor(index: number, family: 4 | 6, ipv6Only: boolean, bare: boolean, events: UdpEvents) {
@@ -126,8 +131,8 @@ export class UdpSocket {
   /** `bytes` may be reused as soon as `isCongested` is false, which it nearly always is at once. */
   send(bytes: Uint8Array, path: Path): void {
     if (this.closed) return
-    if (this.connected) this.socket.send(bytes)
-    else this.socket.send(bytes, path.remotePort, this.textOf(path))
+    if (this.connected) this.socket.send(bytes, this.onSent)
+    else this.socket.send(bytes, path.remotePort, this.textOf(path), this.onSent)
   }
 
   private textOf(path: Path): string {

@@ -129,6 +129,10 @@ const oneOf =
     throw new OptionError(name, value, `one of ${words.map(word => `'${word}'`).join(', ')}`)
   }
 
+/** Of a value as a program gives it; undefined gives the defaults. */
+export const parseRetransmit = (value: unknown): RetransmitPolicy =>
+  retransmit('retransmit', value ?? {})
+
 const retransmit: Reader<RetransmitPolicy> = (name, value) => {
   if (typeof value !== 'object' || value === null) {
     throw new OptionError(name, value, 'an object with initial, factor, max and tries')
@@ -218,7 +222,7 @@ export const parsePolicy = (options: Readonly<Record<string, unknown>>): PeerPol
     reauthInterval: read('reauthInterval', millis(0), 0),
     authLifetime: read('authLifetime', offOr(LEAST_ANNOUNCED), 0),
     livenessInterval: read('livenessInterval', millis(0), 30_000),
-    retransmit: read('retransmit', retransmit, undefined) ?? retransmit('retransmit', {}),
+    retransmit: read('retransmit', retransmit, undefined) ?? parseRetransmit(undefined),
     reconnect: read('reconnect', boolean, true),
     natKeepalive: read('natKeepalive', millis(0), 20_000),
     fragmentSize: read('fragmentSize', integer(576, 65535, 'octets'), 1280),

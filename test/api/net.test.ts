@@ -742,6 +742,7 @@ t.test('an address that keeps answering is not left, however slow IKE is', async
       port: 1,
       psk,
       autoSelectFamilyAttemptTimeout: 10,
+      retransmit: { initial: 10 },
       lookup: addresses({ address: '192.0.2.1', family: 4 }, V4) as never,
     },
     true,
@@ -752,6 +753,7 @@ t.test('an address that keeps answering is not left, however slow IKE is', async
         if (answers < 4 && outer === '192.0.2.1') events.push('answer')
         return Math.min(answers++, 4)
       },
+      isLive: false,
       cancel: () => void events.push(`given up ${outer}`),
     })
     const connector = new Connector(settings, {
@@ -760,6 +762,7 @@ t.test('an address that keeps answering is not left, however slow IKE is', async
         if (outer === '127.0.0.1') resolve()
         return trial(outer)
       },
+      isLive: () => false,
       fail: () => events.push('failed'),
     })
     connector.start()

@@ -519,3 +519,17 @@ t.test('a peer that closes every SA at once is not asked for ever', t => {
   t.equal(world.sessions.client.length, 2, 'it was tried twice')
   t.end()
 })
+
+t.test('a process that ends sends its Delete although a request of it is unanswered', t => {
+  const { world, serving } = open({}, { livenessInterval: 0 })
+  world.filter = to => to === 'server'
+  world.client.handleRefusal(world.now)
+  world.pump()
+  world.run(100)
+  t.notOk(serving.closed)
+  world.client.closeNow(world.now)
+  world.pump()
+  world.run(100)
+  t.ok(serving.closed, 'the peer has seen the request, and follows')
+  t.end()
+})
