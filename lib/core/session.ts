@@ -280,7 +280,7 @@ export class Session implements AttemptHost, Scheduled {
   get isSuspect(): boolean {
     const sa = this.lineage.current
     if (sa === undefined || this.facts === undefined) return false
-    return sa.isDoubtful || this.hintedAt > sa.lastHeardAt
+    return sa.isDoubtful || this.hintedAt > sa.lastHeardAt + JUST_HEARD
   }
 
   /** Gives up an attempt, or the connection it became; nothing is reported for it. */
@@ -880,6 +880,12 @@ export class Session implements AttemptHost, Scheduled {
     if (this.policy.reconnect && this.isSuspect && !this.closing) this.reopenAttempts(true, now)
   }
 }
+
+/**
+ * Ours: a peer that was heard so lately is there, whatever a hint says: the probe will tell. A peer without ESP,
+ * for one, refuses the first packet of data on an SA that it has just made.
+ */
+const JUST_HEARD: Millis = 1000
 
 /** No attempt is to blame: the peer closed the SA, or is gone, or has lost it. */
 const isNoFault = (error: Error | undefined): boolean =>
