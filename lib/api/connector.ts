@@ -155,7 +155,9 @@ export class Connector {
   // --- addresses ---
 
   private begin(targets: readonly Target[]): void {
-    const isLive = targets.map(({ outer }) => this.host.isLive(outer))
+    // One address has no order, and asking costs a look through all options.
+    const isLive =
+      targets.length > 1 ? targets.map(({ outer }) => this.host.isLive(outer)) : [false]
     this.targets = [
       ...targets.filter((_, at) => isLive[at]),
       ...targets.filter((_, at) => !isLive[at]),

@@ -4,7 +4,7 @@
  */
 import { getU32, toHex } from '../base/bytes.ts'
 import type { Millis } from '../base/environment.ts'
-import { IKE_HEADER_LENGTH, type IkeHeader } from '../wire/ike-header.ts'
+import { IKE_HEADER_LENGTH, NO_SPI, type IkeHeader } from '../wire/ike-header.ts'
 import { writeMessage } from '../wire/message.ts'
 import { findNotify, invalidSpi, notify, readU32 } from '../wire/notify.ts'
 import { isChainError, readChain } from '../wire/payload-chain.ts'
@@ -16,7 +16,6 @@ const PER_SECOND = 10
 /** Octets of the answers, the first with its non-ESP marker. */
 const ESP_ANSWER = 44
 const IKE_ANSWER = 36
-const NO_SPI = new Uint8Array(8)
 /** Exchanges that belong to an IKE SA. */
 const OF_AN_SA: ReadonlySet<number> = new Set([
   ExchangeType.IkeAuth,

@@ -6,7 +6,7 @@ import { concat, equal, getU16 } from '../base/bytes.ts'
 import { randomBytes, type Environment, type Millis } from '../base/environment.ts'
 import type { Path } from '../base/path.ts'
 import { computeHmac } from '../crypto/prf.ts'
-import { IKE_HEADER_LENGTH, type IkeHeader } from '../wire/ike-header.ts'
+import { IKE_HEADER_LENGTH, NO_SPI, type IkeHeader } from '../wire/ike-header.ts'
 import { writeMessage } from '../wire/message.ts'
 import { notify } from '../wire/notify.ts'
 import { isChainError, walkChain } from '../wire/payload-chain.ts'
@@ -124,5 +124,3 @@ export const demandCookie = (spiI: Uint8Array, cookie: Uint8Array): Uint8Array =
     },
     [notify(NotifyType.Cookie, cookie)],
   )
-
-const NO_SPI = new Uint8Array(8)

@@ -23,7 +23,7 @@ import {
   formatProposal,
   groupsOf,
 } from '../policy/proposal.ts'
-import { IKE_HEADER_LENGTH, type HeaderFacts, type IkeHeader } from '../wire/ike-header.ts'
+import { IKE_HEADER_LENGTH, NO_SPI, type HeaderFacts, type IkeHeader } from '../wire/ike-header.ts'
 import { find, hasExcess, lacksRequired, writeMessage } from '../wire/message.ts'
 import { findErrorNotify, findNotify, notify, readU16List, u16Data } from '../wire/notify.ts'
 import { isChainError, readChain } from '../wire/payload-chain.ts'
@@ -43,7 +43,6 @@ import { natDetectionPayloads, natVerdict, type NatVerdict } from './nat-detecti
 import { suiteOf } from './suite.ts'
 
 const VENDOR_ID = utf8('ike-socket/v1 :)')
-const NO_SPI = new Uint8Array(8)
 /** Ours: it is kept for AUTH, once for each handshake that is half open, and honest ones fit one packet. */
 const MAX_REQUEST = 8192
 

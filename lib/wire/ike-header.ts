@@ -1,6 +1,9 @@
 /** The IKE header (RFC 7296 §3.1). */
 import { getU32, putU32 } from '../base/bytes.ts'
 
+/** The SPI of an end that has none (yet): eight octets of zero (RFC 7296 §3.1). */
+export const NO_SPI: Uint8Array = new Uint8Array(8)
+
 export const IKE_HEADER_LENGTH = 28
 export const IKE_SPI_LENGTH = 8
 const VERSION_2_0 = 0x20
