@@ -187,6 +187,9 @@ export interface SecureServerOptions extends IkeOptions {
   halfOpenPerSource?: number | undefined
   maxHalfOpen?: number | undefined
   halfOpenTimeout?: number | undefined
+  maxSessions?: number | undefined
+  maxSessionsPerIdentity?: number | undefined
+  sessionIdleTimeout?: number | undefined
 }
 
 /** What a socket itself reads; the IKE options stay as given until the endpoint is made. */

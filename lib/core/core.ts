@@ -10,7 +10,7 @@ import type { Packet } from '../base/packet.ts'
 import { samePath, type Path } from '../base/path.ts'
 import type { Tracer } from '../base/trace.ts'
 import { Sad } from '../esp/sad.ts'
-import type { Answer, IkeSaConfig, Question } from '../ike/exchange.ts'
+import type { Answer, IkeSaConfig, Newcomer, Question } from '../ike/exchange.ts'
 import { HalfOpen } from '../ike/half-open.ts'
 import type { IkeSa } from '../ike/ike-sa.ts'
 import { claimedPredecessor, isSuccession, type NewSa } from '../ike/succession.ts'
@@ -33,6 +33,7 @@ import type {
   SessionHandle,
 } from './events.ts'
 import { Questions } from './questions.ts'
+import { Roster } from './roster.ts'
 import { Hints, isInvalidIkeSpi, readInvalidSpi } from './hints.ts'
 import { SessionTable } from './session-table.ts'
 import { Session, type Child, type SessionHost } from './session.ts'
@@ -74,10 +75,10 @@ export class Core {
   private readonly sas = new Map<string, { sa: IkeSa | HalfOpen; session: Session }>()
   private readonly sessions = new SessionTable()
   private readonly stacks = new Map<TcpStack, Session>()
-  /** Sessions that are up, each with the key of what its peer had proved by then, */
-  private readonly up = new Map<Session, string>()
-  /** and the other way round. */
-  private readonly principals = new Map<string, Set<Session>>()
+  /** Sessions that are up. */
+  private readonly up = new Roster<Session>()
+  /** The session of each attempt, by its context, and of the connection that it became. */
+  private readonly attempted = new WeakMap<object, Session>()
   /** Peers with something to send or tell, in the order they got it: each gets its turn. */
   private readonly active = new Set<Session>()
   private readonly schedule = new Schedule<Session>()
@@ -122,7 +123,7 @@ export class Core {
   // --- commands ---
 
   /** A client's socket: over the peer's SA when it is up, else it waits for the one it starts. */
-  connect(gateway: Gateway, request: ConnectRequest, context: unknown, now: Millis): Attempt {
+  connect(gateway: Gateway, request: ConnectRequest, context: object, now: Millis): Attempt {
     const attempt: Attempt = { request, context }
     this.start(gateway, attempt, false, now)
     return attempt
@@ -139,15 +140,16 @@ export class Core {
       this.clientSession = session
       this.sessions.add(session)
     }
+    this.attempted.set(attempt.context, session)
     session.connect(attempt, isSecond, now)
     this.touch(session, now)
   }
 
   cancel(attempt: Attempt, now: Millis): void {
-    for (const session of this.sessions) {
-      session.cancel(attempt, now)
-      this.touch(session, now)
-    }
+    const session = this.attempted.get(attempt.context)
+    if (session === undefined) return
+    session.cancel(attempt, now)
+    this.touch(session, now)
   }
 
   /** After a command on a connection: its peer has something to send, or may have. */
@@ -319,6 +321,7 @@ export class Core {
     if (session.isEmpty) this.forget(session)
     else {
       this.sessions.renew(session)
+      this.up.noteUse(session, !session.isIdle, now)
       this.schedule.update(session, session.nextTimeout())
     }
     this.active.add(session)
@@ -426,6 +429,7 @@ export class Core {
       },
       joined: (session, principal, next, replaces) =>
         this.joined(session, principal, next, replaces),
+      mayEnter: (session, newcomer, now) => this.mayEnter(session, newcomer, now),
       initialContact: (survivor, now) => this.initialContact(survivor, now),
       isFirstContact: () => this.up.size === 0,
       reopen: (session, attempt, now) => this.start(session, attempt, true, now),
@@ -458,6 +462,34 @@ export class Core {
     return isSame ? old.session : session
   }
 
+  private mayEnter(
+    session: Session,
+    { principal, sa, replaced, isRestarted }: Newcomer,
+    now: Millis,
+  ): boolean {
+    const { key } = principal
+    const own = this.up.of(key)
+    if (isRestarted && own.size > 0) return true
+    if (this.joined(session, principal, sa, replaced) !== session) return true
+    const place = this.up.place(key, session.policy.limits, now)
+    if (place.kind === 'instead') {
+      this.up.noteLeaving(place.of)
+      place.of.close(now)
+      this.touch(place.of, now)
+    } else if (place.kind === 'none') this.probe(own, now)
+    return place.kind !== 'none'
+  }
+
+  /** Some of those may be of a peer that is gone. */
+  private probe(sessions: Iterable<Session>, now: Millis): void {
+    let left = MAX_PROBED
+    for (const session of sessions) {
+      if (left-- === 0) return
+      session.probe(now)
+      this.touch(session, now)
+    }
+  }
+
   /** The SA that the proof names, as long as its keys are in use. Either SPI may be the one that we chose. */
   private findPredecessor(proof: Uint8Array): { sa: IkeSa; session: Session } | undefined {
     const spis = claimedPredecessor(proof)
@@ -477,38 +509,24 @@ export class Core {
    * older SAs have ended, and their sockets are told; where others can, those are only asked.
    */
   private initialContact(survivor: Session, now: Millis): void {
-    const { isBound } = survivor.peer.principal
-    const others = [...(this.principals.get(survivor.peer.principal.key) ?? [])]
-      .filter(other => other !== survivor)
-      .slice(0, isBound ? Infinity : MAX_PROBED)
+    const { isBound, key } = survivor.peer.principal
+    const others = [...this.up.of(key)].filter(other => other !== survivor)
+    if (!isBound) return this.probe(others, now)
     for (const other of others) {
-      if (isBound) other.abandon(new IpsecError('ECONNRESET', 'The peer has started anew'), now)
-      else other.probe(now)
+      other.abandon(new IpsecError('ECONNRESET', 'The peer has started anew'), now)
       this.touch(other, now)
     }
   }
 
   private emit(event: CoreEvent): void {
     if (event.kind === 'sessionUp') this.noteUp(event.session as Session)
-    if (event.kind === 'sessionDown') this.noteDown(event.session as Session)
+    if (event.kind === 'sessionDown') this.up.delete(event.session as Session)
     this.events.push(event)
   }
 
+  /** What its peer had proved by then counts. */
   private noteUp(session: Session): void {
-    const { key } = session.peer.principal
-    this.up.set(session, key)
-    const known = this.principals.get(key)
-    if (known === undefined) this.principals.set(key, new Set([session]))
-    else known.add(session)
-  }
-
-  private noteDown(session: Session): void {
-    const key = this.up.get(session)
-    if (key === undefined) return
-    this.up.delete(session)
-    const known = this.principals.get(key)
-    known?.delete(session)
-    if (known?.size === 0) this.principals.delete(key)
+    this.up.add(session, session.peer.principal.key)
   }
 }
 

@@ -63,7 +63,7 @@ export interface ConnectRequest {
 export interface Attempt {
   readonly request: ConnectRequest
   /** The owner's, and later the connection's `context`. */
-  readonly context: unknown
+  readonly context: object
 }
 
 /** An IKE SA with its Child SAs, rekeyed or not, as the layers above see it. */

@@ -22,7 +22,7 @@ import { EspSaPair } from '../esp/esp-sa.ts'
 import { Drop, dropName } from '../esp/inbound-sa.ts'
 import type { Sad } from '../esp/sad.ts'
 import type { ChildSa } from '../ike/child-sa.ts'
-import type { ChildRequest, IkeSaConfig, PeerFacts, Question } from '../ike/exchange.ts'
+import type { ChildRequest, IkeSaConfig, Newcomer, PeerFacts, Question } from '../ike/exchange.ts'
 import { HalfOpen, type HalfOpenOutput } from '../ike/half-open.ts'
 import type { IkeSa, IkeSaOutput } from '../ike/ike-sa.ts'
 import { RequestRate } from '../ike/request-rate.ts'
@@ -50,6 +50,7 @@ const IP_TCP = IpProtocol.Tcp
 const HINT_INTERVAL: Millis = 5000
 
 export type Child = ChildOf<Session>
+type Refused = CoreEvent & { kind: 'refused' }
 
 /** What a session needs from the core it lives in. */
 export interface SessionHost {
@@ -71,6 +72,8 @@ export interface SessionHost {
     next: NewSa,
     replaces: Uint8Array | undefined,
   ): Session
+  /** There is a place for that peer, whose session is not up yet. */
+  mayEnter(session: Session, newcomer: Newcomer, now: Millis): boolean
   /** Other SAs of that identity are leftovers of a restarted peer (RFC 7296 §2.4). */
   initialContact(survivor: Session, now: Millis): void
   /** No session is up. */
@@ -516,10 +519,10 @@ export class Session implements AttemptHost, Scheduled {
   }
 
   private watchIdle(now: Millis): void {
-    if (!this.isIdle || !this.lineage.isClient) this.idleAt = Infinity
-    else if (this.idleAt === Infinity && this.policy.idleTimeout > 0) {
-      this.idleAt = now + this.policy.idleTimeout
-    }
+    const { idleTimeout, limits } = this.policy
+    const patience = this.lineage.isClient ? idleTimeout : limits.sessionIdleTimeout
+    if (!this.isIdle || this.facts === undefined) this.idleAt = Infinity
+    else if (this.idleAt === Infinity && patience > 0) this.idleAt = now + patience
   }
 
   // --- IKE's outputs ---
@@ -579,20 +582,10 @@ export class Session implements AttemptHost, Scheduled {
         return this.host.initialContact(this, now)
       case 'question':
         return this.host.ask(sa, output.id, output.question)
-      case 'authenticationFailed':
-        return this.host.emit({
-          kind: 'refused',
-          error: output.error,
-          identity: output.identity,
-          path: output.path,
-        })
+      case 'turnedAway':
+        return this.emitRefused(output)
       case 'refused':
-        return this.host.emit({
-          kind: 'refused',
-          error: output.error,
-          identity: sa.peer?.identityText,
-          path: sa.path,
-        })
+        return this.emitRefused({ ...output, identity: sa.peer?.identityText, path: sa.path })
       case 'closed':
         return this.handleClosed(sa, output.error, now)
       case 'forgotten':
@@ -601,6 +594,10 @@ export class Session implements AttemptHost, Scheduled {
       default:
         return output satisfies never
     }
+  }
+
+  private emitRefused({ error, identity, path }: Omit<Refused, 'kind'>): void {
+    this.host.emit({ kind: 'refused', error, identity, path })
   }
 
   private handleChildFailed(
@@ -783,6 +780,7 @@ export class Session implements AttemptHost, Scheduled {
       pool: host.pool,
       addressesOf: (principal, next, replaced) =>
         host.joined(this, principal, next, replaced).facts?.assignedAddresses ?? [],
+      mayEnter: (newcomer, now) => host.mayEnter(this, newcomer, now),
       heldAddresses: () => this.facts?.virtualAddresses ?? [],
       childCount: () => this.children.inUse.length,
       requestRate: this.requestRate,

@@ -5,9 +5,9 @@
 import type { Millis } from '../base/environment.ts'
 import {
   AuthenticationError,
+  IpsecError,
   PeerMisbehavedError,
   PeerRefusedError,
-  type IpsecError,
 } from '../base/errors.ts'
 import type { Secret } from '../base/secret.ts'
 import { certificateRequest } from '../identity/credentials.ts'
@@ -58,7 +58,7 @@ import {
   type ChildOffer,
 } from './create-child.ts'
 import { EapRounds } from './eap-exchange.ts'
-import type { ChildRequest, ExchangeContext, PeerFacts } from './exchange.ts'
+import type { ChildRequest, ExchangeContext, Newcomer, PeerFacts } from './exchange.ts'
 import { DeleteIke } from './informational.ts'
 import { reportRefusal } from './refusal.ts'
 import { proveSuccession } from './succession.ts'
@@ -506,9 +506,11 @@ class Admittance {
     if (own.kind === 'failed') return this.refuse(own.why, now)
     own.secret?.secret.wipe()
     const { sa, ends, claimed, payloads } = this
+    const newcomer = newcomerOf(sa, ends.remote, verdict, payloads)
+    if (!sa.config.mayEnter(newcomer, now)) return turnAway(sa, ends, claimed.claim.ppk, own)
     return {
       kind: 'answer',
-      payloads: accept(sa, ends, verdict, claimed.claim.ppk, own, payloads, now),
+      payloads: accept(sa, ends, newcomer, verdict, claimed.claim.ppk, own, payloads, now),
     }
   }
 
@@ -554,7 +556,7 @@ const refuse = (
 ): Outcome => {
   const error = refusalOf(remote, why, code)
   const identity = formatIdentity(remote)
-  sa.output({ kind: 'authenticationFailed', identity, path: sa.path, error })
+  sa.output({ kind: 'turnedAway', identity, path: sa.path, error })
   sa.finish(error, true, now)
   return { kind: 'answer', payloads: [notify(NotifyType.AuthenticationFailed)] }
 }
@@ -568,28 +570,76 @@ const endWith = (sa: AuthContext, type: number, now: Millis): Outcome => {
   return { kind: 'answer', payloads: [notify(type)] }
 }
 
+const proofOfOurs = (
+  local: Identity,
+  ppk: Ppk | undefined,
+  own: OwnProofs & { kind: 'proofs' },
+): readonly Payload[] => [
+  idPayload('idr', local),
+  ...own.shown,
+  { kind: 'auth', ...own.proofs[0]! },
+  ...(ppk === undefined ? [] : [notify(NotifyType.PpkIdentity)]),
+]
+
+const newcomerOf = (
+  sa: AuthContext,
+  remote: Identity,
+  verdict: Proven,
+  payloads: readonly Payload[],
+): Newcomer => {
+  const principal = makePrincipal(remote, verdict.proof)
+  const isFirst = findNotify(payloads, NotifyType.InitialContact) !== undefined
+  return {
+    principal,
+    sa: { ...sa.handshake, spiI: sa.spiI },
+    replaced: findNotify(payloads, NotifyType.Reauthenticates)?.data,
+    // Nobody else can be that principal, so its other sessions end.
+    isRestarted: principal.isBound && isFirst,
+  }
+}
+
+/**
+ * There is no place for it. §2.21.2 has no error for that in IKE_AUTH, so the SA stands without a Child SA, as the
+ * peer can see that it is really us who refuses, and is deleted at once.
+ */
+const turnAway = (
+  sa: AuthContext,
+  { local, remote }: Ends,
+  ppk: Ppk | undefined,
+  own: OwnProofs & { kind: 'proofs' },
+): Outcome => {
+  if (ppk !== undefined) sa.usePpk(ppk)
+  const error = new IpsecError(
+    'ERR_IKE_SESSION_LIMIT',
+    'A peer was turned away: there are as many sessions as "maxSessions" or "maxSessionsPerIdentity" lets it have',
+  )
+  sa.output({ kind: 'turnedAway', identity: formatIdentity(remote), path: sa.path, error })
+  return {
+    kind: 'answer',
+    payloads: [...proofOfOurs(local, ppk, own), notify(NotifyType.NoAdditionalSas)],
+    then: new DeleteIke(),
+  }
+}
+
 const accept = (
   sa: AuthContext,
   ends: Ends,
+  newcomer: Newcomer,
   verdict: Proven,
   ppk: Ppk | undefined,
   own: OwnProofs & { kind: 'proofs' },
   payloads: readonly Payload[],
   now: Millis,
 ): readonly Payload[] => {
-  const { local, remote } = ends
-  const assignment = assignAddresses(sa, payloads, makePrincipal(remote, verdict.proof))
+  const assignment = assignAddresses(sa, payloads, newcomer)
   if (ppk !== undefined) sa.usePpk(ppk)
   const facts = factsOf(sa, ends, verdict, ppk, readConfiguration([]), assignment.addresses)
-  sa.establish(facts, now, findNotify(payloads, NotifyType.Reauthenticates)?.data)
+  sa.establish(facts, now, newcomer.replaced)
   if (findNotify(payloads, NotifyType.InitialContact) !== undefined) {
     sa.output({ kind: 'initialContact' })
   }
   return [
-    idPayload('idr', local),
-    ...own.shown,
-    { kind: 'auth', ...own.proofs[0]! },
-    ...(ppk === undefined ? [] : [notify(NotifyType.PpkIdentity)]),
+    ...proofOfOurs(ends.local, ppk, own),
     ...announceAuthLifetime(sa.config.policy),
     ...assignment.payloads,
     ...(assignment.failed ? [] : acceptFirstChild(sa, payloads, now)),

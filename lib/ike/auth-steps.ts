@@ -34,8 +34,12 @@ export type Next<T> = (result: T, now: Millis) => Outcome
 
 export type Outcome =
   | { readonly kind: 'ask'; readonly question: Question; readonly next: Next<Answer> }
-  /** A responder's answer. */
-  | { readonly kind: 'answer'; readonly payloads: readonly Payload[] }
+  /** A responder's answer, and what it asks the peer next. */
+  | {
+      readonly kind: 'answer'
+      readonly payloads: readonly Payload[]
+      readonly then?: Exchange | undefined
+    }
   /** An initiator's request, and what follows from the response. */
   | {
       readonly kind: 'request'

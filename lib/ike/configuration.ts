@@ -1,11 +1,11 @@
 /** The configuration payload, both halves: addresses, netmask and DNS servers (RFC 7296 §2.19, §3.15). */
 import { EMPTY } from '../base/bytes.ts'
-import type { Principal } from '../identity/principal.ts'
 import { find } from '../wire/message.ts'
-import { findNotify, notify } from '../wire/notify.ts'
+import { notify } from '../wire/notify.ts'
 import type { ConfigurationAttribute, Payload } from '../wire/payloads.ts'
 import { CpAttribute, CpType, NotifyType } from '../wire/registry.ts'
 import type { AuthContext } from './auth-steps.ts'
+import type { Newcomer } from './exchange.ts'
 
 export interface Configuration {
   readonly addresses: readonly Uint8Array[]
@@ -70,7 +70,7 @@ const NOTHING: Assignment = { addresses: [], payloads: [], failed: false }
 export const assignAddresses = (
   sa: AuthContext,
   payloads: readonly Payload[],
-  principal: Principal,
+  { principal, sa: next, replaced, isRestarted }: Newcomer,
 ): Assignment => {
   const cp = find(payloads, 'cp')
   const { pool, policy } = sa.config
@@ -78,11 +78,7 @@ export const assignAddresses = (
   const asked = (type: number): boolean => cp.attributes.some(attribute => attribute.type === type)
   const attributes: ConfigurationAttribute[] = []
   const addresses: Uint8Array[] = []
-  // Sessions of the same principal end by it where nobody else can be that principal.
-  const restarted =
-    principal.isBound && findNotify(payloads, NotifyType.InitialContact) !== undefined
-  const replaced = findNotify(payloads, NotifyType.Reauthenticates)?.data
-  const own = sa.config.addressesOf(principal, { ...sa.handshake, spiI: sa.spiI }, replaced)
+  const own = sa.config.addressesOf(principal, next, replaced)
   let missing = false
   for (const length of [4, 16] as const) {
     const type = ADDRESS_TYPES[length]!
@@ -93,7 +89,7 @@ export const assignAddresses = (
       tenant: principal,
       wanted: wanted.length >= length ? wanted.subarray(0, length) : undefined,
       own: own.filter(address => address.length === length),
-      restarted,
+      restarted: isRestarted,
     })
     if (lease === undefined) {
       missing = true

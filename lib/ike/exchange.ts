@@ -37,6 +37,16 @@ export interface PeerPlace {
   noteAnswer(path: Path): void
 }
 
+/** A peer that has just proved who it is. */
+export interface Newcomer {
+  readonly principal: Principal
+  readonly sa: NewSa
+  /** Its proof that its SA joins a session. */
+  readonly replaced: Uint8Array | undefined
+  /** Its older sessions end now. */
+  readonly isRestarted: boolean
+}
+
 export interface IkeSaConfig {
   readonly environment: Environment
   readonly tracer: Tracer
@@ -54,6 +64,8 @@ export interface IkeSaConfig {
     next: NewSa,
     replaced: Uint8Array | undefined,
   ): readonly Uint8Array[]
+  /** A responder has room for that peer, or makes it: an SA that joins a session, or starts one anew, needs none. */
+  mayEnter(newcomer: Newcomer, now: Millis): boolean
   /** What the peer gave us by an SA that this one is to replace. */
   heldAddresses(): readonly Uint8Array[]
   /** The IKE SA that this one is to replace (RFC 7296 §2.8.3). */
@@ -168,7 +180,8 @@ export type IkeOutput<Sa = unknown> =
   /** The peer says that it has no older SA with us (RFC 7296 §2.4). */
   | { kind: 'initialContact' }
   | { kind: 'question'; id: number; question: Question }
-  | { kind: 'authenticationFailed'; identity: string | undefined; path: Path; error: IpsecError }
+  /** The peer did not prove that it is the one that it says, or there is no place for it. */
+  | { kind: 'turnedAway'; identity: string | undefined; path: Path; error: IpsecError }
   /** An authenticated peer's request for an SA; our side's words. */
   | { kind: 'refused'; error: IpsecError }
   /** It ended; it may still answer repeated requests. */

@@ -461,6 +461,7 @@ export class IkeSa implements AuthContext, Successor {
       }
       case 'answer':
         this.reply(ExchangeType.IkeAuth, outcome.payloads)
+        if (outcome.then !== undefined) this.enqueue(outcome.then, now)
         return this.startNext(now)
       case 'request':
         return this.enqueue(new AuthRequest(this, outcome), now)

@@ -78,6 +78,15 @@ export interface PeerPolicy {
     readonly maxHalfOpen: number
     readonly halfOpenTimeout: Millis
   }
+  /** What a server's peers may hold once they have proved who they are. */
+  readonly limits: {
+    /** Sessions at once. Default 10,000. */
+    readonly maxSessions: number
+    /** Sessions of one identity with one proof. Default 0: only the share that `maxSessions` leaves it. */
+    readonly maxSessionsPerIdentity: number
+    /** A server deletes an SA without connections after this time. Default 0: never. */
+    readonly sessionIdleTimeout: Millis
+  }
 }
 
 type Reader<T> = (name: string, value: unknown) => T
@@ -192,6 +201,9 @@ export const POLICY_OPTIONS = [
   'halfOpenPerSource',
   'maxHalfOpen',
   'halfOpenTimeout',
+  'maxSessions',
+  'maxSessionsPerIdentity',
+  'sessionIdleTimeout',
 ] as const
 
 export const parsePolicy = (options: Readonly<Record<string, unknown>>): PeerPolicy => {
@@ -235,6 +247,11 @@ export const parsePolicy = (options: Readonly<Record<string, unknown>>): PeerPol
       halfOpenPerSource: read('halfOpenPerSource', integer(1, 1_000_000), 64),
       maxHalfOpen: read('maxHalfOpen', integer(1, 1_000_000), 500),
       halfOpenTimeout: read('halfOpenTimeout', millis(100), 30_000),
+    },
+    limits: {
+      maxSessions: read('maxSessions', integer(1, 10_000_000), 10_000),
+      maxSessionsPerIdentity: read('maxSessionsPerIdentity', integer(0, 10_000_000), 0),
+      sessionIdleTimeout: read('sessionIdleTimeout', offOr(1000), 0),
     },
   })
 }

@@ -158,7 +158,7 @@ t.test('what the table counts is what a walk over all sessions finds', t => {
   check()
   t.equal(world.client['sessions'].size, 0)
   t.equal(world.server['sessions'].size, 0)
-  t.equal(world.server['principals'].size, 0)
+  t.equal(world.server['up'].size, 0)
   t.equal(world.server['questions'].size, 0)
   t.end()
 })

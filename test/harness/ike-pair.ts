@@ -155,6 +155,7 @@ export class End {
       place: placeAt(this.path),
       pool: undefined,
       addressesOf: () => [],
+      mayEnter: () => true,
       heldAddresses: () => [],
       predecessor: () => undefined,
     }
