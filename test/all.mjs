@@ -1,0 +1,81 @@
+// npm test: every compiled test file in a process of its own, two at a time, as TAP with one line for each file; the whole
+// output of a file that fails is printed. tap's own runner loads hooks into each process, and into what that starts, which
+// here cost as much time as the tests: npx tap runs the same files.
+import { spawn } from 'node:child_process'
+import { readdirSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const built = join(root, '.build')
+const wanted = process.argv.slice(2)
+/** Seconds; a machine that has much else to do needs more than the tests do. */
+const PATIENCE = 600
+const env = { ...process.env, TAP_TIMEOUT: String(PATIENCE) }
+
+// What was deleted is in the folder of the compiler's output still.
+const files = readdirSync(join(root, 'test'), { recursive: true })
+  .filter(file => file.endsWith('.test.ts'))
+  .filter(file => wanted.length === 0 || wanted.some(piece => file.includes(piece)))
+  .sort()
+if (files.length === 0) throw new Error('no test file is called so')
+
+const sums = { total: 0, pass: 0, fail: 0, skip: 0 }
+let numbered = 0
+let failures = 0
+
+const run = file =>
+  new Promise(resolve => {
+    const began = performance.now()
+    const path = join(built, 'test', file.replace(/ts$/, 'js'))
+    const child = spawn(process.execPath, [path], { cwd: root, env })
+    let text = ''
+    const keep = chunk => (text += chunk)
+    child.stdout.setEncoding('utf8').on('data', keep)
+    child.stderr.setEncoding('utf8').on('data', keep)
+    const timer = setTimeout(() => child.kill('SIGKILL'), (PATIENCE + 30) * 1000)
+    // Processes that it started and left hold its output open.
+    child.on('exit', () => {
+      setTimeout(() => [child.stdout, child.stderr].forEach(pipe => pipe.destroy()), 5000).unref()
+    })
+    child.on('close', (code, signal) => {
+      clearTimeout(timer)
+      tell(file, text, code, signal, performance.now() - began)
+      resolve()
+    })
+  })
+
+const tell = (file, text, code, signal, millis) => {
+  // What sums up others ends with its time.
+  const points = (text.match(/^ *(not )?ok \d+ .*$/gm) ?? []).filter(
+    point => !/ # time=\S+$/.test(point),
+  )
+  // A file that shows nothing is as wrong as one that fails.
+  const isRight = code === 0 && points.length > 0
+  for (const point of points) {
+    sums.total++
+    if (/ # SKIP/i.test(point)) sums.skip++
+    else if (point.trimStart().startsWith('ok')) sums.pass++
+    else sums.fail++
+  }
+  if (!isRight) {
+    failures++
+    const end = signal === null ? `exit code ${code}` : `ended by ${signal}`
+    console.log(`# Output of test/${file} (${end})\n${text.replace(/^/gm, '    ')}`)
+  }
+  const name = `test/${file} # time=${Math.round(millis)}ms`
+  console.log(`${isRight ? 'ok' : 'not ok'} ${++numbered} - ${name}`)
+}
+
+const began = performance.now()
+console.log(`TAP version 14\n1..${files.length}`)
+const next = async () => {
+  for (let file = files.shift(); file !== undefined; file = files.shift()) await run(file)
+}
+await Promise.all(Array.from({ length: Math.max(2, availableParallelism()) }, next))
+const counts = Object.entries(sums).filter(([, count]) => count > 0)
+console.log(`# { ${counts.map(([name, count]) => `${name}: ${count}`).join(', ')} }`)
+console.log(`# ${failures} of ${numbered} files fail`)
+console.log(`# time=${Math.round(performance.now() - began)}ms`)
+process.exitCode = failures > 0 ? 1 : 0
