@@ -190,6 +190,8 @@ export interface SecureServerOptions extends IkeOptions {
   maxSessions?: number | undefined
   maxSessionsPerIdentity?: number | undefined
   sessionIdleTimeout?: number | undefined
+  maxConnectionsPerSession?: number | undefined
+  maxBufferPerSession?: number | undefined
 }
 
 /** What a socket itself reads; the IKE options stay as given until the endpoint is made. */

@@ -406,7 +406,17 @@ export class Core {
       sad: this.sad,
       pool: pool === undefined ? undefined : new AddressPool(pool),
       newStack: session => {
-        const stack = new TcpStack(config.environment, config.tcp, this.listeners)
+        const { maxConnectionsPerSession, maxBufferPerSession } = session.policy.limits
+        // A client chose its server, and opens its connections itself.
+        const tcp =
+          session === this.clientSession
+            ? config.tcp
+            : {
+                ...config.tcp,
+                maxConnections: maxConnectionsPerSession,
+                maxBuffered: maxBufferPerSession,
+              }
+        const stack = new TcpStack(config.environment, tcp, this.listeners)
         this.stacks.set(stack, session)
         return stack
       },

@@ -55,8 +55,7 @@ const handleTcp = (
   ) {
     return 'esp.selectors'
   }
-  const taken = tcp?.handleSegment(bytes, from, to, source, destination, now, verifyChecksum)
-  return taken === false ? 'tcp.malformed' : undefined
+  return tcp?.handleSegment(bytes, from, to, source, destination, now, verifyChecksum)
 }
 
 const handleIp = (

@@ -86,6 +86,10 @@ export interface PeerPolicy {
     readonly maxSessionsPerIdentity: number
     /** A server deletes an SA without connections after this time. Default 0: never. */
     readonly sessionIdleTimeout: Millis
+    /** TCP connections of one session at once. Default 10,000. */
+    readonly maxConnectionsPerSession: number
+    /** Octets that all connections of a session keep in all. Default 64 MiB. */
+    readonly maxBufferPerSession: number
   }
 }
 
@@ -93,6 +97,7 @@ type Reader<T> = (name: string, value: unknown) => T
 
 const MINUTE = 60_000
 const HOUR = 60 * MINUTE
+const MIB = 2 ** 20
 /** Beyond, a deadline would not fit a timer; 24 days are enough for anyone. */
 const LONGEST = 2 ** 31 - 1
 /** RFC 4478 §3: less is not reasonable, and some makes then authenticate without end. */
@@ -204,6 +209,8 @@ export const POLICY_OPTIONS = [
   'maxSessions',
   'maxSessionsPerIdentity',
   'sessionIdleTimeout',
+  'maxConnectionsPerSession',
+  'maxBufferPerSession',
 ] as const
 
 export const parsePolicy = (options: Readonly<Record<string, unknown>>): PeerPolicy => {
@@ -252,6 +259,8 @@ export const parsePolicy = (options: Readonly<Record<string, unknown>>): PeerPol
       maxSessions: read('maxSessions', integer(1, 10_000_000), 10_000),
       maxSessionsPerIdentity: read('maxSessionsPerIdentity', integer(0, 10_000_000), 0),
       sessionIdleTimeout: read('sessionIdleTimeout', offOr(1000), 0),
+      maxConnectionsPerSession: read('maxConnectionsPerSession', integer(1, 10_000_000), 10_000),
+      maxBufferPerSession: read('maxBufferPerSession', integer(MIB, 2 ** 40, 'octets'), 64 * MIB),
     },
   })
 }

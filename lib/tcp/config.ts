@@ -6,6 +6,10 @@ export interface TcpConfig {
   /** Octets a connection keeps to send, and to be read. Memory grows with use up to these. */
   readonly sendBuffer: number
   readonly receiveBuffer: number
+  /** Connections that a peer may have to our ports at once; a SYN beyond is answered with RST. */
+  readonly maxConnections: number
+  /** Octets that all connections of a peer keep in all, beside a little for each that is read. */
+  readonly maxBuffered: number
   readonly congestionControl: CongestionControl
   /** Segments of the first flight (RFC 6928). */
   readonly initialWindow: number
@@ -34,6 +38,8 @@ export interface TcpConfig {
 export const DEFAULT_TCP_CONFIG: TcpConfig = Object.freeze({
   sendBuffer: 1 << 21,
   receiveBuffer: 1 << 21,
+  maxConnections: Infinity,
+  maxBuffered: Infinity,
   congestionControl: 'cubic',
   initialWindow: 10,
   initialRto: 1000,

@@ -24,7 +24,11 @@ export class TcpConnection extends Tcb implements Scheduled {
   /** Octets taken, by copy; after fewer than given, 'writable' follows. */
   send(octets: Uint8Array): number {
     if (this.finQueued || this.reported) return 0
-    const taken = this.sendQueue.push(octets)
+    const { sendRoom } = this
+    const taken = this.sendQueue.push(
+      octets.length > sendRoom ? octets.subarray(0, sendRoom) : octets,
+    )
+    this.stack.memory.count(this)
     if (taken < octets.length) this.wantsRoom = true
     if (taken > 0) this.stack.ready(this)
     return taken
@@ -33,6 +37,7 @@ export class TcpConnection extends Tcb implements Scheduled {
   /** The next octets in order; the window opens by as many. */
   receive(max = Infinity): Uint8Array | undefined {
     const octets = this.reassembly.take(max)
+    if (octets !== undefined && this.state !== 'CLOSED') this.stack.memory.count(this)
     if (octets === undefined || this.state === 'TIME-WAIT' || this.state === 'CLOSED') return octets
     const told = (this.rcvAdvertised - this.rcvNxt) | 0
     // RFC 9293 §3.8.6.2.2: a window update only when it is worth a segment.

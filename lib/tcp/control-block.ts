@@ -6,6 +6,7 @@ import type { TcpConfig } from './config.ts'
 import { newController } from './congestion/choose.ts'
 import type { CongestionController } from './congestion/controller.ts'
 import { Reassembly } from './reassembly.ts'
+import type { MemoryHolder, SharedMemory } from './memory.ts'
 import { Recovery, type Sender } from './recovery.ts'
 import { Timer, TIMERS } from './timer.ts'
 
@@ -38,6 +39,8 @@ export type CloseReason =
 export interface StackContext {
   /** The largest segment, header and all, that the path takes. */
   readonly segmentLimit: number
+  /** What the connections of this peer hold in all. */
+  readonly memory: SharedMemory
   /** Something happened that the owner wants to know. */
   notify(tcb: Tcb, kind: 'connected' | 'readable' | 'writable' | 'ended'): void
   /** It is over for the owner; the connection may live on in TIME-WAIT. */
@@ -62,7 +65,10 @@ const INITIAL_OCTETS = 14_600
 /** RFC 7323 §2.3. */
 export const MAX_WINDOW_SCALE = 14
 
-export class Tcb implements Flow, Sender {
+/** Segments that there is always room for: enough for a window that is worth telling. */
+const LEAST_SEGMENTS = 4
+
+export class Tcb implements Flow, Sender, MemoryHolder {
   readonly localAddress: Uint8Array
   readonly localPort: number
   readonly remoteAddress: Uint8Array
@@ -106,6 +112,10 @@ export class Tcb implements Flow, Sender {
   /** Sequence number of the peer's FIN while it is ahead of a gap; -1: none. */
   finAt = -1
   lastAckSent = 0
+
+  /** What came was passed over, since there was no room: the window is told as closed. */
+  isSqueezed = false
+  countedOctets = 0
 
   // Options (RFC 7323, RFC 2018).
   timestamps = false
@@ -219,9 +229,40 @@ export class Tcb implements Flow, Sender {
   }
 
   get receiveWindow(): number {
-    const room = Math.max(0, this.config.receiveBuffer - this.reassembly.readable)
+    const { readable } = this.reassembly
+    const shared = Math.max(this.stack.memory.room, LEAST_SEGMENTS * this.mss - readable)
+    const room = Math.max(0, Math.min(this.config.receiveBuffer - readable, shared))
     // What the field cannot tell is no window.
     return Math.min(room, 0xffff * 2 ** this.rcvWndShift)
+  }
+
+  /** There is room for so many octets that came; `isNext`: in order, for a reader who may have read all before. */
+  mayKeep(octets: number, isNext: boolean): boolean {
+    if (octets <= this.stack.memory.room) return true
+    return isNext && this.reassembly.readable + octets <= LEAST_SEGMENTS * this.mss
+  }
+
+  /** Octets that may be written now. */
+  get sendRoom(): number {
+    const { length, room } = this.sendQueue
+    return Math.min(room, Math.max(this.stack.memory.room, LEAST_SEGMENTS * this.mss - length, 0))
+  }
+
+  /** It is worth while to write again. */
+  get hasSendRoom(): boolean {
+    const { length, limit } = this.sendQueue
+    const isShort = length <= (LEAST_SEGMENTS * this.mss) / 2
+    return isShort || this.sendRoom >= Math.min(limit / 2, 1 << 16)
+  }
+
+  get heldOctets(): number {
+    return this.reassembly.octets + this.sendQueue.length
+  }
+
+  onRoom(): void {
+    this.isSqueezed = false
+    this.ackNow = true
+    this.stack.ready(this)
   }
 
   /** Octets in the queue that were never sent. */

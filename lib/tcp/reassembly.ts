@@ -27,9 +27,16 @@ export class Reassembly {
   /** Ranges by when they last grew, the newest first (RFC 2018 §4). */
   private recent: Range[] = []
   private pieces = 0
+  /** Octets of them. */
+  private ahead = 0
   /** The last piece of the queue while it has room for more: its memory, and how much of it is used. */
   private tail: Uint8Array | undefined
   private tailUsed = 0
+
+  /** All that is kept. */
+  get octets(): number {
+    return this.readable + this.ahead
+  }
 
   get hasGap(): boolean {
     return this.ranges.length > 0
@@ -55,6 +62,7 @@ export class Reassembly {
     this.ranges.shift()
     this.recent = this.recent.filter(range => range !== first)
     this.pieces -= first.pieces.length
+    this.ahead -= distance(first.end, first.start)
     for (const piece of first.pieces) this.deliver(piece)
     return first.end
   }
@@ -97,6 +105,7 @@ export class Reassembly {
     ) {
       // The usual case behind a gap: a range grows at its end.
       extended.pieces.push(compact(octets))
+      this.ahead += octets.length
       extended.end = end
       this.pieces++
       if (this.recent[0] !== extended)
@@ -112,6 +121,7 @@ export class Reassembly {
     }
     const appendNew = (piece: Uint8Array): void => {
       this.pieces++
+      this.ahead += piece.length
       append(compact(piece))
     }
     for (let j = i; j < this.ranges.length && beforeOrAt(this.ranges[j]!.start, end); j++) {
@@ -173,6 +183,7 @@ export class Reassembly {
     this.queue.length = 0
     this.tail = undefined
     this.pieces = 0
+    this.ahead = 0
     this.ranges = []
     this.recent = []
     this.readable = 0

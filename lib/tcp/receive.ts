@@ -266,8 +266,8 @@ const receiveAck = (tcb: Tcb, segment: TcpSegment, now: Millis): boolean => {
     recovery.finishAck(advanced, isDuplicate)
     if (advanced > 0) restartUserTimeout(tcb, now)
   }
-  // A probe is answered: the peer lives, its window is shut.
-  if (tcb.timers.isSet(Timer.Persist)) tcb.retries = 0
+  // A probe is answered: the peer lives, its window is shut, perhaps after more was sent (§3.8.6).
+  if (tcb.timers.isSet(Timer.Persist) || tcb.sndWnd === 0) tcb.retries = 0
   if (tcb.sndWnd > 0 && tcb.timers.isSet(Timer.Persist)) {
     tcb.timers.clear(Timer.Persist)
     tcb.persistProbes = 0
@@ -310,7 +310,7 @@ const acknowledge = (tcb: Tcb, ack: number): void => {
   tcb.sndUna = ack
   tcb.retries = 0
   tcb.synRetries = 0
-  if (tcb.wantsRoom && tcb.sendQueue.room >= Math.min(tcb.sendQueue.limit / 2, 1 << 16)) {
+  if (tcb.wantsRoom && tcb.hasSendRoom) {
     tcb.wantsRoom = false
     tcb.stack.notify(tcb, 'writable')
   }
@@ -376,6 +376,12 @@ const receiveData = (tcb: Tcb, segment: TcpSegment, bytes: Uint8Array, now: Mill
   }
   noteDuplicate(tcb, segment)
   if (beforeOrAt(end, tcb.rcvNxt) || tcb.reassembly.holds(segment.seq, end)) return sendAck(tcb)
+  if (!tcb.mayKeep(length, beforeOrAt(segment.seq, tcb.rcvNxt))) {
+    tcb.isSqueezed = true
+    tcb.stack.memory.await(tcb)
+    return sendAck(tcb)
+  }
+  tcb.isSqueezed = false
   const excess = Math.max(0, distance(end, later(tcb.rcvAdvertised, tcb.rcvNxt)))
   const hadGap = tcb.reassembly.hasGap
   const previous = tcb.rcvNxt

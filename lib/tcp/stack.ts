@@ -20,6 +20,7 @@ import {
   type TcpListener,
   type TcpListeners,
 } from './listener.ts'
+import { SharedMemory } from './memory.ts'
 import { EphemeralPorts } from './ports.ts'
 import { receiveSegment, receiveSyn } from './receive.ts'
 import { Timer } from './timer.ts'
@@ -34,8 +35,13 @@ export interface TcpEvent {
   readonly syscall?: 'connect' | 'read' | undefined
 }
 
+/** Why a segment was dropped, as it is counted. */
+export type TcpDrop = 'tcp.malformed' | 'tcp.backlog' | 'tcp.maxConnections' | 'tcp.maxBuffered'
+
 /** RST segments waiting to go out; more are not worth the memory. */
 const MAX_RESETS = 64
+/** Ours: connections that only wait for late segments; of more the oldest is forgotten. */
+const MAX_TIME_WAIT = 4096
 /** Addresses that passive connections share. */
 const MAX_ADDRESSES = 4
 /** RFC 6528 §3: the clock ticks every four microseconds. */
@@ -51,6 +57,7 @@ interface Opening {
 export class TcpStack implements StackContext, HalfOpenHolder {
   readonly config: TcpConfig
   segmentLimit = 1220
+  readonly memory: SharedMemory
   private readonly environment: Environment
   private readonly listeners: TcpListeners
   private readonly secret: Uint8Array
@@ -59,6 +66,8 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   /** Local ports in use, by the remote end. */
   private readonly ports = new Map<string, EphemeralPorts>()
   private readonly passive = new Map<TcpConnection, TcpListener>()
+  /** In TIME-WAIT, the oldest first. */
+  private readonly waiting = new Set<Tcb>()
   private readonly queue: TcpConnection[] = []
   private readonly schedule = new Schedule<TcpConnection>()
   private readonly events: TcpEvent[] = []
@@ -71,6 +80,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     this.environment = environment
     this.config = config
     this.listeners = listeners
+    this.memory = new SharedMemory(config.maxBuffered)
     this.secret = randomBytes(environment, 16)
   }
 
@@ -163,7 +173,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
 
   // --- input ---
 
-  /** A segment at `bytes[from, to)`; its octets stay valid, they may be kept. */
+  /** A segment at `bytes[from, to)`; its octets stay valid, they may be kept. Returns why it was dropped. */
   handleSegment(
     bytes: Uint8Array,
     from: number,
@@ -172,12 +182,12 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     destination: Uint8Array,
     now: Millis,
     verifyChecksum: boolean,
-  ): boolean {
+  ): TcpDrop | undefined {
     const { segment } = this
-    if (!segment.read(bytes, from, to)) return false
+    if (!segment.read(bytes, from, to)) return 'tcp.malformed'
     if (verifyChecksum) {
       const sum = pseudoHeaderSum(source, destination, IpProtocol.Tcp, to - from)
-      if (fold(addWords(sum, bytes, from, to)) !== 0) return false
+      if (fold(addWords(sum, bytes, from, to)) !== 0) return 'tcp.malformed'
     }
     const flow = {
       localAddress: destination,
@@ -190,12 +200,11 @@ export class TcpStack implements StackContext, HalfOpenHolder {
       this.remove(connection)
       connection = undefined
     }
-    if (connection === undefined) this.handleStranger(flow, bytes, now)
-    else {
-      receiveSegment(connection, segment, bytes, now)
-      this.rearm(connection)
-    }
-    return true
+    if (connection === undefined) return this.handleStranger(flow, bytes, now)
+    receiveSegment(connection, segment, bytes, now)
+    if (connection.state !== 'CLOSED') this.memory.count(connection)
+    this.rearm(connection)
+    return undefined
   }
 
   /** RFC 6191 §2: a SYN that is surely newer replaces what only waits. */
@@ -208,21 +217,26 @@ export class TcpStack implements StackContext, HalfOpenHolder {
       : after(segment.seq, connection.rcvNxt)
   }
 
-  private handleStranger(flow: Flow, bytes: Uint8Array, now: Millis): void {
+  private handleStranger(flow: Flow, bytes: Uint8Array, now: Millis): TcpDrop | undefined {
     const { segment } = this
-    if (segment.has(TcpFlag.Rst)) return
+    if (segment.has(TcpFlag.Rst)) return undefined
     const listener = this.listeners.at(flow.localPort)
     const isSyn = segment.has(TcpFlag.Syn) && !segment.has(TcpFlag.Ack)
     // RFC 9293 §3.10.7.2: what is neither ACK nor SYN is dropped at a listener.
-    if (listener !== undefined && !isSyn && !segment.has(TcpFlag.Ack)) return
+    if (listener !== undefined && !isSyn && !segment.has(TcpFlag.Ack)) return undefined
     if (listener === undefined || !isSyn) {
-      const ack = segment.has(TcpFlag.Ack)
-      return ack
-        ? this.reset(flow, segment.ack, undefined)
-        : this.reset(flow, 0, (segment.seq + segment.length) >>> 0)
+      if (segment.has(TcpFlag.Ack)) this.reset(flow, segment.ack, undefined)
+      else this.refuse(flow)
+      return undefined
+    }
+    // RST says so at once; a SYN that is dropped would come again for minutes.
+    if (this.live >= this.config.maxConnections) {
+      this.refuse(flow)
+      return 'tcp.maxConnections'
     }
     // A full backlog drops the SYN: it comes again (RFC 9293 leaves it open; RST would be final).
-    if (this.passive.size >= HALF_OPEN_PER_PEER || !listener.enter(this)) return
+    if (this.memory.room === 0) return 'tcp.maxBuffered'
+    if (this.passive.size >= HALF_OPEN_PER_PEER || !listener.enter(this)) return 'tcp.backlog'
     const owned = {
       localAddress: this.kept(flow.localAddress),
       localPort: flow.localPort,
@@ -234,7 +248,14 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     )
     this.passive.set(connection, listener)
     receiveSyn(connection, segment, bytes, now)
+    this.memory.count(connection)
     this.ready(connection)
+    return undefined
+  }
+
+  /** RST in answer to a SYN. */
+  private refuse(flow: Flow): void {
+    this.reset(flow, 0, (this.segment.seq + this.segment.length) >>> 0)
   }
 
   /** A copy of an address; the connections of a peer have few, which they share. */
@@ -280,7 +301,8 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     const isOpening = tcb.state === 'SYN-SENT'
     const listener = this.passive.get(connection)
     this.orphans.delete(connection)
-    if (tcb.state !== 'TIME-WAIT') this.remove(tcb)
+    if (tcb.state === 'TIME-WAIT') this.noteWaiting(tcb)
+    else this.remove(tcb)
     if (listener !== undefined) {
       this.passive.delete(connection)
       listener.leave(this)
@@ -296,7 +318,14 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     this.events.push({ kind: 'closed', connection, error, syscall: isOpening ? 'connect' : 'read' })
   }
 
+  private noteWaiting(tcb: Tcb): void {
+    this.waiting.add(tcb)
+    const [oldest] = this.waiting
+    if (this.waiting.size > MAX_TIME_WAIT && oldest !== undefined) this.remove(oldest)
+  }
+
   remove(tcb: Tcb): void {
+    this.waiting.delete(tcb)
     tcb.timers.clearAll()
     if (tcb.state !== 'CLOSED') {
       tcb.state = 'CLOSED'
@@ -308,6 +337,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     }
     tcb.recovery.clear()
     tcb.sendQueue.clear()
+    this.memory.release(tcb)
     this.rearm(tcb)
   }
 

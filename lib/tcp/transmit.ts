@@ -236,6 +236,8 @@ const advertise = (tcb: Tcb, flags: number): number => {
     tcb.rcvAdvertised = (tcb.rcvNxt + window) >>> 0
     return window
   }
+  // What was promised stands, for when there is room again (as Linux does it).
+  if (tcb.isSqueezed) return 0
   const told = Math.max(0, distance(tcb.rcvAdvertised, tcb.rcvNxt))
   const free = tcb.receiveWindow
   const worthTelling = free - told >= Math.min(tcb.config.receiveBuffer / 2, tcb.mss)

@@ -2,7 +2,9 @@
 import t from 'tap'
 import { formatAddress } from '../../lib/base/address.ts'
 import { Roster } from '../../lib/core/roster.ts'
+import type { TcpConnection } from '../../lib/tcp/connection.ts'
 import { parsePolicy } from '../../lib/policy/options.ts'
+import { Insider } from '../harness/insider.ts'
 import { Caller, pathFrom, sourceAddress, Target, type Answer } from '../harness/attacker.ts'
 import type { Options } from '../harness/world.ts'
 
@@ -187,16 +189,50 @@ t.test('the roster counts what a walk would find', async t => {
   t.equal(roster['holders'].size + roster['idle'].size, 0)
 })
 
+t.test('maxConnectionsPerSession: those of one client, whatever others have', async t => {
+  const insider = new Insider({ maxConnectionsPerSession: 3 })
+  const { spi } = insider.child('10.9.9.9[tcp]', '192.0.2.1[tcp]')
+  const between = { source: '10.9.9.9', destination: '192.0.2.1' }
+  // Beside the first, which is the client's own.
+  const [a, b, c] = [1, 2, 3].map(port => insider.open(spi!, port, between))
+  t.ok(a !== undefined && b !== undefined)
+  t.equal(c, undefined)
+  t.equal(insider.target.drops('tcp.maxConnections'), 1)
+  a!.abort()
+  t.ok(insider.open(spi!, 4, between))
+})
+
+t.test('maxBufferPerSession: what all connections of a client leave unread', async t => {
+  const insider = new Insider({ maxBufferPerSession: 1 << 20 })
+  const { spi } = insider.child('10.9.9.9[tcp]', '192.0.2.1[tcp]')
+  const between = { source: '10.9.9.9', destination: '192.0.2.1' }
+  const data = new Uint8Array(1000)
+  const open = Array.from(
+    { length: 20 },
+    (_, i) => insider.open(spi!, i + 1, between) as TcpConnection,
+  )
+  for (let i = 0; i < 64; i++) {
+    for (const { remotePort: source, sndNxt: ack } of open)
+      insider.segment(spi!, { source, destination: 80, seq: 2 + 1000 * i, ack, data }, between)
+  }
+  const held = open.reduce((sum, connection) => sum + connection.readableLength, 0)
+  t.ok(held > 1_000_000 && held <= (1 << 20) + 20 * 5500, `${held} octets`)
+})
+
 t.test('the options of sessions: their defaults and ranges', async t => {
   t.strictSame(parsePolicy({}).limits, {
     maxSessions: 10_000,
     maxSessionsPerIdentity: 0,
     sessionIdleTimeout: 0,
+    maxConnectionsPerSession: 10_000,
+    maxBufferPerSession: 64 << 20,
   })
   for (const [name, values] of Object.entries({
     maxSessions: [0, -1, 1.5, '10', NaN],
     maxSessionsPerIdentity: [-1, Infinity],
     sessionIdleTimeout: [-1, 999, 2 ** 31],
+    maxConnectionsPerSession: [0, '1'],
+    maxBufferPerSession: [0, 2 ** 20 - 1, Infinity],
   })) {
     for (const value of values)
       t.throws(() => parsePolicy({ [name]: value }), { message: new RegExp(name) })

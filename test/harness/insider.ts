@@ -179,11 +179,12 @@ const inIp = (tcp: Uint8Array, source: Uint8Array, destination: Uint8Array): Uin
   const sum = pseudoHeaderSum(source, destination, IpProtocol.Tcp, segment.length)
   putU16(segment, 16, fold(addWords(sum, segment, 0, segment.length)))
   if (source.length === 16) {
-    const header = Uint8Array.of(0x60, 0, 0, 0, 0, segment.length, 6, 64)
+    const header = Uint8Array.of(0x60, 0, 0, 0, segment.length >>> 8, segment.length, 6, 64)
     return espText(concat(header, source, destination, segment), IpProtocol.Ipv6)
   }
+  const length = 20 + segment.length
   const header = concat(
-    Uint8Array.of(0x45, 0, 0, 20 + segment.length, 0, 0, 0, 0, 64, 6, 0, 0),
+    Uint8Array.of(0x45, 0, length >>> 8, length, 0, 0, 0, 0, 64, 6, 0, 0),
     source,
     destination,
   )
