@@ -3,14 +3,24 @@
  * An attempt under which an SA ends is not to blame for that, so it begins once more with a new SA.
  */
 import { formatAddress } from '../base/address.ts'
-import type { Millis } from '../base/environment.ts'
+import { getU32 } from '../base/bytes.ts'
+import { randomBytes, type Millis } from '../base/environment.ts'
 import { PeerRefusedError, socketError, type IpsecError } from '../base/errors.ts'
 import type { ChildRequest, PeerFacts } from '../ike/exchange.ts'
-import { formatSelector } from '../policy/traffic-selectors.ts'
+import { formatSelector, singlePort } from '../policy/traffic-selectors.ts'
 import type { TcpConnection } from '../tcp/connection.ts'
+import { EphemeralPorts } from '../tcp/ports.ts'
 import type { Flow, TcpStack } from '../tcp/stack.ts'
 import type { ChildSa } from '../ike/child-sa.ts'
-import { childRequest, flowOver, type Pending, type Situation } from './child-request.ts'
+import {
+  childRequest,
+  flowOver,
+  nextShape,
+  textOf,
+  type Pending,
+  type Shape,
+  type Situation,
+} from './child-request.ts'
 import type { Child } from './child-table.ts'
 import type { Attempt, CoreEvent, SessionHandle } from './events.ts'
 
@@ -39,6 +49,10 @@ export class Attempts {
   private awaitsFirstChild = false
   /** The attempt for which that Child SA is made. */
   private first: Pending | undefined
+  /** What the peer has given after it had refused what is usual. */
+  private shape: Shape = 'usual'
+  /** Tickets of Child SAs that are asked for, by what is asked: several attempts may need the same. */
+  private readonly asked = new Map<string, number>()
 
   constructor(host: AttemptHost) {
     this.host = host
@@ -51,7 +65,8 @@ export class Attempts {
 
   add(attempt: Attempt, isSecond: boolean): void {
     const { localPort } = attempt.request
-    this.waiting.push({ ...attempt, ticket: 0, localPort, isExact: false, isSecond })
+    const { shape } = this
+    this.waiting.push({ ...attempt, ticket: 0, localPort, shape, seen: undefined, isSecond })
   }
 
   /** Gives up an attempt, or the connection it became; nothing is reported. True: it had only waited. */
@@ -71,7 +86,23 @@ export class Attempts {
     const first = this.waiting[0]
     this.first = first
     this.awaitsFirstChild = first !== undefined && !isChildless
-    return first && (isOurs => childRequest(first, isOurs, this.host.situation))
+    return first && (isOurs => this.requestFor(first, isOurs))
+  }
+
+  private requestFor(pending: Pending, isOurs: boolean): ChildRequest {
+    return childRequest(pending, isOurs, this.host.situation, ends => this.freePort(ends))
+  }
+
+  /** Of the ports that no connection has, one for which there is no Child SA either, nor a request for one. */
+  private freePort(ends: Omit<Flow, 'localPort'>): number | undefined {
+    const { stack, childrenInUse, situation } = this.host
+    const reserved = new Set([
+      ...this.waiting.map(({ localPort }) => localPort),
+      ...childrenInUse.map(({ sa }) => singlePort(sa.localSelectors) ?? 0),
+    ])
+    const ports = stack?.portsTowards(ends) ?? new EphemeralPorts()
+    const random = getU32(randomBytes(situation.environment, 4), 0)
+    return ports.find(random, port => reserved.has(port))
   }
 
   /** Opens what can be opened: attempts that an installed SA covers go on to TCP, others ask for one. */
@@ -81,11 +112,16 @@ export class Attempts {
     for (const pending of [...this.waiting]) {
       const flow = this.flowOf(pending, host.stack, now)
       if (flow !== undefined) this.open(pending, flow, host.stack, now)
-      else if (pending.ticket === 0 && !this.awaitsFirstChild) {
-        const request = childRequest(pending, host.facts?.isOurs === true, host.situation)
-        pending.ticket = host.createChild(request, now)
-      }
+      else if (pending.ticket === 0 && !this.awaitsFirstChild) this.askFor(pending, now)
     }
+  }
+
+  private askFor(pending: Pending, now: Millis): void {
+    const request = this.requestFor(pending, this.host.facts?.isOurs === true)
+    const text = textOf(request)
+    const ticket = this.asked.get(text) ?? this.host.createChild(request, now)
+    this.asked.set(text, ticket)
+    pending.ticket = ticket
   }
 
   private open(pending: Pending, flow: Flow, stack: TcpStack, now: Millis): void {
@@ -103,7 +139,10 @@ export class Attempts {
 
   /** The 4-tuple an attempt gets over an SA that is up; undefined when none covers it. */
   private flowOf(pending: Pending, stack: TcpStack, now: Millis): Flow | undefined {
-    return flowOver(this.host.childrenInUse, pending, this.host.situation, stack, now)
+    // The Child SA for one port is for the attempt that asked for it.
+    const isTaken = (flow: Flow): boolean =>
+      this.waiting.some(({ localPort }) => localPort === flow.localPort) || stack.isTaken(flow, now)
+    return flowOver(this.host.childrenInUse, pending, this.host.situation, isTaken)
   }
 
   /** TCP has connected, or failed: the attempt that it was, if it was one. */
@@ -122,20 +161,20 @@ export class Attempts {
     now: Millis,
   ): void {
     if (ticket === undefined && !isRenewal) this.awaitsFirstChild = false
-    const pending = this.takeTicket(ticket)
     const { stack } = this.host
-    if (
-      pending !== undefined &&
-      stack !== undefined &&
-      this.flowOf(pending, stack, now) === undefined
-    ) {
+    for (const pending of this.takeTicket(ticket)) {
+      if (stack === undefined || this.flowOf(pending, stack, now) !== undefined) {
+        if (pending.shape !== 'pair') this.shape = pending.shape
+        continue
+      }
       const given = [...sa.localSelectors, ...sa.remoteSelectors].map(formatSelector)
-      this.askExactly(
-        pending,
-        new PeerRefusedError('TS_UNACCEPTABLE', 'The peer narrows the Child SA too far', {
-          details: { given },
-        }),
+      const error = new PeerRefusedError(
+        'TS_UNACCEPTABLE',
+        'The peer narrows the Child SA too far',
+        { details: { given } },
       )
+      if (pending.shape === 'pair') this.fail(pending, error)
+      else ask(pending, 'pair')
     }
     this.advance(now)
   }
@@ -143,37 +182,40 @@ export class Attempts {
   /** False: no attempt waited for it. */
   noteChildFailed(ticket: number | undefined, error: IpsecError, now: Millis): boolean {
     if (ticket === undefined) this.awaitsFirstChild = false
-    const pending = this.takeTicket(ticket)
-    if (pending !== undefined) {
-      // RFC 7296 §2.9: "expected to respond by requesting an SA for only the specific traffic".
-      if (error.code === 'SINGLE_PAIR_REQUIRED') this.askExactly(pending, error)
-      else this.fail(pending, error)
+    const { stack, situation } = this.host
+    const waited = this.takeTicket(ticket)
+    for (const pending of waited) {
+      // Another attempt may have found a way meanwhile.
+      if (stack !== undefined && this.flowOf(pending, stack, now) !== undefined) continue
+      const shape = nextShape(pending, error.code, situation)
+      if (shape === undefined) this.fail(pending, error)
+      else ask(pending, shape)
     }
     this.advance(now)
-    return pending !== undefined
+    return waited.length > 0
   }
 
   /** The IKE SA that was to make it ended: another is asked. */
   noteChildAbandoned(ticket: number, now: Millis): void {
-    for (const pending of this.waiting) {
-      if (pending.ticket === ticket) pending.ticket = 0
-    }
+    this.takeTicket(ticket)
     this.advance(now)
   }
 
-  /** The attempt that waited for a Child SA, if any still does. */
-  private takeTicket(ticket: number | undefined): Pending | undefined {
+  /** The attempts that waited for a Child SA, if any still do. */
+  private takeTicket(ticket: number | undefined): Pending[] {
     const isFirst = ticket === undefined
-    const pending = isFirst ? this.first : this.waiting.find(other => other.ticket === ticket)
+    const waited = this.waiting.filter(other =>
+      isFirst ? other === this.first : other.ticket === ticket,
+    )
     if (isFirst) this.first = undefined
-    if (pending === undefined || !this.waiting.includes(pending)) return undefined
-    pending.ticket = 0
-    return pending
-  }
-
-  private askExactly(pending: Pending, error: IpsecError): void {
-    if (pending.isExact) this.fail(pending, error)
-    pending.isExact = true
+    for (const [text, other] of this.asked) {
+      if (other === ticket) this.asked.delete(text)
+    }
+    for (const pending of waited) {
+      pending.ticket = 0
+      pending.seen = undefined
+    }
+    return waited
   }
 
   // --- ends ---
@@ -215,6 +257,12 @@ export const faultOf = (code: string, syscall: string | undefined, flow: Flow): 
       ? { address: formatAddress(flow.remoteAddress), port: flow.remotePort }
       : {}),
   })
+
+/** That is what the attempt needs next; a port that was only drawn for what was refused is free again. */
+const ask = (pending: Pending, shape: Shape): void => {
+  pending.shape = shape
+  pending.localPort = pending.request.localPort
+}
 
 const remove = <T>(list: T[], item: T): void => {
   const at = list.indexOf(item)

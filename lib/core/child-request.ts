@@ -1,6 +1,6 @@
 /** Which Child SA a connection needs, and whether one that is up will do. */
 import { equal } from '../base/bytes.ts'
-import { randomBytes, type Environment, type Millis } from '../base/environment.ts'
+import type { Environment } from '../base/environment.ts'
 import type { Path } from '../base/path.ts'
 import type { ChildRequest, PeerFacts } from '../ike/exchange.ts'
 import type { PeerPolicy } from '../policy/options.ts'
@@ -11,25 +11,32 @@ import {
   hostSelector,
   singlePort,
 } from '../policy/traffic-selectors.ts'
-import type { Flow, TcpStack } from '../tcp/stack.ts'
+import type { Flow } from '../tcp/stack.ts'
 import { IpProtocol } from '../wire/registry.ts'
 import type { Child } from './child-table.ts'
 import type { Attempt } from './events.ts'
 
 const IP_TCP = IpProtocol.Tcp
 
+/**
+ * What a Child SA is asked for: what options and the peer's make suggest; one pair of addresses and ports, since the peer
+ * gives no more (RFC 7296 §2.9); or, since it does not give a pair, all traffic of the two hosts, at last in tunnel mode.
+ */
+export type Shape = 'usual' | 'pair' | 'hosts' | 'tunnel'
+
 /** A connection that waits for its SA. */
 export interface Pending extends Attempt {
   /** Ticket of the CREATE_CHILD_SA that will carry it; 0: none is under way. */
   ticket: number
   localPort: number
-  /** The peer was asked for more than it gives: next for this one pair of ports and addresses (§2.9). */
-  isExact: boolean
+  shape: Shape
+  /** The newest Child SA when all that are in use were found not to cover it; only newer ones are looked at then. */
+  seen: Child | undefined
   /** An SA has ended under it before. */
   readonly isSecond: boolean
 }
 
-/** What a request depends on. */
+/** What a session knows of what a request depends on. */
 export interface Situation {
   readonly policy: PeerPolicy
   readonly path: Path
@@ -37,22 +44,29 @@ export interface Situation {
   readonly environment: Environment
 }
 
+/** For a connection between these ends a local port that nothing uses or waits for; undefined: there is none. */
+export type FreePort = (ends: Omit<Flow, 'localPort'>) => number | undefined
+
 /** What to negotiate so that an attempt can go through. */
 export const childRequest = (
   pending: Pending,
   isOurs: boolean,
   situation: Situation,
+  freePort: FreePort,
 ): ChildRequest => {
-  const { remoteAddress, remotePort } = pending.request
-  const { policy, path, environment } = situation
-  const local = pending.request.localAddress ?? path.localAddress
-  // Transport mode has no addresses of its own: another than that of the host needs a tunnel.
-  const isOther = !equal(local, path.localAddress)
-  if (pending.isExact) return exactRequest(pending, situation)
+  const { remoteAddress } = pending.request
+  const { policy } = situation
+  const local = localOf(pending, situation)
+  if (pending.shape === 'pair') return exactRequest(pending, situation, freePort)
+  if (pending.shape === 'tunnel' || pending.shape === 'hosts') {
+    return {
+      mode: pending.shape === 'tunnel' ? 'tunnel' : policy.mode,
+      localSelectors: [hostSelector(local)],
+      remoteSelectors: [hostSelector(remoteAddress)],
+    }
+  }
   if (policy.virtualAddress) return wholeRequest(policy)
-  const behindGateway = !equal(remoteAddress, path.remoteAddress)
-  const explicit = policy.localTs !== undefined || policy.remoteTs !== undefined
-  if (policy.mode === 'tunnel' || behindGateway || isOther || explicit) {
+  if (!isBetweenHosts(pending, situation)) {
     return {
       mode: policy.mode === 'auto' ? 'tunnel' : policy.mode,
       localSelectors: policy.localTs ?? [hostSelector(local)],
@@ -62,12 +76,46 @@ export const childRequest = (
   if (isOurs) return hostRequest(policy, local, remoteAddress)
   // Other makes look SAs up by selectors, so host-wide ones of two clients behind one address would
   // collide there: one TCP port pair for each Child SA.
-  pending.localPort ||= ephemeralPort(environment)
-  return {
-    mode: policy.mode,
-    localSelectors: [hostSelector(local, IP_TCP, pending.localPort)],
-    remoteSelectors: [hostSelector(remoteAddress, IP_TCP, remotePort)],
+  return exactRequest(pending, situation, freePort)
+}
+
+const localOf = ({ request }: Pending, { path }: Situation): Uint8Array =>
+  request.localAddress ?? path.localAddress
+
+/** Nothing but the two hosts is spoken of, so that transport mode may do. */
+const isBetweenHosts = (pending: Pending, situation: Situation): boolean => {
+  const { policy, path } = situation
+  return (
+    policy.mode !== 'tunnel' &&
+    policy.localTs === undefined &&
+    policy.remoteTs === undefined &&
+    equal(pending.request.remoteAddress, path.remoteAddress) &&
+    // Transport mode has no addresses of its own: another than that of the host needs a tunnel.
+    equal(localOf(pending, situation), path.localAddress)
+  )
+}
+
+/**
+ * How to ask once more after a refusal; undefined: there is no other way. Some peers take selectors of whole hosts only,
+ * and some no transport mode, and say no more than that they do not like it.
+ */
+export const nextShape = (
+  pending: Pending,
+  code: string,
+  situation: Situation,
+): Shape | undefined => {
+  const { shape } = pending
+  // RFC 7296 §2.9: "expected to respond by requesting an SA for only the specific traffic".
+  if (code === 'SINGLE_PAIR_REQUIRED') return shape === 'pair' ? undefined : 'pair'
+  const { policy, facts } = situation
+  if (facts?.isOurs === true || policy.virtualAddress || !isBetweenHosts(pending, situation))
+    return undefined
+  const mayTunnel = policy.mode === 'auto' && shape !== 'tunnel'
+  if (code === 'TS_UNACCEPTABLE') {
+    if (shape === 'usual') return 'hosts'
+    return mayTunnel && shape === 'hosts' ? 'tunnel' : undefined
   }
+  return code === 'NO_PROPOSAL_CHOSEN' && mayTunnel && shape !== 'pair' ? 'tunnel' : undefined
 }
 
 /** All TCP between two hosts. */
@@ -81,18 +129,20 @@ export const hostRequest = (
   remoteSelectors: [hostSelector(remote, IP_TCP)],
 })
 
+/** One pair of addresses and ports; where no local port is free, all ports of that address. */
 const exactRequest = (
   pending: Pending,
-  { policy, path, facts, environment }: Situation,
+  { policy, path, facts }: Situation,
+  freePort: FreePort,
 ): ChildRequest => {
-  const { remoteAddress, remotePort, localAddress } = pending.request
+  const { remoteAddress, remotePort, localAddress: wanted } = pending.request
   const given = facts?.virtualAddresses.find(({ length }) => length === remoteAddress.length)
   const isHost = given === undefined && equal(remoteAddress, path.remoteAddress)
-  const local = localAddress ?? given ?? path.localAddress
-  pending.localPort ||= ephemeralPort(environment)
+  const localAddress = wanted ?? given ?? path.localAddress
+  pending.localPort ||= freePort({ localAddress, remoteAddress, remotePort }) ?? 0
   return {
     mode: policy.mode === 'auto' && !isHost ? 'tunnel' : policy.mode,
-    localSelectors: [hostSelector(local, IP_TCP, pending.localPort)],
+    localSelectors: [hostSelector(localAddress, IP_TCP, pending.localPort || undefined)],
     remoteSelectors: [hostSelector(remoteAddress, IP_TCP, remotePort)],
   }
 }
@@ -104,6 +154,12 @@ const wholeRequest = ({ localTs, remoteTs }: PeerPolicy): ChildRequest => ({
   remoteSelectors: remoteTs ?? EVERYTHING,
 })
 
+/** The same for equal requests. */
+export const textOf = ({ mode, localSelectors, remoteSelectors }: ChildRequest): string =>
+  [mode, ...localSelectors.map(formatSelector), '-', ...remoteSelectors.map(formatSelector)].join(
+    ' ',
+  )
+
 /** What the Child SAs that are in use were made for, each once: a new IKE SA needs the same. */
 export const requestsOf = (children: readonly Child[], policy: PeerPolicy): ChildRequest[] => {
   const requests = new Map<string, ChildRequest>()
@@ -111,12 +167,8 @@ export const requestsOf = (children: readonly Child[], policy: PeerPolicy): Chil
     if (sa.state !== 'installed' && sa.state !== 'rekeying') continue
     const { mode } = sa
     const { localSelectors, remoteSelectors } = policy.virtualAddress ? wholeRequest(policy) : sa
-    const key = [
-      mode,
-      ...localSelectors.map(formatSelector),
-      ...remoteSelectors.map(formatSelector),
-    ]
-    requests.set(key.join(' '), { mode, localSelectors, remoteSelectors })
+    const request = { mode, localSelectors, remoteSelectors }
+    requests.set(textOf(request), request)
   }
   return [...requests.values()]
 }
@@ -126,11 +178,11 @@ export const flowOver = (
   children: readonly Child[],
   pending: Pending,
   { policy, path, facts }: Situation,
-  tcp: TcpStack,
-  now: Millis,
+  isTaken: (flow: Flow) => boolean,
 ): Flow | undefined => {
   const { remoteAddress, remotePort } = pending.request
   for (const child of children) {
+    if (child === pending.seen) break
     const own = [...(facts?.virtualAddresses ?? []), path.localAddress]
     // Where neither we nor the peer chose addresses, one that another socket asked for is that socket's.
     const mayBeOther = policy.localTs !== undefined || policy.virtualAddress
@@ -146,11 +198,12 @@ export const flowOver = (
       covers(child.sa.remoteSelectors, remoteAddress, IP_TCP, remotePort) &&
       covers(child.sa.localSelectors, localAddress, IP_TCP, localPort) &&
       // A Child SA for one port serves one connection at a time; who did not ask for that port gets another.
-      !(pending.localPort === 0 && ofChild !== undefined && tcp.isTaken(flow, now))
+      !(pending.localPort === 0 && ofChild !== undefined && isTaken(flow))
     ) {
       return flow
     }
   }
+  pending.seen = children[0]
   return undefined
 }
 
@@ -174,10 +227,4 @@ const addressIn = (
   const address = selector.start.slice()
   if (!equal(selector.start, selector.end)) address[address.length - 1]! |= 1
   return address
-}
-
-/** RFC 6056 §3.3.1: a port nobody can guess, from the dynamic range. */
-const ephemeralPort = (environment: Environment): number => {
-  const bytes = randomBytes(environment, 2)
-  return 0xc000 | (((bytes[0]! << 8) | bytes[1]!) & 0x3fff)
 }

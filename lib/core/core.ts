@@ -20,8 +20,13 @@ import type { PeerPolicy } from '../policy/options.ts'
 import type { TcpConnection } from '../tcp/connection.ts'
 import { TcpListeners } from '../tcp/listener.ts'
 import { TcpStack, type TcpConfig } from '../tcp/stack.ts'
-import { classify, NON_ESP_MARKER_LENGTH, writeIkeDatagram } from '../wire/encapsulation.ts'
-import { IKE_HEADER_LENGTH, readIkeHeader, type IkeHeader } from '../wire/ike-header.ts'
+import {
+  classify,
+  isIkeMessage,
+  NON_ESP_MARKER_LENGTH,
+  writeIkeDatagram,
+} from '../wire/encapsulation.ts'
+import { IKE_HEADER_LENGTH, isVersion1, readIkeHeader, type IkeHeader } from '../wire/ike-header.ts'
 import { ExchangeType } from '../wire/registry.ts'
 import type { AdmissionLimits } from './admission.ts'
 import type {
@@ -237,6 +242,7 @@ export class Core {
   private handleEsp(bytes: Uint8Array, path: Path, now: Millis): void {
     const child = this.sad.lookup(getU32(bytes, 0))
     if (child === undefined) {
+      if (this.handleUnmarked(bytes, path, now)) return
       this.drop('esp.unknownSpi')
       const hint = this.config.responder && this.hints.aboutEsp(bytes, now)
       if (hint !== undefined) this.reply(hint, path)
@@ -246,15 +252,33 @@ export class Core {
     this.touch(child.session, now)
   }
 
+  /**
+   * IKE without the marker of RFC 3948 §2.2: an initiator whose own port is 500 may leave it out whatever port it sends
+   * to, and understands no answer with one. False: it is not IKE.
+   */
+  private handleUnmarked(message: Uint8Array, path: Path, now: Millis): boolean {
+    if (this.strangers === undefined || !isIkeMessage(message)) return false
+    const header = readIkeHeader(message)
+    const known = header && this.sas.get(ownSpiOf(header))
+    // Somebody on the way may have cut the marker off; a peer that wrote one goes on doing so.
+    const isWithout = known?.session.path.bare ?? (isFirstMessage(message) || isVersion1(message))
+    if (isWithout) this.handleIke(message, { ...path, bare: true }, now)
+    else this.drop('ike.noMarker')
+    return true
+  }
+
   private handleIke(message: Uint8Array, path: Path, now: Millis): void {
+    if (isVersion1(message)) {
+      if (this.strangers === undefined) return this.drop('ike.v1')
+      return this.strangers.receiveVersion1(message, path, now)
+    }
     if (isFirstMessage(message)) {
       if (this.strangers === undefined) return this.drop('ike.stranger')
       return this.strangers.receive(message, path, now)
     }
     const header = readIkeHeader(message)
     if (header === undefined) return this.drop('ike.malformed')
-    const ownSpi = header.originalInitiator ? header.spiR : header.spiI
-    const known = this.sas.get(toHex(ownSpi))
+    const known = this.sas.get(ownSpiOf(header))
     if (known !== undefined) {
       const { sa, session } = known
       if (!(sa instanceof HalfOpen) && this.strangers?.mayContinue(sa, message, now) === false)
@@ -539,6 +563,10 @@ export class Core {
     this.up.add(session, session.peer.principal.key)
   }
 }
+
+/** Of a message to us: the SPI that we chose, as a key. */
+const ownSpiOf = ({ originalInitiator, spiI, spiR }: IkeHeader): string =>
+  toHex(originalInitiator ? spiR : spiI)
 
 /** An IKE_SA_INIT request of an initiator that knows no SPI of ours yet (RFC 7296 §3.1). */
 const isFirstMessage = (message: Uint8Array): boolean =>

@@ -4,12 +4,12 @@
  */
 import { equal, toHex } from '../base/bytes.ts'
 import type { Environment, Millis } from '../base/environment.ts'
-import { IpsecError } from '../base/errors.ts'
+import { IpsecError, PeerRefusedError } from '../base/errors.ts'
 import { formatEndpoint, type Path } from '../base/path.ts'
 import type { Tracer } from '../base/trace.ts'
 import { CookieJar } from '../ike/cookie.ts'
 import { IkeSa } from '../ike/ike-sa.ts'
-import { readIkeHeader } from '../wire/ike-header.ts'
+import { NO_SPI, readIkeHeader } from '../wire/ike-header.ts'
 import { Admission, sourceOf, type AdmissionLimits, type Standing } from './admission.ts'
 import type { Session } from './session.ts'
 
@@ -55,6 +55,8 @@ const WASTE: Millis = 1
 const OCTETS_FOR_A_MILLISECOND = 1000
 /** Ours: a handshake that costs no more goes on whatever its source owes. */
 const SMALL_COST: Millis = 3
+/** Ours: the application is told no more often than this that somebody speaks IKEv1. */
+const VERSION_1_INTERVAL: Millis = 1000
 /** Ours: all fragments that come at once share a refusal, and the next repetition does not. */
 const REFUSAL: Millis = 100
 
@@ -64,14 +66,15 @@ export class Strangers {
   private readonly admission: Admission
   private readonly cookies: CookieJar
   /**
-   * Half-open, or failed and repeating the last answer, by SPIi and source. Somebody on the path can send
-   * another first message with both, which is another handshake (RFC 7296 §2.1).
+   * Half-open, or failed and repeating the last answer, by SPIi, source and whether it writes the non-ESP marker.
+   * Somebody on the path can send another first message with all three, which is another handshake (RFC 7296 §2.1).
    */
   private readonly byKey = new Map<string, Opening[]>()
   private readonly bySa = new Map<IkeSa, Opening>()
   private readonly halfOpen = new Set<Opening>()
   private readonly bySource = new Map<string, Set<Opening>>()
   private readonly failed = new Set<Opening>()
+  private version1At: Millis = -Infinity
 
   constructor(limits: AdmissionLimits, host: StrangersHost) {
     this.host = host
@@ -109,6 +112,16 @@ export class Strangers {
       return
     }
     this.takeUp(key, message, path, standing, now)
+  }
+
+  /** RFC 9395: IKEv1 is over. Its ends understand no answer of ours (RFC 7296 §2.5), so our own side is told. */
+  receiveVersion1(message: Uint8Array, path: Path, now: Millis): void {
+    const header = readIkeHeader(message)
+    const isFirst = header !== undefined && equal(header.spiR, NO_SPI)
+    if (!isFirst || now - this.version1At < VERSION_1_INTERVAL) return this.host.drop('ike.v1')
+    this.version1At = now
+    const why = 'The peer speaks IKEv1, which is deprecated (RFC 9395): it must be set to IKEv2'
+    this.refuse('ike.v1', new PeerRefusedError('INVALID_MAJOR_VERSION', why), path, now)
   }
 
   private takeUp(
@@ -278,4 +291,4 @@ export class Strangers {
 }
 
 const keyOf = (spiI: Uint8Array, path: Path): string =>
-  `${toHex(spiI)}${toHex(path.remoteAddress)}${path.remotePort}`
+  `${toHex(spiI)}${toHex(path.remoteAddress)}${path.remotePort}${path.bare === true ? 'bare' : ''}`

@@ -368,7 +368,7 @@ export class Authenticate {
 
   private settleChild(offer: ChildOffer, payloads: readonly Payload[], now: Millis): void {
     const { sa } = this
-    const settled = settleOffer(offer, payloads)
+    const settled = settleOffer(sa, offer, payloads)
     if (settled.kind === 'refused') {
       declineAnswer(sa, offer, payloads, now)
       return sa.output({ kind: 'childFailed', ticket: undefined, error: settled.error })

@@ -273,15 +273,19 @@ export const check = (
     : judge(secret, now)
 }
 
+/** RFC 7296 §2.16: by leaving AUTH out an initiator asks for EAP, which this end does not do as a responder. */
+const NO_PROOF =
+  'it wants to authenticate itself by EAP, which servers here do not do (it sent no AUTH payload)'
+
 const secretRefusal = (
   sa: AuthContext,
   { claim, local, proof }: Evidence,
   hasSecret: boolean,
   proven: boolean,
 ): string | undefined => {
+  if (proof === undefined) return NO_PROOF
   const unexpected = unexpectedIdentity(sa, claim.identity)
   if (unexpected !== undefined) return unexpected
-  if (proof === undefined) return 'it sent no AUTH payload'
   if (proof.method !== AuthMethod.SharedKey) {
     return 'it does not prove itself with a pre-shared key, and there is no "ca" to trust its certificate by'
   }
@@ -309,9 +313,9 @@ const checkSignature = (
   const { credentials, policy } = sa.config
   const { identity } = claim
   const refuse = (why: string, code?: string): Outcome => next(refused(why, code), now)
+  if (proof === undefined) return refuse(NO_PROOF)
   const unexpected = unexpectedIdentity(sa, identity)
   if (unexpected !== undefined) return refuse(unexpected)
-  if (proof === undefined) return refuse('it sent no AUTH payload')
   if (!isSignatureMethod(proof.method)) {
     return refuse('it does not prove itself with a certificate or public key')
   }

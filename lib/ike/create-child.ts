@@ -180,7 +180,11 @@ export type Settled =
   | { readonly kind: 'refused'; readonly error: IpsecError; readonly notify: number }
 
 /** What the peer's answer makes of our offer. */
-export const settleOffer = (offer: ChildOffer, payloads: readonly Payload[]): Settled => {
+export const settleOffer = (
+  { peer }: ExchangeContext,
+  offer: ChildOffer,
+  payloads: readonly Payload[],
+): Settled => {
   const refusal = findErrorNotify(payloads)
   const sa = find(payloads, 'sa')
   const misbehaved = (what: string): Settled => ({
@@ -209,13 +213,18 @@ export const settleOffer = (offer: ChildOffer, payloads: readonly Payload[]): Se
     if (answered.length > Math.max(MOST_ANSWERED, asked.length))
       return misbehaved(`has ${answered.length} traffic selectors for one side`)
   }
-  if (
-    !isNarrowing(tsi.selectors, request.localSelectors) ||
-    !isNarrowing(tsr.selectors, request.remoteSelectors)
-  ) {
-    return misbehaved('widens the traffic selectors')
-  }
   const transport = findNotify(payloads, NotifyType.UseTransportMode) !== undefined
+  // §2.23.1: a peer behind a NAT, or one that sees us behind one, names the host by the address it sees.
+  const seenAs = (
+    answered: readonly TrafficSelector[],
+    asked: readonly TrafficSelector[],
+    isBehindNat: boolean | undefined,
+  ): readonly TrafficSelector[] =>
+    transport && isBehindNat === true ? substituteHost(answered, singleHost(asked)) : answered
+  const local = seenAs(tsi.selectors, request.localSelectors, peer?.localBehindNat)
+  const remote = seenAs(tsr.selectors, request.remoteSelectors, peer?.remoteBehindNat)
+  if (!isNarrowing(local, request.localSelectors) || !isNarrowing(remote, request.remoteSelectors))
+    return misbehaved('widens the traffic selectors')
   if (transport && request.mode === 'tunnel') return misbehaved('is for transport mode unasked')
   if (!transport && request.mode === 'transport') {
     return {
@@ -229,8 +238,8 @@ export const settleOffer = (offer: ChildOffer, payloads: readonly Payload[]): Se
     offer.inboundSpi,
     getU32(proposal.spi, 0),
     transport ? 'transport' : 'tunnel',
-    tsi.selectors,
-    tsr.selectors,
+    local,
+    remote,
   )
   return supportsCipher(facts.cipher)
     ? { kind: 'agreed', facts }
@@ -547,7 +556,7 @@ export class CreateChild implements Exchange {
       discardOffer(sa, offer)
       return sa.enqueue(new CreateChild(this.request, this.ticket, next), now)
     }
-    const settled = settleOffer(offer, payloads)
+    const settled = settleOffer(sa, offer, payloads)
     const shared = sharedOf(offer, payloads)
     if (settled.kind === 'refused' || shared === 'missing') {
       declineAnswer(sa, offer, payloads, now)

@@ -5,7 +5,7 @@
 import { IpsecError } from '../base/errors.ts'
 import { formatProposal } from '../policy/proposal.ts'
 import { formatSelector } from '../policy/traffic-selectors.ts'
-import { nameOf, TransformType } from '../wire/registry.ts'
+import { transformTypeName } from '../policy/transform-names.ts'
 import type { Proposal } from '../wire/sa.ts'
 import type { TrafficSelector } from '../wire/traffic-selector.ts'
 import type { ExchangeContext } from './exchange.ts'
@@ -32,7 +32,7 @@ export const noProposal = (
   const details = {
     offered: bounded(offered, formatProposal),
     accepted: accepted.map(formatProposal),
-    unmet: unmet.map(type => nameOf(TransformType, type)),
+    unmet: unmet.map(transformTypeName),
   }
   return new IpsecError(
     'NO_PROPOSAL_CHOSEN',

@@ -62,7 +62,7 @@ export class RekeyChild implements Exchange {
 
   onResponse(sa: ExchangeContext, payloads: readonly Payload[], now: Millis): void {
     const offer = this.offer!
-    const settled = settleOffer(offer, payloads)
+    const settled = settleOffer(sa, offer, payloads)
     const shared = sharedOf(offer, payloads)
     if (settled.kind === 'refused' || shared === 'missing') {
       const error = settled.kind === 'refused' ? settled.error : unusableKe()

@@ -23,6 +23,7 @@ import {
   formatProposal,
   groupsOf,
 } from '../policy/proposal.ts'
+import { groupName } from '../policy/transform-names.ts'
 import { IKE_HEADER_LENGTH, NO_SPI, type HeaderFacts, type IkeHeader } from '../wire/ike-header.ts'
 import { find, hasExcess, lacksRequired, writeMessage } from '../wire/message.ts'
 import { findErrorNotify, findNotify, notify, readU16List, u16Data } from '../wire/notify.ts'
@@ -237,8 +238,8 @@ export class SaInit {
         kind: 'refused',
         error: new PeerRefusedError(
           'INVALID_KE_PAYLOAD',
-          'The peer wants a key exchange method that was not offered',
-          { details: { wanted: group, offered: this.policy.ike.map(formatProposal) } },
+          `The peer wants a key exchange method that was not offered: ${groupName(group)}`,
+          { details: { wanted: groupName(group), offered: this.policy.ike.map(formatProposal) } },
         ),
       }
     }

@@ -10,12 +10,12 @@ import {
   Integ,
   isAead,
   KeGroup,
-  nameOf,
   Prf,
   ProtocolId,
   TransformType,
 } from '../wire/registry.ts'
 import type { Proposal, Transform } from '../wire/sa.ts'
+import { transformName } from './transform-names.ts'
 
 // --- keywords ---
 
@@ -82,15 +82,6 @@ const PRF_OF_INTEG: Readonly<Record<number, number>> = {
   [Integ.HmacSha2_256_128]: Prf.HmacSha2_256,
   [Integ.HmacSha2_384_192]: Prf.HmacSha2_384,
   [Integ.HmacSha2_512_256]: Prf.HmacSha2_512,
-}
-
-const keywordOf = (transform: Transform): string => {
-  for (const [keyword, known] of KEYWORDS) {
-    if (sameTransform(known, transform)) return keyword
-  }
-  if (transform.type === TransformType.Ke && transform.id === KeGroup.None) return 'nopfs'
-  if (transform.type === TransformType.Integ && transform.id === Integ.None) return 'noauth'
-  return `${nameOf(TransformType, transform.type)}:${transform.id}${transform.keyLength ? `:${transform.keyLength}` : ''}`
 }
 
 // --- strings to proposals ---
@@ -174,7 +165,7 @@ export const DEFAULT_ESP = [
 
 /** The keyword string of a proposal, for errors and logs. */
 export const formatProposal = (proposal: Proposal): string =>
-  proposal.transforms.map(keywordOf).join('-')
+  proposal.transforms.map(transformName).join('-')
 
 // --- negotiation ---
 

@@ -21,8 +21,8 @@ export class EphemeralPorts {
     return this.count === 0
   }
 
-  /** A free port, the first one behind a place that `random` chooses; undefined when all are in use. */
-  find(random: number): number | undefined {
+  /** A free port, the first one behind a place that `random` chooses; undefined when all are in use or reserved. */
+  find(random: number, isReserved?: (port: number) => boolean): number | undefined {
     if (this.count >= PORTS) return undefined
     const start = random % PORTS
     const first = Math.floor(start / WORD)
@@ -33,7 +33,8 @@ export class EphemeralPorts {
       const word = this.words.get(index) ?? 0
       if (word === FULL) continue
       for (let bit = i === 0 ? offset : 0; bit < WORD; bit++) {
-        if ((word & (1 << bit)) === 0) return FIRST_PORT + index * WORD + bit
+        const port = FIRST_PORT + index * WORD + bit
+        if ((word & (1 << bit)) === 0 && isReserved?.(port) !== true) return port
       }
     }
     return undefined

@@ -128,8 +128,13 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     return !isOver
   }
 
+  /** Which local ports connections between these ends have. */
+  portsTowards(ends: Omit<Flow, 'localPort'>): EphemeralPorts {
+    return this.ports.get(endsOf(ends)) ?? new EphemeralPorts()
+  }
+
   private withEphemeralPort(flow: Flow): Flow | undefined {
-    const ports = this.ports.get(endsOf(flow)) ?? new EphemeralPorts()
+    const ports = this.portsTowards(flow)
     const localPort = ports.find(getU32(randomBytes(this.environment, 4), 0))
     return localPort === undefined ? undefined : { ...flow, localPort }
   }
@@ -451,7 +456,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   }
 }
 
-const endsOf = ({ localAddress, remoteAddress, remotePort }: Flow): string =>
+const endsOf = ({ localAddress, remoteAddress, remotePort }: Omit<Flow, 'localPort'>): string =>
   `${localAddress.join('.')} ${remoteAddress.join('.')} ${remotePort}`
 
 const keyOf = (flow: Flow): number => flow.remotePort * 65536 + flow.localPort

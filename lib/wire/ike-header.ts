@@ -34,6 +34,10 @@ export type HeaderFacts = Pick<
   'spiI' | 'spiR' | 'exchange' | 'originalInitiator' | 'response' | 'messageId'
 >
 
+/** IKEv1, whose header has the same layout (RFC 2408 §3.1, RFC 7296 §3.1). */
+export const isVersion1 = (message: Uint8Array): boolean =>
+  message.length >= IKE_HEADER_LENGTH && message[17]! >>> 4 === 1
+
 /** Undefined when the datagram is shorter than a header or not as long as the header says. */
 export const readIkeHeader = (message: Uint8Array): IkeHeader | undefined => {
   if (message.length < IKE_HEADER_LENGTH) return undefined

@@ -3,6 +3,12 @@ import t from 'tap'
 import { getU32 } from '../../lib/base/bytes.ts'
 import type { TraceEvent } from '../../lib/base/trace.ts'
 import type { CoreEvent } from '../../lib/core/events.ts'
+import { formatProposal, parseProposals } from '../../lib/policy/proposal.ts'
+import { writeMessage } from '../../lib/wire/message.ts'
+import { TransformType } from '../../lib/wire/registry.ts'
+import type { Transform } from '../../lib/wire/sa.ts'
+import { datagramOf, initFacts, spiOf, Target } from '../harness/attacker.ts'
+import { authority, endEntity } from '../harness/certificates.ts'
 import { PERFECT, Stream, World, type Options } from '../harness/world.ts'
 import { Random } from '../harness/random.ts'
 
@@ -110,6 +116,63 @@ t.test('traffic selectors that do not meet are named on both sides', t => {
     offered: { local: ['10.1.0.0/16'], remote: ['198.51.100.7'] },
     accepted: { local: ['10.2.0.0/16'] },
   })
+  t.end()
+})
+
+t.test('algorithms that only a peer has are called by their names', t => {
+  const offer = (group: number, more: readonly Transform[]) => {
+    const target = new Target()
+    const [usual] = parseProposals('ike', 'aes256gcm16-prfsha256-x25519', 'ike')
+    const kept = usual!.transforms.filter(({ type }) => type !== TransformType.Ke)
+    const message = writeMessage(initFacts(spiOf(1)), [
+      { kind: 'sa', proposals: [{ ...usual!, transforms: [...kept, ...more] }] },
+      { kind: 'ke', group, data: new Uint8Array(1184) },
+      { kind: 'nonce', data: new Uint8Array(32) },
+    ])
+    target.send(datagramOf(message))
+    const [event] = target.events
+    return event?.kind === 'refused' ? event.error.message.split('; accepted')[0]! : ''
+  }
+  const mlKem = { type: TransformType.Ke, id: 36 }
+  t.match(offer(36, [mlKem]), /meets in Ke: offered aes256gcm16-prfsha256-mlkem768$/)
+  t.match(
+    offer(31, [
+      { type: TransformType.Ke, id: 31 },
+      { type: 6, id: 36 },
+      { type: 12, id: 35 },
+    ]),
+    /meets in AdditionalKe1, AdditionalKe7: .*-x25519-ke1_mlkem768-ke7_mlkem512$/,
+  )
+  t.match(offer(5, [{ type: TransformType.Ke, id: 5 }]), /-modp1536$/)
+  t.match(offer(24, [{ type: TransformType.Ke, id: 24 }]), /-modp2048s256$/)
+  t.match(offer(28, [{ type: TransformType.Ke, id: 28 }]), /-ecp256bp$/)
+  t.match(offer(31, [mlKem, { type: TransformType.Encr, id: 3 }]), /-3des$/)
+  t.match(offer(31, [mlKem, { type: TransformType.Encr, id: 13, keyLength: 192 }]), /-aes192ctr$/)
+  t.match(offer(31, [mlKem, { type: TransformType.Encr, id: 28, keyLength: 256 }]), /1305:256$/)
+  t.match(offer(31, [mlKem, { type: TransformType.Integ, id: 8 }]), /-aescmac$/)
+  t.match(offer(31, [mlKem, { type: TransformType.Prf, id: 4 }]), /-prfaesxcbc$/)
+  t.match(
+    offer(31, [mlKem, { type: 13, id: 4 }]),
+    /in Ke, 13: .*-13:4$/,
+    'unless nobody knows them',
+  )
+  for (const text of ['aes128-sha1-prfsha512-ecp521', 'chacha20poly1305-prfsha384-x448'])
+    t.equal(parseProposals('ike', text, 'ike').map(formatProposal).join(), text, 'and ours too')
+  t.end()
+})
+
+t.test('a client that wants to log in by EAP is told apart from one that proves nothing', t => {
+  const eap = { method: 'mschapv2', identity: 'alice', password: 'wonderland' }
+  const issuer = authority('CN=CA', 'P-256')
+  const ca = issuer.pem
+  const own = endEntity('server.test', 'P-256', issuer)
+  const byCertificate = { psk: undefined, ca, cert: own.pem, key: own.keyPem }
+  const others = { psk: { 'bob.test': 'a key of bob alone' }, remoteId: 'bob.test' }
+  for (const server of [{}, others, byCertificate]) {
+    const { stream, world } = attempt({ psk: undefined, eap, ca }, server)
+    t.equal(codeOf(stream.error), 'AUTHENTICATION_FAILED')
+    t.match(refusals(world)[0]?.error.message, /by EAP, which servers here do not do/)
+  }
   t.end()
 })
 

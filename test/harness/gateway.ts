@@ -49,7 +49,7 @@ export class Gateway {
   }
 
   /** IKE_SA_INIT in, its answer out. */
-  init(datagram: Uint8Array): Uint8Array {
+  init(datagram: Uint8Array, more: readonly Payload[] = []): Uint8Array {
     const message = messageOf(datagram)
     this.spiI = readIkeHeader(message)!.spiI.slice()
     const payloads = readPayloads(message)
@@ -82,6 +82,7 @@ export class Gateway {
       { kind: 'ke', group: X25519, data: exchange.publicValue },
       { kind: 'nonce', data: nonceR },
       notify(NotifyType.SignatureHashAlgorithms, hashes),
+      ...more,
     ])
     return datagramOf(this.response)
   }
