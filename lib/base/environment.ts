@@ -3,6 +3,8 @@
  * is an argument, so a run replays from its seed.
  */
 
+import type { KeyObject } from 'node:crypto'
+
 /** Milliseconds. As an instant: on the monotonic clock of whoever drives the core. */
 export type Millis = number
 
@@ -11,6 +13,11 @@ export interface Environment {
   wallClock(): Millis
   /** Fills `bytes` with random octets fit for keys. */
   randomFill(bytes: Uint8Array): void
+  /**
+   * A fresh private key, by a generator that is faster than the import of drawn octets. Without it, keys of these
+   * types are made of octets of `randomFill`.
+   */
+  generateKey?(type: 'x25519' | 'x448'): KeyObject
 }
 
 /** `length` fresh random octets. */

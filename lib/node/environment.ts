@@ -1,10 +1,11 @@
 /** The real clock and the real randomness. */
-import { randomFillSync } from 'node:crypto'
+import { generateKeyPairSync, randomFillSync } from 'node:crypto'
 import type { Environment, Millis } from '../base/environment.ts'
 
 export const systemEnvironment: Environment = {
   wallClock: () => Date.now(),
   randomFill: bytes => void randomFillSync(bytes),
+  generateKey: type => generateKeyPairSync(type as 'x25519').privateKey,
 }
 
 /** Milliseconds on the monotonic clock that drives the core. */

@@ -3,7 +3,11 @@ import { existsSync, readFileSync } from 'node:fs'
 import t from 'tap'
 import { concat, equal, fromHex, toHex } from '../../lib/base/bytes.ts'
 import { Secret } from '../../lib/base/secret.ts'
-import { createKeyExchange, publicValueLength } from '../../lib/crypto/key-exchange.ts'
+import {
+  createKeyExchange,
+  publicValueLength,
+  type KeyExchange,
+} from '../../lib/crypto/key-exchange.ts'
 import {
   computeRekeySkeyseed,
   computeSkeyseed,
@@ -28,7 +32,7 @@ const load = <Field extends string>(name: string): Record<Field, string>[] =>
 interface WycheproofGroup<Field extends string> {
   ivSize?: number
   tagSize: number
-  tests: Record<Field | 'tcId' | 'result', string>[]
+  tests: (Record<Field | 'tcId' | 'result', string> & { flags: readonly string[] })[]
 }
 const wycheproof = <Field extends string>(file: string): WycheproofGroup<Field>[] =>
   (
@@ -36,6 +40,13 @@ const wycheproof = <Field extends string>(file: string): WycheproofGroup<Field>[
       testGroups: WycheproofGroup<Field>[]
     }
   ).testGroups
+
+/** Of the vectors about one way of computing, which noble tests itself, how many are left to it: it is slow. */
+const isLeftOut = (backend: string, flags: readonly string[], index: number): boolean =>
+  backend === 'noble' &&
+  index % 8 !== 0 &&
+  (flags.includes('EdgeCaseDoubling') || flags.includes('EdgeCaseMultiplication')) &&
+  !flags.includes('LowOrderPublic')
 
 const withVectors = (name: string, run: (t: Tap.Test) => void): void => {
   void t.test(`${name}${suffix}`, { skip: !isThere }, t => {
@@ -233,7 +244,8 @@ for (const backend of BACKENDS) {
       ['x448', KeGroup.X448, 56],
     ] as const) {
       for (const { tests } of wycheproof<'private' | 'public' | 'shared'>(file)) {
-        for (const test of tests) {
+        for (const [i, test] of tests.entries()) {
+          if (isLeftOut(backend, test.flags, i)) continue
           const exchange = createKeyExchange(backend, group, {
             wallClock: () => 0,
             randomFill: bytes => bytes.set(fromHex(test.private)),
@@ -261,12 +273,20 @@ for (const backend of BACKENDS) {
       ['ecdh_secp521r1_ecpoint', KeGroup.P521, 66],
     ] as const) {
       let agreed = 0
+      const exchanges = new Map<string, KeyExchange>()
+      const exchangeOf = (scalar: string): KeyExchange => {
+        const made = createKeyExchange(backend, group, {
+          wallClock: () => 0,
+          randomFill: bytes => bytes.set(toOctets(scalar, bytes.length)),
+        })!
+        exchanges.set(scalar, made)
+        return made
+      }
       for (const { tests } of wycheproof<'public' | 'private' | 'shared'>(file)) {
-        for (const { tcId, public: point, private: scalar, shared, result } of tests) {
-          const exchange = createKeyExchange(backend, group, {
-            wallClock: () => 0,
-            randomFill: bytes => bytes.set(toOctets(scalar, bytes.length)),
-          })!
+        for (const [i, test] of tests.entries()) {
+          const { tcId, public: point, private: scalar, shared, result, flags } = test
+          if (isLeftOut(backend, flags, i)) continue
+          const exchange = exchanges.get(scalar) ?? exchangeOf(scalar)
           // RFC 5903 §7: x and y alone; the octet before them says how a point is written elsewhere.
           const isPlain = point.startsWith('04') && point.length === 2 + 4 * octets
           const secret = exchange.sharedSecret(fromHex(isPlain ? point.slice(2) : point))

@@ -36,7 +36,7 @@ import {
 import type { Payload } from '../../lib/wire/payloads.ts'
 import { readIkeHeader, type IkeHeader } from '../../lib/wire/ike-header.ts'
 import { ExchangeType, IpProtocol } from '../../lib/wire/registry.ts'
-import { Random, seededEnvironment } from './random.ts'
+import { keysOf, Random, seededEnvironment } from './random.ts'
 
 /** Everyone is welcome. */
 const RECEPTION = {
@@ -119,12 +119,14 @@ export class End {
     this.name = name
     this.nextSpi = name === 'a' ? 0xa0000001 : 0xb0000001
     const random = new Random(seed)
+    const randomFill = (bytes: Uint8Array): void => {
+      random.fill(bytes)
+      if (bytes.length === NONCE_LENGTH && this.nonce !== undefined) bytes[0] = this.nonce
+    }
     const environment: Environment = {
       wallClock: () => 1_800_000_000_000,
-      randomFill: bytes => {
-        random.fill(bytes)
-        if (bytes.length === NONCE_LENGTH && this.nonce !== undefined) bytes[0] = this.nonce
-      },
+      randomFill,
+      generateKey: keysOf(randomFill),
     }
     const all = (this.options = {
       psk: 'a shared secret of the two ends',

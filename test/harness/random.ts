@@ -1,4 +1,5 @@
 /** Seeded randomness: the same seed, the same run. */
+import { createPrivateKey } from 'node:crypto'
 import type { Environment } from '../../lib/base/environment.ts'
 
 export class Random {
@@ -37,8 +38,21 @@ export class Random {
   }
 }
 
+/** Keys of drawn octets: the way of an environment that has no `generateKey`, but eight times as fast. */
+export const keysOf =
+  (randomFill: (bytes: Uint8Array) => void): NonNullable<Environment['generateKey']> =>
+  type => {
+    const [crv, octets] = type === 'x25519' ? ['X25519', 32] : ['X448', 56]
+    const drawn = Buffer.alloc(octets)
+    randomFill(drawn)
+    // Node computes the public value itself.
+    const key = { kty: 'OKP', crv, x: drawn.toString('base64url'), d: drawn.toString('base64url') }
+    return createPrivateKey({ key, format: 'jwk' })
+  }
+
 /** An environment whose randomness comes from a seed and whose wall clock stands still. */
 export const seededEnvironment = (seed: number, wallClock = 1_800_000_000_000): Environment => {
   const random = new Random(seed)
-  return { wallClock: () => wallClock, randomFill: bytes => random.fill(bytes) }
+  const randomFill = (bytes: Uint8Array): void => random.fill(bytes)
+  return { wallClock: () => wallClock, randomFill, generateKey: keysOf(randomFill) }
 }
