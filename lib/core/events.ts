@@ -94,6 +94,8 @@ export interface SessionInfo {
   readonly remoteIdentity: string
   readonly localBehindNat: boolean
   readonly remoteBehindNat: boolean
+  /** Milliseconds of silence after which the mapping of a NAT on the way is refreshed; 0: never. */
+  readonly natKeepalive: Millis
   readonly ikeRekeys: number
   readonly childRekeys: number
   readonly children: readonly ChildInfo[]
@@ -126,6 +128,11 @@ export type CoreEvent =
   /** An IKE SA came up or went; `error` when it ended badly. */
   | { kind: 'sessionUp'; session: SessionHandle }
   | { kind: 'sessionDown'; session: SessionHandle; error?: Error | undefined }
+  /**
+   * A client's request had to be sent again, so many times in all: it is worth a look whether there is a way.
+   * `isOpening`: no SA is up yet.
+   */
+  | { kind: 'unanswered'; path: Path; times: number; isOpening: boolean }
   /** The peer refuses to rekey an SA; once for each session. */
   | { kind: 'rekeyRefused'; session: SessionHandle; error: IpsecError }
   /** A stranger, or a peer before its authentication, failed: who it said it was and from where. */

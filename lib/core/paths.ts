@@ -23,6 +23,8 @@ const UDP_HEADER = 8
 const UNPROVED_FACTOR = 3
 /** Ours: the answer of a place on trial is waited for so long before the place before it has its turn again. */
 const TRIAL: Millis = 5_000
+/** RFC 3948 §4: "the default is 20 seconds". */
+const NAT_KEEPALIVE: Millis = 20_000
 /** Ours: places that are remembered, for a peer whose datagrams come by several ways in turn. */
 const MAX_PROVED = 3
 
@@ -43,6 +45,7 @@ export class Paths implements PeerPlace {
   /** Where the peer has answered from before, the last one first. */
   private proved: readonly Path[] = []
   private isNew = false
+  private isRevived = false
   /** When the NAT before us needs a datagram, unless another goes out sooner. */
   keepaliveAt: Millis = Infinity
 
@@ -89,8 +92,10 @@ export class Paths implements PeerPlace {
     return samePath(path, before) || this.proved.some(other => samePath(other, path))
   }
 
-  noteAnswer(path: Path): void {
-    if (this.trial === undefined || !samePath(path, this.place)) return
+  noteAnswer(path: Path, isLate: boolean): void {
+    if (!samePath(path, this.place)) return
+    if (isLate) this.isRevived = true
+    if (this.trial === undefined) return
     this.remember(this.trial.before)
     this.trial = undefined
     this.isNew = true
@@ -127,6 +132,13 @@ export class Paths implements PeerPlace {
     return isNew
   }
 
+  /** Whether the peer has answered late, once: by now it is reached again. */
+  takeRevived(): boolean {
+    const { isRevived } = this
+    this.isRevived = false
+    return isRevived
+  }
+
   /** Octets that may still go to the current place. */
   get allowance(): number {
     if (this.trial === undefined) return Infinity
@@ -148,9 +160,15 @@ export class Paths implements PeerPlace {
   /** RFC 3948 §4: a keepalive only when nothing else kept the NAT's mapping alive. */
   noteSent(path: Path, octets: number, now: Millis): void {
     if (this.trial !== undefined && samePath(path, this.place)) this.trial.sent += octets
+    const interval = this.keepaliveInterval
+    this.keepaliveAt = interval > 0 ? now + interval : Infinity
+  }
+
+  /** Silence after which the mapping of a NAT or firewall on the way is refreshed; 0: never. */
+  get keepaliveInterval(): Millis {
     const { facts, policy } = this.lineage
-    const isNeeded = facts?.localBehindNat === true && policy.natKeepalive > 0
-    this.keepaliveAt = isNeeded ? now + policy.natKeepalive : Infinity
+    if (facts === undefined) return 0
+    return policy.natKeepalive ?? (facts.localBehindNat ? NAT_KEEPALIVE : 0)
   }
 
   /** No SA is left that a mapping is for. */

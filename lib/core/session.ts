@@ -48,6 +48,8 @@ const NAT_KEEPALIVE = Uint8Array.of(0xff)
 const IP_TCP = IpProtocol.Tcp
 /** Ours: hints that prove nothing make us ask no more often than this. */
 const HINT_INTERVAL: Millis = 5000
+/** Ours: what TCP repeats makes us ask no more often than this. */
+const EARLY_PROBES: Millis = 1000
 
 export type Child = ChildOf<Session>
 type Refused = CoreEvent & { kind: 'refused' }
@@ -102,6 +104,10 @@ export class Session implements AttemptHost, Scheduled {
   private closing = false
   /** When something that proves nothing said last that the peer has lost its SAs. */
   private hintedAt: Millis = -Infinity
+  /** When TCP last had reason to ask. */
+  private probedAt: Millis = -Infinity
+  /** Of the request under way, as far as others know. */
+  private toldTimes = 0
   private nextTicket = 1
   private readonly requestRate = new RequestRate()
   /** Why an SA could not be renewed, until one was or a new one is up. */
@@ -166,9 +172,12 @@ export class Session implements AttemptHost, Scheduled {
     const sa = this.lineage.current
     // What was asked before may have gone elsewhere too, so it proves nothing.
     if (this.paths.isOnTrial && sa !== undefined && sa.busyWith === undefined) sa.probe(now)
-    if (!this.paths.takeNew() || this.tcp === undefined) return
-    this.tcp.segmentLimit = this.children.segmentLimit(this.paths.datagramLimit)
-    this.tcp.pathChanged(now)
+    const isRevived = this.paths.takeRevived()
+    const isNew = this.paths.takeNew()
+    if (isNew && this.tcp !== undefined) {
+      this.tcp.segmentLimit = this.children.segmentLimit(this.paths.datagramLimit)
+      this.tcp.pathChanged(now)
+    } else if (isRevived) this.tcp?.hasten(now)
   }
 
   /** Nothing of it is left, not even an SA that repeats its last answer. */
@@ -204,6 +213,7 @@ export class Session implements AttemptHost, Scheduled {
       remoteIdentity: facts?.identityText ?? '',
       localBehindNat: facts?.localBehindNat ?? false,
       remoteBehindNat: facts?.remoteBehindNat ?? false,
+      natKeepalive: this.paths.keepaliveInterval,
       ikeRekeys: this.lineage.rekeys,
       childRekeys: this.childRekeys,
       children: this.children.inUse.map(childInfo),
@@ -371,7 +381,9 @@ export class Session implements AttemptHost, Scheduled {
     this.paths.handleTimeout(now)
     this.followPath(now)
     this.lineage.handleTimeout(now)
+    this.noteUnanswered()
     if (this.tcp !== undefined && this.tcp.nextTimeout() <= now) this.tcp.handleTimeout(now)
+    if (this.tcp?.takeDoubt() === true) this.probeEarly(now)
     this.leaveInDoubt(now)
     this.children.handleTimeout(now)
     if (this.idleAt <= now) {
@@ -852,6 +864,23 @@ export class Session implements AttemptHost, Scheduled {
   /** Asks the peer, unless something authentic has just come, whether it is still there. */
   probe(now: Millis): void {
     this.lineage.current?.probe(now)
+  }
+
+  /** Told with each repetition. The server's end has no other way than the one it was asked by. */
+  private noteUnanswered(): void {
+    if (!this.lineage.isClient) return
+    const times = (this.lineage.opening ?? this.lineage.current)?.sentTimes ?? 0
+    const isOpening = this.facts === undefined
+    if (times > 1 && times !== this.toldTimes)
+      this.host.emit({ kind: 'unanswered', path: this.path, times, isOpening })
+    this.toldTimes = times
+  }
+
+  /** TCP repeats in vain: the ordinary probe does not wait for its time, unless there is to be none. */
+  private probeEarly(now: Millis): void {
+    if (this.policy.livenessInterval === 0 || now - this.probedAt < EARLY_PROBES) return
+    this.probedAt = now
+    this.probe(now)
   }
 
   /** It would be the answer to a request that waits for one, of the IKE SA that carries new exchanges. */

@@ -33,8 +33,8 @@ export interface PeerPlace {
   float(): void
   /** Something authentic that is newer than all before came by `path`, in a datagram of so many octets. */
   noteNewest(path: Path, octets: number, now: Millis): void
-  /** The same, in answer to a request that went to the current place and nowhere else. */
-  noteAnswer(path: Path): void
+  /** The same, in answer to a request that went to the current place and nowhere else; `isLate`: more than once. */
+  noteAnswer(path: Path, isLate: boolean): void
 }
 
 /** A peer that has just proved who it is. */

@@ -87,6 +87,11 @@ export class HalfOpen {
     return this.config.place.current
   }
 
+  /** How often the request under way has been sent, the first one or one of IKE_AUTH; 0: there is none. */
+  get sentTimes(): number {
+    return Math.max(this.window.sentTimes, ...this.followed.map(sa => sa.sentTimes))
+  }
+
   /** SAs of the answers that are followed now. */
   get candidates(): readonly IkeSa[] {
     return this.followed

@@ -84,6 +84,8 @@ const PATIENCE: Millis = 300_000
 const QUIET_FACTOR = 3
 /** Ours: a request sent more often than this is more than one datagram lost. */
 const DOUBTFUL_TIMES = 2
+/** Ours: after such silence, what comes says that the way may be open again. */
+const SILENCE: Millis = 1_000
 /** Ours: how long an initiator waits for its own application's answer to one question. */
 const ANSWER_PATIENCE: Millis = 60_000
 /** RFC 7383 §2.5.1: what the IP packet adds to an IKE message: IPv6 and UDP headers, non-ESP marker. */
@@ -389,7 +391,12 @@ export class IkeSa implements AuthContext, Successor {
 
   /** A request of ours goes unanswered. */
   get isDoubtful(): boolean {
-    return this.window.sentTimes > DOUBTFUL_TIMES
+    return this.sentTimes > DOUBTFUL_TIMES
+  }
+
+  /** How often the request under way has been sent; 0: there is none. */
+  get sentTimes(): number {
+    return this.window.sentTimes
   }
 
   /** Ends it without a word to the peer. */
@@ -421,10 +428,16 @@ export class IkeSa implements AuthContext, Successor {
 
   /** An authenticated ESP packet came in: the peer lives, and holds the keys of that SA (rule E3). */
   noteInbound(inboundSpi: number, now: Millis): void {
-    this.heardAt = now
-    this.window.slacken(now)
+    this.noteHeard(false, now)
     const child = this.owned.get(inboundSpi)
     if (child !== undefined && !child.outboundReady) this.makeOutbound(child)
+  }
+
+  /** Something authentic came; `isAnswer`: to the request under way. */
+  private noteHeard(isAnswer: boolean, now: Millis): void {
+    if (!isAnswer && now - this.heardAt >= SILENCE) this.window.wake()
+    this.heardAt = now
+    this.window.slacken(now)
   }
 
   noteOutbound(now: Millis): void {
@@ -613,9 +626,8 @@ export class IkeSa implements AuthContext, Successor {
     now: Millis,
   ): void {
     if (!this.isExpected(header)) return this.repeatAnswer(header, path, octets)
-    this.heardAt = now
+    this.noteHeard(header.response, now)
     this.wasHeard = true
-    this.window.slacken(now)
     // Whatever there is of fragments is of this message, which is here now, or older.
     this.reassembly[header.response ? 'response' : 'request'].clear()
     this.noteWhere(path, octets, header.response, now)
@@ -634,7 +646,8 @@ export class IkeSa implements AuthContext, Successor {
     if (!isInUse) return
     place.noteNewest(path, octets, now)
     this.followPlace(now)
-    if (isResponse && this.movesAtRequest === place.moves) place.noteAnswer(path)
+    if (isResponse && this.movesAtRequest === place.moves)
+      place.noteAnswer(path, this.window.sentTimes > 1)
   }
 
   private handleResponse(header: IkeHeader, payloads: Payload[] | ChainError, now: Millis): void {

@@ -211,6 +211,13 @@ export class MessageWindow {
     this.outbox.push(...outgoing(outstanding.datagrams))
   }
 
+  /** The peer is heard again: what was repeated in vain may reach it by now. */
+  wake(): void {
+    const outstanding = this.outstanding
+    if (outstanding === undefined || outstanding.sentTimes < 2) return
+    this.outbox.push(...outgoing(outstanding.datagrams))
+  }
+
   /** The request under way has been sent so many times. */
   get sentTimes(): number {
     return this.outstanding?.sentTimes ?? 0

@@ -4,6 +4,7 @@
  * nested, so no owner is called while the core is half-way through a change.
  */
 import { constants } from 'node:os'
+import { equal } from '../base/bytes.ts'
 import { socketError } from '../base/errors.ts'
 import { Packet } from '../base/packet.ts'
 import type { Path } from '../base/path.ts'
@@ -21,6 +22,7 @@ import type {
 } from '../core/events.ts'
 import { DEFAULT_TCP_CONFIG, type TcpConfig } from '../core/tcp-config.ts'
 import { monotonicNow, systemEnvironment } from './environment.ts'
+import { askForWay } from './reachability.ts'
 import { UdpSocket } from './udp-socket.ts'
 
 /** A socket, as the endpoint sees it. Called after the drain. */
@@ -95,6 +97,10 @@ export class Endpoint {
   /** One, or two where IKE begins at port 500; a path names the one it belongs to by its place. */
   private sockets: UdpSocket[] = []
   private gateway: Gateway | undefined
+  /** The gateway's, as text with a zone, if it has one. */
+  private address: string | undefined
+  /** The system was asked whether there is a way to the gateway. */
+  private endQuestion: (() => void) | undefined
   /** Attempts that came before the socket was ready. */
   private readonly waiting = new Set<{ start(): void; fail(error: Error): void }>()
   private readonly listeners = new Map<number, ListenerOwner>()
@@ -133,6 +139,7 @@ export class Endpoint {
     responder: Responder,
     onFailure: () => void,
   ): void {
+    this.address = address
     const ports = portsFrom(port)
     const paths: Path[] = []
     const next = (): void => {
@@ -140,6 +147,8 @@ export class Endpoint {
       if (to === undefined) {
         const [first, floatsTo] = paths
         this.gateway = { ...responder, path: floatsTo ? { ...first!, floatsTo } : first! }
+        // Before any datagram, because a router says it a few times only. We reach ourselves.
+        if (!equal(first!.localAddress, remote)) this.askForWay(address, port)
         for (const attempt of this.takeWaiting()) attempt.start()
         return
       }
@@ -219,6 +228,19 @@ export class Endpoint {
     if (code === 'ECONNREFUSED') this.core.handleRefusal(this.now())
     else if (code !== undefined && NO_WAY.has(code)) this.core.handleNoWay(code, this.now())
     this.schedule()
+  }
+
+  /** Linux tells a `dgram` socket less than it knows. */
+  private askForWay(address: string, port: number): void {
+    this.endQuestion ??= askForWay(
+      address,
+      port,
+      code => {
+        this.core.handleNoWay(code, this.now())
+        this.schedule()
+      },
+      () => (this.endQuestion = undefined),
+    )
   }
 
   /** There is an SA of a client that answers as far as is known. */
@@ -390,6 +412,10 @@ export class Endpoint {
         return this.watcher.onSessionUp(event.session)
       case 'sessionDown':
         return this.watcher.onSessionDown(event.session, event.error)
+      case 'unanswered':
+        if (event.isOpening && event.times === 2)
+          this.askForWay(this.address!, event.path.remotePort)
+        return
       case 'rekeyRefused': {
         const { code, message } = event.error
         return process.emitWarning(`An SA cannot be renewed: ${message}`, { code })
@@ -477,6 +503,7 @@ export class Endpoint {
     if (live.size === 0) process.removeListener('exit', Endpoint.onExit)
     clearTimeout(this.timer)
     this.timer = undefined
+    this.endQuestion?.()
     for (const socket of this.sockets) socket.close()
   }
 }

@@ -58,8 +58,11 @@ export interface PeerPolicy {
   readonly retransmit: RetransmitPolicy
   /** A socket opened while the peer may be gone gets a new SA at once, not when that is certain. */
   readonly reconnect: boolean
-  /** Behind a NAT: silence after which its mapping is refreshed (RFC 3948 §4). Default 20 s, 0: never. */
-  readonly natKeepalive: Millis
+  /**
+   * Silence after which a mapping on the way is refreshed (RFC 3948 §4), 0: never. Undefined, the default: 20 s
+   * behind a NAT that was seen, else never.
+   */
+  readonly natKeepalive: Millis | undefined
   /** IKE messages above this size of IP packet are fragmented (RFC 7383). Default 1280. */
   readonly fragmentSize: number
   readonly fragmentation: boolean
@@ -243,7 +246,7 @@ export const parsePolicy = (options: Readonly<Record<string, unknown>>): PeerPol
     livenessInterval: read('livenessInterval', millis(0), 30_000),
     retransmit: read('retransmit', retransmit, undefined) ?? parseRetransmit(undefined),
     reconnect: read('reconnect', boolean, true),
-    natKeepalive: read('natKeepalive', millis(0), 20_000),
+    natKeepalive: read('natKeepalive', millis(0), undefined),
     fragmentSize: read('fragmentSize', integer(576, 65535, 'octets'), 1280),
     fragmentation: read('fragmentation', boolean, true),
     idleTimeout: read('idleTimeout', millis(0), MINUTE),

@@ -17,6 +17,9 @@ export interface KeepAliveSettings {
   readonly count?: number | undefined
 }
 
+/** Ours: what is repeated for the second time makes it doubtful that the peer can be reached. */
+const DOUBTFUL_REPEATS = 2
+
 export class TcpConnection extends Tcb implements Scheduled {
   dueAt: Millis = Infinity
   heapIndex = -1
@@ -187,7 +190,21 @@ export class TcpConnection extends Tcb implements Scheduled {
     } else if (recovery.handleRetransmitTimer(now) === 'timeout') {
       if (++this.retries > config.retries) return this.giveUp()
     }
+    if (this.repeats >= DOUBTFUL_REPEATS) this.stack.noteDoubt()
     this.stack.ready(this)
+  }
+
+  /** Timeouts in a row. */
+  private get repeats(): number {
+    return this.isSynchronized ? this.retries : this.synRetries
+  }
+
+  /** What goes to the peer arrives again: the wait for the next try is over. */
+  hasten(now: Millis): void {
+    if (this.repeats === 0) return
+    for (const slot of [Timer.Retransmit, Timer.Persist]) {
+      if (this.timers.isSet(slot)) this.timers.set(slot, now)
+    }
   }
 
   private handleKeepAlive(now: Millis): void {

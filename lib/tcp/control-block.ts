@@ -53,6 +53,8 @@ export interface StackContext {
   rearm(tcb: Tcb): void
   /** There is something to send. */
   ready(tcb: Tcb): void
+  /** A segment was repeated in vain, more than once. */
+  noteDoubt(): void
   /** A segment outside any window state: RST. */
   reset(flow: Flow, seq: number, ack: number | undefined): void
 }

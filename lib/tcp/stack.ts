@@ -75,6 +75,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   private readonly segment = new TcpSegment()
   private readonly addresses: Uint8Array[] = []
   private live = 0
+  private isInDoubt = false
 
   constructor(environment: Environment, config: TcpConfig, listeners: TcpListeners) {
     this.environment = environment
@@ -422,6 +423,28 @@ export class TcpStack implements StackContext, HalfOpenHolder {
         this.rearm(connection)
       }
     }
+  }
+
+  /** The peer answers again on the way it is reached. */
+  hasten(now: Millis): void {
+    for (const chain of this.connections.values()) {
+      for (const connection of chain) {
+        connection.hasten(now)
+        this.rearm(connection)
+      }
+    }
+  }
+
+  /** A connection has repeated a segment in vain. */
+  noteDoubt(): void {
+    this.isInDoubt = true
+  }
+
+  /** Whether one has since this was asked last. */
+  takeDoubt(): boolean {
+    const { isInDoubt } = this
+    this.isInDoubt = false
+    return isInDoubt
   }
 
   /** Not even a connection that only waits for late segments. */

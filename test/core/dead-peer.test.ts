@@ -4,6 +4,7 @@ import { getU32 } from '../../lib/base/bytes.ts'
 import { Core } from '../../lib/core/core.ts'
 import { parseCredentials } from '../../lib/identity/credentials.ts'
 import { parsePolicy } from '../../lib/policy/options.ts'
+import type { TcpConnection } from '../../lib/tcp/connection.ts'
 import { DEFAULT_TCP_CONFIG } from '../../lib/tcp/config.ts'
 import { readIkeHeader } from '../../lib/wire/ike-header.ts'
 import { writeMessage } from '../../lib/wire/message.ts'
@@ -64,8 +65,8 @@ t.test('no probe while anything authentic comes in, whoever sends', t => {
   t.end()
 })
 
-t.test('sent and heard nothing: one probe after the interval, and its answer is life', t => {
-  const scene = open({ livenessInterval: 1000 }, { livenessInterval: 0 })
+t.test('data is repeated in vain: the second time the peer is asked, and its answer is life', t => {
+  const scene = open({}, { livenessInterval: 0 })
   const { world, counts } = scene
   // The way of ESP is broken, that of IKE is not.
   world.filter = (to, bytes) => {
@@ -73,13 +74,67 @@ t.test('sent and heard nothing: one probe after the interval, and its answer is 
     return isIke(bytes)
   }
   write(scene, 10)
-  world.run(950)
+  const connection = scene.stream.connection as TcpConnection
+  world.run(10_000, () => connection.retries === 1)
   t.equal(counts.ike, 0)
-  world.run(300)
+  world.run(10_000, () => connection.retries === 2)
+  t.equal(counts.ike, 1)
+  world.run(100)
+  t.equal(counts.ike, 1, 'the answer has come')
+  world.run(20_000)
+  const { retries } = connection
+  t.ok(retries > 4)
+  t.ok(counts.ike <= retries, `${counts.ike} probes, ${retries} repetitions`)
+  t.notOk(scene.stream.closed)
+  t.end()
+})
+
+t.test('livenessInterval: 0 asks of no repetition', t => {
+  const scene = open({ livenessInterval: 0 }, { livenessInterval: 0 })
+  scene.world.filter = (to, bytes) => {
+    if (to === 'server' && isIke(bytes)) scene.counts.ike++
+    return false
+  }
+  write(scene, 10)
+  scene.world.run(30_000)
+  t.equal(scene.counts.ike, 0)
+  t.end()
+})
+
+t.test('sent, all acknowledged, and heard nothing since: one probe after the interval', t => {
+  const scene = open({ livenessInterval: 1000 }, { livenessInterval: 0 })
+  const { world, counts } = scene
+  write(scene, 10)
+  world.run(900)
+  t.equal(counts.ike, 0)
+  world.run(2300)
   t.equal(counts.ike, 1)
   world.run(20_000)
   t.ok(counts.ike > 5 && counts.ike <= 21, `${counts.ike} probes, each after an interval`)
-  t.notOk(scene.stream.closed)
+  t.end()
+})
+
+t.test('the way is open again after a while: what waits goes out with the first answer', t => {
+  // The link is down for half a minute, in both directions, and nothing says when it is up.
+  for (const side of ['client', 'server'] as const) {
+    const scene = open({})
+    const { world, stream, serving } = scene
+    const [writer, reader] = side === 'client' ? [stream, serving] : [serving, stream]
+    let isDown = true
+    let openedAt = Infinity
+    world.filter = (_to, bytes) => {
+      if (!isDown && isIke(bytes)) openedAt = Math.min(openedAt, world.now)
+      return !isDown
+    }
+    const before = reader.received
+    writer.budget = 5000
+    world.work(world[side], writer)
+    world.run(30_000)
+    isDown = false
+    world.run(60_000, () => reader.received === before + 5000)
+    t.ok(world.now - openedAt < 100, `${side}: ${world.now - openedAt} ms after the first message`)
+    t.notOk(stream.closed)
+  }
   t.end()
 })
 
@@ -96,8 +151,9 @@ t.test('livenessInterval: 0 never probes, and silence alone ends nothing', t => 
 
 t.test('a dead peer ends its sockets with ETIMEDOUT on the schedule that was set', t => {
   for (const [retransmit, least, most] of [
-    [SOON, 1000 + 200 + 300 + 450 + 675 + 1000, 1000 + 1.1 * 2625 + 500],
-    [{ initial: 100, factor: 1, max: 100, tries: 2 }, 1300, 1900],
+    // The probe starts with the second repetition of data, some 600 ms after it was written.
+    [SOON, 500 + 200 + 300 + 450 + 675 + 1000, 1000 + 1.1 * 2625],
+    [{ initial: 100, factor: 1, max: 100, tries: 2 }, 800, 1330],
   ] as const) {
     const scene = open({ livenessInterval: 1000, retransmit })
     const { world, stream } = scene

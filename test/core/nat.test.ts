@@ -54,7 +54,7 @@ const open = (isBehindNat: boolean, client: Options = {}, server: Options = {}) 
 }
 
 t.test(
-  'keepalives go out behind a NAT only, after silence only, at the interval that was set',
+  'keepalives go out behind a NAT or where they are wanted, after silence only, at the interval that was set',
   t => {
     const options = { natKeepalive: 10_000, livenessInterval: 0 }
     const quiet = open(true, options, { livenessInterval: 0 })
@@ -72,10 +72,16 @@ t.test(
       busy.world.run(5000)
     }
     t.equal(busy.keepalives.server, 0)
-    const direct = open(false, options, { livenessInterval: 0 })
+    const direct = open(false, { livenessInterval: 0 }, { livenessInterval: 0 })
     t.equal(direct.world.sessions.client[0]!.info().localBehindNat, false)
+    t.equal(direct.world.sessions.client[0]!.info().natKeepalive, 0)
     direct.world.run(100_000)
     t.equal(direct.keepalives.server, 0)
+    // A firewall forgets as a NAT does, and only whoever is behind it knows of it.
+    const firewall = open(false, options, { livenessInterval: 0 })
+    t.equal(firewall.world.sessions.client[0]!.info().natKeepalive, 10_000)
+    firewall.world.run(100_000)
+    t.ok(firewall.keepalives.server >= 9, `${firewall.keepalives.server}`)
     const off = open(true, { natKeepalive: 0, livenessInterval: 0 }, { livenessInterval: 0 })
     off.world.run(100_000)
     t.equal(off.keepalives.server, 0)

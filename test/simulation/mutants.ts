@@ -84,7 +84,7 @@ export const RULES: Readonly<Record<string, Rule>> = {
   redundant: {
     says: 'the loser of a simultaneous rekey does not send on its redundant Child SA',
     edits: [edit('ike/rekey-child.js', 'outboundReady: !loses', 'outboundReady: true')],
-    seeds: [35],
+    seeds: [101],
   },
   answer: {
     says: 'the old SA stays while the peer may still wait for the answer about the new one',
