@@ -32,6 +32,10 @@ const ANSWERS_AT_ONCE = 1000
 const COMPUTING_PER_SECOND = 250
 /** and after a quiet time. */
 const COMPUTING_AT_ONCE: Millis = 500
+/** Of that, the part which peers that have authenticated themselves may have for key exchanges of their SAs. */
+const INSIDE = 1 / 2
+/** Ours: what a principal has had is forgotten at this rate, in milliseconds a second; two SAs need a tenth of it. */
+const FORGOTTEN_PER_SECOND = 2
 /** The cheapest of key exchanges. */
 const LEAST_COST: Millis = 1
 
@@ -77,8 +81,11 @@ export class Admission {
   private readonly dice: Dice
   private readonly answers: Allowance
   private readonly computing: Allowance
-  private readonly hosts = new Sources()
-  private readonly nets = new Sources()
+  private readonly inside: Allowance
+  private readonly hosts = new Sources(FORGIVEN_PER_SECOND)
+  private readonly nets = new Sources(FORGIVEN_PER_SECOND)
+  /** What was computed for principals lately. */
+  private readonly principals = new Sources(FORGOTTEN_PER_SECOND)
   private crowd: Crowd | undefined
   private scarceAt: Millis = -Infinity
   private total = 0
@@ -89,6 +96,12 @@ export class Admission {
     this.dice = createDice(environment)
     this.answers = new Allowance(ANSWERS_PER_SECOND, ANSWERS_AT_ONCE, RANKS, this.dice)
     this.computing = new Allowance(COMPUTING_PER_SECOND, COMPUTING_AT_ONCE, RANKS, this.dice)
+    this.inside = new Allowance(
+      INSIDE * COMPUTING_PER_SECOND,
+      INSIDE * COMPUTING_AT_ONCE,
+      RANKS,
+      this.dice,
+    )
   }
 
   get halfOpenCount(): number {
@@ -155,6 +168,21 @@ export class Admission {
     return true
   }
 
+  /**
+   * Takes `cost` milliseconds of computing for a peer that has authenticated itself, if there are as many left. Those
+   * that have had least lately come first.
+   */
+  payInside(principal: string, cost: Millis, now: Millis): boolean {
+    const debt = this.principals.debt(principal, now)
+    const rank = Math.min(RANKS - 1, Math.floor((debt / DEBT) * RANKS))
+    if (!this.inside.favours(rank, cost, now)) return false
+    if (!this.computing.affords(Rank.Repeated, cost, now)) return false
+    this.inside.spend(cost)
+    this.computing.spend(cost)
+    this.principals.charge(principal, cost, now)
+    return true
+  }
+
   /** How much the handshakes of that source weigh against others where one has to go. */
   weight(path: Path): number {
     return this.hosts.count(sourceOf(path)) * MANY_OF_NET + this.nets.count(netOf(path))
@@ -205,6 +233,12 @@ interface Source {
 /** What sources hold and owe. Only real work makes an entry, and the oldest that hold nothing go first. */
 class Sources {
   private readonly known = new Map<string, Source>()
+  private readonly forgiven: number
+
+  /** `forgiven`: milliseconds of a debt in a second. */
+  constructor(forgiven: number) {
+    this.forgiven = forgiven
+  }
 
   count(source: string): number {
     return this.known.get(source)?.halfOpen ?? 0
@@ -212,7 +246,7 @@ class Sources {
 
   debt(source: string, now: Millis): Millis {
     const entry = this.known.get(source)
-    return entry === undefined ? 0 : settleDebt(entry, now)
+    return entry === undefined ? 0 : this.settle(entry, now)
   }
 
   add(source: string, count: number): void {
@@ -227,7 +261,7 @@ class Sources {
 
   charge(source: string, wasted: Millis, now: Millis): void {
     const entry = this.entry(source)
-    entry.debt = Math.max(0, Math.min(2 * DEBT, settleDebt(entry, now) + wasted))
+    entry.debt = Math.max(0, Math.min(2 * DEBT, this.settle(entry, now) + wasted))
     this.release(source, entry)
   }
 
@@ -240,6 +274,13 @@ class Sources {
     return entry
   }
 
+  private settle(source: Source, now: Millis): Millis {
+    const forgiven = ((now - source.at) * this.forgiven) / 1000
+    source.debt = Math.max(0, source.debt - forgiven)
+    source.at = now
+    return source.debt
+  }
+
   private prune(): void {
     let left = SOURCES / 4
     for (const [source, { halfOpen }] of this.known) {
@@ -247,11 +288,4 @@ class Sources {
       if (--left === 0) return
     }
   }
-}
-
-const settleDebt = (source: Source, now: Millis): Millis => {
-  const forgiven = ((now - source.at) * FORGIVEN_PER_SECOND) / 1000
-  source.debt = Math.max(0, source.debt - forgiven)
-  source.at = now
-  return source.debt
 }

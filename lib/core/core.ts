@@ -464,6 +464,9 @@ export class Core {
       joined: (session, principal, next, replaces) =>
         this.joined(session, principal, next, replaces),
       mayEnter: (session, newcomer, now) => this.mayEnter(session, newcomer, now),
+      // A client chose its server; what that may ask is bounded by the rate of its requests alone.
+      pay: (session, cost, now) =>
+        this.strangers?.admission.payInside(session.peer.principal.key, cost, now) ?? true,
       initialContact: (survivor, now) => this.initialContact(survivor, now),
       isFirstContact: () => this.up.size === 0,
       reopen: (session, attempt, now) => this.start(session, attempt, true, now),

@@ -76,6 +76,8 @@ export interface SessionHost {
   ): Session
   /** There is a place for that peer, whose session is not up yet. */
   mayEnter(session: Session, newcomer: Newcomer, now: Millis): boolean
+  /** The peer may have us compute for so long. */
+  pay(session: Session, cost: Millis, now: Millis): boolean
   /** Other SAs of that identity are leftovers of a restarted peer (RFC 7296 §2.4). */
   initialContact(survivor: Session, now: Millis): void
   /** No session is up. */
@@ -796,6 +798,7 @@ export class Session implements AttemptHost, Scheduled {
       heldAddresses: () => this.facts?.virtualAddresses ?? [],
       childCount: () => this.children.inUse.length,
       requestRate: this.requestRate,
+      pay: (cost, now) => host.pay(this, cost, now),
       predecessor: () => {
         const old = this.lineage.current
         return old?.state === 'established' ? old : undefined

@@ -63,7 +63,7 @@ const REFUSAL: Millis = 100
 export class Strangers {
   private readonly host: StrangersHost
   private readonly limits: AdmissionLimits
-  private readonly admission: Admission
+  readonly admission: Admission
   private readonly cookies: CookieJar
   /**
    * Half-open, or failed and repeating the last answer, by SPIi, source and whether it writes the non-ESP marker.

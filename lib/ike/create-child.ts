@@ -29,7 +29,7 @@ import {
   singleHost,
 } from '../policy/traffic-selectors.ts'
 import { find } from '../wire/message.ts'
-import { findErrorNotify, findNotify, notify, readU16List, u16Data } from '../wire/notify.ts'
+import { findErrorNotify, findNotify, notify, readU16List } from '../wire/notify.ts'
 import type { NotifyPayload, Payload } from '../wire/payloads.ts'
 import { Esn, ExchangeType, notifyName, NotifyType, TransformType } from '../wire/registry.ts'
 import type { Proposal } from '../wire/sa.ts'
@@ -37,6 +37,7 @@ import type { TrafficSelector } from '../wire/traffic-selector.ts'
 import type { ChildFacts } from './child-sa.ts'
 import { DeleteUnwanted } from './informational.ts'
 import type { ChildKeys, ChildRequest, Exchange, ExchangeContext } from './exchange.ts'
+import { answerKeyExchange } from './inner-exchange.ts'
 import { noProposal, noSelectors, reportRefusal } from './refusal.ts'
 
 export const NONCE_LENGTH = 32
@@ -449,28 +450,6 @@ const substituteHost = (
 
 // --- the exchange ---
 
-/** The half of a CREATE_CHILD_SA that answers, for new Child SAs and rekeys: `undefined` KE when none was chosen. */
-const answerKeyExchange = (
-  sa: ExchangeContext,
-  payloads: readonly Payload[],
-  group: number,
-):
-  | { kind: 'ok'; exchange: KeyExchange | undefined; shared: Uint8Array | undefined }
-  | { kind: 'refused'; notify: NotifyPayload } => {
-  if (group === 0) return { kind: 'ok', exchange: undefined, shared: undefined }
-  const theirs = find(payloads, 'ke')
-  if (theirs === undefined || theirs.group !== group) {
-    return { kind: 'refused', notify: notify(NotifyType.InvalidKePayload, u16Data(group)) }
-  }
-  const { policy, environment } = sa.config
-  const exchange = createKeyExchange(policy.backend, group, environment)
-  const shared = exchange?.sharedSecret(theirs.data)
-  if (exchange === undefined || shared === undefined) {
-    return { kind: 'refused', notify: notify(NotifyType.InvalidSyntax) }
-  }
-  return { kind: 'ok', exchange, shared }
-}
-
 /** The groups our policy has for a Child SA's own key exchange. */
 const childGroups = ({ esp, ike }: PeerPolicy): number[] => {
   const named = groupsOf(esp).filter(group => group !== 0)
@@ -591,7 +570,7 @@ export class CreateChild implements Exchange {
     options: AcceptOptions,
     now: Millis,
   ): readonly Payload[] {
-    const made = answerChild(sa, payloads, options)
+    const made = answerChild(sa, payloads, options, now)
     if (made.kind === 'refused') return [made.notify]
     sa.install(made.facts, made.keys, { outboundReady: true, byPeer: true }, now)
     return made.payloads
@@ -620,6 +599,7 @@ export const answerChild = (
   sa: ExchangeContext,
   payloads: readonly Payload[],
   options: AcceptOptions,
+  now: Millis,
 ):
   | {
       kind: 'made'
@@ -638,14 +618,14 @@ export const answerChild = (
     return acceptance
   }
   const { facts, group } = acceptance
-  const answer = answerKeyExchange(sa, payloads, group)
-  if (answer.kind === 'refused') {
+  const answer = group === 0 ? undefined : answerKeyExchange(sa, find(payloads, 'ke'), group, now)
+  if (answer?.kind === 'refused') {
     sa.config.releaseSpi(facts.inboundSpi)
     return answer
   }
   const nonceR = randomBytes(sa.config.environment, NONCE_LENGTH)
-  const keys = directChildKeys(sa, facts, nonceI, nonceR, answer.shared, false)
-  answer.exchange?.wipe()
+  const keys = directChildKeys(sa, facts, nonceI, nonceR, answer?.shared, false)
+  answer?.exchange.wipe()
   return {
     kind: 'made',
     facts,
@@ -655,7 +635,7 @@ export const answerChild = (
     payloads: [
       ...acceptance.payloads,
       { kind: 'nonce', data: nonceR },
-      ...(answer.exchange === undefined
+      ...(answer === undefined
         ? []
         : [{ kind: 'ke', group, data: answer.exchange.publicValue } as const]),
     ],

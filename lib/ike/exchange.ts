@@ -74,6 +74,8 @@ export interface IkeSaConfig {
   childCount(): number
   /** One for all IKE SAs with that peer. */
   readonly requestRate: RequestRate
+  /** Takes so much of what all peers may have us compute; false: this one has to come later (§2.25). */
+  pay(cost: Millis, now: Millis): boolean
   /** There is no other SA with that peer (INITIAL_CONTACT). */
   isFirstContact(): boolean
 }

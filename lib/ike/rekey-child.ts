@@ -163,7 +163,7 @@ export class RekeyChild implements Exchange {
     if (child.isClosing || child.rekeying.peer !== undefined) {
       return [notify(NotifyType.TemporaryFailure)]
     }
-    const made = answerChild(sa, payloads, { ...options, keep: child })
+    const made = answerChild(sa, payloads, { ...options, keep: child }, now)
     if (made.kind === 'refused') return [made.notify]
     // The peer sends on it once it has our answer; we do once that has shown (rule E3).
     const replacement = sa.install(

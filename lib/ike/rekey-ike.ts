@@ -6,7 +6,7 @@ import { computeRekeySkeyseed } from '../crypto/key-material.ts'
 import { checkChosen, chooseProposal, chosen, groupsOf, withSpi } from '../policy/proposal.ts'
 import { IKE_SPI_LENGTH } from '../wire/ike-header.ts'
 import { find } from '../wire/message.ts'
-import { findErrorNotify, findNotify, notify, readU16List, u16Data } from '../wire/notify.ts'
+import { findErrorNotify, findNotify, notify, readU16List } from '../wire/notify.ts'
 import type { Payload } from '../wire/payloads.ts'
 import { ExchangeType, notifyName, NotifyType, TransformType } from '../wire/registry.ts'
 import type { Proposal } from '../wire/sa.ts'
@@ -14,6 +14,7 @@ import { ownAttemptLoses } from './collision.ts'
 import { NONCE_LENGTH } from './create-child.ts'
 import type { Exchange, ExchangeContext } from './exchange.ts'
 import { DeleteIke } from './informational.ts'
+import { answerKeyExchange } from './inner-exchange.ts'
 import { noProposal, reportRefusal } from './refusal.ts'
 import { suiteOf } from './suite.ts'
 
@@ -159,10 +160,9 @@ export class RekeyIke implements Exchange {
       return [notify(NotifyType.NoProposalChosen)]
     }
     const group = chosen(choice.proposal, TransformType.Ke).id
-    if (ke.group !== group) return [notify(NotifyType.InvalidKePayload, u16Data(group))]
-    const exchange = createKeyExchange(policy.backend, group, environment)
-    const shared = exchange?.sharedSecret(ke.data)
-    if (exchange === undefined || shared === undefined) return [notify(NotifyType.InvalidSyntax)]
+    const answer = answerKeyExchange(sa, ke, group, now)
+    if (answer.kind === 'refused') return [answer.notify]
+    const { exchange, shared } = answer
     const nonceR = randomBytes(environment, NONCE_LENGTH)
     const spiR = randomBytes(environment, IKE_SPI_LENGTH)
     const skeyseed = computeRekeySkeyseed(sa.suite.prf, sa.skD, shared, nonceI, nonceR)

@@ -1,6 +1,7 @@
 /** What a client that has authenticated may claim, hold and make us compute. */
 import t from 'tap'
 import { parseAddress } from '../../lib/base/address.ts'
+import { Admission } from '../../lib/core/admission.ts'
 import { mayBeInner, onlyInner } from '../../lib/policy/inner-addresses.ts'
 import {
   covers,
@@ -9,8 +10,9 @@ import {
   parseSelectors,
 } from '../../lib/policy/traffic-selectors.ts'
 import { ExchangeType, NotifyType, ProtocolId } from '../../lib/wire/registry.ts'
-import { sourceAddress } from '../harness/attacker.ts'
+import { Caller, pathFrom, sourceAddress } from '../harness/attacker.ts'
 import { Insider } from '../harness/insider.ts'
+import { seededEnvironment } from '../harness/random.ts'
 
 const OUTER = sourceAddress(1)
 
@@ -220,4 +222,89 @@ t.test('both SAs rekeyed each second from one end, for ten minutes', async t => 
   }
   t.equal(insider.session.info().childRekeys, 600)
   t.equal(insider.session.info().children.length, 2)
+})
+
+/** Rekeys a Child SA `count` times in a row; how often it was made. */
+const storm = (insider: Insider, count: number, group?: 16 | 31): number => {
+  let made = 0
+  let current = insider.child('10.9.9.9', '192.0.2.1').spi === undefined ? 0 : insider.lastSpi
+  for (let i = 0; i < count; i++) {
+    const wanted = { rekeyed: current, ...(group === undefined ? {} : { group }) }
+    const { refusal } = insider.child('10.9.9.9', '192.0.2.1', wanted)
+    if (refusal !== undefined) continue
+    current = insider.lastSpi
+    made++
+  }
+  return made
+}
+
+t.test('key exchanges within an SA are paid for, and dear ones are fewer', async t => {
+  const [plain, cheap, dear] = [undefined, 31, 16].map(group =>
+    storm(new Insider(), 120, group as 16 | 31 | undefined),
+  )
+  t.equal(plain, 120)
+  t.ok(cheap! > 60, `${cheap} of X25519`)
+  t.ok(dear! >= 5 && dear! < 60, `${dear} of MODP-4096`)
+  const insider = new Insider()
+  storm(insider, 120, 16)
+  const told = insider.child('10.9.9.9', '192.0.2.1', { group: 16 }).refusal
+  t.equal(told, NotifyType.TemporaryFailure)
+  insider.target.wait(20_000)
+  t.not(insider.child('10.9.9.8', '192.0.2.1', { group: 16 }).spi, undefined, 'later it may')
+})
+
+t.test('a public value of a wrong length costs nothing', async t => {
+  const insider = new Insider()
+  const keyExchange = new Uint8Array(511)
+  for (let i = 0; i < 100; i++) {
+    const { refusal } = insider.child('10.9.9.9', '192.0.2.1', { group: 16, keyExchange })
+    if (refusal !== NotifyType.InvalidSyntax) t.fail(`${refusal}`)
+  }
+  t.equal(insider.target.core['strangers']!.admission['principals'].debt('any', 0), 0)
+  t.equal(insider.target.core['strangers']!.admission['principals']['known'].size, 0)
+})
+
+t.test('a client that asks for many key exchanges keeps nobody waiting', async t => {
+  const insider = new Insider()
+  const { target } = insider
+  const other = new Caller(sourceAddress(2), { localId: 'other.test' }, 7, target.now)
+  other.talk(target)
+  const [session] = other.sessions
+  let [asked, connected] = [0, 0]
+  for (let second = 0; second < 20; second++) {
+    for (let i = 0; i < 40; i++) {
+      insider.child('10.9.9.9', '192.0.2.1', { group: 16 })
+      asked++
+    }
+    target.wait(500)
+    other.wait(500)
+    session!.rekeyIke(other.now)
+    other.core.touchSession(session!, other.now)
+    other.talk(target, other.drain())
+    const newcomer = new Caller(sourceAddress(10 + second), {}, 20 + second, target.now)
+    newcomer.talk(target)
+    if (newcomer.events.some(({ kind }) => kind === 'connected')) connected++
+    target.wait(500)
+    other.wait(500)
+  }
+  t.equal(asked, 800)
+  t.equal(connected, 20)
+  t.equal(session!.info().ikeRekeys, 20)
+})
+
+t.test('very many clients that ask for key exchanges leave half of it to strangers', async t => {
+  const limits = { cookieThreshold: 30, halfOpenPerSource: 64, maxHalfOpen: 500 }
+  const admission = new Admission(limits, seededEnvironment(1))
+  const path = pathFrom(sourceAddress(1))
+  const standing = { isProven: true, rank: 1 }
+  let [inside, light, taken] = [0, 0, 0]
+  for (let now = 0; now < 20_000; now += 10) {
+    for (let i = 0; i < 20; i++) if (admission.payInside(`greedy ${i}`, 3.5, now)) inside += 3.5
+    if (now % 1000 === 0 && admission.payInside('light', 1, now)) light++
+    if (admission.mayTakeUp(path, standing, now) && admission.pay(1, standing, now)) taken++
+  }
+  t.ok(inside <= 250 + 20 * 125, `${inside} ms in 20 s`)
+  // Chance has a say in the first second alone, in which nobody has had more than others.
+  t.ok(light >= 19, `who asks for little gets ${light} of 20`)
+  t.equal(taken, 2000)
 })

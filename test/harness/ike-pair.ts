@@ -158,6 +158,7 @@ export class End {
       pool: undefined,
       addressesOf: () => [],
       mayEnter: () => true,
+      pay: () => true,
       heldAddresses: () => [],
       predecessor: () => undefined,
     }

@@ -18,6 +18,7 @@ import {
   KeyRing,
   messageOf,
   pathFrom,
+  publicValue,
   sourceAddress,
   Target,
   tcpSegment,
@@ -29,6 +30,10 @@ type Segment = Parameters<typeof tcpSegment>[0]
 type OneOrMore = string | readonly string[]
 
 const NO_PFS = parseProposals('esp', ['aes256gcm16-noesn'], 'esp')
+const WITH_KE = {
+  31: parseProposals('esp', ['aes256gcm16-x25519-noesn'], 'esp'),
+  16: parseProposals('esp', ['aes256gcm16-modp4096-noesn'], 'esp'),
+} as const
 
 const octetsOf = (spi: number): Uint8Array => {
   const octets = new Uint8Array(4)
@@ -40,6 +45,13 @@ const octetsOf = (spi: number): Uint8Array => {
 export interface Between {
   readonly source: string
   readonly destination: string
+}
+
+export interface Wanted {
+  readonly isTransport?: boolean
+  readonly rekeyed?: number
+  readonly group?: keyof typeof WITH_KE
+  readonly keyExchange?: Uint8Array
 }
 
 export interface Made {
@@ -56,6 +68,8 @@ export class Insider {
   readonly caller: Caller
   /** Milliseconds of processor time that the server took for the last request. */
   lastCpu = 0
+  /** The keys of its IKE SA. */
+  private readonly own
   private messageId = 2
   private nextSpi = 0x01000000
   private readonly sequences = new Map<number, number>()
@@ -65,6 +79,7 @@ export class Insider {
     this.caller = new Caller(address, client)
     this.caller.talk(this.target)
     if (this.target.sessions.length !== 1) throw new Error('the client does not connect')
+    this.own = this.ring.ike.at(-1)!
   }
 
   /** The server's end of the connection that it accepted last. */
@@ -92,7 +107,7 @@ export class Insider {
 
   /** What a protected request is answered with, where the answer is one datagram. */
   ask(payloads: readonly Payload[], exchange: number = ExchangeType.CreateChildSa): Payload[] {
-    const { spiI, spiR } = this.ring.ike.at(-1)!
+    const { spiI, spiR } = this.own
     const messageId = this.messageId++
     const facts = { spiI, spiR, exchange, originalInitiator: true, response: false, messageId }
     const datagram = datagramOf(this.ring.sealPayloads(facts, payloads))
@@ -105,18 +120,18 @@ export class Insider {
     return read === undefined || isChainError(read) ? [] : read
   }
 
-  /** Asks for a Child SA with these selectors; `rekeyed` is the SPI of ours that it replaces. */
-  child(
-    tsi: OneOrMore,
-    tsr: OneOrMore,
-    { isTransport = false, rekeyed }: { isTransport?: boolean; rekeyed?: number } = {},
-  ): Made {
+  /** Asks for a Child SA with these selectors; `rekeyed` is the SPI of ours that it replaces, `group` of a KE payload. */
+  child(tsi: OneOrMore, tsr: OneOrMore, options: Wanted = {}): Made {
+    const { isTransport = false, rekeyed, group, keyExchange } = options
     const spi = octetsOf(this.nextSpi++)
     const answer = this.ask([
       ...(isTransport ? [notify(NotifyType.UseTransportMode)] : []),
       ...(rekeyed === undefined ? [] : [notifyEsp(NotifyType.RekeySa, rekeyed)]),
-      { kind: 'sa', proposals: withSpi(NO_PFS, spi) },
+      { kind: 'sa', proposals: withSpi(group === undefined ? NO_PFS : WITH_KE[group], spi) },
       { kind: 'nonce', data: concat(spi, new Uint8Array(28)) },
+      ...(group === undefined
+        ? []
+        : [{ kind: 'ke', group, data: keyExchange ?? publicValue(group) } as const]),
       { kind: 'tsi', selectors: parseSelectors('tsi', tsi) },
       { kind: 'tsr', selectors: parseSelectors('tsr', tsr) },
     ])
