@@ -33,6 +33,9 @@ export const keyLog = (directory: string): Options => ({ keyLog: directory })
 
 /** What a scenario looks at besides the stream. */
 export interface ProtectedSocket extends Duplex {
+  readonly readyState: string
+  readonly bytesRead: number
+  readonly bytesWritten: number
   readonly localAddress?: string | undefined
   readonly remoteAddress?: string | undefined
   readonly session?: ProtectedSession | undefined

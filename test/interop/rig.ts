@@ -288,6 +288,7 @@ export const startRig = async (): Promise<Rig> => {
     service(SERVICE.host),
     service(SERVICE.host6),
   ])
+  await script('network', 'through-ipsec')
   const peer = new Agent('peer')
   const libreswan = new Libreswan()
   return {

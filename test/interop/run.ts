@@ -6,6 +6,7 @@
  *   --rig         strongSwan against strongSwan: proves the rig itself
  *   --jobs N      at the same time (default 4)
  */
+import { spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -53,6 +54,19 @@ const limited = <T>(promise: Promise<T>, seconds: number): Promise<T> => {
   return Promise.race([promise, limit]).finally(() => clearTimeout(timer))
 }
 
+/** What both ends of the scenario's connections think of them: the kernel's beside strongSwan, and ours. */
+const socketsOf = ({ accepted, serverAddress }: Context): string => {
+  const theirs = spawnSync('ip', ['netns', 'exec', 'peer', 'ss', '-tnoi', 'dst', serverAddress])
+  const ours = accepted.map(socket => {
+    const { readyState, bytesRead, bytesWritten, writableLength, readableLength } = socket
+    const state = { readyState, bytesRead, bytesWritten, writableLength, readableLength }
+    return JSON.stringify({ ...state, session: socket.session?.info }, (_, value: unknown) =>
+      typeof value === 'bigint' ? String(value) : value,
+    )
+  })
+  return [String(theirs.stdout), ...ours].join('\n')
+}
+
 const runOne = async (
   rig: Rig,
   scenario: Scenario,
@@ -81,6 +95,7 @@ const runOne = async (
         text: daemon.log.slice(context.logFrom.get(daemon) ?? 0),
       })),
       { name: 'ike-socket', text: ourLog.filter(line => line >= since).join('\n') },
+      { name: 'sockets', text: socketsOf(context) },
     ]
     for (const { name, text } of logs) {
       const file = join(RUN, `failed-${number}-${name}.log`)

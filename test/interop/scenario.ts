@@ -37,6 +37,8 @@ export class Context {
   /** Whose logs tell the story when it fails. */
   readonly daemons: Daemon[]
   readonly logFrom: ReadonlyMap<Daemon, number>
+  /** Our sockets of servers, for the report of a failure. */
+  readonly accepted: ProtectedSocket[] = []
   private readonly cleanups: (() => unknown)[] = []
 
   constructor(rig: Rig, number: number, role: Scenario['role']) {
@@ -133,6 +135,7 @@ export class Context {
     const sockets: ProtectedSocket[] = []
     const server = await listen(this.server(extra), SERVER_PORT, socket => {
       sockets.push(socket)
+      this.accepted.push(socket)
       answer(socket)
     })
     this.atEnd(() => {
