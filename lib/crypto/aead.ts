@@ -1,10 +1,8 @@
 /**
  * Authenticated encryption of ESP and IKE behind one interface, in place: AES-GCM (RFC 4106, RFC 5282),
- * ChaCha20-Poly1305 (RFC 7634), each on node:crypto and on noble.
+ * ChaCha20-Poly1305 (RFC 7634), each on node:crypto and in TypeScript.
  */
 import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject } from 'node:crypto'
-import { gcm } from '@noble/ciphers/aes.js'
-import { chacha20poly1305 } from '@noble/ciphers/chacha.js'
 import { Secret, secretOctets } from '../base/secret.ts'
 
 /** One direction under one key. */
@@ -108,11 +106,18 @@ export class NodeAead extends SaltedAead {
   }
 }
 
+/** As noble makes ciphers: `encrypt` adds the tag, `decrypt` throws where it is wrong. */
+type CipherMaker = (
+  key: Uint8Array,
+  nonce: Uint8Array,
+  aad: Uint8Array,
+) => Record<'encrypt' | 'decrypt', (bytes: Uint8Array) => Uint8Array>
+
 export class NobleAead extends SaltedAead {
-  private readonly create: typeof gcm | typeof chacha20poly1305
+  private readonly create: CipherMaker
   private readonly key: Secret
 
-  constructor(create: typeof gcm | typeof chacha20poly1305, key: Uint8Array) {
+  constructor(create: CipherMaker, key: Uint8Array) {
     super(key)
     this.create = create
     this.key = new Secret(key.subarray(0, key.length - SALT_LENGTH))

@@ -1,8 +1,8 @@
 /** From transform IDs to algorithms and lengths: the one place that knows every cipher. */
 import { gcm } from '@noble/ciphers/aes.js'
-import { chacha20poly1305 } from '@noble/ciphers/chacha.js'
 import { Encr, HashAlgorithm, Integ } from '../wire/registry.ts'
 import { NobleAead, NodeAead, type Aead } from './aead.ts'
+import { chacha20Poly1305 } from './chacha.ts'
 import { CbcHmac, type HmacFacts } from './cbc-hmac.ts'
 import type { KeyLengths } from './key-material.ts'
 import type { Backend } from './prf.ts'
@@ -53,7 +53,7 @@ export const createAead = (
   if (hmac !== undefined) return new CbcHmac(backend, hmac, encryptionKey, integrityKey)
   if (choice.encr === Encr.Chacha20Poly1305) {
     return backend === 'noble'
-      ? new NobleAead(chacha20poly1305, encryptionKey)
+      ? new NobleAead(chacha20Poly1305, encryptionKey)
       : new NodeAead('chacha20-poly1305', encryptionKey)
   }
   return backend === 'noble'
