@@ -82,6 +82,7 @@ export interface IkeOptions {
   rsaPkcs1?: boolean | undefined
   rejectUnauthorized?: true | undefined
   ppk?: PpkOption | readonly PpkOption[] | undefined
+  crashTokenSecret?: string | Uint8Array | false | undefined
   ike?: OneOrMore | undefined
   esp?: OneOrMore | undefined
   pfs?: boolean | undefined

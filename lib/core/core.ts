@@ -3,7 +3,7 @@
  * questions come out. Input only changes state; whoever drives the core then pulls `pollTransmit` and
  * `pollEvent` until both are empty and sleeps until `nextTimeout`.
  */
-import { equal, getU32, toHex } from '../base/bytes.ts'
+import { EMPTY, equal, getU32, toHex } from '../base/bytes.ts'
 import type { Environment, Millis } from '../base/environment.ts'
 import { IpsecError, InternalError } from '../base/errors.ts'
 import type { Packet } from '../base/packet.ts'
@@ -11,9 +11,11 @@ import { samePath, type Path } from '../base/path.ts'
 import type { Tracer } from '../base/trace.ts'
 import { Sad } from '../esp/sad.ts'
 import type { Answer, IkeSaConfig, Newcomer, Question } from '../ike/exchange.ts'
+import { provesCrash, TokenMaker } from '../ike/crash-token.ts'
 import { HalfOpen } from '../ike/half-open.ts'
 import type { IkeSa } from '../ike/ike-sa.ts'
 import { claimedPredecessor, isSuccession, type NewSa } from '../ike/succession.ts'
+import type { Credentials } from '../identity/credentials.ts'
 import { samePrincipal, type Principal } from '../identity/principal.ts'
 import { AddressPool } from '../policy/address-pool.ts'
 import type { PeerPolicy } from '../policy/options.ts'
@@ -94,6 +96,8 @@ export class Core {
   private readonly strangers: Strangers | undefined
   private readonly hints = new Hints()
   private clientSession: Session | undefined
+  private place: Uint8Array | undefined
+  private tokenMakers = new WeakMap<Credentials, TokenMaker>()
   private readonly sessionHost: SessionHost
 
   constructor(config: CoreConfig) {
@@ -102,6 +106,34 @@ export class Core {
     const policy = config.responder?.policy
     if (policy !== undefined) this.strangers = this.makeStrangers(policy.admission)
     this.sessionHost = this.makeSessionHost()
+  }
+
+  /**
+   * Peers get tokens of quick crash detection (RFC 6290) from now on. `place`: the same for what starts again in the
+   * stead of this endpoint, and for no other with the same credentials.
+   */
+  enableCrashTokens(place: Uint8Array, now: Millis): void {
+    this.place = place
+    this.hints.noteStart(now)
+    this.tokenMakers = new WeakMap()
+  }
+
+  private crashToken(
+    credentials: Credentials | undefined,
+    spiI: Uint8Array,
+    spiR: Uint8Array,
+    holder: Uint8Array,
+  ): Uint8Array | undefined {
+    if (this.place === undefined || credentials === undefined) return undefined
+    let maker = this.tokenMakers.get(credentials)
+    if (maker === undefined) {
+      const { crashSecret } = credentials
+      const secret = crashSecret.derive()
+      if (secret === undefined) return undefined
+      maker = new TokenMaker(secret, crashSecret.isGiven ? EMPTY : this.place)
+      this.tokenMakers.set(credentials, maker)
+    }
+    return maker.make(spiI, spiR, holder)
   }
 
   /** Hot reload: SAs from now on are negotiated with these; live ones and the pool stay as they are. */
@@ -283,7 +315,8 @@ export class Core {
       const { sa, session } = known
       if (!(sa instanceof HalfOpen) && this.strangers?.mayContinue(sa, message, now) === false)
         return this.drop('ike.auth.busy')
-      if (!isInvalidIkeSpi(message, header)) session.handleIke(sa, message, path, now)
+      if (!(sa instanceof HalfOpen) && provesCrash(sa, message, header)) session.noteCrash(sa, now)
+      else if (!isInvalidIkeSpi(message, header)) session.handleIke(sa, message, path, now)
       else this.noteHint(session, session.hasAsked(header), path, now)
       return this.touch(session, now)
     }
@@ -296,7 +329,13 @@ export class Core {
     const spi = readInvalidSpi(message, header)
     if (spi === undefined) {
       this.drop('ike.unknownSpi')
-      const hint = this.hints.aboutIke(message, header, now)
+      // RFC 6290 §9.2: of an SA that lives, no token is shown, whichever end a message claims to be of.
+      const isAlive = this.sas.has(toHex(header.spiI)) || this.sas.has(toHex(header.spiR))
+      const { spiI, spiR } = header
+      const { credentials } = this.config.responder ?? session ?? {}
+      const token = (): Uint8Array | undefined =>
+        isAlive ? undefined : this.crashToken(credentials, spiI, spiR, path.remoteAddress)
+      const hint = this.hints.aboutIke(message, header, token, now)
       if (hint !== undefined) this.reply(hint, path)
       return
     }
@@ -469,6 +508,8 @@ export class Core {
         this.strangers?.admission.payInside(session.peer.principal.key, cost, now) ?? true,
       initialContact: (survivor, now) => this.initialContact(survivor, now),
       isFirstContact: () => this.up.size === 0,
+      crashToken: (session, spiI, spiR) =>
+        this.crashToken(session.credentials, spiI, spiR, session.path.remoteAddress),
       reopen: (session, attempt, now) => this.start(session, attempt, true, now),
       ask: (sa, id, question) => this.ask(sa, id, question),
       emit: event => this.emit(event),

@@ -98,6 +98,8 @@ export interface SessionInfo {
   readonly natKeepalive: Millis
   readonly ikeRekeys: number
   readonly childRekeys: number
+  /** The peer has given a token, so that it is known at once when it starts again without this SA (RFC 6290). */
+  readonly detectsCrash: boolean
   readonly children: readonly ChildInfo[]
 }
 

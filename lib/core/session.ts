@@ -82,6 +82,8 @@ export interface SessionHost {
   initialContact(survivor: Session, now: Millis): void
   /** No session is up. */
   isFirstContact(): boolean
+  /** Our token for the session's IKE SA with those SPIs (RFC 6290). */
+  crashToken(session: Session, spiI: Uint8Array, spiR: Uint8Array): Uint8Array | undefined
   /** The SA ended under an attempt that had only waited: it begins again with a new one. */
   reopen(session: Session, attempt: Attempt, now: Millis): void
   ask(sa: IkeSa | HalfOpen, id: number, question: Question): void
@@ -218,6 +220,7 @@ export class Session implements AttemptHost, Scheduled {
       natKeepalive: this.paths.keepaliveInterval,
       ikeRekeys: this.lineage.rekeys,
       childRekeys: this.childRekeys,
+      detectsCrash: sa?.crashTokens.isEmpty === false,
       children: this.children.inUse.map(childInfo),
     }
   }
@@ -804,6 +807,7 @@ export class Session implements AttemptHost, Scheduled {
         return old?.state === 'established' ? old : undefined
       },
       isFirstContact: () => host.isFirstContact(),
+      crashToken: (spiI, spiR) => host.crashToken(this, spiI, spiR),
     }
   }
 
@@ -903,6 +907,15 @@ export class Session implements AttemptHost, Scheduled {
     this.lineage.current?.probeQuickly(now)
     // A SYN under way may be what the peer could not read.
     this.leaveInDoubt(now)
+  }
+
+  /** The peer has shown the token that it gave for that SA: it knows the SA no more (RFC 6290 §3). */
+  noteCrash(sa: IkeSa, now: Millis): void {
+    sa.trace('ike.crashed', { at: now })
+    sa.abandon(
+      new PeerRefusedError('ECONNRESET', 'The peer has started anew, without this SA'),
+      now,
+    )
   }
 
   /** Attempts do not wait for an SA that may be gone: they begin once more with a new one. */

@@ -12,13 +12,17 @@ import { ed25519 } from '@noble/curves/ed25519.js'
 import { ed448 } from '@noble/curves/ed448.js'
 import { p256, p384, p521 } from '@noble/curves/nist.js'
 import { sha256, sha384, sha512 } from '@noble/hashes/sha2.js'
-import type { Backend } from './prf.ts'
+import { Secret } from '../base/secret.ts'
+import { HashAlgorithm } from '../wire/registry.ts'
+import { computeHmac, type Backend } from './prf.ts'
 import { readPublicKey, type PublicKey, type SignatureAlgorithm } from './signature.ts'
 
 export interface PrivateKey {
   readonly publicKey: PublicKey
   /** The signature as X.509 and RFC 7427 have it (ECDSA in DER). */
   sign(backend: Backend, algorithm: SignatureAlgorithm, message: Uint8Array): Uint8Array
+  /** A secret for the use that `label` names: the same for the same key, and telling nothing of it. */
+  derive(label: Uint8Array): Secret
 }
 
 /** Undefined: it cannot be read, the passphrase is wrong, or we do not sign with such keys. */
@@ -88,6 +92,13 @@ class ImportedKey implements PrivateKey {
         saltLength: constants.RSA_PSS_SALTLEN_DIGEST,
       }),
     )
+  }
+
+  derive(label: Uint8Array): Secret {
+    const octets = this.#key.export({ format: 'der', type: 'pkcs8' })
+    const secret = Secret.adopt(computeHmac('auto', HashAlgorithm.Sha2_256, label, [octets]))
+    octets.fill(0)
+    return secret
   }
 
   #signByNoble({ kind, hash }: SignatureAlgorithm, message: Uint8Array): Uint8Array {

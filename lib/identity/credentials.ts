@@ -5,6 +5,7 @@ import type { Backend } from '../crypto/prf.ts'
 import type { Payload } from '../wire/payloads.ts'
 import { CertEncoding } from '../wire/registry.ts'
 import { firstIdentity } from './certificate-identity.ts'
+import { parseCrashSecret, type CrashSecret } from './crash-secret.ts'
 import { parseEap, type EapSettings } from './eap/eap-peer.ts'
 import { parseIdentity, parsePattern, type Identity } from './identity.ts'
 import { keyDigest, parseOwnKeys, type OwnKey } from './own-keys.ts'
@@ -35,6 +36,8 @@ export interface Credentials {
   readonly ppk: PpkPolicy | undefined
   /** The program wants to see each peer before it is let in. */
   readonly asksAuthorization: boolean
+  /** What the tokens of quick crash detection are made of. */
+  readonly crashSecret: CrashSecret
 }
 
 export const CREDENTIAL_OPTIONS = [
@@ -61,6 +64,7 @@ export const CREDENTIAL_OPTIONS = [
   'eap',
   'authorize',
   'checkServerIdentity',
+  'crashTokenSecret',
 ] as const
 
 /** `peerName`: the host that a client speaks to; `servername` goes before it, as in tls. */
@@ -109,6 +113,9 @@ export const parseCredentials = (
     rsaPkcs1,
     ppk: readingOption('ppk', () => parsePpk(own('ppk'))),
     asksAuthorization: own('authorize') !== undefined || own('checkServerIdentity') !== undefined,
+    crashSecret: readingOption('crashTokenSecret', () =>
+      parseCrashSecret(own('crashTokenSecret'), ownKeys, psk),
+    ),
   }
 }
 

@@ -44,6 +44,7 @@ import {
   readConfiguration,
   type Configuration,
 } from './configuration.ts'
+import { ownCrashToken } from './tell-crash-token.ts'
 import { announceAuthLifetime, readAuthLifetime } from './auth-lifetime.ts'
 import {
   acceptOffer,
@@ -191,6 +192,7 @@ export class Authenticate {
         : [idPayload('idr', credentials.remoteIdentity)]),
       ...(own === undefined ? [] : proofPayloads(own.proofs, this.ppk)),
       ...(credentials.eap?.only === true ? [notify(NotifyType.EapOnlyAuthentication)] : []),
+      ...ownCrashToken(sa, sa.spiI, sa.spiR),
       ...successionNotify(sa),
       ...(policy.virtualAddress ? [configurationRequest(sa.config.heldAddresses())] : []),
       ...(this.offer === undefined ? [] : offerPayloads(this.offer)),
@@ -337,6 +339,7 @@ export class Authenticate {
     this.wipe()
     if (ppk !== undefined) sa.usePpk(ppk)
     sa.establish(factsOf(sa, ends, verdict, ppk, readConfiguration(payloads), []), now)
+    sa.crashTokens.note(payloads)
     const lifetime = readAuthLifetime(payloads)
     if (lifetime !== undefined) sa.limitAuthentication(lifetime, now)
     if (this.offer !== undefined) this.settleChild(this.offer, payloads, now)
@@ -635,11 +638,13 @@ const accept = (
   if (ppk !== undefined) sa.usePpk(ppk)
   const facts = factsOf(sa, ends, verdict, ppk, readConfiguration([]), assignment.addresses)
   sa.establish(facts, now, newcomer.replaced)
+  sa.crashTokens.note(payloads)
   if (findNotify(payloads, NotifyType.InitialContact) !== undefined) {
     sa.output({ kind: 'initialContact' })
   }
   return [
     ...proofOfOurs(ends.local, ppk, own),
+    ...ownCrashToken(sa, sa.spiI, sa.spiR),
     ...announceAuthLifetime(sa.config.policy),
     ...assignment.payloads,
     ...(assignment.failed ? [] : acceptFirstChild(sa, payloads, now)),

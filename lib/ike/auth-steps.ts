@@ -13,7 +13,6 @@ import type { Handshake } from './sa-init.ts'
 
 /** What IKE_AUTH needs of its SA beyond any exchange. */
 export interface AuthContext extends ExchangeContext {
-  readonly spiI: Uint8Array
   readonly handshake: Handshake
   readonly skPi: Secret
   readonly skPr: Secret

@@ -21,6 +21,7 @@ import type { Payload } from '../wire/payloads.ts'
 import type { TrafficSelector } from '../wire/traffic-selector.ts'
 import type { ChildFacts, ChildSa } from './child-sa.ts'
 import type { Rekeying } from './collision.ts'
+import type { CrashTokens } from './crash-token.ts'
 import type { RequestRate } from './request-rate.ts'
 import type { NewSa, Predecessor } from './succession.ts'
 
@@ -78,6 +79,8 @@ export interface IkeSaConfig {
   pay(cost: Millis, now: Millis): boolean
   /** There is no other SA with that peer (INITIAL_CONTACT). */
   isFirstContact(): boolean
+  /** Our token for the IKE SA with those SPIs and a peer at the current place (RFC 6290); undefined: we make none. */
+  crashToken(spiI: Uint8Array, spiR: Uint8Array): Uint8Array | undefined
 }
 
 export interface ChildRequest {
@@ -237,6 +240,8 @@ export interface IkeSuite {
 
 export interface ExchangeContext {
   readonly config: IkeSaConfig
+  readonly spiI: Uint8Array
+  readonly spiR: Uint8Array
   readonly state: IkeSaState
   readonly suite: IkeSuite
   readonly skD: Secret
@@ -244,6 +249,8 @@ export interface ExchangeContext {
   readonly peer: PeerFacts | undefined
   readonly children: ReadonlyMap<number, ChildSa>
   readonly rekeying: Rekeying<Successor>
+  /** Of the peer, for this SA. */
+  readonly crashTokens: CrashTokens
   /** The exchange of ours that waits for its answer. */
   readonly busyWith: Exchange | undefined
   /** The peer's attempt survived a simultaneous rekey of this SA. */
@@ -286,6 +293,7 @@ export interface ExchangeContext {
 
 /** A replacement IKE SA as a rekey handles it. */
 export interface Successor {
+  readonly crashTokens: CrashTokens
   /** It lost a simultaneous rekey: whoever made it deletes it. */
   markRekeyed(): void
   markProvisional(predecessor: ExchangeContext): void

@@ -31,6 +31,7 @@ import { Authenticate, respondAuth } from './auth-exchange.ts'
 import { AuthRequest, type AuthContext, type Next, type Outcome } from './auth-steps.ts'
 import { ChildSa, type ChildFacts } from './child-sa.ts'
 import type { Rekeying } from './collision.ts'
+import { CrashTokens, LEAST_REQUEST } from './crash-token.ts'
 import { CreateChild, acceptOptions } from './create-child.ts'
 import type {
   Answer,
@@ -52,6 +53,7 @@ import { MessageWindow, type Stray } from './message-window.ts'
 import { Protection } from './protection.ts'
 import { RekeyChild } from './rekey-child.ts'
 import { RekeyIke } from './rekey-ike.ts'
+import { knowsCrashTokens, TellCrashToken } from './tell-crash-token.ts'
 import { respondSaInit, type Handshake, type Reception } from './sa-init.ts'
 
 const Timer = {
@@ -131,6 +133,7 @@ export class IkeSa implements AuthContext, Successor {
   readonly originalInitiator: boolean
   readonly spiI: Uint8Array
   readonly rekeying: Rekeying<Successor> = { own: undefined, peer: undefined }
+  readonly crashTokens = new CrashTokens()
   peer: PeerFacts | undefined
   state: IkeSaState
   settled = false
@@ -176,6 +179,8 @@ export class IkeSa implements AuthContext, Successor {
   private sentAt: Millis = -Infinity
   /** Moves of the peer that this SA has followed. */
   private movesSeen: number
+  /** The address that the peer's token of ours is for. */
+  private tokenFor: Uint8Array
   /** So many there were when our request was built; more, and it may have gone to several places. */
   private movesAtRequest = -1
   /** Where the request came from that is being answered, if that is not where the peer is. */
@@ -193,6 +198,7 @@ export class IkeSa implements AuthContext, Successor {
     this.handshake = handshake
     this.state = state
     this.movesSeen = config.place.moves
+    this.tokenFor = config.place.current.remoteAddress
     this.window = new MessageWindow(config.policy.retransmit, config.environment, firstOwnId)
     this.heardAt = now
     this.protection = this.protect(start)
@@ -453,6 +459,10 @@ export class IkeSa implements AuthContext, Successor {
     this.window.renew(now)
     const to = formatEndpoint(current.remoteAddress, current.remotePort)
     this.trace('ike.moved', { to, at: now })
+    if (equal(this.tokenFor, current.remoteAddress)) return
+    this.tokenFor = current.remoteAddress
+    const isQueued = this.queue.some(exchange => exchange instanceof TellCrashToken)
+    if (knowsCrashTokens(this) && !isQueued) this.enqueue(new TellCrashToken(), now)
   }
 
   answer(id: number, answer: Answer, now: Millis): void {
@@ -551,7 +561,8 @@ export class IkeSa implements AuthContext, Successor {
     const limit = this.handshake.fragmentation
       ? this.config.policy.fragmentSize - UDP_AND_IP
       : Infinity
-    return this.protection.seal(facts, writeChain(payloads), limit)
+    const least = response || this.crashTokens.isEmpty ? 0 : LEAST_REQUEST
+    return this.protection.seal(facts, writeChain(payloads), limit, least)
   }
 
   // --- messages ---

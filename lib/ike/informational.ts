@@ -110,6 +110,7 @@ export const respondInformational = (
     sa.finish(new AuthenticationError('The peer did not accept our authentication'), true, now)
     return []
   }
+  sa.crashTokens.note(payloads)
   const lifetime = readAuthLifetime(payloads)
   if (lifetime !== undefined) sa.limitAuthentication(lifetime, now)
   for (const payload of payloads) {

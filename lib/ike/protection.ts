@@ -41,10 +41,10 @@ export class Protection {
     this.inbound = originalInitiator ? responder : initiator
   }
 
-  /** One message, or its fragments when it would exceed `limit` octets and fragments are allowed. */
-  seal(facts: HeaderFacts, chain: WrittenChain, limit: number): Uint8Array[] {
+  /** One message, padded to `least` octets, or its fragments when it would exceed `limit` octets. */
+  seal(facts: HeaderFacts, chain: WrittenChain, limit: number, least = 0): Uint8Array[] {
     const capacity = fragmentCapacity(limit, this.outbound)
-    const whole = layoutEncrypted(facts, chain.first, chain.bytes, this.outbound)
+    const whole = layoutEncrypted(facts, chain.first, chain.bytes, this.outbound, undefined, least)
     const total = Math.ceil(chain.bytes.length / capacity)
     if (whole.message.length <= limit || total > MAX_FRAGMENTS) return [this.finish(whole)]
     return Array.from({ length: total }, (_, i) => {

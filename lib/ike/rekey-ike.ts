@@ -11,6 +11,7 @@ import type { Payload } from '../wire/payloads.ts'
 import { ExchangeType, notifyName, NotifyType, TransformType } from '../wire/registry.ts'
 import type { Proposal } from '../wire/sa.ts'
 import { ownAttemptLoses } from './collision.ts'
+import { knowsCrashTokens, ownCrashToken, TellCrashToken } from './tell-crash-token.ts'
 import { NONCE_LENGTH } from './create-child.ts'
 import type { Exchange, ExchangeContext } from './exchange.ts'
 import { DeleteIke } from './informational.ts'
@@ -59,6 +60,7 @@ export class RekeyIke implements Exchange {
     if (facts === undefined) return this.onRefused(sa, payloads, now)
     own.responderNonce = facts.nonceR
     own.replacement = sa.createSuccessor(facts, now)
+    own.replacement.crashTokens.note(payloads)
     sa.trace('ike.rekeyed', { simultaneous: peer !== undefined })
     if (peer === undefined) {
       sa.handOver(own.replacement, now)
@@ -73,6 +75,8 @@ export class RekeyIke implements Exchange {
       sa.handOver(own.replacement, now)
       sa.enqueue(new DeleteIke(), now)
     }
+    // RFC 6290 §4.3: the peer's token has come with the answer, ours needs an exchange of its own.
+    if (knowsCrashTokens(sa)) own.replacement.enqueue(new TellCrashToken(), now)
   }
 
   abandon(): void {
@@ -188,6 +192,7 @@ export class RekeyIke implements Exchange {
       { kind: 'sa', proposals: [{ ...choice.proposal, spi: spiR }] },
       { kind: 'nonce', data: nonceR },
       { kind: 'ke', group, data: publicValue },
+      ...ownCrashToken(sa, choice.proposal.spi, spiR),
     ]
   }
 }

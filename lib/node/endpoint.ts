@@ -23,6 +23,7 @@ import type {
 import { DEFAULT_TCP_CONFIG, type TcpConfig } from '../core/tcp-config.ts'
 import { monotonicNow, systemEnvironment } from './environment.ts'
 import { askForWay } from './reachability.ts'
+import { placeOf } from './place.ts'
 import { UdpSocket } from './udp-socket.ts'
 
 /** A socket, as the endpoint sees it. Called after the drain. */
@@ -145,6 +146,7 @@ export class Endpoint {
     const next = (): void => {
       const [to] = ports.splice(0, 1)
       if (to === undefined) {
+        this.enableCrashTokens()
         const [first, floatsTo] = paths
         this.gateway = { ...responder, path: floatsTo ? { ...first!, floatsTo } : first! }
         // Before any datagram, because a router says it a few times only. We reach ourselves.
@@ -183,10 +185,16 @@ export class Endpoint {
     const ports = portsFrom(port)
     const next = (error?: NodeJS.ErrnoException): void => {
       const [at] = ports.splice(0, 1)
+      if (error === undefined && at === undefined) this.enableCrashTokens()
       if (error !== undefined || at === undefined) return done(error)
       this.bindOne(address, at, ipv6Only, next)
     }
     next()
+  }
+
+  private enableCrashTokens(): void {
+    const { address, port } = this.sockets[0]!.address()
+    this.core.enableCrashTokens(placeOf(address, port), this.now())
   }
 
   private bindOne(

@@ -80,18 +80,21 @@ export interface SealableMessage {
   readonly to: number
 }
 
-/** Lays out a message whose only outer payload is SK, or SKF when a fragment is given. */
+/** Lays out a message of at least `least` octets, up to 200, whose only outer payload is SK, or SKF when a fragment is given. */
 export const layoutEncrypted = (
   facts: HeaderFacts,
   firstInner: number,
   plaintext: Uint8Array,
   cipher: CipherOverhead,
   fragment?: { readonly number: number; readonly total: number },
+  least = 0,
 ): SealableMessage => {
   const aadEnd =
     IKE_HEADER_LENGTH + GENERIC_HEADER_LENGTH + (fragment === undefined ? 0 : FRAGMENT_FIELDS)
   const from = aadEnd + cipher.ivLength
-  const padding = paddingFor(plaintext.length, cipher.blockSize)
+  const lacking = least - from - cipher.icvLength - plaintext.length - 1
+  const extra = Math.max(0, Math.ceil(lacking / cipher.blockSize) * cipher.blockSize)
+  const padding = paddingFor(plaintext.length, cipher.blockSize) + extra
   const to = from + plaintext.length + padding + 1
   const message = new Uint8Array(to + cipher.icvLength)
   const outer = fragment === undefined ? PayloadType.Encrypted : PayloadType.EncryptedFragment

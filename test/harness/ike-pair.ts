@@ -154,6 +154,7 @@ export class End {
       childCount: () => this.children.length,
       requestRate: new RequestRate(),
       isFirstContact: () => true,
+      crashToken: () => undefined,
       place: placeAt(this.path),
       pool: undefined,
       addressesOf: () => [],

@@ -4,7 +4,7 @@
  * restarted: what it was is gone, and nothing tells the other.
  */
 import { formatAddress, parseAddress } from '../../lib/base/address.ts'
-import { equal, getU32 } from '../../lib/base/bytes.ts'
+import { equal, getU32, utf8 } from '../../lib/base/bytes.ts'
 import { Packet } from '../../lib/base/packet.ts'
 import type { Path } from '../../lib/base/path.ts'
 import { SILENT, type KeyLogEntry, type Tracer } from '../../lib/base/trace.ts'
@@ -163,6 +163,8 @@ export class World {
   readonly markers: Buffer[] = []
   clientAddress = parseAddress('198.51.100.7')!
   clientPort = 40001
+  /** Both ends give tokens of quick crash detection, which are the same after a restart. */
+  private hasCrashTokens = false
   private readonly seed: number
   private readonly tcp: TcpConfig
   private readonly wallClock: number | undefined
@@ -222,7 +224,14 @@ export class World {
       ...(side === 'server' ? { responder: this.serverSecurity } : {}),
     })
     if (side === 'server') core.listeners.listen(80, 511)
+    if (this.hasCrashTokens) core.enableCrashTokens(utf8(side), this.now)
     return core
+  }
+
+  enableCrashTokens(): void {
+    this.hasCrashTokens = true
+    for (const side of ['client', 'server'] as const)
+      this[side].enableCrashTokens(utf8(side), this.now)
   }
 
   /** The end is killed and started again: it knows nothing, and the other end is not told. */
