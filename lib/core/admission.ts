@@ -73,6 +73,8 @@ const MANY_OF_NET = 32
 export interface Standing {
   readonly isProven: boolean
   readonly rank: number
+  /** The same message came a moment ago; undefined: nobody was watching. */
+  readonly isRepeated?: boolean | undefined
 }
 
 export class Admission {
@@ -116,14 +118,19 @@ export class Admission {
       if (!this.answers.favours(rank, 1, now)) return undefined
       this.answers.spend(1)
     }
-    return { isProven, rank }
+    return { isProven, rank, isRepeated: sighting?.isRepeated }
+  }
+
+  /** There is a choice to be made: from now on senders are watched for a while. */
+  beginWatch(now: Millis): void {
+    this.crowd ??= new Crowd(randomBytes(this.environment, 4))
+    this.scarceAt = now
   }
 
   private watch(now: Millis): Crowd | undefined {
-    if (Math.min(this.answers.level(now), this.computing.level(now)) < SCARCE) {
-      this.crowd ??= new Crowd(randomBytes(this.environment, 4))
-      this.scarceAt = now
-    } else if (now - this.scarceAt > CALM) this.crowd = undefined
+    const isScarce = Math.min(this.answers.level(now), this.computing.level(now)) < SCARCE
+    if (isScarce) this.beginWatch(now)
+    else if (now - this.scarceAt > CALM) this.crowd = undefined
     return this.crowd
   }
 
@@ -141,9 +148,15 @@ export class Admission {
     const [host, net] = [sourceOf(path), netOf(path)]
     if (!this.isTrusted(host, now) && this.dice() >= LEAST_CHANCE) return false
     let worst: number = rank
-    if (this.nets.count(net) >= MANY_OF_NET) worst = Math.max(worst, Rank.OfBusyNet)
-    if (this.hosts.count(host) >= MANY_OF_HOST) worst = Math.max(worst, Rank.OfBusyHost)
+    if (this.isBeyond(this.nets.count(net), MANY_OF_NET)) worst = Math.max(worst, Rank.OfBusyNet)
+    if (this.isBeyond(this.hosts.count(host), MANY_OF_HOST))
+      worst = Math.max(worst, Rank.OfBusyHost)
     return this.computing.favours(worst, LEAST_COST, now)
+  }
+
+  /** By chance: of those that are more than `most`, as many are not. */
+  private isBeyond(count: number, most: number): boolean {
+    return count >= most && this.dice() * (count + 1) >= most
   }
 
   /** Whether a half-open handshake may cost so much more. */

@@ -11,20 +11,22 @@ export interface Sighting {
   readonly isRepeated: boolean
   /** It came more often than any client repeats itself. */
   readonly isWorn: boolean
-  /** Of its address, or its /64. */
+  /** Its address, or its /64, sends more than its share. */
   readonly isHostBusy: boolean
-  /** Of its /24, or its /48. */
+  /** Its /24, or its /48, does, without those of busy hosts. */
   readonly isNetBusy: boolean
 }
 
-/** A client's timer sends three times in as many seconds, and others may share its address. */
+/** A client's timer sends three times in as many seconds, and others may share its address: so much at once, */
 const HONEST = { message: 4, host: 4, net: 64 } as const
+/** and so much in a second. */
+const RATE = { message: 1, host: 2, net: 64 } as const
 
 export class Crowd {
   private readonly seed: number
-  private readonly messages = new Tally(1, 2 * HONEST.message)
-  private readonly hosts = new Tally(1, 2 * HONEST.host)
-  private readonly nets = new Tally(16, 2 * HONEST.net)
+  private readonly messages = new Tally(RATE.message, 2 * HONEST.message)
+  private readonly hosts = new Tally(RATE.host, HONEST.host)
+  private readonly nets = new Tally(RATE.net, HONEST.net)
   private readonly seen = new Seen()
 
   /** `secret`: four octets, so that nobody can choose messages that are taken for others. */
@@ -40,12 +42,11 @@ export class Crowd {
     const host = address.length === 4 ? hashOf(net, address, 3, 4) : hashOf(net, address, 6, 8)
     const end = hashOf(host ^ remotePort, address, 8, address.length)
     const hash = hashOf(end, message, 0, 8)
-    return {
-      isRepeated: this.seen.note(hash, now),
-      isWorn: this.messages.count(hash, now) > HONEST.message,
-      isHostBusy: this.hosts.count(host, now) > HONEST.host,
-      isNetBusy: this.nets.count(net, now) > HONEST.net,
-    }
+    const isWorn = this.messages.count(hash, now) > HONEST.message
+    // What is beyond the share of a host does not count against its neighbours.
+    const isHostBusy = isWorn || !this.hosts.take(host, now)
+    const isNetBusy = isHostBusy || !this.nets.take(net, now)
+    return { isRepeated: this.seen.note(hash, now), isWorn, isHostBusy, isNetBusy }
   }
 }
 
@@ -68,15 +69,28 @@ class Tally {
 
   /** One more of that key: how many there are. */
   count(hash: number, now: Millis): number {
+    const count = this.of(hash, now) + 1
+    if (count <= this.most) this.set(hash, count)
+    return count
+  }
+
+  /** One more of that key, unless it has the most that it may have. */
+  take(hash: number, now: Millis): boolean {
+    return this.count(hash, now) <= this.most
+  }
+
+  private of(hash: number, now: Millis): number {
     this.drain(now)
-    const { cells, most } = this
+    return Math.min(this.cells[hash & (ROW - 1)]!, this.cells[ROW + (hash >>> 16)]!)
+  }
+
+  /** No cell needs more than the least of its rows says. */
+  private set(hash: number, count: number): void {
+    const { cells } = this
     const one = hash & (ROW - 1)
     const other = ROW + (hash >>> 16)
-    const count = Math.min(cells[one]!, cells[other]!, most - 1) + 1
-    // No cell needs more than the least of its rows says.
     if (cells[one]! < count) cells[one] = count
     if (cells[other]! < count) cells[other] = count
-    return count
   }
 
   private drain(now: Millis): void {

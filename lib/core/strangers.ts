@@ -132,7 +132,7 @@ export class Strangers {
     now: Millis,
   ): void {
     const { host, admission, cookies } = this
-    if (!this.makeRoom(path, now)) return
+    if (!this.makeRoom(path, standing, now)) return
     const session = host.newSession(path)
     const reception = {
       cookies,
@@ -185,17 +185,17 @@ export class Strangers {
   /**
    * Makes room for one more where that is needed. An old handshake goes, since honest ones are quick: the
    * oldest of the same source, or of all the one whose source has most. A young one may be about to be done,
-   * and its client would not hear of its end: the newcomer asks again instead.
+   * and its client would not hear of its end: the newcomer asks again instead. Where very many come from one address,
+   * the place is for one that has done so.
    */
-  private makeRoom(path: Path, now: Millis): boolean {
+  private makeRoom(path: Path, { isRepeated }: Standing, now: Millis): boolean {
     const { halfOpenPerSource, maxHalfOpen } = this.limits
     const siblings = this.bySource.get(sourceOf(path))
-    if (siblings !== undefined && siblings.size >= halfOpenPerSource)
-      return this.displace(
-        this.heaviest(siblings, now - YOUNG_SIBLING),
-        'ike.halfOpenPerSource',
-        now,
-      )
+    if (siblings !== undefined && siblings.size >= halfOpenPerSource) {
+      this.admission.beginWatch(now)
+      const oldest = isRepeated === false ? undefined : this.heaviest(siblings, now - YOUNG_SIBLING)
+      return this.displace(oldest, 'ike.halfOpenPerSource', now)
+    }
     if (this.bySa.size < maxHalfOpen) return true
     const [failed] = this.failed
     if (failed !== undefined) return this.displace(failed, 'ike.failed.displaced', now)

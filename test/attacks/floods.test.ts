@@ -6,7 +6,7 @@ import { generateKeyPairSync, sign } from 'node:crypto'
 import t from 'tap'
 import type { Path } from '../../lib/base/path.ts'
 import { findNotify } from '../../lib/wire/notify.ts'
-import { NotifyType } from '../../lib/wire/registry.ts'
+import { ExchangeType, NotifyType } from '../../lib/wire/registry.ts'
 import {
   Caller,
   datagramOf,
@@ -30,7 +30,7 @@ import {
 } from '../harness/x509.ts'
 
 /** Milliseconds of one core, as measured on a slow machine. */
-const COST = { heard: 0.01, sent: 0.02, handshake: 1 }
+const COST = { heard: 0.01, sent: 0.02, handshake: 1, proof: 0.5 }
 /** Small datagrams that 208 KiB hold, with what the kernel adds to each. */
 const BUFFER = 250
 const START = 1000
@@ -62,7 +62,7 @@ const besiege = (
   flood: Flood,
   addressOf: (i: number) => Uint8Array,
   options: Options = {},
-  clients = 10,
+  { clients = 10, patience = 3000 } = {},
 ): { times: number[]; busy: number; target: Target } => {
   const target = new Target(options)
   const random = new Random(5)
@@ -81,7 +81,12 @@ const besiege = (
       const before = target.core.saCount
       const answers = target.send(bytes, path)
       const isTakenUp = target.core.saCount > before
-      const cost = COST.heard + COST.sent * answers.length + (isTakenUp ? COST.handshake : 0)
+      const isProof = bytes[4 + 18] === ExchangeType.IkeAuth
+      const cost =
+        COST.heard +
+        COST.sent * answers.length +
+        (isTakenUp ? COST.handshake : 0) +
+        (isProof ? COST.proof : 0)
       clock += cost
       spent += cost
       for (const answer of answers) {
@@ -97,7 +102,7 @@ const besiege = (
     }
   }
   const first = START + 500
-  const end = first + 100 * clients + 3000
+  const end = first + 100 * clients + patience
   let now = START
   for (; now < end; now++) {
     const batch = arriving
@@ -272,6 +277,109 @@ for (const [name, flood, addressOf, options] of [
     const { times, target } = besiege(flood, addressOf, options)
     t.ok(slowest(times) <= LIMIT, `the slowest after ${slowest(times)} ms`)
     t.ok(target.core.saCount <= 500 + times.length, `${target.core.saCount} SAs`)
+    t.end()
+  })
+}
+
+/**
+ * Clients that are genuine up to IKE_AUTH, each from a port of its own. `sends`: of so many datagrams that IKE_AUTH
+ * takes, the others never come.
+ */
+const genuine = (
+  perSecond: number,
+  addressOf: (i: number) => Uint8Array,
+  options: Options,
+  sends = Infinity,
+): Flood => {
+  const callers = new Map<number, Caller>()
+  return {
+    perSecond,
+    next: i => {
+      const caller = new Caller(addressOf(i), options, 9000 + i, START, 30_000 + (i % 30_000))
+      callers.set(caller.path.localPort, caller)
+      return { bytes: caller.connect()[0]!, path: pathFrom(addressOf(i), caller.path.localPort) }
+    },
+    onAnswer: (bytes, path) => {
+      const replies = callers.get(path.remotePort)?.receive(bytes) ?? []
+      const [first] = replies
+      if (first === undefined) return undefined
+      const isProof = first[4 + 18] === ExchangeType.IkeAuth
+      return isProof && sends === 0 ? undefined : { bytes: first, path }
+    },
+  }
+}
+
+/** Several floods at once. */
+const mixed = (...floods: readonly Flood[]): Flood => {
+  const perSecond = floods.reduce((sum, flood) => sum + flood.perSecond, 0)
+  const counts = floods.map(() => 0)
+  const senders = new Map<string, Flood>()
+  const keyOf = ({ remoteAddress, remotePort }: Path): string => `${remoteAddress} ${remotePort}`
+  return {
+    perSecond,
+    next: i => {
+      // Whoever is furthest behind.
+      const late = floods.map((flood, k) => (i * flood.perSecond) / perSecond - counts[k]!)
+      const k = late.indexOf(Math.max(...late))
+      const flood = floods[k]!
+      const datagram = flood.next(counts[k]!++)
+      if (flood.onAnswer !== undefined) senders.set(keyOf(datagram.path), flood)
+      return datagram
+    },
+    onAnswer: (bytes, path) => senders.get(keyOf(path))?.onAnswer?.(bytes, path),
+  }
+}
+
+const WRONG = { psk: 'a key that is not valid any more' }
+/** So that IKE_AUTH takes several datagrams. */
+const IN_PIECES = { ...WRONG, fragmentSize: 576, localId: `${'long.'.repeat(40)}test` }
+const own = (): Uint8Array => elsewhere(7)
+const neighbour = (i: number): Uint8Array => elsewhere(20 + (i % 200))
+
+for (const [name, flood, addressOf, patience] of [
+  ['a wrong key, 50 a second from everywhere', genuine(50, scattered, WRONG), elsewhere, 3000],
+  [
+    "a wrong key, 50 a second from the clients' network",
+    genuine(50, neighbour, WRONG),
+    elsewhere,
+    3000,
+  ],
+  ["a wrong key, 50 a second from the clients' own address", genuine(50, own, WRONG), own, 15_000],
+  [
+    "no IKE_AUTH, 50 a second from the clients' own address",
+    genuine(50, own, WRONG, 0),
+    own,
+    15_000,
+  ],
+  [
+    'first fragments alone, 50 a second from everywhere',
+    genuine(50, scattered, IN_PIECES),
+    elsewhere,
+    3000,
+  ],
+  [
+    "first fragments alone, 50 a second from the clients' own address",
+    genuine(50, own, IN_PIECES),
+    own,
+    15_000,
+  ],
+  [
+    'all of that, and forged ones',
+    mixed(
+      forged(3000, scattered),
+      real(300, scattered),
+      genuine(30, neighbour, WRONG),
+      genuine(30, scattered, IN_PIECES),
+    ),
+    elsewhere,
+    3000,
+  ],
+] as const) {
+  t.test(`D8: genuine handshakes that are never finished: ${name}`, t => {
+    const { times, busy, target } = besiege(flood, addressOf, {}, { clients: 20, patience })
+    t.ok(slowest(times) <= patience, `the slowest after ${slowest(times)} ms`)
+    t.ok(busy < 0.5, `the server is busy for ${busy.toFixed(2)} of the time`)
+    t.ok(target.core.saCount <= 600, `${target.core.saCount} SAs`)
     t.end()
   })
 }
