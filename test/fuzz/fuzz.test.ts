@@ -5,6 +5,7 @@ import { Random } from '../harness/random.ts'
 import { PARSERS, runCase } from './parsers.ts'
 import { FOUND } from './found.ts'
 import { STORIES } from './stateful.ts'
+import { accumulate, slowestOf } from './accumulating.ts'
 
 for (const target of PARSERS) {
   t.test(`3000 inputs of ${target.name}: no exception, work in proportion, promises kept`, t => {
@@ -39,6 +40,33 @@ for (const story of STORIES) {
     t.end()
   })
 }
+
+t.test('clients that stay: all within its bounds, no dear message, nothing left at the end', t => {
+  const most = { sas: 0, children: 0, connections: 0 }
+  const seen = new Set<string>()
+  for (let seed = 1; seed <= 3; seed++) {
+    try {
+      const account = accumulate(seed)
+      for (const name of account.seen) seen.add(name)
+      most.sas = Math.max(most.sas, account.most.sas)
+      most.children = Math.max(most.children, account.most.children)
+      most.connections = Math.max(most.connections, account.most.connections)
+      // Repeated where one cost much: a collection of garbage does not come at the same message again.
+      const once = slowestOf([account])
+      const slowest =
+        once.millis > 30 ? slowestOf([account, accumulate(seed), accumulate(seed)]) : once
+      t.ok(slowest.millis < 30, `seed ${seed}, ${slowest.kind}: ${slowest.millis} ms`)
+    } catch (error) {
+      t.error(error, `seed ${seed}`)
+    }
+  }
+  t.ok(
+    most.sas > 6 && most.children > 20 && most.connections > 10,
+    `it accumulates: ${JSON.stringify(most)}`,
+  )
+  t.ok(seen.has('ike.rekeyRefused') && seen.has('child.installed'), [...seen].join())
+  t.end()
+})
 
 t.test('what was found before stays mended', t => {
   for (const { target, input } of FOUND) {

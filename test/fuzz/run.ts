@@ -2,6 +2,7 @@
 import { toHex } from '../../lib/base/bytes.ts'
 import { Random } from '../harness/random.ts'
 import { PARSERS, runCase, type Target } from './parsers.ts'
+import { accumulate, slowestOf, type Slowest } from './accumulating.ts'
 import { STORIES, type Story } from './stateful.ts'
 
 const given = process.argv.slice(2)
@@ -10,7 +11,22 @@ const only = at < 0 ? undefined : Number(given.splice(at, 2)[1])
 const time = given.find(word => /^\d+(s|m)$/.test(word)) ?? '10s'
 const millis = parseInt(time) * (time.endsWith('m') ? 60_000 : 1000)
 const names = given.filter(word => word !== time)
-const all = [...PARSERS, ...STORIES]
+
+let slowest: (Slowest & { readonly seed: number }) | undefined
+/** As the tests have it; what one message cost is told at the end. */
+const insiders: Story = {
+  name: 'insiders',
+  run: seed => {
+    const account = accumulate(seed)
+    const isSlower = (one: Slowest): boolean => one.millis > (slowest?.millis ?? 0)
+    if (isSlower(slowestOf([account]))) {
+      const repeated = slowestOf([account, accumulate(seed), accumulate(seed)])
+      if (isSlower(repeated)) slowest = { ...repeated, seed }
+    }
+    return account.messages
+  },
+}
+const all = [...PARSERS, ...STORIES, insiders]
 const chosen = names.length === 0 ? all : all.filter(({ name }) => names.includes(name))
 if (chosen.length === 0) throw new Error(`Targets are ${all.map(({ name }) => name).join(', ')}`)
 
@@ -44,6 +60,12 @@ for (const target of chosen) {
   )
   if (failed !== undefined) failures++
   seed++
+}
+if (slowest !== undefined) {
+  const { millis, kind, index, seed: of } = slowest
+  console.log(
+    `slowest message of an insider: ${millis.toFixed(1)} ms of processor time (${kind}, number ${index} of seed ${of})`,
+  )
 }
 const { rss } = process.memoryUsage()
 console.log(
