@@ -213,14 +213,19 @@ export const WITH_ADDRESS: ConnectionLines = {
   child: 'local_ts = dynamic',
 }
 
-/** Calls `act` once each time the transfer has passed that part of what it sends. */
+/** Calls each once, in turn, when the transfer has passed that part of what it sends and the act before it is done. */
 export const atParts = (
   plan: Plan,
   acts: Readonly<Record<number, () => unknown>>,
-): ((sent: number) => void) => {
+): ((sent: number) => Promise<void>) => {
   const left = Object.entries(acts).map(([part, act]) => ({ at: Number(part) * plan.up, act }))
+  let last = Promise.resolve()
   return sent => {
-    while (left[0] !== undefined && sent >= left[0].at) left.shift()!.act()
+    while (left[0] !== undefined && sent >= left[0].at) {
+      const { act } = left.shift()!
+      last = last.then(() => act()).then(() => {})
+    }
+    return last
   }
 }
 

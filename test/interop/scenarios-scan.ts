@@ -15,7 +15,17 @@ const scan = async (context: Context, options: Options, ...args: string[]) => {
   const errors: (Error & { code?: string })[] = []
   server.on('ikeClientError', (error: Error) => errors.push(error))
   const { stdout } = await execute('ip', [
-    ...['netns', 'exec', 'peer', 'ike-scan', '--sport=0', '--retry=1', '--multiline', ...args],
+    ...[
+      'netns',
+      'exec',
+      'peer',
+      'ike-scan',
+      '--sport=0',
+      '--retry=2',
+      '--timeout=3000',
+      '--multiline',
+      ...args,
+    ],
     '10.90.0.1',
   ])
   return { stdout, errors }

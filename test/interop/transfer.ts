@@ -15,6 +15,9 @@ export interface Plan {
   readonly rate?: number
 }
 
+/** The transfer goes on when what this starts is done. */
+export type Progress = (sent: number) => Promise<void> | void
+
 const HEADER = 12
 const DIGESTS = 64
 const CHUNK = 16_384
@@ -34,7 +37,7 @@ const send = async (
   octets: number,
   rate: number,
   hash: Hash,
-  onProgress?: (sent: number) => void,
+  onProgress?: Progress,
 ): Promise<void> => {
   const started = performance.now()
   for (let sent = 0; sent < octets && !socket.destroyed;) {
@@ -44,7 +47,7 @@ const send = async (
     if (!socket.write(chunk)) await drained(socket)
     const ahead = rate === 0 ? 0 : (sent / rate) * 1000 - (performance.now() - started)
     if (ahead > 0) await sleep(ahead)
-    onProgress?.(sent)
+    await onProgress?.(sent)
   }
 }
 
@@ -52,7 +55,7 @@ const send = async (
 export const transfer = (
   socket: Duplex,
   { up, down, rate = 0 }: Plan,
-  onProgress?: (sent: number) => void,
+  onProgress?: Progress,
 ): Promise<void> =>
   new Promise((resolve, reject) => {
     const sentHash = createHash('sha256')
