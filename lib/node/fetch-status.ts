@@ -9,16 +9,25 @@ import { lookup } from 'node:dns'
 import { request, type ClientRequest } from 'node:http'
 import { BlockList, isIP, type LookupFunction } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { Millis } from '../base/environment.ts'
 import type { StatusData, StatusSource } from '../core/events.ts'
 
 const LARGEST = 8 << 20
-/** Of one request, and of all that one handshake asks for. */
-const PATIENCE = 5000
-const LONGEST = 15_000
 /** Of one certificate. */
 const MOST_ADDRESSES = 4
-/** The next address is asked beside the one before when that has not answered yet. */
-const HEAD_START = 500
+
+/** What a fetch needs of the world around it; times in milliseconds. */
+export interface Surroundings {
+  /** How names are looked up. */
+  readonly lookup: typeof lookup
+  /** Of one request, and of all that one handshake asks for. */
+  readonly patience: Millis
+  readonly longest: Millis
+  /** The next address is asked beside the one before when that has not answered for so long. */
+  readonly headStart: Millis
+}
+
+const SYSTEM: Surroundings = { lookup, patience: 5000, longest: 15_000, headStart: 500 }
 
 export interface FetchOptions {
   /** Networks such as `10.0.0.0/8` that may be asked although they are not public. */
@@ -30,13 +39,14 @@ export interface FetchOptions {
 export const fetchStatus = async (
   wanted: readonly StatusSource[],
   { allowed, nextUpdate }: FetchOptions,
+  surroundings: Surroundings = SYSTEM,
 ): Promise<StatusData> => {
-  const end = AbortSignal.timeout(LONGEST)
-  const listed = networks(allowed)
+  const end = AbortSignal.timeout(surroundings.longest)
+  const reach = { listed: networks(allowed), surroundings }
   const answers = await Promise.all(
     wanted.map(async source => ({
       kind: source.kind,
-      octets: await fetchFirst(source, listed, nextUpdate, end),
+      octets: await fetchFirst(source, reach, nextUpdate, end),
     })),
   )
   const ofKind = (kind: StatusSource['kind']): readonly Uint8Array[] =>
@@ -46,10 +56,15 @@ export const fetchStatus = async (
   return { crls: ofKind('crl'), ocsp: ofKind('ocsp') }
 }
 
+interface Reach {
+  readonly listed: BlockList
+  readonly surroundings: Surroundings
+}
+
 /** Of the place that answers first; the others are then left alone. */
 const fetchFirst = async (
   source: StatusSource,
-  listed: BlockList,
+  reach: Reach,
   nextUpdate: FetchOptions['nextUpdate'],
   end: AbortSignal,
 ): Promise<Uint8Array | undefined> => {
@@ -58,8 +73,9 @@ const fetchFirst = async (
   const tries = source.urls.slice(0, MOST_ADDRESSES).map(async (url, i) => {
     const known = remembered(source, url)
     if (known !== undefined) return known
-    if (i > 0) await sleep(i * HEAD_START, undefined, { signal, ref: false })
-    const octets = await fetchOne(url, source, listed, signal)
+    const { headStart } = reach.surroundings
+    if (i > 0) await sleep(i * headStart, undefined, { signal, ref: false })
+    const octets = await fetchOne(url, source, reach, signal)
     remember(source, url, octets, nextUpdate(source.kind, octets))
     return octets
   })
@@ -71,7 +87,7 @@ const fetchFirst = async (
 const fetchOne = (
   url: string,
   source: StatusSource,
-  listed: BlockList,
+  { listed, surroundings }: Reach,
   signal: AbortSignal,
 ): Promise<Uint8Array> =>
   new Promise((resolve, reject) => {
@@ -83,9 +99,9 @@ const fetchOne = (
     const outgoing: ClientRequest = request(url, {
       method: body === undefined ? 'GET' : 'POST',
       agent: false,
-      lookup: publicLookup(listed),
-      timeout: PATIENCE,
-      signal: AbortSignal.any([signal, AbortSignal.timeout(PATIENCE)]),
+      lookup: publicLookup(listed, surroundings.lookup),
+      timeout: surroundings.patience,
+      signal: AbortSignal.any([signal, AbortSignal.timeout(surroundings.patience)]),
       headers: body === undefined ? {} : { 'content-type': 'application/ocsp-request' },
     })
     outgoing.on('error', reject)
@@ -116,9 +132,9 @@ const NOT_PUBLIC = 'the address is not a public one'
 
 /** As for `lookup` of net; the socket is connected to what was checked, so no later answer of DNS counts. */
 const publicLookup =
-  (listed: BlockList): LookupFunction =>
+  (listed: BlockList, resolve: typeof lookup): LookupFunction =>
   (host, options, callback) => {
-    lookup(host, { ...options, all: true }, (error, addresses) => {
+    resolve(host, { ...options, all: true }, (error, addresses) => {
       if (error !== null) return callback(error, '')
       const usable = addresses.filter(({ address }) => mayReach(address, listed))
       const [first] = usable

@@ -1,6 +1,8 @@
 /** What lists of revoked certificates and OCSP responses say, and when they say nothing. */
 import t from 'tap'
 import { concat, fromHex, toHex, utf8 } from '../../lib/base/bytes.ts'
+import { Tag } from '../../lib/base/der.ts'
+import { der } from '../../lib/base/der-writer.ts'
 import { isMalformed } from '../../lib/identity/certificate.ts'
 import { parseCrl, revocationReason, type Crl } from '../../lib/identity/crl.ts'
 import { isFailure } from '../../lib/identity/failure.ts'
@@ -304,6 +306,37 @@ t.test('OCSP: the issuer’s answer counts while it is fresh', t => {
   t.equal(ask({}, { crls: [revoking] }), 'REVOKED', 'nor it a list')
   t.end()
 })
+
+t.test(
+  'OCSP: an answer that was recorded says nothing of another certificate, nor for longer',
+  t => {
+    const good = responseOf(leaf, root)
+    const ask = (end: Holder, responses: readonly OcspResponse[], time = NOW): string =>
+      verdict(end, { responses, time })
+    t.equal(ask(root.issue('CN=host', []), [good]), 'REVOCATION_UNKNOWN', 'of the same name')
+    const serial = der(Tag.Integer, leaf.certificate.serial)
+    const twin = makeRoot()
+    t.equal(
+      ask(leaf, [responseOf(twin.issue('CN=host', [], { serial }), twin)]),
+      'REVOCATION_UNKNOWN',
+      'of an authority of the same name and with the same serial number, by another key',
+    )
+    t.equal(
+      ask(leaf, [responseOf(leaf, root, { signer: twin })]),
+      'REVOCATION_UNKNOWN',
+      'about ours, signed by the other',
+    )
+    t.equal(ask(leaf, [good], NOW + DAY), 'good', 'to the last')
+    t.equal(ask(leaf, [good], NOW + DAY + 1), 'REVOCATION_UNKNOWN')
+    const newer = responseOf(leaf, root, { status: 'revoked', thisUpdate: NOW, producedAt: NOW })
+    for (const both of [
+      [good, newer],
+      [newer, good],
+    ])
+      t.equal(ask(leaf, both), 'REVOKED', 'beside a newer one it is not believed')
+    t.end()
+  },
+)
 
 t.test('OCSP: a nonce that is not ours answers something else', t => {
   const nonce = new Uint8Array(16).fill(1)
