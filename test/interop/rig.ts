@@ -288,7 +288,7 @@ export const startRig = async (): Promise<Rig> => {
     service(SERVICE.host),
     service(SERVICE.host6),
   ])
-  await script('network', 'through-ipsec')
+  await script('network', 'keep-routes')
   const peer = new Agent('peer')
   const libreswan = new Libreswan()
   return {
