@@ -4,7 +4,7 @@
 import { spawn } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
@@ -13,6 +13,12 @@ const wanted = process.argv.slice(2)
 /** Seconds; a machine that has much else to do needs more than the tests do. */
 const PATIENCE = 600
 const env = { ...process.env, TAP_TIMEOUT: String(PATIENCE) }
+/** The folder for what test/coverage.mjs reads; what looks through its own memory is left as it is. */
+const { TEST_COVERAGE } = process.env
+const envOf = file =>
+  TEST_COVERAGE === undefined || file.startsWith('memory')
+    ? env
+    : { ...env, NODE_V8_COVERAGE: resolve(TEST_COVERAGE) }
 
 // What was deleted is in the folder of the compiler's output still.
 const files = readdirSync(join(root, 'test'), { recursive: true })
@@ -29,7 +35,7 @@ const run = file =>
   new Promise(resolve => {
     const began = performance.now()
     const path = join(built, 'test', file.replace(/ts$/, 'js'))
-    const child = spawn(process.execPath, [path], { cwd: root, env })
+    const child = spawn(process.execPath, [path], { cwd: root, env: envOf(file) })
     let text = ''
     const keep = chunk => (text += chunk)
     child.stdout.setEncoding('utf8').on('data', keep)
