@@ -6,20 +6,26 @@ export interface HalfOpenHolder {
   dropOldest(listener: TcpListener): void
 }
 
-/** Ours: a peer may have so many SYNs unanswered, so that it cannot take the backlog from all others. */
-export const HALF_OPEN_PER_PEER = 128
+/**
+ * Ours: SYNs of one peer that are not confirmed yet. Each keeps some 5 KiB, and a pool that opens all its sockets in one
+ * tick has as many as sockets. */
+export const HALF_OPEN_PER_PEER = 4096
+/** Ours: of all peers, unless the backlog is larger. What is confirmed is taken at once and does not wait in a backlog. */
+const HALF_OPEN = 8192
 
 export class TcpListener {
   readonly port: number
   /** Connections that may be half open at once, over all peers. */
-  readonly backlog: number
+  readonly limit: number
   halfOpen = 0
   isOpen = true
   private readonly shares = new Map<HalfOpenHolder, number>()
+  /** The same the other way round: those who have one, two and so on; the last is not empty. */
+  private readonly holders: Set<HalfOpenHolder>[] = []
 
   constructor(port: number, backlog: number) {
     this.port = port
-    this.backlog = backlog
+    this.limit = Math.max(backlog, HALF_OPEN)
   }
 
   /**
@@ -28,34 +34,33 @@ export class TcpListener {
    */
   enter(holder: HalfOpenHolder): boolean {
     const own = this.shares.get(holder) ?? 0
-    if (this.halfOpen >= this.backlog) {
-      const [greediest, most] = this.greediest()
-      if (greediest === undefined || most <= own + 1) return false
-      greediest.dropOldest(this)
-      if (this.halfOpen >= this.backlog) return false
+    if (this.halfOpen >= this.limit) {
+      const most = this.holders.length
+      if (most <= own + 1) return false
+      const [greediest] = this.holders[most - 1]!
+      greediest!.dropOldest(this)
+      if (this.halfOpen >= this.limit) return false
     }
-    this.shares.set(holder, own + 1)
+    this.move(holder, own, own + 1)
     this.halfOpen++
     return true
   }
 
   leave(holder: HalfOpenHolder): void {
     const own = this.shares.get(holder) ?? 0
-    if (own > 1) this.shares.set(holder, own - 1)
-    else this.shares.delete(holder)
+    this.move(holder, own, own - 1)
     this.halfOpen--
   }
 
-  /** There are no more holders than the backlog has places. */
-  private greediest(): [HalfOpenHolder | undefined, number] {
-    let greediest: HalfOpenHolder | undefined
-    let most = 0
-    for (const [holder, share] of this.shares) {
-      if (share <= most) continue
-      greediest = holder
-      most = share
-    }
-    return [greediest, most]
+  private move(holder: HalfOpenHolder, from: number, to: number): void {
+    const { holders, shares } = this
+    if (from > 0) holders[from - 1]!.delete(holder)
+    if (to > 0) {
+      holders[to - 1] ??= new Set()
+      holders[to - 1]!.add(holder)
+      shares.set(holder, to)
+    } else shares.delete(holder)
+    while (holders.at(-1)?.size === 0) holders.pop()
   }
 }
 

@@ -33,6 +33,9 @@ export const transmitNext = (tcb: Tcb, packet: Packet, now: Millis): boolean => 
   }
 }
 
+/** Ours: by so much of itself the wait after a SYN that was repeated may be longer. */
+const SYN_SPREAD = 1 / 8
+
 const transmitSyn = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
   if (tcb.synSent) return false
   const { recovery } = tcb
@@ -41,6 +44,12 @@ const transmitSyn = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
     tcb.sndNxt = (tcb.iss + 1) >>> 0
     recovery.sentNew(tcb.iss, tcb.sndNxt, now)
   } else recovery.sentAgain(recovery.sent.first, now)
+  // Connections that were opened together, and for which there was no room, must not go on coming together.
+  if (tcb.state === 'SYN-SENT' && tcb.synRetries > 0) {
+    const wait = tcb.timers.deadline(Timer.Retransmit) - now
+    const spread = (SYN_SPREAD * (tcb.iss & 0xff)) / 0xff
+    tcb.timers.set(Timer.Retransmit, now + wait * (1 + spread))
+  }
   const flags = tcb.state === 'SYN-SENT' ? TcpFlag.Syn : TcpFlag.Syn | TcpFlag.Ack
   writeSegment(tcb, packet, tcb.iss, flags, 0, 0, now)
   return true

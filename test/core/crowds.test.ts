@@ -1,8 +1,9 @@
 /** Many clients at once: they do not refuse each other, live side by side, and come back together (RFC 6290, RFC 7296 §2.4). */
 import t from 'tap'
 import { toHex } from '../../lib/base/bytes.ts'
-import { sourceAddress } from '../harness/attacker.ts'
+import { isIke, sourceAddress } from '../harness/attacker.ts'
 import { Crowd } from '../harness/crowd.ts'
+import { PERFECT, Stream, World } from '../harness/world.ts'
 
 /** Behind one NAT. */
 const ONE = () => sourceAddress(1)
@@ -43,5 +44,30 @@ t.test('20 replicas with one identity live side by side behind one address', t =
   t.ok(crowd.members.every(({ errors }) => errors.length === 0))
   t.equal(crowd.sessions.length, 20)
   t.equal(new Set(crowd.sessions.map(session => toHex(session.path.remoteAddress))).size, 1)
+  t.end()
+})
+
+t.test('2,000 sockets opened in one tick on a live SA all connect within a second', t => {
+  const world = new World(5, PERFECT)
+  world.connect(new Stream(1, 1, 2))
+  world.run(2000)
+  for (let i = 0; i < 2000; i++) world.connect(new Stream(1, 1, 2))
+  world.run(1000)
+  t.equal(world.accepted.length - 1, 2000)
+  t.notOk(world.streams.some(({ error }) => error !== undefined))
+  // Those that are not heard come again, and after the first time not in step.
+  const unheard = new World(5, PERFECT)
+  unheard.connect(new Stream(1, 1, 2))
+  unheard.run(2000)
+  const start = unheard.now
+  const syns = new Map<number, number>()
+  unheard.filter = (_to, bytes) => {
+    if (!isIke(bytes)) syns.set(unheard.now, (syns.get(unheard.now) ?? 0) + 1)
+    return isIke(bytes)
+  }
+  for (let i = 0; i < 500; i++) unheard.connect(new Stream(1, 1, 2))
+  unheard.run(9000)
+  const later = [...syns].filter(([at]) => at > start + 1500).map(([, count]) => count)
+  t.ok(later.length > 0 && Math.max(...later) < 20, `${Math.max(...later)} at one moment`)
   t.end()
 })
