@@ -240,6 +240,35 @@ export class Core {
     this.touch(session, now)
   }
 
+  /**
+   * The network under a client has changed: its sessions go on by this path, from another address of ours to the
+   * same gateway.
+   */
+  reroute(path: Path, now: Millis): void {
+    for (const session of this.sessions) {
+      // New sockets do not wait for the end of one that cannot go on.
+      if (!session.canMove && this.clientSession === session) this.clientSession = undefined
+      session.reroute(path, now)
+      this.touch(session, now)
+    }
+  }
+
+  /** The way to a client's gateway is open again: what waits for an answer has not waited in vain. */
+  seekGateway(now: Millis): void {
+    for (const session of this.sessions) {
+      session.seekPeer(now)
+      this.touch(session, now)
+    }
+  }
+
+  /** There may be a better way to a client's gateway: it is asked whether the one in use works. */
+  askGateway(now: Millis): void {
+    const session = this.clientSession
+    if (session === undefined) return
+    session.probe(now)
+    this.touch(session, now)
+  }
+
   /** A client's session is up, and nothing says that its peer is gone. */
   get isLive(): boolean {
     return this.clientSession?.isOpenForAttempts === true

@@ -46,6 +46,8 @@ export class Paths implements PeerPlace {
   private proved: readonly Path[] = []
   private isNew = false
   private isRevived = false
+  /** Nothing has come by the way that we have chosen, or nothing for long. */
+  private isUntried = false
   /** When the NAT before us needs a datagram, unless another goes out sooner. */
   keepaliveAt: Millis = Infinity
 
@@ -94,7 +96,9 @@ export class Paths implements PeerPlace {
 
   noteAnswer(path: Path, isLate: boolean): void {
     if (!samePath(path, this.place)) return
-    if (isLate) this.isRevived = true
+    if (isLate || this.isUntried) this.isRevived = true
+    // After a late one the peer may be in doubt of us; one more request shows it that we hear it again.
+    this.isUntried = isLate
     if (this.trial === undefined) return
     this.remember(this.trial.before)
     this.trial = undefined
@@ -108,6 +112,23 @@ export class Paths implements PeerPlace {
     this.trial = undefined
     this.moveTo(current)
     this.isNew = true
+  }
+
+  /** We send another way now, and the peer owes no proof of a place that it has not chosen. */
+  reroute(path: Path): void {
+    this.trial = undefined
+    this.moveTo(this.place.bare === true ? path : (path.floatsTo ?? path))
+    this.isNew = true
+    this.isUntried = true
+  }
+
+  noteRevival(): void {
+    this.isRevived = true
+  }
+
+  /** The system says that the way may be open again: with the peer's answer it is. */
+  seek(): void {
+    this.isUntried = true
   }
 
   private moveTo(path: Path): void {
@@ -125,6 +146,11 @@ export class Paths implements PeerPlace {
     return this.trial !== undefined
   }
 
+  /** The peer has to be asked: it may not be there, or not know where we are. */
+  get needsAnswer(): boolean {
+    return this.isOnTrial || this.isUntried
+  }
+
   /** Whether the peer is at a place that is new and proved, once: what was known of the way there is void. */
   takeNew(): boolean {
     const { isNew } = this
@@ -132,7 +158,7 @@ export class Paths implements PeerPlace {
     return isNew
   }
 
-  /** Whether the peer has answered late, once: by now it is reached again. */
+  /** Whether the peer was heard after a silence, or by a way that we have chosen, once: it may be reached again. */
   takeRevived(): boolean {
     const { isRevived } = this
     this.isRevived = false

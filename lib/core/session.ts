@@ -175,13 +175,42 @@ export class Session implements AttemptHost, Scheduled {
     for (const sa of this.lineage.sas) sa.followPlace(now)
     const sa = this.lineage.current
     // What was asked before may have gone elsewhere too, so it proves nothing.
-    if (this.paths.isOnTrial && sa !== undefined && sa.busyWith === undefined) sa.probe(now)
-    const isRevived = this.paths.takeRevived()
-    const isNew = this.paths.takeNew()
-    if (isNew && this.tcp !== undefined) {
-      this.tcp.segmentLimit = this.children.segmentLimit(this.paths.datagramLimit)
-      this.tcp.pathChanged(now)
-    } else if (isRevived) this.tcp?.hasten(now)
+    if (this.paths.needsAnswer && sa !== undefined && sa.busyWith === undefined) sa.probe(now)
+    if (!this.paths.takeNew() || this.tcp === undefined) return
+    this.tcp.segmentLimit = this.children.segmentLimit(this.paths.datagramLimit)
+    this.tcp.pathChanged(now)
+  }
+
+  /**
+   * Our own ends, and a tunnel to an address that the peer gave us, do not depend on our address. In transport mode,
+   * or in a tunnel to the very address that we had, its connections are of that address (RFC 4555 §1.2).
+   */
+  get canMove(): boolean {
+    if (this.facts === undefined || this.facts.isOurs) return true
+    const { localAddress } = this.path
+    return this.children.inUse.every(
+      ({ sa, localHost }) => sa.mode === 'tunnel' && !equal(localHost, localAddress),
+    )
+  }
+
+  /** We send by another path now: it is tried at once, by requests that wait and by what TCP has under way. */
+  reroute(path: Path, now: Millis): void {
+    if (this.isOver) return
+    const { canMove } = this
+    this.paths.reroute(path)
+    this.lineage.opening?.followPlace(now)
+    this.followPath(now)
+    if (canMove) return
+    this.reopenAttempts(true, now)
+    this.closeNow(now)
+    this.tcp?.abortAll('ECONNRESET', false)
+  }
+
+  /** The way may be open: what is unanswered is asked at once, and TCP sends when the answer comes. */
+  seekPeer(now: Millis): void {
+    this.paths.seek()
+    this.lineage.opening?.followPlace(now)
+    for (const sa of this.lineage.sas) sa.renew(now)
   }
 
   /** Nothing of it is left, not even an SA that repeats its last answer. */
@@ -338,6 +367,7 @@ export class Session implements AttemptHost, Scheduled {
   handleIke(sa: IkeSa | HalfOpen, message: Uint8Array, path: Path, now: Millis): void {
     sa.handleMessage(message, path, now)
     this.followPath(now)
+    if (this.paths.takeRevived()) this.tcp?.hasten(now)
     this.attempts.advance(now)
   }
 
@@ -368,6 +398,7 @@ export class Session implements AttemptHost, Scheduled {
     if (child.pair.lifetimeState() !== 'ok') this.expire(child, now)
     const reason = handleInner(child, bytes, path.remoteAddress, this.tcp, now)
     if (reason !== undefined) this.host.drop(reason)
+    if (this.paths.takeRevived()) this.tcp?.hasten(now)
   }
 
   // --- time ---

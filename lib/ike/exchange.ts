@@ -34,7 +34,9 @@ export interface PeerPlace {
   float(): void
   /** Something authentic that is newer than all before came by `path`, in a datagram of so many octets. */
   noteNewest(path: Path, octets: number, now: Millis): void
-  /** The same, in answer to a request that went to the current place and nowhere else; `isLate`: more than once. */
+  /** Something authentic came after a silence. */
+  noteRevival(): void
+  /** As `noteNewest`, in answer to a request that went to the current place and nowhere else; `isLate`: long ago. */
   noteAnswer(path: Path, isLate: boolean): void
 }
 

@@ -131,6 +131,12 @@ export class HalfOpen {
     this.finish(error, now)
   }
 
+  /** We send by another path, or it is open again: what is unanswered is asked there. */
+  followPlace(now: Millis): void {
+    this.window.renew(now)
+    for (const sa of this.followed) sa.renew(now)
+  }
+
   answer(id: number, answer: Answer, now: Millis): void {
     const asked = this.asked.get(id)
     this.asked.delete(id)

@@ -441,7 +441,10 @@ export class IkeSa implements AuthContext, Successor {
 
   /** Something authentic came; `isAnswer`: to the request under way. */
   private noteHeard(isAnswer: boolean, now: Millis): void {
-    if (!isAnswer && now - this.heardAt >= SILENCE) this.window.wake()
+    if (!isAnswer && now - this.heardAt >= SILENCE) {
+      this.window.wake()
+      this.config.place.noteRevival()
+    }
     this.heardAt = now
     this.window.slacken(now)
   }
@@ -463,6 +466,12 @@ export class IkeSa implements AuthContext, Successor {
     this.tokenFor = current.remoteAddress
     const isQueued = this.queue.some(exchange => exchange instanceof TellCrashToken)
     if (knowsCrashTokens(this) && !isQueued) this.enqueue(new TellCrashToken(), now)
+  }
+
+  /** What goes unanswered is asked at once, with all its tries; else whether the peer is there. */
+  renew(now: Millis): void {
+    if (this.window.isBusy) this.window.renew(now)
+    else this.probe(now)
   }
 
   answer(id: number, answer: Answer, now: Millis): void {
@@ -643,6 +652,8 @@ export class IkeSa implements AuthContext, Successor {
     this.reassembly[header.response ? 'response' : 'request'].clear()
     this.noteWhere(path, octets, header.response, now)
     if (header.response) return this.handleResponse(header, payloads, now)
+    // The peer has our last answer, or it would repeat what it asked then.
+    this.window.wake()
     this.stray = this.strayFrom(path, octets)
     this.handleRequest(header, payloads, now)
   }
@@ -658,7 +669,7 @@ export class IkeSa implements AuthContext, Successor {
     place.noteNewest(path, octets, now)
     this.followPlace(now)
     if (isResponse && this.movesAtRequest === place.moves)
-      place.noteAnswer(path, this.window.sentTimes > 1)
+      place.noteAnswer(path, now - this.window.startedAt >= SILENCE)
   }
 
   private handleResponse(header: IkeHeader, payloads: Payload[] | ChainError, now: Millis): void {

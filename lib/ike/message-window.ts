@@ -8,6 +8,7 @@ import type { RetransmitPolicy } from '../policy/options.ts'
 
 interface Outstanding {
   readonly id: number
+  readonly startedAt: Millis
   datagrams: readonly Uint8Array[]
   sentTimes: number
   deadline: Millis
@@ -82,6 +83,7 @@ export class MessageWindow {
     const wait = this.policy.initial
     this.outstanding = {
       id: this.nextOwnId++,
+      startedAt: now,
       datagrams,
       sentTimes: 1,
       wait,
@@ -221,6 +223,11 @@ export class MessageWindow {
   /** The request under way has been sent so many times. */
   get sentTimes(): number {
     return this.outstanding?.sentTimes ?? 0
+  }
+
+  /** When the request under way was sent first; Infinity: there is none. */
+  get startedAt(): Millis {
+    return this.outstanding?.startedAt ?? Infinity
   }
 
   /** The peer is elsewhere, and silence of its old place says nothing about it: all tries anew, from now. */

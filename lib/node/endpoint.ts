@@ -22,6 +22,7 @@ import type {
 } from '../core/events.ts'
 import { DEFAULT_TCP_CONFIG, type TcpConfig } from '../core/tcp-config.ts'
 import { monotonicNow, systemEnvironment } from './environment.ts'
+import { systemNetwork, type Network, type NetworkWatcher } from './network.ts'
 import { askForWay } from './reachability.ts'
 import { placeOf } from './place.ts'
 import { UdpSocket } from './udp-socket.ts'
@@ -68,7 +69,7 @@ const NO_WAY: ReadonlySet<string> = new Set([
   'EADDRNOTAVAIL',
   'EHOSTDOWN',
   'EHOSTUNREACH',
-  'EMSGSIZE',
+  'EINVAL',
   'ENETDOWN',
   'ENETUNREACH',
   'EPERM',
@@ -78,6 +79,8 @@ const NO_WAY: ReadonlySet<string> = new Set([
 const BURST = 128
 /** Turns of sending when the process ends: enough for 10,000 SAs. */
 const LAST_TURNS = 100
+/** Ours: the way is not looked for more often, whatever fails. */
+const LOOK_INTERVAL: Millis = 200
 /** How long an end that closes waits for its peers to confirm. */
 const CLOSE_PATIENCE = 2000
 
@@ -86,20 +89,38 @@ export interface EndpointOptions {
   readonly tcp?: Partial<TcpConfig> | undefined
   readonly responder?: Responder | undefined
   readonly watcher: EndpointWatcher
+  /** What is known of the network under this process. Default: what the system tells. */
+  readonly network?: Network | undefined
+}
+
+/** Where a client's gateway is: `address` is `remote` as text, with a zone if it has one. */
+interface Target {
+  readonly address: string
+  readonly port: number
+  readonly remote: Uint8Array
 }
 
 /** Endpoints of this process with SAs whose peers are to be told when it ends. */
 const live = new Set<Endpoint>()
 
-export class Endpoint {
+export class Endpoint implements NetworkWatcher {
   readonly core: Core
   private readonly watcher: EndpointWatcher
+  private readonly network: Network
   private readonly packet = new Packet()
   /** One, or two where IKE begins at port 500; a path names the one it belongs to by its place. */
   private sockets: UdpSocket[] = []
   private gateway: Gateway | undefined
-  /** The gateway's, as text with a zone, if it has one. */
-  private address: string | undefined
+  /** Where a client's gateway is: its address as text with a zone, if it has one. */
+  private target: Target | undefined
+  /** The way to it is looked for, or its sockets are being opened again. */
+  private isLooking = false
+  private lookedAt: Millis = -Infinity
+  /** What the system said of a datagram since. */
+  private trouble: string | undefined
+  /** There was no way to the gateway when it was last looked for. */
+  isLost = false
+  private endWatch: (() => void) | undefined
   /** The system was asked whether there is a way to the gateway. */
   private endQuestion: (() => void) | undefined
   /** Attempts that came before the socket was ready. */
@@ -120,6 +141,7 @@ export class Endpoint {
 
   constructor(options: EndpointOptions) {
     this.watcher = options.watcher
+    this.network = options.network ?? systemNetwork
     this.core = new Core({
       environment: systemEnvironment,
       tracer: options.tracer,
@@ -140,33 +162,127 @@ export class Endpoint {
     responder: Responder,
     onFailure: () => void,
   ): void {
-    this.address = address
+    const target = { address, port, remote }
+    this.target = target
+    this.connectAll(target, this.sockets, undefined, (paths, error) => {
+      if (this.closed) return
+      if (error !== undefined) {
+        onFailure()
+        const { code = 'EIO' } = error
+        const failure = socketError({ code, syscall: 'connect', address, port })
+        for (const attempt of this.takeWaiting()) attempt.fail(withNumber(failure))
+        return
+      }
+      const path = joined(paths)
+      this.enableCrashTokens()
+      this.gateway = { ...responder, path }
+      // Before any datagram, because a router says it a few times only. We reach ourselves.
+      if (!equal(path.localAddress, remote)) this.askForWay(target)
+      this.endWatch = this.network.watch(this)
+      for (const attempt of this.takeWaiting()) attempt.start()
+    })
+  }
+
+  /** Opens a socket towards each port of the gateway; `from`: the address to have, and ports if they are free. */
+  private connectAll(
+    { address, port, remote }: Target,
+    sockets: UdpSocket[],
+    from: { readonly source: string; readonly ports: readonly number[] } | undefined,
+    done: (paths: readonly Path[], error?: NodeJS.ErrnoException) => void,
+  ): void {
     const ports = portsFrom(port)
     const paths: Path[] = []
     const next = (): void => {
-      const [to] = ports.splice(0, 1)
-      if (to === undefined) {
-        this.enableCrashTokens()
-        const [first, floatsTo] = paths
-        this.gateway = { ...responder, path: floatsTo ? { ...first!, floatsTo } : first! }
-        // Before any datagram, because a router says it a few times only. We reach ourselves.
-        if (!equal(first!.localAddress, remote)) this.askForWay(address, port)
-        for (const attempt of this.takeWaiting()) attempt.start()
-        return
+      const at = paths.length
+      const to = ports[at]
+      if (to === undefined) return done(paths)
+      const open = (own: number): void => {
+        const socket = this.makeSocket(remote.length === 4 ? 4 : 6, false, to === BARE_PORT, at)
+        sockets[at] = socket
+        const connect = (): void =>
+          socket.connect(to, address, error => {
+            if (error !== undefined) return done(paths, error)
+            paths.push(socket.path(remote, to))
+            next()
+          })
+        if (from === undefined) return connect()
+        socket.bind(own, from.source, error => {
+          if (error === undefined) return connect()
+          if (own === 0) return done(paths, error)
+          socket.close()
+          open(0)
+        })
       }
-      const socket = this.makeSocket(remote.length === 4 ? 4 : 6, false, to === BARE_PORT)
-      socket.connect(to, address, error => {
-        if (error === undefined) {
-          paths.push(socket.path(remote, to))
-          return next()
-        }
-        onFailure()
-        const { code = 'EIO' } = error
-        const failure = withNumber(socketError({ code, syscall: 'connect', address, port: to }))
-        for (const attempt of this.takeWaiting()) attempt.fail(failure)
-      })
+      open(from?.ports[at] ?? 0)
     }
     next()
+  }
+
+  // --- roaming ---
+
+  /** The addresses of this host have changed, or there was no way and may be one. */
+  onChange(): void {
+    this.lookForWay(false)
+  }
+
+  /** `isInDoubt`: datagrams do not go out, or nothing answers them; `code`: what the system said of one. */
+  private lookForWay(isInDoubt: boolean, code?: string): void {
+    const { target, gateway } = this
+    if (target === undefined || gateway === undefined || this.closed) return
+    this.trouble ??= code
+    if (this.isLooking || (isInDoubt && this.now() - this.lookedAt < LOOK_INTERVAL)) return
+    this.isLooking = true
+    this.lookedAt = this.now()
+    this.network.sourceTowards(target.address, target.port, source => {
+      this.isLooking = false
+      if (!this.closed) this.noteSource(target, source, isInDoubt)
+    })
+  }
+
+  /** A datagram to the gateway would have that address now; undefined: there is no way. */
+  private noteSource(target: Target, source: string | undefined, isInDoubt: boolean): void {
+    const own = this.sockets[0]!.address().address
+    const wasLost = this.isLost
+    this.isLost = source === undefined
+    if (source === undefined || source === own) {
+      if (wasLost && !this.isLost) this.core.seekGateway(this.now())
+      return this.noteNoWay()
+    }
+    // What still works goes on; when the peer does not answer, we come back here.
+    if (!isInDoubt && this.network.has(own)) {
+      this.core.askGateway(this.now())
+      return this.schedule()
+    }
+    this.reopen(target, source)
+  }
+
+  /** The sockets are made again, from another address, with the same ports if those are free. */
+  private reopen(target: Target, source: string): void {
+    this.isLooking = true
+    const ports = this.sockets.map(socket => socket.address().port)
+    const sockets: UdpSocket[] = []
+    this.connectAll(target, sockets, { source, ports }, (paths, error) => {
+      this.isLooking = false
+      this.isLost = error !== undefined
+      const isUseless = this.isLost || this.closed
+      for (const socket of isUseless ? sockets : this.sockets) socket.close()
+      if (isUseless) return this.noteNoWay()
+      this.trouble = undefined
+      this.sockets = sockets
+      if (this.refs > 0) for (const socket of sockets) socket.ref()
+      const path = joined(paths)
+      this.gateway = { ...this.gateway!, path }
+      this.core.reroute(path, this.now())
+      this.schedule()
+    })
+  }
+
+  /** There is no other way than the one of which the system has said something. */
+  private noteNoWay(): void {
+    const { trouble } = this
+    this.trouble = undefined
+    if (trouble !== undefined) this.core.handleNoWay(trouble, this.now())
+    this.schedule()
   }
 
   private takeWaiting(): readonly { start(): void; fail(error: Error): void }[] {
@@ -206,27 +322,31 @@ export class Endpoint {
     const bare = port === BARE_PORT
     if (address !== undefined) {
       const family = address.includes(':') ? 6 : 4
-      return this.makeSocket(family, ipv6Only, bare).bind(port, address, done)
+      const at = this.sockets.length
+      this.sockets[at] = this.makeSocket(family, ipv6Only, bare, at)
+      return this.sockets[at].bind(port, address, done)
     }
     // As net does: both families when the system has IPv6.
-    const both = this.makeSocket(6, ipv6Only, bare)
+    const at = this.sockets.length
+    const both = this.makeSocket(6, ipv6Only, bare, at)
+    this.sockets[at] = both
     both.bind(port, '::', error => {
       if (error?.code !== 'EAFNOSUPPORT' && error?.code !== 'EADDRNOTAVAIL') return done(error)
       both.close()
-      this.sockets.pop()
-      this.makeSocket(4, false, bare).bind(port, '0.0.0.0', done)
+      this.sockets[at] = this.makeSocket(4, false, bare, at)
+      this.sockets[at].bind(port, '0.0.0.0', done)
     })
   }
 
-  private makeSocket(family: 4 | 6, ipv6Only: boolean, bare: boolean): UdpSocket {
-    const socket = new UdpSocket(this.sockets.length, family, ipv6Only, bare, {
+  /** `index`: its place in `sockets`. */
+  private makeSocket(family: 4 | 6, ipv6Only: boolean, bare: boolean, index: number): UdpSocket {
+    const socket = new UdpSocket(index, family, ipv6Only, bare, {
       onDatagram: (bytes, path) => {
         this.core.handleDatagram(bytes, path, this.now())
         this.schedule()
       },
       onError: error => this.handleSocketError(error),
     })
-    this.sockets.push(socket)
     if (this.refs === 0) socket.unref()
     return socket
   }
@@ -234,12 +354,13 @@ export class Endpoint {
   /** What the system reports is believed only while nothing authenticated says otherwise (RFC 7296 §2.4). */
   private handleSocketError({ code }: NodeJS.ErrnoException): void {
     if (code === 'ECONNREFUSED') this.core.handleRefusal(this.now())
-    else if (code !== undefined && NO_WAY.has(code)) this.core.handleNoWay(code, this.now())
+    else if (code === 'EMSGSIZE') this.core.handleNoWay(code, this.now())
+    else if (code !== undefined && NO_WAY.has(code)) this.lookForWay(true, code)
     this.schedule()
   }
 
   /** Linux tells a `dgram` socket less than it knows. */
-  private askForWay(address: string, port: number): void {
+  private askForWay({ address, port }: Target): void {
     this.endQuestion ??= askForWay(
       address,
       port,
@@ -280,7 +401,10 @@ export class Endpoint {
     }
     const waiting = { start, fail: (error: Error) => owner.onClosed(error) }
     if (this.gateway === undefined) this.waiting.add(waiting)
-    else start()
+    else {
+      this.network.check()
+      start()
+    }
     return () => {
       this.waiting.delete(waiting)
       if (attempt === undefined) return
@@ -421,9 +545,8 @@ export class Endpoint {
       case 'sessionDown':
         return this.watcher.onSessionDown(event.session, event.error)
       case 'unanswered':
-        if (event.isOpening && event.times === 2)
-          this.askForWay(this.address!, event.path.remotePort)
-        return
+        if (event.isOpening && event.times === 2) this.askForWay(this.target!)
+        return this.lookForWay(true)
       case 'rekeyRefused': {
         const { code, message } = event.error
         return process.emitWarning(`An SA cannot be renewed: ${message}`, { code })
@@ -512,9 +635,14 @@ export class Endpoint {
     clearTimeout(this.timer)
     this.timer = undefined
     this.endQuestion?.()
+    this.endWatch?.()
     for (const socket of this.sockets) socket.close()
   }
 }
+
+/** The first path, with where it floats to when there is a second one (RFC 7296 §2.23). */
+const joined = ([first, floatsTo]: readonly Path[]): Path =>
+  floatsTo === undefined ? first! : { ...first!, floatsTo }
 
 const ownerOf = (connection: Connection): ConnectionOwner | undefined =>
   connection.context as ConnectionOwner | undefined

@@ -19,6 +19,8 @@ export interface KeepAliveSettings {
 
 /** Ours: what is repeated for the second time makes it doubtful that the peer can be reached. */
 const DOUBTFUL_REPEATS = 2
+/** Ours: what has waited for so long for its acknowledgement was lost, however long round trips seemed to be. */
+const LONG: Millis = 1000
 
 export class TcpConnection extends Tcb implements Scheduled {
   dueAt: Millis = Infinity
@@ -201,9 +203,12 @@ export class TcpConnection extends Tcb implements Scheduled {
 
   /** What goes to the peer arrives again: the wait for the next try is over. */
   hasten(now: Millis): void {
-    if (this.repeats === 0) return
+    if (this.repeats === 0 && !this.recovery.hasWaited(LONG, now)) return
+    this.recovery.rtt.backoffs = 0
+    this.retries = 0
+    this.synRetries = 0
     for (const slot of [Timer.Retransmit, Timer.Persist]) {
-      if (this.timers.isSet(slot)) this.timers.set(slot, now)
+      if (this.timers.isSet(slot)) this.handleTimer(slot, now)
     }
   }
 

@@ -530,6 +530,12 @@ export class Recovery implements Deliveries {
     this.rearm(now)
   }
 
+  /** The oldest of what is under way was sent so long ago. */
+  hasWaited(time: Millis, now: Millis): boolean {
+    const { sent } = this
+    return !sent.isEmpty && now - sent.firstSentAt(sent.first) >= time
+  }
+
   /** A round trip is known, nothing is being repaired, and the last probe was answered (RFC 8985 §7.2). */
   private get mayProbe(): boolean {
     return (

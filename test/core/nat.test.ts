@@ -4,39 +4,11 @@ import { toHex } from '../../lib/base/bytes.ts'
 import { isIke } from '../harness/attacker.ts'
 import { PERFECT, Stream, World, type Options } from '../harness/world.ts'
 
-/** The client has another address and port inside than those it is seen under. */
-class NatWorld extends World {
-  private isConnecting: boolean | undefined
-
-  constructor(...given: ConstructorParameters<typeof World>) {
-    super(...given)
-    const { client } = this
-    const handleDatagram = client.handleDatagram.bind(client)
-    client.handleDatagram = (bytes, path, now) => handleDatagram(bytes, { ...path, ...INSIDE }, now)
-  }
-
-  override connect(stream: Stream, port?: number) {
-    const outside = { clientAddress: this.clientAddress, clientPort: this.clientPort }
-    this.clientAddress = INSIDE.localAddress
-    this.clientPort = INSIDE.localPort
-    this.isConnecting = true
-    const attempt = super.connect(stream, port)
-    this.isConnecting = false
-    Object.assign(this, outside)
-    this.pump()
-    return attempt
-  }
-
-  override pump(): void {
-    // What is sent leaves by the NAT, not with the addresses of `connect`.
-    if (this.isConnecting !== true) super.pump()
-  }
-}
-
 const INSIDE = { localAddress: Uint8Array.of(10, 0, 0, 5), localPort: 4500 }
 
 const open = (isBehindNat: boolean, client: Options = {}, server: Options = {}) => {
-  const world = new (isBehindNat ? NatWorld : World)(51, PERFECT, client, server)
+  const world = new World(51, PERFECT, client, server)
+  if (isBehindNat) world.inside = INSIDE
   const stream = new Stream(50_000, 1, 2)
   const serving = new Stream(50_000, 2, 1)
   stream.budget = 1000

@@ -94,6 +94,7 @@ const placeAt = (path: Path): PeerPlace => {
       place.moves++
     },
     noteAnswer: () => undefined,
+    noteRevival: () => undefined,
   }
   return place
 }

@@ -165,6 +165,13 @@ export class World {
   clientPort = 40001
   /** Both ends give tokens of quick crash detection, which are the same after a restart. */
   private hasCrashTokens = false
+  /** Behind a NAT the client has another address and port than those it is seen under. */
+  inside: { readonly localAddress: Uint8Array; readonly localPort: number } | undefined
+  /** After such silence the NAT forgets the client, which is seen under another port when it sends again. */
+  mappingTime = Infinity
+  private mappingUsedAt = 0
+  /** Nothing arrives there. */
+  readonly deaf = new Set<Side>()
   private readonly seed: number
   private readonly tcp: TcpConfig
   private readonly wallClock: number | undefined
@@ -248,15 +255,8 @@ export class World {
   /** Opens a stream from the client to the server's port 80. */
   connect(stream: Stream, port = 80, remoteAddress = SERVER_ADDRESS): Attempt {
     this.streams.push(stream)
-    const path: Path = {
-      socket: 0,
-      localAddress: this.clientAddress,
-      localPort: this.clientPort,
-      remoteAddress: SERVER_ADDRESS,
-      remotePort: SERVER_PORT,
-    }
     const attempt = this.client.connect(
-      { ...this.clientSecurity, path },
+      { ...this.clientSecurity, path: this.clientPath },
       {
         remoteAddress,
         remotePort: port,
@@ -269,6 +269,26 @@ export class World {
     )
     this.pump()
     return attempt
+  }
+
+  /** How the client sees its way to the server. */
+  private get clientPath(): Path {
+    return {
+      socket: 0,
+      localAddress: this.clientAddress,
+      localPort: this.clientPort,
+      ...this.inside,
+      remoteAddress: SERVER_ADDRESS,
+      remotePort: SERVER_PORT,
+    }
+  }
+
+  /** The client is elsewhere, and its endpoint has opened its socket again. */
+  roam(address: Uint8Array, port: number): void {
+    this.clientAddress = address
+    this.clientPort = port
+    this.client.reroute(this.clientPath, this.now)
+    this.pump()
   }
 
   /** Sends what is ready, delivers events, until both ends are quiet. */
@@ -307,6 +327,11 @@ export class World {
       this.tooLarge++
       return
     }
+    if (to === 'server') {
+      if (this.hasForgotten) this.clientPort++
+      this.mappingUsedAt = this.now
+    }
+    if (this.deaf.has(to)) return
     const copies = this.random.chance(loss) ? 0 : this.random.chance(duplicate) ? 2 : 1
     for (let i = 0; i < copies; i++) {
       const copy = bytes.slice()
@@ -379,6 +404,20 @@ export class World {
       remoteAddress: SERVER_ADDRESS,
       remotePort: SERVER_PORT,
     }
+  }
+
+  private get hasForgotten(): boolean {
+    return this.now - this.mappingUsedAt > this.mappingTime
+  }
+
+  /** The path by which the client has it; undefined: nobody is there, or the NAT has forgotten who. */
+  private arrival({ to, path }: InFlight): Path | undefined {
+    if (to === 'server') return path
+    const { localAddress, localPort } = path
+    if (localPort !== this.clientPort || !equal(localAddress, this.clientAddress)) return undefined
+    if (this.hasForgotten) return undefined
+    this.mappingUsedAt = this.now
+    return { ...path, ...this.inside }
   }
 
   private deliver(core: Core, event: CoreEvent): void {
@@ -484,9 +523,8 @@ export class World {
       datagram = this.wire.first
     ) {
       this.wire.shift()
-      // A NAT that forgot the mapping drops what comes to the old port.
-      if (datagram.to === 'client' && datagram.path.localPort !== this.clientPort) continue
-      this[datagram.to].handleDatagram(datagram.bytes, datagram.path, this.now)
+      const path = this.arrival(datagram)
+      if (path !== undefined) this[datagram.to].handleDatagram(datagram.bytes, path, this.now)
     }
     for (const core of [this.client, this.server]) {
       if (core.nextTimeout() <= this.now) core.handleTimeout(this.now)

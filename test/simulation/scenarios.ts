@@ -3,6 +3,7 @@ import type { Tracer } from '../../lib/base/trace.ts'
 import type { Outcome } from './audit.ts'
 import { runDays } from './days.ts'
 import { runRekeying } from './rekeying.ts'
+import { runRoaming } from './roaming.ts'
 import { runTransfer } from './transfer.ts'
 
 export type Scenario = (seed: number, tracer?: Tracer) => Outcome
@@ -11,10 +12,20 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   rekeying: runRekeying,
   transfer: runTransfer,
   days: runDays,
+  roaming: runRoaming,
 }
 
-/** Of ten seeds; rekeys that collide are what random networks find most in. */
-const SHARES = ['rekeying', 'transfer', 'rekeying', 'rekeying', 'days', 'rekeying', 'rekeying']
+/** In turn; rekeys that collide are what random networks find most in. */
+const SHARES = [
+  'rekeying',
+  'transfer',
+  'rekeying',
+  'rekeying',
+  'days',
+  'rekeying',
+  'rekeying',
+  'roaming',
+]
 
 export const kindOf = (seed: number): string => SHARES[seed % SHARES.length]!
 

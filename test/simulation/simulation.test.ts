@@ -1,6 +1,7 @@
 import t from 'tap'
 import { runDays } from './days.ts'
 import { runRekeying } from './rekeying.ts'
+import { runRoaming } from './roaming.ts'
 import { runTransfer } from './transfer.ts'
 
 t.test('60 random networks: streams intact, nothing left over, no IV twice, no plaintext', t => {
@@ -33,6 +34,18 @@ t.test('20 lots of days: lifetimes, reauthentication, NATs, restarts and a narro
   t.end()
 })
 
+t.test(
+  '20 clients that roam: outages, other addresses, NATs that forget, and no stream ends',
+  t => {
+    for (let seed = 1; seed <= 20; seed++) {
+      const { problems } = runRoaming(seed)
+      if (problems.length > 0) t.fail(`seed ${seed}: ${problems.join('; ')}`)
+    }
+    t.pass('all were run')
+    t.end()
+  },
+)
+
 t.test('the same seed gives the same datagrams', t => {
   for (const seed of [3, 17, 46])
     t.equal(runTransfer(seed).trace, runTransfer(seed).trace, `seed ${seed}`)
@@ -50,6 +63,7 @@ const REGRESSIONS = [
   [runDays, 2132, 'an authentication from a new port was taken for another client'],
   [runDays, 5702, 'a socket opened while the idle SA was deleted failed'],
   [runTransfer, 1561, 'the window of our SYN was counted from zero'],
+  [runRoaming, 441, 'data waited for a timer that an outage had made long, after the way was open'],
   [
     runRekeying,
     124,
