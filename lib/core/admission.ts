@@ -32,6 +32,8 @@ const ANSWERS_AT_ONCE = 1000
 const COMPUTING_PER_SECOND = 250
 /** and after a quiet time. */
 const COMPUTING_AT_ONCE: Millis = 500
+/** Ours: while more comes in than can be read, everything counts so many times: a queue of seconds helps nobody. */
+const BEHIND = 4
 /** Of that, the part which peers that have authenticated themselves may have for key exchanges of their SAs. */
 const INSIDE = 1 / 2
 /** Ours: what a principal has had is forgotten at this rate, in milliseconds a second; two SAs need a tenth of it. */
@@ -91,6 +93,8 @@ export class Admission {
   private crowd: Crowd | undefined
   private scarceAt: Millis = -Infinity
   private total = 0
+  /** How many times what strangers cost is counted. */
+  private dearness = 1
 
   constructor(limits: AdmissionLimits, environment: Environment) {
     this.limits = limits
@@ -110,13 +114,18 @@ export class Admission {
     return this.total
   }
 
+  /** Whether more comes in than this process has the time to read, as its processor may be busy with others. */
+  noteBacklog(isBehind: boolean): void {
+    this.dearness = isBehind ? BEHIND : 1
+  }
+
   /** Undefined: there are more first messages than can be looked at. Those with a good cookie always are. */
   hear(message: Uint8Array, path: Path, isProven: boolean, now: Millis): Standing | undefined {
     const sighting = this.watch(now)?.note(message, path, isProven, now)
     const rank: number = sighting === undefined ? Rank.Fresh : rankOf(sighting)
     if (!isProven || rank === Rank.Worn) {
-      if (!this.answers.favours(rank, 1, now)) return undefined
-      this.answers.spend(1)
+      if (!this.answers.favours(rank, this.dearness, now)) return undefined
+      this.answers.spend(this.dearness)
     }
     return { isProven, rank, isRepeated: sighting?.isRepeated }
   }
@@ -171,13 +180,13 @@ export class Admission {
   }
 
   spend(cost: Millis): void {
-    this.computing.spend(cost)
+    this.computing.spend(cost * this.dearness)
   }
 
   /** Takes `cost` milliseconds of computing, if there are as many left. Unproven addresses come after all others. */
   pay(cost: Millis, { isProven, rank }: Standing, now: Millis): boolean {
     if (!this.computing.affords(isProven ? rank : RANKS, cost, now)) return false
-    this.computing.spend(cost)
+    this.spend(cost)
     return true
   }
 

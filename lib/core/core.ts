@@ -284,6 +284,11 @@ export class Core {
 
   // --- input ---
 
+  /** Whether datagrams come in faster than they are read: strangers then get less of the processor. */
+  noteBacklog(isBehind: boolean): void {
+    this.strangers?.admission.noteBacklog(isBehind)
+  }
+
   /** One datagram; its octets are decrypted in place and not kept. */
   handleDatagram(bytes: Uint8Array, path: Path, now: Millis): void {
     this.counters.datagramsIn++

@@ -77,6 +77,10 @@ const NO_WAY: ReadonlySet<string> = new Set([
 
 /** Datagrams to send before others get their turn; the rest follows in the next one. */
 const BURST = 128
+/** libuv reads so many datagrams of a socket before anything else has its turn: that many tell of more. */
+const TURN_DATAGRAMS = 32
+/** Ours: as many full turns one after the other are more than what a window of TCP may bring. */
+const BEHIND_TURNS = 8
 /** Turns of sending when the process ends: enough for 10,000 SAs. */
 const LAST_TURNS = 100
 /** Ours: the way is not looked for more often, whatever fails. */
@@ -129,6 +133,9 @@ export class Endpoint implements NetworkWatcher {
   private timer: NodeJS.Timeout | undefined
   private timerAt: Millis = Infinity
   private isDraining = false
+  /** Datagrams that had come before this turn, and turns in a row that brought as many as one can. */
+  private heardBefore = 0
+  private fullTurns = 0
   private isScheduled = false
   private isTickScheduled = false
   /** Until the next turn of the event loop no event is delivered. */
@@ -449,6 +456,7 @@ export class Endpoint implements NetworkWatcher {
     const immediate = setImmediate(() => {
       this.isScheduled = false
       this.holdsEvents = false
+      this.noteBacklog()
       this.drain()
     })
     if (this.refs === 0) immediate.unref()
@@ -477,6 +485,15 @@ export class Endpoint implements NetworkWatcher {
     this.arm()
     if (!this.holdsEvents && this.core.isIdle) this.onIdle?.()
     this.onDrained?.()
+  }
+
+  private noteBacklog(): void {
+    const { datagramsIn } = this.core.counters
+    const count = datagramsIn - this.heardBefore
+    this.heardBefore = datagramsIn
+    // A turn for something that is written says nothing.
+    if (count > 0) this.fullTurns = count >= TURN_DATAGRAMS ? this.fullTurns + 1 : 0
+    this.core.noteBacklog(this.fullTurns >= BEHIND_TURNS)
   }
 
   /** True when there is more to send than one turn may. */

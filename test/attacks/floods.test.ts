@@ -5,6 +5,7 @@
 import { generateKeyPairSync, sign } from 'node:crypto'
 import t from 'tap'
 import type { Path } from '../../lib/base/path.ts'
+import { Admission } from '../../lib/core/admission.ts'
 import { findNotify } from '../../lib/wire/notify.ts'
 import { ExchangeType, NotifyType } from '../../lib/wire/registry.ts'
 import {
@@ -18,7 +19,7 @@ import {
   Target,
   type InitOptions,
 } from '../harness/attacker.ts'
-import { Random } from '../harness/random.ts'
+import { Random, seededEnvironment } from '../harness/random.ts'
 import type { Options } from '../harness/world.ts'
 import {
   ed25519Key,
@@ -478,5 +479,32 @@ t.test('D8: what a stranger shows in IKE_AUTH is charged to its address', t => {
     honest.talk(target, honest.wait(100))
   }
   t.ok(honest.events.some(({ kind }) => kind === 'connected'))
+  t.end()
+})
+
+t.test('D1: while more comes in than can be read, strangers get a quarter of the time', t => {
+  const limits = { cookieThreshold: 30, halfOpenPerSource: 64, maxHalfOpen: 500 }
+  const admission = new Admission(limits, seededEnvironment(1))
+  let now = 0
+  const looked = (millis: number): number => {
+    let count = 0
+    for (const end = now + millis; now < end; now++) {
+      for (let i = 0; i < 10; i++) {
+        const path = pathFrom(scattered(10 * now + i))
+        if (admission.hear(messageOf(firstMessage(10 * now + i)), path, false, now)) count++
+      }
+    }
+    return count
+  }
+  looked(2000)
+  const usual = looked(2000)
+  admission.noteBacklog(true)
+  looked(1000)
+  const behind = looked(2000)
+  t.ok(usual > 3800 && usual < 4200, `${usual} of 20,000 first messages`)
+  t.ok(behind > 900 && behind < 1100, `${behind} of them`)
+  admission.noteBacklog(false)
+  looked(1000)
+  t.equal(looked(2000) > 3800, true, 'and then as many as before')
   t.end()
 })
