@@ -1,8 +1,9 @@
 /**
- * Reassembly of fragmented messages (RFC 7383 §2.6). Only fragments that have been authenticated come
- * here, so what is kept is the peer's own doing, and it is bounded all the same.
+ * Fragmented messages (RFC 7383): how large fragments are, and their reassembly. Only fragments that have been
+ * authenticated come here, so what is kept is the peer's own doing, and it is bounded all the same.
  */
 import { concat } from '../base/bytes.ts'
+import type { Path } from '../base/path.ts'
 
 export interface Fragment {
   readonly messageId: number
@@ -19,6 +20,43 @@ export interface Fragment {
 export interface Reassembled {
   readonly firstInner: number
   readonly plaintext: Uint8Array
+}
+
+/** RFC 7383 §2.5.1 has 576 octets for IPv4 and 1280 for IPv6, which carries no less; the step between is ours. */
+const SIZES: readonly number[] = [1280, 900, 576]
+const LEAST_IPV4 = 576
+const LEAST_IPV6 = 1280
+
+/** The greatest IP packet that an IKE message, or a fragment of one, may make. */
+export class FragmentSize {
+  octets: number
+  private messageId = -1
+  private largest = 0
+
+  constructor(octets: number) {
+    this.octets = octets
+  }
+
+  /** The next smaller one; false: there is none on that path. */
+  shrink({ remoteAddress }: Path): boolean {
+    const least = remoteAddress.length === 4 ? LEAST_IPV4 : LEAST_IPV6
+    const next = SIZES.find(size => size < this.octets && size >= least)
+    if (next === undefined) return false
+    this.octets = next
+    return true
+  }
+
+  /** A fragment of the peer's request, which may have cut it small because larger ones did not arrive (§2.5.1). */
+  noteFragment(messageId: number, octets: number): void {
+    this.largest = messageId === this.messageId ? Math.max(this.largest, octets) : octets
+    this.messageId = messageId
+  }
+
+  /** The peer's request with that ID is whole: the answer is cut no larger. */
+  follow(messageId: number): void {
+    if (messageId === this.messageId)
+      this.octets = Math.min(this.octets, Math.max(LEAST_IPV4, this.largest))
+  }
 }
 
 const MAX_FRAGMENTS = 255

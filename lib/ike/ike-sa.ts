@@ -47,7 +47,7 @@ import type {
   Successor,
   SuccessorFacts,
 } from './exchange.ts'
-import { Reassembly } from './fragmentation.ts'
+import { FragmentSize, Reassembly } from './fragmentation.ts'
 import { DeleteChild, DeleteIke, Liveness, respondInformational } from './informational.ts'
 import { MessageWindow, type Stray } from './message-window.ts'
 import { Protection } from './protection.ts'
@@ -75,6 +75,8 @@ const ORPHAN: Millis = 60_000
 const MAX_ORPHAN_WAITS = 10
 /** Ours: how long a closed SA answers repeated requests. */
 const FORGET: Millis = 30_000
+/** Ours: a message is sent so often before it is cut into smaller fragments. */
+const TRIES_OF_SIZE = 2
 /** Octets of the shortest ICV that we take. */
 const ICV = 12
 /** Ours: first wait after TEMPORARY_FAILURE; it doubles and has a random part (rule E8). */
@@ -98,6 +100,16 @@ export type IkeSaOutput = IkeOutput<IkeSa>
 /** How a request of ours that waits was started. */
 interface Current {
   readonly exchange: Exchange
+  /** Undefined: it is not built yet. */
+  payloads: readonly Payload[] | undefined
+}
+
+/** What the peer's last request was answered with. */
+interface Answered {
+  readonly exchange: number
+  readonly id: number
+  readonly payloads: readonly Payload[]
+  repeats: number
 }
 
 /** What an SA starts with: keys can be made of it. */
@@ -144,6 +156,9 @@ export class IkeSa implements AuthContext, Successor {
   private readonly owned = new Map<number, ChildSa>()
   private readonly window: MessageWindow
   private readonly timers = new TimerTable(Object.keys(Timer).length)
+  /** How large the packets of our messages may be. */
+  private readonly size: FragmentSize
+  private answered: Answered | undefined
   private readonly reassembly = { request: new Reassembly(), response: new Reassembly() }
   private readonly outputs: IkeSaOutput[] = []
   /** What IKE_AUTH waits for from the application. */
@@ -199,6 +214,7 @@ export class IkeSa implements AuthContext, Successor {
     this.state = state
     this.movesSeen = config.place.moves
     this.tokenFor = config.place.current.remoteAddress
+    this.size = new FragmentSize(config.policy.fragmentSize)
     this.window = new MessageWindow(config.policy.retransmit, config.environment, firstOwnId)
     this.heardAt = now
     this.protection = this.protect(start)
@@ -533,7 +549,7 @@ export class IkeSa implements AuthContext, Successor {
     while (this.current === undefined && this.state !== 'closed' && !this.window.isBusy) {
       const exchange = this.queue.shift()
       if (exchange === undefined) return
-      this.current = { exchange }
+      this.current = { exchange, payloads: undefined }
       this.buildCurrent(now)
     }
   }
@@ -546,6 +562,7 @@ export class IkeSa implements AuthContext, Successor {
       this.current = undefined
       return
     }
+    this.current!.payloads = payloads
     const { ownId } = this.window
     const datagrams = this.sealed(exchange.type, ownId, false, payloads)
     this.traceMessage('ike.request.sent', exchange.type, ownId, payloads, datagrams.length)
@@ -567,9 +584,7 @@ export class IkeSa implements AuthContext, Successor {
       response,
       messageId,
     }
-    const limit = this.handshake.fragmentation
-      ? this.config.policy.fragmentSize - UDP_AND_IP
-      : Infinity
+    const limit = this.handshake.fragmentation ? this.size.octets - UDP_AND_IP : Infinity
     const least = response || this.crashTokens.isEmpty ? 0 : LEAST_REQUEST
     return this.protection.seal(facts, writeChain(payloads), limit, least)
   }
@@ -595,6 +610,7 @@ export class IkeSa implements AuthContext, Successor {
       firstInner: layout.firstInner,
     }
     if (layout.isFragment) {
+      if (!header.response) this.size.noteFragment(header.messageId, message.length + UDP_AND_IP)
       if (!this.isExpected(header)) {
         // RFC 7383 §2.6.1: one answer for a repeated request, not one for each of its fragments.
         if (layout.fragment === 1) this.repeatAnswer(header, path, message.length)
@@ -612,6 +628,7 @@ export class IkeSa implements AuthContext, Successor {
       })
     }
     if (whole === undefined) return
+    if (layout.isFragment && !header.response) this.size.follow(header.messageId)
     if (!header.response && this.window.isNext(header.messageId)) this.lastIcv = message.slice(-ICV)
     this.handleAuthentic(
       header,
@@ -630,6 +647,13 @@ export class IkeSa implements AuthContext, Successor {
 
   private repeatAnswer(header: IkeHeader, path: Path, octets: number): void {
     if (header.response || !this.window.isRepeated(header.messageId)) return
+    const { answered } = this
+    // RFC 7383 §2.5.1: the answer seems not to fit through, whatever the request did.
+    if (answered !== undefined && !this.isForgotten && ++answered.repeats % TRIES_OF_SIZE === 0) {
+      const { exchange, id, payloads } = answered
+      const smaller = this.smaller(exchange, id, true, payloads)
+      if (smaller !== undefined) this.window.replaceAnswer(smaller)
+    }
     this.window.repeatAnswer(this.strayFrom(path, octets))
   }
 
@@ -766,6 +790,7 @@ export class IkeSa implements AuthContext, Successor {
     const id = this.window.peerId - 1
     const datagrams = this.sealed(exchange, id, true, payloads)
     this.traceMessage('ike.response.sent', exchange, id, payloads, datagrams.length)
+    this.answered = { exchange, id, payloads, repeats: 0 }
     this.window.answer(datagrams, this.stray)
     if (this.state === 'closed') this.wipeKeys()
   }
@@ -922,6 +947,7 @@ export class IkeSa implements AuthContext, Successor {
     const start = { ...facts, handshake, state: 'established' as const, firstOwnId: 0 }
     const sa = new IkeSa(this.config, start, now)
     sa.peer = this.peer
+    sa.size.octets = this.size.octets
     sa.armLifetime(now)
     sa.isClient = this.isClient
     this.output({ kind: 'successor', sa })
@@ -1093,8 +1119,43 @@ export class IkeSa implements AuthContext, Successor {
     }
   }
 
+  /**
+   * The message in smaller fragments than before, of which there must be more (RFC 7383 §2.5.2); undefined: it fits
+   * the smallest size, or the peer does not know fragments.
+   */
+  private smaller(
+    exchange: number,
+    id: number,
+    response: boolean,
+    payloads: readonly Payload[],
+  ): Uint8Array[] | undefined {
+    if (!this.handshake.fragmentation) return undefined
+    const { octets } = this.size
+    const before = this.sealed(exchange, id, response, payloads).length
+    while (this.size.shrink(this.path)) {
+      const datagrams = this.sealed(exchange, id, response, payloads)
+      if (datagrams.length > before) return datagrams
+    }
+    this.size.octets = octets
+    return undefined
+  }
+
   private handleRetransmission(now: Millis): void {
-    const isQuick = this.window.isQuick
+    const { isQuick, sentTimes, ownId } = this.window
+    const { current } = this
+    if (!isQuick && sentTimes === TRIES_OF_SIZE && current?.payloads !== undefined) {
+      const { exchange, payloads } = current
+      const datagrams = this.smaller(exchange.type, ownId - 1, false, payloads)
+      if (datagrams !== undefined) {
+        this.trace('ike.fragments', {
+          size: this.size.octets,
+          fragments: datagrams.length,
+          at: now,
+        })
+        this.window.replace(datagrams)
+        this.window.renew(now)
+      }
+    }
     if (this.window.retransmit(now)) return
     const exchange = this.current?.exchange
     const where = formatEndpoint(this.path.remoteAddress, this.path.remotePort)

@@ -153,6 +153,11 @@ export class MessageWindow {
     this.outbox.push(...outgoing(this.answered, stray.path))
   }
 
+  /** What is repeated from now on instead. */
+  replaceAnswer(datagrams: readonly Uint8Array[]): void {
+    if (this.answered !== undefined) this.answered = datagrams
+  }
+
   // --- time and output ---
 
   get deadline(): Millis {

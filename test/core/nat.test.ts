@@ -1,6 +1,7 @@
 /** NATs between the ends (RFC 7296 §2.23, RFC 3948 §4), and paths that take small packets only. */
 import t from 'tap'
 import { toHex } from '../../lib/base/bytes.ts'
+import { FragmentSize } from '../../lib/ike/fragmentation.ts'
 import { isIke } from '../harness/attacker.ts'
 import { PERFECT, Stream, World, type Options } from '../harness/world.ts'
 
@@ -185,6 +186,83 @@ t.test('large IKE messages pass a path of 1280 octets in fragments', t => {
   t.ok(none.largest > 2000)
   const lost = run({}, { fragmentation: false }, 1280)
   t.equal((lost.error as { code?: string } | undefined)?.code, 'ETIMEDOUT')
+  t.end()
+})
+
+t.test(
+  'what a path does not let through is cut into smaller fragments, requests and answers',
+  t => {
+    const large = { localId: `@#${'5a'.repeat(2000)}` }
+    const plain = { localId: 'small.test', ike: 'aes256gcm16-prfsha256-x25519' }
+    const connect = (
+      client: Options,
+      server: Options,
+      limits: { client: number; server: number },
+    ) => {
+      const world = new World(53, PERFECT, client, server)
+      const largest = { client: 0, server: 0 }
+      world.filter = (to, bytes) => {
+        const octets = bytes.length + 28
+        if (octets > limits[to]) return false
+        largest[to] = Math.max(largest[to], octets)
+        return true
+      }
+      const stream = new Stream(1000, 1, 2)
+      const start = world.now
+      world.connect(stream)
+      world.run(100_000, () => stream.closed || world.accepted.length > 0)
+      return { world, stream, took: world.now - start, largest }
+    }
+    const all = Infinity
+    for (const [name, client, server, limits] of [
+      ['both ways take 900', large, large, { client: 900, server: 900 }],
+      ['both ways take 576', { ...large, ...plain, ...large }, large, { client: 576, server: 576 }],
+      ['only the answer is too large', plain, large, { client: 576, server: all }],
+      ['only the request is', { ...plain, ...large }, plain, { client: all, server: 576 }],
+    ] as const) {
+      const { stream, took } = connect(client, server, limits)
+      t.equal(stream.error, undefined, name)
+      t.ok(took < 8000, `${name}: ${took} ms`)
+    }
+    // What is lost for other reasons does not make later messages small.
+    const { world } = connect({}, large, { client: all, server: all })
+    let lost = 0
+    world.filter = (to, bytes) => !(to === 'server' && isIke(bytes)) || ++lost > 3
+    world.client.handleRefusal(world.now)
+    world.run(10_000)
+    t.ok(lost > 3)
+    let fragments = 0
+    world.filter = (_to, bytes) => {
+      if (isIke(bytes) && bytes[20] === 53) fragments++
+      return true
+    }
+    world.sessions.client[0]!.rekeyIke(world.now)
+    world.client.touchSession(world.sessions.client[0]!, world.now)
+    world.run(2000)
+    t.equal(world.sessions.client[0]!.info().ikeRekeys, 1)
+    t.equal(fragments, 0)
+    // The size that was found stays.
+    const narrow = connect(large, large, { client: 900, server: 900 })
+    const first = narrow.took
+    narrow.world.sessions.client[0]!.rekeyIke(narrow.world.now)
+    narrow.world.client.touchSession(narrow.world.sessions.client[0]!, narrow.world.now)
+    narrow.world.run(300)
+    t.equal(narrow.world.sessions.client[0]!.info().ikeRekeys, 1, `${first}`)
+    t.end()
+  },
+)
+
+t.test('over IPv6 no fragment is cut below 1280 octets', t => {
+  const v6 = new FragmentSize(4000)
+  const path = { socket: 0, localPort: 1, remotePort: 2 }
+  const six = { ...path, localAddress: new Uint8Array(16), remoteAddress: new Uint8Array(16) }
+  const four = { ...path, localAddress: new Uint8Array(4), remoteAddress: new Uint8Array(4) }
+  t.ok(v6.shrink(six))
+  t.equal(v6.octets, 1280)
+  t.notOk(v6.shrink(six))
+  const sizes = []
+  for (const size = new FragmentSize(1280); size.shrink(four);) sizes.push(size.octets)
+  t.strictSame(sizes, [900, 576])
   t.end()
 })
 
