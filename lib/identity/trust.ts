@@ -71,6 +71,8 @@ export type Judgement =
       readonly authentication: Authentication
       /** DER, the peer's own first, the trust anchor last. */
       readonly certificates: readonly Uint8Array[]
+      /** Until when all of them but the anchor are valid, in Unix milliseconds; without certificates `Infinity`. */
+      readonly validUntil: number
     }
 
 /** Lists and OCSP answers that a peer may send along. */
@@ -193,6 +195,7 @@ export class Trust {
       },
       authentication: 'certificate',
       certificates: result.chain.map(({ bytes }) => bytes),
+      validUntil: endOf(result.chain),
     }
   }
 
@@ -213,9 +216,14 @@ export class Trust {
       },
       authentication: 'rawKey',
       certificates: [],
+      validUntil: Infinity,
     }
   }
 }
+
+/** RFC 5280 §4.1.2.5: the whole second that is named belongs to it. */
+const endOf = (chain: readonly Certificate[]): number =>
+  Math.min(...chain.slice(0, Math.max(1, chain.length - 1)).map(({ notAfter }) => notAfter + 1000))
 
 const withHint = ({ code, message }: Failure): string =>
   code === 'EXTENDED_KEY_USAGE'

@@ -45,7 +45,7 @@ import {
   type Configuration,
 } from './configuration.ts'
 import { ownCrashToken } from './tell-crash-token.ts'
-import { announceAuthLifetime, readAuthLifetime } from './auth-lifetime.ts'
+import { announceAuthLifetime, readAuthLifetime, validFor } from './auth-lifetime.ts'
 import {
   acceptOffer,
   acceptOptions,
@@ -82,7 +82,7 @@ interface Ends {
 const factsOf = (
   sa: AuthContext,
   { local, remote }: Ends,
-  { proof, authentication, certificates }: Proven,
+  { proof, authentication, certificates, validUntil }: Proven,
   ppk: Ppk | undefined,
   configuration: Configuration,
   assigned: readonly Uint8Array[],
@@ -97,6 +97,7 @@ const factsOf = (
     isOurs: sa.handshake.peerIsOurs,
     authentication,
     certificates,
+    validUntil,
     usesPpk: ppk !== undefined,
     ikeSuite: sa.suite.text,
     localBehindNat: sa.handshake.nat.localBehindNat,
@@ -399,6 +400,7 @@ const provenByEap = (sa: AuthContext): Proven => ({
   proof: { kind: 'eap', login: sa.config.credentials.eap?.identity ?? '' },
   authentication: 'eap',
   certificates: [],
+  validUntil: Infinity,
 })
 
 /** A server of our make lets what lives on the older SA go on. */
@@ -645,7 +647,7 @@ const accept = (
   return [
     ...proofOfOurs(ends.local, ppk, own),
     ...ownCrashToken(sa, sa.spiI, sa.spiR),
-    ...announceAuthLifetime(sa.config.policy),
+    ...announceAuthLifetime(sa.config.policy, validFor(sa, facts)),
     ...assignment.payloads,
     ...(assignment.failed ? [] : acceptFirstChild(sa, payloads, now)),
   ]

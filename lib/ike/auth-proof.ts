@@ -222,6 +222,8 @@ export interface Proven {
   readonly proof: ProofFact
   readonly authentication: Authentication
   readonly certificates: readonly Uint8Array[]
+  /** The proof is good until then, in Unix milliseconds. */
+  readonly validUntil: number
 }
 
 export type Verdict =
@@ -264,6 +266,7 @@ export const check = (
             proof: found?.proof ?? UNBOUND_SECRET,
             authentication: 'psk',
             certificates: [],
+            validUntil: Infinity,
           }
         : refused(why)
     return next(verdict, later)
@@ -365,8 +368,8 @@ const judgeTrust = (
         return judgeTrust(sa, trust, shown, identity, fetched, next, later)
       })
     case 'trusted': {
-      const { proof, authentication, certificates } = verdict
-      return next({ kind: 'proven', proof, authentication, certificates }, now)
+      const { proof, authentication, certificates, validUntil } = verdict
+      return next({ kind: 'proven', proof, authentication, certificates, validUntil }, now)
     }
     default:
       return verdict satisfies never

@@ -107,6 +107,8 @@ export interface PeerFacts {
   readonly authentication: Authentication
   /** Its certificates in DER, its own first, then each one's issuer up to the trust anchor. */
   readonly certificates: readonly Uint8Array[]
+  /** Until when they are valid, in Unix milliseconds; without certificates `Infinity`. */
+  readonly validUntil: number
   /** A post-quantum key is mixed into the keys (RFC 8784). */
   readonly usesPpk: boolean
   readonly ikeSuite: string

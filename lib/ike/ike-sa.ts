@@ -5,6 +5,7 @@
 import { EMPTY, equal, toHex } from '../base/bytes.ts'
 import { randomFraction, type Millis } from '../base/environment.ts'
 import {
+  AuthenticationError,
   PeerMisbehavedError,
   PeerRefusedError,
   UnreachablePeerError,
@@ -26,7 +27,7 @@ import { findErrorNotify, findNotify, notify } from '../wire/notify.ts'
 import { isChainError, readChain, writeChain, type ChainError } from '../wire/payload-chain.ts'
 import type { Payload } from '../wire/payloads.ts'
 import { exchangeName, ExchangeType, NotifyType, ProtocolId } from '../wire/registry.ts'
-import { LEAST_AUTH_LIFETIME } from './auth-lifetime.ts'
+import { LEAST_AUTH_LIFETIME, validFor } from './auth-lifetime.ts'
 import { Authenticate, respondAuth } from './auth-exchange.ts'
 import { AuthRequest, type AuthContext, type Next, type Outcome } from './auth-steps.ts'
 import { ChildSa, type ChildFacts } from './child-sa.ts'
@@ -188,6 +189,7 @@ export class IkeSa implements AuthContext, Successor {
   private authenticatedAt: Millis
   /** When our own policy wants a new authentication. */
   private ownReauthAt: Millis = Infinity
+  private certificateEndsAt: Millis = Infinity
   /** A genuine message has come on this SA. */
   private wasHeard = false
   private orphanWaits = 0
@@ -829,13 +831,31 @@ export class IkeSa implements AuthContext, Successor {
     this.timers.clear(Timer.HalfOpen)
     this.armLifetime(now)
     this.authenticatedAt = now
-    const { reauthInterval, authLifetime } = this.config.policy
-    if (reauthInterval > 0 && this.isClient) this.ownReauthAt = now + reauthInterval
-    this.timers.set(Timer.Reauth, this.ownReauthAt)
-    if (authLifetime > 0 && !this.isClient) this.timers.set(Timer.AuthLimit, now + authLifetime)
+    this.limitByPolicy(peer, now)
     this.trace('ike.established', { peer: formatIdentity(peer.identity), suite: peer.ikeSuite })
     this.output({ kind: 'established', peer, replaces })
     this.armLiveness(now)
+  }
+
+  /** When the peer's certificates are no longer valid, its SA ends; we authenticate anew before. */
+  private limitByPolicy(peer: PeerFacts, now: Millis): void {
+    const { reauthInterval, authLifetime } = this.config.policy
+    const left = validFor(this, peer)
+    if (left < Infinity) this.trace('ike.certificateEnds', { in: left, at: now })
+    if (this.isClient) {
+      const { softTime } = drawLifetime(
+        { time: left, octets: Infinity, packets: Infinity },
+        this.config.environment,
+      )
+      this.ownReauthAt = Math.min(
+        now + (reauthInterval > 0 ? reauthInterval : Infinity),
+        now + Math.max(softTime, LEAST_AUTH_LIFETIME),
+      )
+      this.timers.set(Timer.Reauth, this.ownReauthAt)
+    }
+    const isLimited = authLifetime > 0 && !this.isClient
+    this.certificateEndsAt = now + left
+    this.timers.set(Timer.AuthLimit, now + Math.min(left, isLimited ? authLifetime : Infinity))
   }
 
   /** Before the peer's time is over, but neither later than our own policy says nor sooner than is sane. */
@@ -967,6 +987,7 @@ export class IkeSa implements AuthContext, Successor {
     }
     next.authenticatedAt = this.authenticatedAt
     next.ownReauthAt = this.ownReauthAt
+    next.certificateEndsAt = this.certificateEndsAt
     this.timers.clear(Timer.Liveness)
     next.state = 'established'
     if (!next.timers.isSet(Timer.Soft)) next.armLifetime(now)
@@ -1113,6 +1134,7 @@ export class IkeSa implements AuthContext, Successor {
         return this.output({ kind: 'reauthenticate' })
       case Timer.AuthLimit:
         // RFC 4478 §2: the peer did not authenticate anew in time.
+        if (this.certificateEndsAt <= now) this.noteCertificateEnd()
         return this.close(now)
       default:
         return slot satisfies never
@@ -1138,6 +1160,13 @@ export class IkeSa implements AuthContext, Successor {
     }
     this.size.octets = octets
     return undefined
+  }
+
+  /** What lives on the SA ends with that reason, unless another SA has taken its place. */
+  private noteCertificateEnd(): void {
+    const error = new AuthenticationError("The peer's certificate has expired, and so has its SA")
+    this.trace('ike.certificateEnded', { code: error.code, why: error.message })
+    this.output({ kind: 'rekeyRefused', error })
   }
 
   private handleRetransmission(now: Millis): void {

@@ -104,7 +104,7 @@ const MIB = 2 ** 20
 /** Beyond, a deadline would not fit a timer; 24 days are enough for anyone. */
 const LONGEST = 2 ** 31 - 1
 /** RFC 4478 §3: less is not reasonable, and some makes then authenticate without end. */
-const LEAST_ANNOUNCED = 5 * MINUTE
+export const LEAST_ANNOUNCED = 5 * MINUTE
 
 const integer =
   (least: number, most: number, unit = ''): Reader<number> =>

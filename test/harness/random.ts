@@ -50,9 +50,13 @@ export const keysOf =
     return createPrivateKey({ key, format: 'jwk' })
   }
 
-/** An environment whose randomness comes from a seed and whose wall clock stands still. */
-export const seededEnvironment = (seed: number, wallClock = 1_800_000_000_000): Environment => {
+/** An environment whose randomness comes from a seed and whose wall clock stands still, unless it is a function. */
+export const seededEnvironment = (
+  seed: number,
+  wallClock: number | (() => number) = 1_800_000_000_000,
+): Environment => {
   const random = new Random(seed)
   const randomFill = (bytes: Uint8Array): void => random.fill(bytes)
-  return { wallClock: () => wallClock, randomFill, generateKey: keysOf(randomFill) }
+  const clock = typeof wallClock === 'number' ? () => wallClock : wallClock
+  return { wallClock: clock, randomFill, generateKey: keysOf(randomFill) }
 }

@@ -174,7 +174,7 @@ export class World {
   readonly deaf = new Set<Side>()
   private readonly seed: number
   private readonly tcp: TcpConfig
-  private readonly wallClock: number | undefined
+  private readonly wallClock: number | (() => number) | undefined
   private readonly random: Random
   private readonly packet = new Packet()
   private readonly wire = new Heap()
@@ -192,7 +192,7 @@ export class World {
     clientOptions: Options = {},
     serverOptions: Options = {},
     tracer: Tracer = SILENT,
-    wallClock?: number,
+    wallClock?: number | (() => number),
     tcp: Partial<TcpConfig> = {},
   ) {
     this.seed = seed
