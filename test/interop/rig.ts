@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import type { Job } from './agent.ts'
-import { answer } from './transfer.ts'
+import { answer, type Progress } from './transfer.ts'
 
 const execute = promisify(execFile)
 
@@ -214,7 +214,7 @@ export class Agent {
     {
       resolve: () => void
       reject: (error: Error) => void
-      progress?: ((sent: number) => void) | undefined
+      progress?: Progress | undefined
     }
   >()
   private last = 0
@@ -228,7 +228,7 @@ export class Agent {
       (message: { id: number; progress?: number; error?: string; code?: string }) => {
         const job = this.jobs.get(message.id)
         if (job === undefined) return
-        if (message.progress !== undefined) return job.progress?.(message.progress)
+        if (message.progress !== undefined) return void job.progress?.(message.progress)
         this.jobs.delete(message.id)
         if (message.error === undefined) job.resolve()
         else job.reject(Object.assign(new Error(message.error), { code: message.code }))
@@ -239,7 +239,7 @@ export class Agent {
     })
   }
 
-  run(job: Job, progress?: (sent: number) => void): Promise<void> {
+  run(job: Job, progress?: Progress): Promise<void> {
     return new Promise((resolve, reject) => {
       const id = ++this.last
       this.jobs.set(id, { resolve, reject, progress })

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { listen, type Options, type ProtectedServer, type ProtectedSocket } from './product.ts'
 import { Daemon, PEER_PORT, PSK, SERVICE, type DaemonOptions, type Rig } from './rig.ts'
-import { answer, type Plan } from './transfer.ts'
+import { answer, type Plan, type Progress } from './transfer.ts'
 
 export interface Scenario {
   readonly name: string
@@ -191,7 +191,7 @@ export class Context {
     return [...this.daemons[0]!.log.matchAll(line)].length
   }
 
-  kernel(plan: Plan, progress?: (sent: number) => void): Promise<void> {
+  kernel(plan: Plan, progress?: Progress): Promise<void> {
     return this.rig.peer.run(
       { kind: 'kernel', host: this.serverAddress, port: SERVER_PORT, plan },
       progress,

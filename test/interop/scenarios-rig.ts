@@ -14,7 +14,7 @@ import {
   type Context,
   type Scenario,
 } from './scenario.ts'
-import type { Plan } from './transfer.ts'
+import type { Plan, Progress } from './transfer.ts'
 
 interface Profile extends ConnectionLines {
   readonly address?: string
@@ -55,7 +55,7 @@ const initiate = async (
 const fetch = (
   context: Context,
   plan: Plan = SHORT,
-  progress?: (sent: number) => void,
+  progress?: Progress,
   host: string = SERVICE.host,
 ): Promise<void> =>
   context.rig.peer.run({ kind: 'kernel', host, port: SERVICE.port, plan }, progress)
