@@ -8,6 +8,7 @@ import { createSocket, type RemoteInfo, type Socket } from 'node:dgram'
 import { formatAddress, parseAddress } from '../base/address.ts'
 import { EMPTY } from '../base/bytes.ts'
 import type { Path } from '../base/path.ts'
+import { classify } from '../wire/encapsulation.ts'
 
 /** Holds some hundred large datagrams; the kernel's default holds three of 60,000 octets. */
 const BUFFER_OCTETS = 4 << 20
@@ -53,7 +54,10 @@ export class UdpSocket {
     this.socket.on('message', (bytes, remote) => {
       // A Buffer's slice() shares memory, a Uint8Array's copies: below here only the latter is meant.
       const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length)
-      if (plain.length > 0) this.events.onDatagram(plain, this.pathOf(remote))
+      if (plain.length === 0) return
+      // Of IKE there is little from a peer, and very much in a flood: its paths are not worth remembering.
+      const isEsp = !this.bare && classify(plain) === 'esp'
+      this.events.onDatagram(plain, isEsp ? this.knownPath(remote) : this.pathOf(remote))
     })
     this.socket.on('error', error => this.events.onError(error))
   }
@@ -112,13 +116,17 @@ export class UdpSocket {
     }
   }
 
-  private pathOf(remote: RemoteInfo): Path {
+  private pathOf({ address, port }: RemoteInfo): Path {
+    return this.path(octetsOf(address), port)
+  }
+
+  private knownPath(remote: RemoteInfo): Path {
     const key = `${remote.address}|${remote.port}`
     const known = this.paths.get(key)
     if (known !== undefined) return known
     // A table of strangers' addresses must not grow with them.
     if (this.paths.size >= 4096) this.paths.clear()
-    const path = this.path(octetsOf(remote.address), remote.port)
+    const path = this.pathOf(remote)
     this.paths.set(key, path)
     return path
   }
