@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
-import { OptionError } from '../base/errors.ts'
+import { OptionError, ownProperties } from '../base/errors.ts'
 import { CREDENTIAL_OPTIONS } from '../identity/credentials.ts'
 import { POLICY_OPTIONS, reader } from '../policy/options.ts'
 import type { IkeOptions, SecureServerOptions, SecureSocketOptions } from './options.ts'
@@ -38,8 +38,9 @@ export const configure = (options: Configuration): void => {
   if (typeof options !== 'object' || options === null || Array.isArray(options)) {
     throw new OptionError('options', options, 'an object', 'ERR_INVALID_ARG_TYPE')
   }
-  reader({ ...options }).refuseUnknown(NAMES)
-  current = { ...options }
+  const given = ownProperties('options', options)
+  reader(given).refuseUnknown(NAMES)
+  current = given
 }
 
 /** Names the file in front of what is wrong in it, so that the program does not start without saying why. */

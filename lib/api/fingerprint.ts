@@ -34,7 +34,9 @@ const feed = (hash: Hash, value: unknown, depth: number): void => {
       return
     }
     const entries = Object.entries(value)
-    hash.update(`${Array.isArray(value) ? 'array' : 'object'}:${entries.length};`)
+    // An array may be longer than what it holds.
+    const kind = Array.isArray(value) ? `array:${value.length}` : 'object'
+    hash.update(`${kind}:${entries.length};`)
     for (const [name, part] of entries) {
       feedOctets(hash, 'name', utf8(name), true)
       feed(hash, part, depth + 1)

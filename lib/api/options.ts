@@ -308,7 +308,7 @@ export const argumentError = (
     TypeError,
   )
 
-const typed =
+export const typed =
   <T>(type: string) =>
   (name: string, value: unknown): T => {
     if (typeof value === type) return value as T
@@ -334,7 +334,7 @@ const blockListOption = (name: string, value: unknown): BlockList => {
   throw argumentError(`options.${name}`, value, 'an instance of net.BlockList')
 }
 
-const signalOption = (name: string, value: unknown): AbortSignal => {
+export const signalOption = (name: string, value: unknown): AbortSignal => {
   if (typeof (value as AbortSignal | null)?.addEventListener === 'function') {
     return value as AbortSignal
   }
@@ -366,8 +366,18 @@ export const parsePort = (name: string, value: unknown): number => {
     throw argumentError(`options.${name}`, value, 'of type number or string')
   }
   const port = typeof value === 'string' && value.trim() !== '' ? Number(value) : value
-  if (typeof port === 'number' && Number.isInteger(port) && port >= 0 && port <= 65535) return port
+  // Of -0 the number 0.
+  if (typeof port === 'number' && Number.isInteger(port) && port >= 0 && port <= 65535)
+    return port + 0
   const message = `options.${name} should be >= 0 and < 65536. Received ${describe(value)}.`
+  throw nodeError('ERR_SOCKET_BAD_PORT', message, RangeError)
+}
+
+/** The peer's: nothing can be sent to port 0. */
+const peerPort = (name: string, value: unknown): number => {
+  const port = parsePort(name, value)
+  if (port !== 0) return port
+  const message = `options.${name} should be > 0 and < 65536. Received ${describe(value)}.`
   throw nodeError('ERR_SOCKET_BAD_PORT', message, RangeError)
 }
 
@@ -383,10 +393,17 @@ const hintsOption = (name: string, value: unknown): number => {
   )
 }
 
+/** More of what is none is not printed. */
+const LONGEST_ADDRESS = 100
+
 const ipAddress = (name: string, value: unknown): string => {
   const text = typed<string>('string')(name, value)
   if (parseAddress(text) !== undefined) return text
-  throw nodeError('ERR_INVALID_IP_ADDRESS', `Invalid IP address: ${text}`, TypeError)
+  throw nodeError(
+    'ERR_INVALID_IP_ADDRESS',
+    `Invalid IP address: ${text.slice(0, LONGEST_ADDRESS)}`,
+    TypeError,
+  )
 }
 
 /** `complete`: it is to connect now, so what connecting needs must be there. */
@@ -428,7 +445,7 @@ export const parseConnect = (options: SecureSocketOptions, complete: boolean): C
     host: read('host', typed<string>('string'), 'localhost') || 'localhost',
     port: read('port', parsePort, 0),
     gateway: read('gateway', gatewayOption, undefined),
-    ikePort: read('ikePort', parsePort, DEFAULT_IKE_PORT),
+    ikePort: read('ikePort', peerPort, DEFAULT_IKE_PORT),
     localAddress: read('localAddress', ipAddress, undefined),
     localPort: read('localPort', localPort, undefined),
     family: read('family', anything<number>, undefined),
@@ -438,7 +455,7 @@ export const parseConnect = (options: SecureSocketOptions, complete: boolean): C
     noDelay: Boolean(read('noDelay', anything, false)),
     keepAlive: Boolean(read('keepAlive', anything, false)),
     keepAliveInitialDelay: Math.max(0, read('keepAliveInitialDelay', typed<number>('number'), 0)),
-    timeout: read('timeout', typed<number>('number'), undefined),
+    timeout: read('timeout', socketTimeout, undefined),
     highWaterMark: read('highWaterMark', integerOption(0, Number.MAX_SAFE_INTEGER), undefined),
     signal: read('signal', signalOption, undefined),
     onread: read('onread', onreadOption, undefined),
@@ -451,6 +468,18 @@ export const parseConnect = (options: SecureSocketOptions, complete: boolean): C
       getDefaultAutoSelectFamilyAttemptTimeout(),
     ),
   }
+}
+
+/** As `setTimeout` of a socket wants it. */
+const socketTimeout = (name: string, value: unknown): number => {
+  const millis = typed<number>('number')(name, value)
+  if (Number.isFinite(millis) && millis >= 0) return millis
+  const wanted = `It must be a non-negative finite number. Received ${describe(millis)}`
+  throw nodeError(
+    'ERR_OUT_OF_RANGE',
+    `The value of "options.${name}" is out of range. ${wanted}`,
+    RangeError,
+  )
 }
 
 const localPort = (name: string, value: unknown): number =>

@@ -8,6 +8,7 @@ import { getSystemErrorMap } from 'node:util'
 import { formatAddress } from '../base/address.ts'
 import { OptionError, ownProperties } from '../base/errors.ts'
 import type { Connection, SessionHandle } from '../core/events.ts'
+import { reader } from '../policy/options.ts'
 import type { ConnectionOwner, Endpoint } from '../node/endpoint.ts'
 import { channels } from './channels.ts'
 import { Hold } from './hold.ts'
@@ -17,6 +18,8 @@ import {
   nodeError,
   parsePort,
   parseServer,
+  signalOption,
+  typed,
   type SecureServerOptions,
   type ServerSettings,
 } from './options.ts'
@@ -128,11 +131,11 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
         'Listen method has been called more than once without closing.',
       )
     }
-    const port = parsePort('port', options.port ?? 0)
-    const { host, signal } = options
-    if (host !== undefined && typeof host !== 'string') {
-      throw argumentError('options.host', host, 'of type string')
-    }
+    const read = reader({ ...options })
+    const port = read('port', (name, value) => parsePort(name, value ?? 0), 0)
+    const host = read('host', typed<string>('string'), undefined)
+    const backlog = read('backlog', parseBacklog, DEFAULT_BACKLOG)
+    const signal = read('signal', signalOption, undefined)
     if (signal !== undefined) this.#closeOn(signal)
     if (listener !== undefined) this.once('listening', listener)
     this.#starting = true
@@ -140,7 +143,8 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     if (channels.serverListen.hasSubscribers) {
       channels.serverListen.asyncStart.publish({ server: this, options })
     }
-    const start = (address: string | undefined): void => this.#bind(address, port, options)
+    const start = (address: string | undefined): void =>
+      this.#bind(address, port, { ...options, backlog })
     if (host === undefined || host === '') start(undefined)
     else if (isIP(host) !== 0) start(host)
     else {
@@ -154,18 +158,19 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
   }
 
   #closeOn(signal: AbortSignal): void {
-    if (typeof (signal as AbortSignal | null)?.addEventListener !== 'function') {
-      throw argumentError('options.signal', signal, 'an instance of AbortSignal')
-    }
     const abort = (): void => void this.close()
     if (signal.aborted) return process.nextTick(abort)
     signal.addEventListener('abort', abort, { once: true })
     this.once('close', () => signal.removeEventListener('abort', abort))
   }
 
-  #bind(host: string | undefined, port: number, options: ListenOptions): void {
+  #bind(
+    host: string | undefined,
+    port: number,
+    options: ListenOptions & { backlog: number },
+  ): void {
     const { ikePort } = this.#settings
-    const where = { host, ipv6Only: options.ipv6Only ?? false }
+    const where = { host, ipv6Only: Boolean(options.ipv6Only) }
     let shared: ServerEndpoint | undefined
     const bound = (error: NodeJS.ErrnoException | undefined): void => {
       // It was closed before it was open.
@@ -173,7 +178,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
       this.#starting = false
       if (error !== undefined)
         return this.#failed(listenError(error, host ?? '::', port, portOf(error) ?? ikePort))
-      this.#begin(host, port, options.backlog ?? DEFAULT_BACKLOG)
+      this.#begin(host, port, options.backlog)
     }
     shared = ServerEndpoint.use(this.#user, this.#given, this.#settings, where, bound)
     this.#shared = shared
@@ -408,6 +413,12 @@ const portOf = (error: NodeJS.ErrnoException): number | undefined =>
   'port' in error && typeof error.port === 'number' ? error.port : undefined
 
 /** The overloads of `listen`. */
+/** As net: 0 is the default too. A listener counts with it, so it is a number. */
+const parseBacklog = (name: string, value: unknown): number => {
+  if (typeof value === 'number' && !Number.isNaN(value)) return value || DEFAULT_BACKLOG
+  throw argumentError(`options.${name}`, value, 'of type number')
+}
+
 const normalizeListen = (
   args: readonly unknown[],
 ): { options: ListenOptions; listener: (() => void) | undefined } => {
@@ -415,7 +426,8 @@ const normalizeListen = (
   const listener = typeof last === 'function' ? (last as () => void) : undefined
   const [first, ...rest] = args
   if (typeof first === 'object' && first !== null) {
-    if ('port' in first) return { options: first as ListenOptions, listener }
+    const own = ownProperties('options', first)
+    if ('port' in own) return { options: own as ListenOptions, listener }
     throw new OptionError(
       'options',
       first,

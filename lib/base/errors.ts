@@ -97,6 +97,16 @@ const isTold = (error: unknown): boolean => {
   }
 }
 
+const LONGEST_ARRAY = 100_000
+
+/** The values of an array, or the one value. What an array leaves out is undefined here, so that it is not passed over. */
+export const listOf = (option: string, given: unknown): readonly unknown[] => {
+  if (!Array.isArray(given)) return [given]
+  if (given.length > LONGEST_ARRAY)
+    throw OptionError.saying(option, `The option "${option}" has more than ${LONGEST_ARRAY} values`)
+  return Array.from<unknown>(given)
+}
+
 /** The own, enumerable properties of an object of options, each read once: nothing reaches us by a prototype. */
 export const ownProperties = (option: string, value: object): Record<string, unknown> => {
   const own = Object.create(null) as Record<string, unknown>

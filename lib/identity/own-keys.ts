@@ -4,7 +4,7 @@
  */
 import type { KeyObject } from 'node:crypto'
 import { equal, toHex } from '../base/bytes.ts'
-import { OptionError, withoutContent, Words } from '../base/errors.ts'
+import { listOf, OptionError, readingOption, withoutContent, Words } from '../base/errors.ts'
 import { computeHash, type Backend } from '../crypto/prf.ts'
 import { readPrivateKey, type PrivateKey } from '../crypto/private-key.ts'
 import { readPublicKey, type PublicKey } from '../crypto/signature.ts'
@@ -42,7 +42,7 @@ export interface OwnKeyOptions {
 
 /** Empty when neither `pfx`, `cert` nor `key` is given. */
 export const parseOwnKeys = (options: OwnKeyOptions): readonly OwnKey[] => {
-  if (options.pfx !== undefined) return parsePfx(options)
+  if (options.pfx !== undefined) return readingOption('pfx', () => parsePfx(options))
   const { cert, key, passphrase, sign } = options
   const groups = cert === undefined ? [] : parseCertificates(cert)
   if (sign !== undefined) return keptElsewhere(groups, key, sign)
@@ -50,8 +50,7 @@ export const parseOwnKeys = (options: OwnKeyOptions): readonly OwnKey[] => {
     throw new OptionError('key', undefined, `given with "cert": ${KEY}`)
   }
   if (key === undefined) return []
-  const given: readonly unknown[] = Array.isArray(key) ? key : [key]
-  const keys = given.map((value, i) =>
+  const keys = listOf('key', key).map((value, i) =>
     parseKeyOption(Array.isArray(key) ? `key[${i}]` : 'key', value, passphrase),
   )
   return pair(keys, groups)

@@ -1,5 +1,5 @@
 /** Certificates, keys and lists as programs give them: PEM (RFC 7468) or DER, text or octets, one or many. */
-import { OptionError, withoutContent } from '../base/errors.ts'
+import { listOf, OptionError, readingOption, withoutContent } from '../base/errors.ts'
 
 const BLOCK = /-----BEGIN ([A-Z0-9 ]{1,40})-----([A-Za-z0-9+/=\s]*)-----END \1-----/g
 /** First octet of any structure we take: SEQUENCE. */
@@ -37,6 +37,8 @@ export const readDerGroups = (
   label: string,
   accepted: string,
 ): readonly (readonly Uint8Array[])[] =>
-  Array.isArray(given)
-    ? given.map((part, i) => readOne(`${option}[${i}]`, part, label, accepted))
-    : [readOne(option, given, label, accepted)]
+  readingOption(option, () =>
+    Array.isArray(given)
+      ? listOf(option, given).map((part, i) => readOne(`${option}[${i}]`, part, label, accepted))
+      : [readOne(option, given, label, accepted)],
+  )

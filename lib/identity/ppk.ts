@@ -1,6 +1,6 @@
 /** Post-quantum pre-shared keys (RFC 8784): a second secret that today's recorded traffic cannot be opened without. */
 import { equal, utf8 } from '../base/bytes.ts'
-import { OptionError, withoutContent, Words } from '../base/errors.ts'
+import { listOf, OptionError, withoutContent, Words } from '../base/errors.ts'
 import { Secret } from '../base/secret.ts'
 import { parseKey } from './pre-shared-key.ts'
 
@@ -26,7 +26,7 @@ const NAMES = ['id', 'secret', 'required']
 
 export const parsePpk = (given: unknown): PpkPolicy | undefined => {
   if (given === undefined) return undefined
-  const list: readonly unknown[] = Array.isArray(given) ? given : [given]
+  const list = listOf('ppk', given)
   if (list.length === 0)
     throw OptionError.saying('ppk', '"ppk" must not be empty; leave it out to have none')
   const entries = list.map((entry, i) =>

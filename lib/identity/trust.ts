@@ -4,7 +4,7 @@
  */
 import { parseAddress } from '../base/address.ts'
 import { equal, utf8 } from '../base/bytes.ts'
-import { OptionError, printable, Words } from '../base/errors.ts'
+import { listOf, OptionError, printable, readingOption, Words } from '../base/errors.ts'
 import type { Backend } from '../crypto/prf.ts'
 import { readPublicKey, type PublicKey } from '../crypto/signature.ts'
 import type { Payload } from '../wire/payloads.ts'
@@ -269,14 +269,17 @@ export const parseTrust = (options: Readonly<Record<string, unknown>>): Trust | 
   const own = (name: string, fallback?: unknown): unknown =>
     Object.hasOwn(options, name) && options[name] !== undefined ? options[name] : fallback
   const anchors = own('ca') === undefined ? [] : parseAnchors(own('ca'))
-  const rawKeys = parseRawKeys(own('peerKeys'))
+  const rawKeys = readingOption('peerKeys', () => parseRawKeys(own('peerKeys')))
   const crls = own('crl') === undefined ? [] : parseLists(own('crl'))
   const revocation = own('revocation', own('crl') === undefined ? 'prefer' : 'require')
   if (revocation !== 'require' && revocation !== 'prefer' && revocation !== 'off') {
     throw new OptionError('revocation', revocation, "one of 'require', 'prefer', 'off'")
   }
   const fetches = own('fetchRevocation', false)
-  if (typeof fetches !== 'boolean' && !isNetworks(fetches)) {
+  if (
+    typeof fetches !== 'boolean' &&
+    !readingOption('fetchRevocation', () => isNetworks(fetches))
+  ) {
     throw new OptionError(
       'fetchRevocation',
       fetches,
@@ -315,7 +318,7 @@ export const parseTrust = (options: Readonly<Record<string, unknown>>): Trust | 
 const isNetworks = (given: unknown): given is readonly string[] =>
   Array.isArray(given) &&
   given.length > 0 &&
-  given.every(name => {
+  listOf('fetchRevocation', given).every(name => {
     const [, address = '', prefix] = /^([^/]+)(?:\/(\d{1,3}))?$/.exec(String(name)) ?? []
     const bits = 8 * (parseAddress(address)?.length ?? 0)
     return typeof name === 'string' && bits > 0 && Number(prefix ?? 0) <= bits

@@ -4,7 +4,7 @@
  */
 import type { Millis } from '../base/environment.ts'
 import { parseAddress } from '../base/address.ts'
-import { OptionError, ownProperties, readingOption } from '../base/errors.ts'
+import { listOf, OptionError, ownProperties, readingOption } from '../base/errors.ts'
 import type { Proposal } from '../wire/sa.ts'
 import type { TrafficSelector } from '../wire/traffic-selector.ts'
 import { parsePool } from './address-pool.ts'
@@ -165,7 +165,7 @@ const retransmit: Reader<RetransmitPolicy> = (name, value) => {
 }
 
 const addresses: Reader<readonly Uint8Array[]> = (name, value) =>
-  (Array.isArray(value) ? value : [value]).map((text: unknown) => {
+  listOf(name, value).map(text => {
     const address = typeof text === 'string' ? parseAddress(text) : undefined
     if (address === undefined) throw new OptionError(name, text, 'IP addresses')
     return address

@@ -3,7 +3,7 @@
  * common, choosing as responder, checking the choice as initiator.
  */
 import { EMPTY } from '../base/bytes.ts'
-import { OptionError } from '../base/errors.ts'
+import { listOf, OptionError } from '../base/errors.ts'
 import {
   Encr,
   Esn,
@@ -90,7 +90,7 @@ type Kind = 'ike' | 'esp'
 
 /** Reads `aes256gcm16-prfsha256-x25519` strings; `option` names them in an error. */
 export const parseProposals = (option: string, given: unknown, kind: Kind): readonly Proposal[] => {
-  const strings: readonly unknown[] = Array.isArray(given) ? given : [given]
+  const strings = listOf(option, given)
   if (strings.length === 0) throw new OptionError(option, given, 'one proposal or more')
   return strings
     .flatMap(text => (typeof text === 'string' ? text.split(',') : [text]))

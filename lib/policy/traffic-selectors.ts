@@ -1,7 +1,7 @@
 /** Sets of traffic selectors: parsing, narrowing (RFC 7296 §2.9), and whether a packet is covered. */
 import { formatAddress, parseAddress } from '../base/address.ts'
 import { compare, equal } from '../base/bytes.ts'
-import { OptionError } from '../base/errors.ts'
+import { listOf, OptionError } from '../base/errors.ts'
 import { IpProtocol, TrafficSelectorType } from '../wire/registry.ts'
 import type { TrafficSelector } from '../wire/traffic-selector.ts'
 
@@ -18,7 +18,7 @@ const PROTOCOLS: ReadonlyMap<string, number> = new Map(
 
 /** Reads '10.0.0.0/8', '::1', '10.0.0.1-10.0.0.9', each with '[tcp]' or '[tcp/8080]' behind it. */
 export const parseSelectors = (option: string, given: unknown): readonly TrafficSelector[] => {
-  const texts = Array.isArray(given) ? given : [given]
+  const texts = listOf(option, given)
   if (texts.length === 0) throw new OptionError(option, given, 'one traffic selector or more')
   return texts.map(text => {
     const selector = typeof text === 'string' ? parseSelector(text) : undefined
