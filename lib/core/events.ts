@@ -100,6 +100,10 @@ export interface SessionInfo {
   readonly childRekeys: number
   /** The peer has given a token, so that it is known at once when it starts again without this SA (RFC 6290). */
   readonly detectsCrash: boolean
+  /** Octets of the largest IP packet that an IKE message makes; smaller ones come of a path that takes no more. */
+  readonly fragmentSize: number
+  /** When the first of the certificates that prove the peer expires, in Unix milliseconds; the SA ends then. */
+  readonly validUntil: number | undefined
   readonly children: readonly ChildInfo[]
 }
 

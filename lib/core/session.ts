@@ -250,6 +250,9 @@ export class Session implements AttemptHost, Scheduled {
       ikeRekeys: this.lineage.rekeys,
       childRekeys: this.childRekeys,
       detectsCrash: sa?.crashTokens.isEmpty === false,
+      fragmentSize: sa?.fragmentSize ?? this.policy.fragmentSize,
+      validUntil:
+        facts === undefined || facts.validUntil === Infinity ? undefined : facts.validUntil,
       children: this.children.inUse.map(childInfo),
     }
   }

@@ -314,6 +314,11 @@ export class IkeSa implements AuthContext, Successor {
     return this.protection.skPr
   }
 
+  /** Octets of the largest IP packet that a message of ours makes. */
+  get fragmentSize(): number {
+    return this.size.octets
+  }
+
   get busyWith(): Exchange | undefined {
     return this.current?.exchange
   }

@@ -220,8 +220,10 @@ t.test(
       ['only the answer is too large', plain, large, { client: 576, server: all }],
       ['only the request is', { ...plain, ...large }, plain, { client: all, server: 576 }],
     ] as const) {
-      const { stream, took } = connect(client, server, limits)
+      const { world, stream, took } = connect(client, server, limits)
       t.equal(stream.error, undefined, name)
+      const { fragmentSize } = world.sessions.client[0]!.info()
+      t.equal(fragmentSize, limits.server === all ? 1280 : limits.server)
       t.ok(took < 8000, `${name}: ${took} ms`)
     }
     // What is lost for other reasons does not make later messages small.
