@@ -71,7 +71,9 @@ for (const backend of BACKENDS) {
           for (const group of groupsOf(file)) {
             const algorithm = algorithmOf(file, group)
             const key = readPublicKey(fromHex(group.publicKeyDer))
-            for (const { tcId, msg, sig, result } of group.tests) {
+            for (const [i, { tcId, msg, sig, result, flags }] of group.tests.entries()) {
+              // Hashes with zeros in odd places: noble, which is slow, tests its arithmetic itself.
+              if (backend === 'noble' && i % 4 !== 0 && flags.includes('SpecialCaseHash')) continue
               const isTaken =
                 algorithm !== undefined &&
                 key !== undefined &&
