@@ -101,6 +101,7 @@ export interface IkeOptions {
   livenessInterval?: number | undefined
   retransmit?: { initial?: number; factor?: number; max?: number; tries?: number } | undefined
   natKeepalive?: number | undefined
+  mobike?: boolean | undefined
   fragmentSize?: number | undefined
   fragmentation?: boolean | undefined
   idleTimeout?: number | undefined

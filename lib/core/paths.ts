@@ -10,7 +10,8 @@ import { equal } from '../base/bytes.ts'
 import type { Millis } from '../base/environment.ts'
 import { MAX_DATAGRAM } from '../base/packet.ts'
 import { samePath, type Path } from '../base/path.ts'
-import type { PeerPlace } from '../ike/exchange.ts'
+import type { PeerPlace, Sighting } from '../ike/exchange.ts'
+import type { NatVerdict } from '../ike/nat-detection.ts'
 import { isLoopback } from '../policy/inner-addresses.ts'
 import type { Lineage } from './lineage.ts'
 
@@ -25,6 +26,8 @@ const UNPROVED_FACTOR = 3
 const TRIAL: Millis = 5_000
 /** RFC 3948 §4: "the default is 20 seconds". */
 const NAT_KEEPALIVE: Millis = 20_000
+/** Ours: no NAT forgets sooner that is of any use. */
+const LEAST_KEEPALIVE: Millis = 5_000
 /** Ours: places that are remembered, for a peer whose datagrams come by several ways in turn. */
 const MAX_PROVED = 3
 
@@ -50,6 +53,15 @@ export class Paths implements PeerPlace {
   private isUntried = false
   /** When the NAT before us needs a datagram, unless another goes out sooner. */
   keepaliveAt: Millis = Infinity
+  mustUpdate = false
+  /** As newer messages than those of IKE_SA_INIT say. */
+  private nat: NatVerdict | undefined
+  /** As what the peer sees us, and after how many moves that was. */
+  private seen: (Sighting & { readonly moves: number }) | undefined
+  private adapted = NAT_KEEPALIVE
+  /** A keepalive's time of silence was tried, and the NAT still knew us. */
+  private isKeepaliveProved = false
+  private isKeepaliveChecked = false
 
   constructor(lineage: Lineage, path: Path) {
     this.lineage = lineage
@@ -67,7 +79,15 @@ export class Paths implements PeerPlace {
   private get mayMove(): boolean {
     const { isClient, facts } = this.lineage
     if (facts === undefined) return !isClient
-    return facts.remoteBehindNat && !(isClient && facts.localBehindNat)
+    return this.remoteBehindNat && !(isClient && this.localBehindNat)
+  }
+
+  get localBehindNat(): boolean {
+    return (this.nat ?? this.lineage.facts)?.localBehindNat ?? false
+  }
+
+  get remoteBehindNat(): boolean {
+    return (this.nat ?? this.lineage.facts)?.remoteBehindNat ?? false
   }
 
   float(): void {
@@ -79,7 +99,11 @@ export class Paths implements PeerPlace {
       if (this.trial !== undefined) this.trial.received += octets
       return
     }
-    if (!this.mayMove) return
+    if (this.mayMove) this.follow(path, octets, now)
+  }
+
+  follow(path: Path, octets: number, now: Millis): void {
+    if (samePath(path, this.place)) return
     const before = this.trial?.before ?? this.place
     this.trial = this.isProved(path, before)
       ? undefined
@@ -94,12 +118,12 @@ export class Paths implements PeerPlace {
     return samePath(path, before) || this.proved.some(other => samePath(other, path))
   }
 
-  noteAnswer(path: Path, isLate: boolean): void {
+  noteAnswer(path: Path, isLate: boolean, isProof: boolean): void {
     if (!samePath(path, this.place)) return
     if (isLate || this.isUntried) this.isRevived = true
     // After a late one the peer may be in doubt of us; one more request shows it that we hear it again.
-    this.isUntried = isLate
-    if (this.trial === undefined) return
+    if (isProof || isLate) this.isUntried = isLate
+    if (this.trial === undefined || !isProof) return
     this.remember(this.trial.before)
     this.trial = undefined
     this.isNew = true
@@ -120,6 +144,40 @@ export class Paths implements PeerPlace {
     this.moveTo(this.place.bare === true ? path : (path.floatsTo ?? path))
     this.isNew = true
     this.isUntried = true
+    this.mustUpdate = true
+  }
+
+  noteUpdated(): void {
+    this.mustUpdate = false
+  }
+
+  noteNat(verdict: NatVerdict, seen: Sighting, isUpdate: boolean): void {
+    this.nat = verdict
+    if (!this.lineage.isClient) return
+    const before = this.seen
+    this.seen = { ...seen, moves: this.moves }
+    // Nothing to compare with: another SA, or we have moved ourselves.
+    if (isUpdate || before?.of !== seen.of || before.moves !== this.moves) return
+    if (equal(before.hash, seen.hash)) {
+      this.isKeepaliveProved ||= this.isKeepaliveChecked
+      return
+    }
+    // The NAT has forgotten us, and the peer sends to where nobody is.
+    this.mustUpdate = true
+    this.isUntried = true
+    this.isKeepaliveProved = false
+    this.adapted = Math.max(LEAST_KEEPALIVE, this.adapted / 2)
+  }
+
+  /** The first keepalive asks the peer, too, under which address it sees us: whether its time is short enough. */
+  takeKeepaliveCheck(now: Millis): boolean {
+    const { isClient, facts, policy } = this.lineage
+    if (this.keepaliveAt > now || this.isKeepaliveProved || !isClient) return false
+    if (facts?.mobike !== true || !this.localBehindNat) return false
+    if (policy.natKeepalive !== undefined || policy.livenessInterval === 0) return false
+    this.keepaliveAt = Infinity
+    this.isKeepaliveChecked = true
+    return true
   }
 
   noteRevival(): void {
@@ -194,7 +252,7 @@ export class Paths implements PeerPlace {
   get keepaliveInterval(): Millis {
     const { facts, policy } = this.lineage
     if (facts === undefined) return 0
-    return policy.natKeepalive ?? (facts.localBehindNat ? NAT_KEEPALIVE : 0)
+    return policy.natKeepalive ?? (this.localBehindNat ? this.adapted : 0)
   }
 
   /** No SA is left that a mapping is for. */

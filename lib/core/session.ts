@@ -244,8 +244,8 @@ export class Session implements AttemptHost, Scheduled {
       ikeSuite: facts?.ikeSuite ?? '',
       localIdentity: facts?.localIdentityText ?? '',
       remoteIdentity: facts?.identityText ?? '',
-      localBehindNat: facts?.localBehindNat ?? false,
-      remoteBehindNat: facts?.remoteBehindNat ?? false,
+      localBehindNat: this.paths.localBehindNat,
+      remoteBehindNat: this.paths.remoteBehindNat,
       natKeepalive: this.paths.keepaliveInterval,
       ikeRekeys: this.lineage.rekeys,
       childRekeys: this.childRekeys,
@@ -419,6 +419,7 @@ export class Session implements AttemptHost, Scheduled {
   handleTimeout(now: Millis): void {
     this.paths.handleTimeout(now)
     this.followPath(now)
+    if (this.paths.takeKeepaliveCheck(now)) this.probe(now)
     this.lineage.handleTimeout(now)
     this.noteUnanswered()
     if (this.tcp !== undefined && this.tcp.nextTimeout() <= now) this.tcp.handleTimeout(now)

@@ -62,6 +62,7 @@ import { EapRounds } from './eap-exchange.ts'
 import type { ChildRequest, ExchangeContext, Newcomer, PeerFacts } from './exchange.ts'
 import { DeleteIke } from './informational.ts'
 import { reportRefusal } from './refusal.ts'
+import { agreesOnMobike, offerMobike } from './mobike.ts'
 import { proveSuccession } from './succession.ts'
 
 const ownIdentity = (sa: AuthContext): Identity =>
@@ -86,6 +87,7 @@ const factsOf = (
   ppk: Ppk | undefined,
   configuration: Configuration,
   assigned: readonly Uint8Array[],
+  mobike = false,
 ): PeerFacts => {
   const principal = makePrincipal(remote, proof)
   return {
@@ -100,6 +102,7 @@ const factsOf = (
     validUntil,
     usesPpk: ppk !== undefined,
     ikeSuite: sa.suite.text,
+    mobike,
     localBehindNat: sa.handshake.nat.localBehindNat,
     remoteBehindNat: sa.handshake.nat.remoteBehindNat,
     virtualAddresses: configuration.addresses,
@@ -196,6 +199,7 @@ export class Authenticate {
       ...ownCrashToken(sa, sa.spiI, sa.spiR),
       ...successionNotify(sa),
       ...(policy.virtualAddress ? [configurationRequest(sa.config.heldAddresses())] : []),
+      ...offerMobike(policy),
       ...(this.offer === undefined ? [] : offerPayloads(this.offer)),
     ]
     return { kind: 'request', payloads, next: (answer, now) => this.onResponse(answer, now) }
@@ -339,7 +343,8 @@ export class Authenticate {
     const { sa } = this
     this.wipe()
     if (ppk !== undefined) sa.usePpk(ppk)
-    sa.establish(factsOf(sa, ends, verdict, ppk, readConfiguration(payloads), []), now)
+    const mobike = agreesOnMobike(sa.config.policy, payloads)
+    sa.establish(factsOf(sa, ends, verdict, ppk, readConfiguration(payloads), [], mobike), now)
     sa.crashTokens.note(payloads)
     const lifetime = readAuthLifetime(payloads)
     if (lifetime !== undefined) sa.limitAuthentication(lifetime, now)
@@ -638,7 +643,9 @@ const accept = (
 ): readonly Payload[] => {
   const assignment = assignAddresses(sa, payloads, newcomer)
   if (ppk !== undefined) sa.usePpk(ppk)
-  const facts = factsOf(sa, ends, verdict, ppk, readConfiguration([]), assignment.addresses)
+  const { addresses } = assignment
+  const mobike = agreesOnMobike(sa.config.policy, payloads)
+  const facts = factsOf(sa, ends, verdict, ppk, readConfiguration([]), addresses, mobike)
   sa.establish(facts, now, newcomer.replaced)
   sa.crashTokens.note(payloads)
   if (findNotify(payloads, NotifyType.InitialContact) !== undefined) {
@@ -648,6 +655,7 @@ const accept = (
     ...proofOfOurs(ends.local, ppk, own),
     ...ownCrashToken(sa, sa.spiI, sa.spiR),
     ...announceAuthLifetime(sa.config.policy, validFor(sa, facts)),
+    ...(mobike ? offerMobike(sa.config.policy) : []),
     ...assignment.payloads,
     ...(assignment.failed ? [] : acceptFirstChild(sa, payloads, now)),
   ]

@@ -22,8 +22,15 @@ import type { TrafficSelector } from '../wire/traffic-selector.ts'
 import type { ChildFacts, ChildSa } from './child-sa.ts'
 import type { Rekeying } from './collision.ts'
 import type { CrashTokens } from './crash-token.ts'
+import type { NatVerdict } from './nat-detection.ts'
 import type { RequestRate } from './request-rate.ts'
 import type { NewSa, Predecessor } from './succession.ts'
+
+/** The peer's hash of our address and port (RFC 4555 §3.8), in which the SPIs of an IKE SA are too. */
+export interface Sighting {
+  readonly of: string
+  readonly hash: Uint8Array
+}
 
 /** Where the peer is: one place for all IKE SAs of a session. */
 export interface PeerPlace {
@@ -34,10 +41,21 @@ export interface PeerPlace {
   float(): void
   /** Something authentic that is newer than all before came by `path`, in a datagram of so many octets. */
   noteNewest(path: Path, octets: number, now: Millis): void
+  /** Not even a request of ours has been answered from there, or not for long. */
+  readonly needsAnswer: boolean
+  /** We send from elsewhere, and the peer has not been told (RFC 4555 §3.5, "pending_update"). */
+  readonly mustUpdate: boolean
+  readonly localBehindNat: boolean
+  /** The peer has said that it sends from there now (RFC 4555 §3.5). */
+  follow(path: Path, octets: number, now: Millis): void
+  /** The peer has taken up, or refused for good, what UPDATE_SA_ADDRESSES says. */
+  noteUpdated(): void
+  /** What NAT detection says, and as what the peer sees us; `isUpdate`: it has just taken that up. */
+  noteNat(verdict: NatVerdict, seen: Sighting, isUpdate: boolean): void
   /** Something authentic came after a silence. */
   noteRevival(): void
-  /** As `noteNewest`, in answer to a request that went to the current place and nowhere else; `isLate`: long ago. */
-  noteAnswer(path: Path, isLate: boolean): void
+  /** As `noteNewest`, in answer to a request that went to the current place and nowhere else; `isLate`: long ago; `isProof`: the peer cannot have answered it unseen. */
+  noteAnswer(path: Path, isLate: boolean, isProof: boolean): void
 }
 
 /** A peer that has just proved who it is. */
@@ -112,6 +130,8 @@ export interface PeerFacts {
   /** A post-quantum key is mixed into the keys (RFC 8784). */
   readonly usesPpk: boolean
   readonly ikeSuite: string
+  /** Both ends support MOBIKE (RFC 4555). */
+  readonly mobike: boolean
   readonly localBehindNat: boolean
   readonly remoteBehindNat: boolean
   /** Given to us by the peer's configuration payload. */
@@ -203,6 +223,8 @@ export interface Exchange {
   readonly type: number
   /** What it changes, which decides what the peer may do meanwhile (RFC 7296 §2.25). */
   readonly subject: 'ikeSa' | 'childSa' | 'nothing'
+  /** Nobody can answer it who has not received it. */
+  readonly provesPath?: boolean
   /** The request's payloads; undefined when it became pointless while it waited its turn. */
   build(sa: ExchangeContext, now: Millis): readonly Payload[] | undefined
   onResponse(sa: ExchangeContext, payloads: readonly Payload[], now: Millis): void
@@ -243,6 +265,10 @@ export interface IkeSuite {
 }
 
 export interface ExchangeContext {
+  /** We asked the peer to authenticate us, whoever made the last rekey. */
+  readonly isClient: boolean
+  /** Of the message that is handled now: by which path it came, and how large it was. */
+  readonly arrival: { readonly path: Path; readonly octets: number; readonly at: Millis }
   readonly config: IkeSaConfig
   readonly spiI: Uint8Array
   readonly spiR: Uint8Array

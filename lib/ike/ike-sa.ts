@@ -51,6 +51,7 @@ import type {
 import { FragmentSize, Reassembly } from './fragmentation.ts'
 import { DeleteChild, DeleteIke, Liveness, respondInformational } from './informational.ts'
 import { MessageWindow, type Stray } from './message-window.ts'
+import { CheckPath, UpdateAddresses } from './mobike.ts'
 import { Protection } from './protection.ts'
 import { RekeyChild } from './rekey-child.ts'
 import { RekeyIke } from './rekey-ike.ts'
@@ -185,7 +186,7 @@ export class IkeSa implements AuthContext, Successor {
   private predecessor: ExchangeContext | undefined
   private heardAt: Millis
   /** We asked the peer to authenticate us; who makes a rekey changes nothing in that (§2.8.3). */
-  private isClient: boolean
+  isClient: boolean
   private authenticatedAt: Millis
   /** When our own policy wants a new authentication. */
   private ownReauthAt: Millis = Infinity
@@ -200,6 +201,7 @@ export class IkeSa implements AuthContext, Successor {
   private tokenFor: Uint8Array
   /** So many there were when our request was built; more, and it may have gone to several places. */
   private movesAtRequest = -1
+  private arrived: { path: Path; octets: number; at: Millis }
   /** Where the request came from that is being answered, if that is not where the peer is. */
   private stray: Stray | undefined
 
@@ -215,6 +217,7 @@ export class IkeSa implements AuthContext, Successor {
     this.handshake = handshake
     this.state = state
     this.movesSeen = config.place.moves
+    this.arrived = { path: config.place.current, octets: 0, at: now }
     this.tokenFor = config.place.current.remoteAddress
     this.size = new FragmentSize(config.policy.fragmentSize)
     this.window = new MessageWindow(config.policy.retransmit, config.environment, firstOwnId)
@@ -317,6 +320,10 @@ export class IkeSa implements AuthContext, Successor {
   /** Octets of the largest IP packet that a message of ours makes. */
   get fragmentSize(): number {
     return this.size.octets
+  }
+
+  get arrival(): { readonly path: Path; readonly octets: number; readonly at: Millis } {
+    return this.arrived
   }
 
   get busyWith(): Exchange | undefined {
@@ -439,7 +446,25 @@ export class IkeSa implements AuthContext, Successor {
   probe(now: Millis): void {
     if (this.state !== 'established') return
     if (this.window.isBusy) this.window.hasten()
-    else this.enqueue(new Liveness(), now)
+    else this.enqueue(this.liveness(), now)
+  }
+
+  /** What IKE_SA_INIT has told, unless it went to port 500: a NAT gives the other port another mapping. */
+  private noteFirstSighting(): void {
+    const { place } = this.config
+    const { nat } = this.handshake
+    if (!this.isClient || nat.seenAs === undefined || place.moves > 0) return
+    place.noteNat(nat, { of: toHex(this.spiI), hash: nat.seenAs }, false)
+  }
+
+  /** The request that asks whether the peer lives, and with MOBIKE whether it is where it seems to be, or sees us. */
+  private liveness(): Exchange {
+    const { place } = this.config
+    if (this.peer?.mobike !== true) return new Liveness()
+    if (this.isClient && place.mustUpdate) return new UpdateAddresses()
+    // RFC 4555 §3.8: behind a NAT the answer also says as whom the peer sees us.
+    const isWatched = this.isClient && place.localBehindNat
+    return place.needsAnswer || isWatched ? new CheckPath() : new Liveness()
   }
 
   /**
@@ -451,7 +476,7 @@ export class IkeSa implements AuthContext, Successor {
     // What the peer's own rekey made is unknown to it until it has our answer; that has time.
     if (!this.wasHeard) return this.probe(now)
     const isNew = !this.window.isBusy
-    if (isNew) this.enqueue(new Liveness(), now)
+    if (isNew) this.enqueue(this.liveness(), now)
     this.window.quicken(isNew, now)
   }
 
@@ -677,6 +702,7 @@ export class IkeSa implements AuthContext, Successor {
     now: Millis,
   ): void {
     if (!this.isExpected(header)) return this.repeatAnswer(header, path, octets)
+    this.arrived = { path, octets, at: now }
     this.noteHeard(header.response, now)
     this.wasHeard = true
     // Whatever there is of fragments is of this message, which is here now, or older.
@@ -697,10 +723,14 @@ export class IkeSa implements AuthContext, Successor {
     const isInUse =
       this.state === 'established' || (this.state === 'auth' && !this.originalInitiator)
     if (!isInUse) return
-    place.noteNewest(path, octets, now)
+    const { peer } = this
+    // With MOBIKE, IKE is no sign of a move (RFC 4555 §3.8) but tries paths, too. DEVIATION: between our own ends it is.
+    if (peer?.mobike !== true || peer.isOurs || samePath(path, place.current))
+      place.noteNewest(path, octets, now)
     this.followPlace(now)
-    if (isResponse && this.movesAtRequest === place.moves)
-      place.noteAnswer(path, now - this.window.startedAt >= SILENCE)
+    if (!isResponse || this.movesAtRequest !== place.moves) return
+    const isProof = peer?.mobike !== true || this.busyWith?.provesPath === true
+    place.noteAnswer(path, now - this.window.startedAt >= SILENCE, isProof)
   }
 
   private handleResponse(header: IkeHeader, payloads: Payload[] | ChainError, now: Millis): void {
@@ -833,6 +863,7 @@ export class IkeSa implements AuthContext, Successor {
     this.peer = peer
     this.authenticating = undefined
     this.state = 'established'
+    this.noteFirstSighting()
     this.timers.clear(Timer.HalfOpen)
     this.armLifetime(now)
     this.authenticatedAt = now

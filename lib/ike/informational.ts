@@ -8,6 +8,7 @@ import { ExchangeType, NotifyType, ProtocolId } from '../wire/registry.ts'
 import { readAuthLifetime } from './auth-lifetime.ts'
 import type { ChildSa } from './child-sa.ts'
 import type { Exchange, ExchangeContext } from './exchange.ts'
+import { respondMobike } from './mobike.ts'
 
 const deleteEsp = (spis: readonly number[]): Payload => ({
   kind: 'delete',
@@ -111,6 +112,7 @@ export const respondInformational = (
     return []
   }
   sa.crashTokens.note(payloads)
+  const more = respondMobike(sa, payloads)
   const lifetime = readAuthLifetime(payloads)
   if (lifetime !== undefined) sa.limitAuthentication(lifetime, now)
   for (const payload of payloads) {
@@ -137,5 +139,5 @@ export const respondInformational = (
       sa.remove(child, now)
     }
   }
-  return answered.length > 0 ? [deleteEsp(answered)] : []
+  return answered.length > 0 ? [deleteEsp(answered), ...more] : more
 }

@@ -44,7 +44,7 @@ const QUICK_WAITS: readonly Millis[] = [300, 500, 1000, 1400, 1300, 500]
 /** Ours: a timer that is so late says that we stood still, and answers may wait to be read. */
 const STANDSTILL: Millis = 1000
 /** Ours: a NAT that moves a peer while it repeats a request needs one, perhaps two. */
-const MAX_STRAY_REPEATS = 3
+const LEAST_STRAY_REPEATS = 3
 
 export class MessageWindow {
   private readonly policy: RetransmitPolicy
@@ -149,7 +149,9 @@ export class MessageWindow {
   repeatAnswer(stray?: Stray): void {
     if (this.answered === undefined || this.outbox.length > 0) return
     if (stray === undefined) return void this.outbox.push(...outgoing(this.answered))
-    if (!isAffordable(this.answered, stray) || ++this.strayRepeats > MAX_STRAY_REPEATS) return
+    // A peer that moves on while it repeats, and whose answers get lost, needs one for each of its tries.
+    const most = Math.max(LEAST_STRAY_REPEATS, this.policy.tries + 1)
+    if (!isAffordable(this.answered, stray) || ++this.strayRepeats > most) return
     this.outbox.push(...outgoing(this.answered, stray.path))
   }
 

@@ -3,13 +3,15 @@ import { equal } from '../base/bytes.ts'
 import { randomBytes, type Environment } from '../base/environment.ts'
 import type { Path } from '../base/path.ts'
 import { computeHash, type Backend } from '../crypto/prf.ts'
-import { notify } from '../wire/notify.ts'
+import { findNotify, notify } from '../wire/notify.ts'
 import type { NotifyPayload, Payload } from '../wire/payloads.ts'
 import { HashAlgorithm, NotifyType } from '../wire/registry.ts'
 
 export interface NatVerdict {
   readonly localBehindNat: boolean
   readonly remoteBehindNat: boolean
+  /** The peer's hash of the address and port that it sees us under: when it changes, those have (RFC 4555 §3.8). */
+  readonly seenAs?: Uint8Array | undefined
 }
 
 const HASH_LENGTH = 20
@@ -62,5 +64,9 @@ export const natVerdict = (
     path.localAddress.length === 0
       ? undefined
       : matches(NotifyType.NatDetectionDestinationIp, path.localAddress, path.localPort)
-  return { localBehindNat: destination === false, remoteBehindNat: source === false }
+  return {
+    localBehindNat: destination === false,
+    remoteBehindNat: source === false,
+    seenAs: findNotify(payloads, NotifyType.NatDetectionDestinationIp)?.data,
+  }
 }

@@ -63,6 +63,8 @@ export interface PeerPolicy {
    * behind a NAT that was seen, else never.
    */
   readonly natKeepalive: Millis | undefined
+  /** Offer and accept MOBIKE (RFC 4555). Default true. */
+  readonly mobike: boolean
   /** IKE messages above this size of IP packet are fragmented (RFC 7383). Default 1280. */
   readonly fragmentSize: number
   readonly fragmentation: boolean
@@ -200,6 +202,7 @@ export const POLICY_OPTIONS = [
   'retransmit',
   'reconnect',
   'natKeepalive',
+  'mobike',
   'fragmentSize',
   'fragmentation',
   'idleTimeout',
@@ -247,6 +250,7 @@ export const parsePolicy = (options: Readonly<Record<string, unknown>>): PeerPol
     retransmit: read('retransmit', retransmit, undefined) ?? parseRetransmit(undefined),
     reconnect: read('reconnect', boolean, true),
     natKeepalive: read('natKeepalive', millis(0), undefined),
+    mobike: read('mobike', boolean, true),
     fragmentSize: read('fragmentSize', integer(576, 65535, 'octets'), 1280),
     fragmentation: read('fragmentation', boolean, true),
     idleTimeout: read('idleTimeout', millis(0), MINUTE),

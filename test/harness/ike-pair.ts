@@ -95,6 +95,12 @@ const placeAt = (path: Path): PeerPlace => {
     },
     noteAnswer: () => undefined,
     noteRevival: () => undefined,
+    needsAnswer: false,
+    mustUpdate: false,
+    localBehindNat: false,
+    follow: (newest: Path) => place.noteNewest(newest),
+    noteUpdated: () => undefined,
+    noteNat: () => undefined,
   }
   return place
 }

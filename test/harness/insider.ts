@@ -1,6 +1,7 @@
 /** A client that has authenticated, holds the keys of its SAs and sends whatever it likes under them. */
 import { concat, getU16, getU32, putU16, putU32 } from '../../lib/base/bytes.ts'
 import { parseAddress } from '../../lib/base/address.ts'
+import type { Path } from '../../lib/base/path.ts'
 import type { Connection, SessionHandle } from '../../lib/core/events.ts'
 import { createAead } from '../../lib/crypto/suite.ts'
 import { parseProposals, withSpi } from '../../lib/policy/proposal.ts'
@@ -68,6 +69,8 @@ export class Insider {
   readonly caller: Caller
   /** Milliseconds of processor time that the server took for the last request. */
   lastCpu = 0
+  /** All that the server sent upon the last message. */
+  lastAnswers: readonly Answer[] = []
   /** The keys of its IKE SA. */
   private readonly own
   private messageId = 2
@@ -105,19 +108,39 @@ export class Insider {
     return pathFrom(this.caller.path.localAddress, this.caller.path.localPort)
   }
 
-  /** What a protected request is answered with, where the answer is one datagram. */
-  ask(payloads: readonly Payload[], exchange: number = ExchangeType.CreateChildSa): Payload[] {
-    const { spiI, spiR } = this.own
-    const messageId = this.messageId++
-    const facts = { spiI, spiR, exchange, originalInitiator: true, response: false, messageId }
-    const datagram = datagramOf(this.ring.sealPayloads(facts, payloads))
+  /** What a protected request is answered with, where the answer is one datagram; `from`: as if it were there. */
+  ask(
+    payloads: readonly Payload[],
+    exchange: number = ExchangeType.CreateChildSa,
+    from: Path = this.from,
+  ): Payload[] {
+    const datagram = this.seal(payloads, exchange, this.messageId++)
     const before = process.cpuUsage()
-    const answer = this.target.send(datagram, this.from)[0]
+    this.lastAnswers = this.target.send(datagram, from)
+    const answer = this.lastAnswers[0]
     const { user, system } = process.cpuUsage(before)
     this.lastCpu = (user + system) / 1000
     const chain = answer && this.ring.open(messageOf(answer.bytes))
     const read = chain && readChain(chain.bytes, 0, chain.bytes.length, chain.first)
     return read === undefined || isChainError(read) ? [] : read
+  }
+
+  /** An answer to a request of the server's, whether it has come here or not. */
+  answer(payloads: readonly Payload[], messageId: number, from: Path): void {
+    const datagram = this.seal(payloads, ExchangeType.Informational, messageId, true)
+    this.lastAnswers = this.target.send(datagram, from)
+  }
+
+  /** A whole datagram under the keys of the IKE SA. */
+  seal(
+    payloads: readonly Payload[],
+    exchange: number,
+    messageId: number,
+    response = false,
+  ): Uint8Array {
+    const { spiI, spiR } = this.own
+    const facts = { spiI, spiR, exchange, originalInitiator: true, response, messageId }
+    return datagramOf(this.ring.sealPayloads(facts, payloads))
   }
 
   /** Asks for a Child SA with these selectors; `rekeyed` is the SPI of ours that it replaces, `group` of a KE payload. */

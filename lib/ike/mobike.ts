@@ -1,0 +1,148 @@
+/**
+ * MOBIKE (RFC 4555): the initiator tells from where it sends now, each end can make sure that the other is where it
+ * seems to be, and the initiator learns that a NAT sees it under another port or address.
+ */
+import { equal, getU16, toHex } from '../base/bytes.ts'
+import { randomBytes } from '../base/environment.ts'
+import type { Millis } from '../base/environment.ts'
+import { PeerMisbehavedError } from '../base/errors.ts'
+import type { Path } from '../base/path.ts'
+import type { PeerPolicy } from '../policy/options.ts'
+import { findErrorNotify, findNotify, notify } from '../wire/notify.ts'
+import type { NotifyPayload, Payload } from '../wire/payloads.ts'
+import { ExchangeType, NotifyType } from '../wire/registry.ts'
+import type { Exchange, ExchangeContext } from './exchange.ts'
+import { natDetectionPayloads, natVerdict } from './nat-detection.ts'
+
+/** §4.2.5: "between 8 and 64 octets in length". */
+const SHORTEST_COOKIE = 8
+const LONGEST_COOKIE = 64
+/** Ours. */
+const COOKIE_LENGTH = 16
+/** Ours: UNEXPECTED_NAT_DETECTED may be the work of somebody who changed one packet: so often it is asked again (§3.9). */
+const MAX_REPEATS = 5
+
+/** §3.2: belongs to the message of IKE_AUTH that carries the SA. */
+export const offerMobike = ({ mobike }: PeerPolicy): readonly Payload[] =>
+  mobike ? [notify(NotifyType.MobikeSupported)] : []
+
+export const agreesOnMobike = ({ mobike }: PeerPolicy, payloads: readonly Payload[]): boolean =>
+  mobike && findNotify(payloads, NotifyType.MobikeSupported) !== undefined
+
+/**
+ * §3.7: a request whose answer nobody can make without having received it, not even the peer itself. With NAT
+ * detection the answer says under which address and port the peer sees us (§3.8).
+ */
+export class CheckPath implements Exchange {
+  readonly type = ExchangeType.Informational
+  readonly subject = 'nothing'
+  readonly provesPath = true
+  private cookie: Uint8Array | undefined
+  private moves = 0
+
+  build(sa: ExchangeContext): readonly Payload[] | undefined {
+    if (sa.state !== 'established') return undefined
+    const { environment, policy, place } = sa.config
+    this.cookie = randomBytes(environment, COOKIE_LENGTH)
+    this.moves = place.moves
+    return [
+      ...natDetectionPayloads(environment, policy.backend, sa.spiI, sa.spiR, sa.path),
+      notify(NotifyType.Cookie2, this.cookie),
+    ]
+  }
+
+  onResponse(sa: ExchangeContext, payloads: readonly Payload[], now: Millis): void {
+    const cookie = findNotify(payloads, NotifyType.Cookie2)
+    if (cookie === undefined || !equal(cookie.data, this.cookie!)) {
+      const error = 'The peer did not return COOKIE2 as it was sent (RFC 4555 section 3.7)'
+      return sa.finish(new PeerMisbehavedError('ERR_IKE_COOKIE2', error), false, now)
+    }
+    const { place, policy } = sa.config
+    // Another change of address has made this answer meaningless (§3.5).
+    if (this.moves !== place.moves) return
+    const { spiI, spiR, arrival } = sa
+    const verdict = natVerdict(policy.backend, payloads, spiI, spiR, arrival.path)
+    const hash = verdict.seenAs
+    if (hash !== undefined) place.noteNat(verdict, { of: toHex(spiI), hash }, this.isUpdate)
+    this.onChecked(sa, payloads, now)
+  }
+
+  protected get isUpdate(): boolean {
+    return false
+  }
+
+  protected onChecked(_sa: ExchangeContext, _payloads: readonly Payload[], _now: Millis): void {}
+}
+
+/** §3.5: all SAs go on between the addresses of this request. */
+export class UpdateAddresses extends CheckPath {
+  private readonly repeats: number
+
+  constructor(repeats = 0) {
+    super()
+    this.repeats = repeats
+  }
+
+  override build(sa: ExchangeContext): readonly Payload[] | undefined {
+    const payloads = super.build(sa)
+    return payloads && [notify(NotifyType.UpdateSaAddresses), ...payloads]
+  }
+
+  protected override get isUpdate(): boolean {
+    return true
+  }
+
+  protected override onChecked(
+    sa: ExchangeContext,
+    payloads: readonly Payload[],
+    now: Millis,
+  ): void {
+    const refusal = findErrorNotify(payloads)
+    const isMeddledWith = refusal?.type === NotifyType.UnexpectedNatDetected
+    if (isMeddledWith && this.repeats < MAX_REPEATS)
+      return sa.enqueue(new UpdateAddresses(this.repeats + 1), now)
+    // Refused for good, the peer goes on to send where it did; its silence there will tell.
+    sa.config.place.noteUpdated()
+  }
+}
+
+/** What is answered beside everything else in an INFORMATIONAL response. */
+export const respondMobike = (
+  sa: ExchangeContext,
+  payloads: readonly Payload[],
+): readonly Payload[] => {
+  if (sa.peer?.mobike !== true) return []
+  const { arrival, config, spiI, spiR } = sa
+  const { environment, policy, place } = config
+  const cookie = findNotify(payloads, NotifyType.Cookie2)
+  const answer: NotifyPayload[] = isCookie(cookie) ? [notify(cookie.type, cookie.data)] : []
+  const nats = findNotify(payloads, NotifyType.NoNatsAllowed)
+  if (nats !== undefined && !isUnchanged(nats.data, arrival.path))
+    return [notify(NotifyType.UnexpectedNatDetected), ...answer]
+  if (findNotify(payloads, NotifyType.NatDetectionDestinationIp) !== undefined) {
+    answer.unshift(...natDetectionPayloads(environment, policy.backend, spiI, spiR, arrival.path))
+  }
+  // §2.1: the initiator decides.
+  const isUpdate = findNotify(payloads, NotifyType.UpdateSaAddresses) !== undefined
+  if (isUpdate && !sa.isClient) place.follow(arrival.path, arrival.octets, arrival.at)
+  return answer
+}
+
+const isCookie = (cookie: NotifyPayload | undefined): cookie is NotifyPayload =>
+  cookie !== undefined &&
+  cookie.data.length >= SHORTEST_COOKIE &&
+  cookie.data.length <= LONGEST_COOKIE
+
+/** §4.2.6: source and destination addresses, then their ports. Our own address may be unknown, our port is not. */
+const isUnchanged = (data: Uint8Array, path: Path): boolean => {
+  const { localAddress, localPort, remoteAddress, remotePort } = path
+  const { length } = remoteAddress
+  if (data.length !== 2 * length + 4) return false
+  const destination = data.subarray(length, 2 * length)
+  return (
+    equal(data.subarray(0, length), remoteAddress) &&
+    (localAddress.length === 0 || equal(destination, localAddress)) &&
+    getU16(data, 2 * length) === remotePort &&
+    getU16(data, 2 * length + 2) === localPort
+  )
+}
