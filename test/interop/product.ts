@@ -93,16 +93,17 @@ export const connect = (options: Options): Promise<ProtectedSocket> =>
     })
   })
 
-/** Resolves once it listens. */
+/** Resolves once it listens; `host`: at this address alone. */
 export const listen = (
   options: Options,
   port: number,
   onConnection: (socket: ProtectedSocket) => void,
+  host?: string,
 ): Promise<ProtectedServer> =>
   new Promise((resolve, reject) => {
     const server = createSecureServer(options, socket => onConnection(socket))
     server.once('error', reject)
-    server.listen(port, () => {
+    server.listen(port, host, () => {
       server.off('error', reject)
       server.on('error', () => {})
       resolve(server)

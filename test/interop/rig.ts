@@ -60,7 +60,7 @@ export const until = async <T>(
 
 export interface DaemonOptions {
   readonly conf: 'responder' | 'initiator'
-  readonly netns?: 'peer' | 'home'
+  readonly netns?: 'peer' | 'home' | 'mobile'
   /** IKE and NAT-T port; 0: any. */
   readonly ports: readonly [number, number]
   readonly table?: number

@@ -36,6 +36,7 @@ const load = async (): Promise<readonly Scenario[]> => {
     import('./scenarios-libreswan.ts'),
     import('./scenarios-scan.ts'),
     import('./scenarios-identity.ts'),
+    import('./scenarios-mobility.ts'),
   ])
   return parts.flatMap(part => part.scenarios)
 }
