@@ -37,6 +37,7 @@ const load = async (): Promise<readonly Scenario[]> => {
     import('./scenarios-scan.ts'),
     import('./scenarios-identity.ts'),
     import('./scenarios-mobility.ts'),
+    import('./scenarios-habits.ts'),
   ])
   return parts.flatMap(part => part.scenarios)
 }
