@@ -11,12 +11,14 @@ import {
 import type { PeerCertificate } from 'node:tls'
 import { parseAddress } from '../base/address.ts'
 import { describe, OptionError, ownProperties, withoutContent } from '../base/errors.ts'
+import { CONGESTION_CONTROLS, type CongestionControl } from '../core/tcp-config.ts'
 import { CREDENTIAL_OPTIONS, parseCredentials, type Credentials } from '../identity/credentials.ts'
 import { SHORT_PSK } from '../identity/pre-shared-key.ts'
 import { parseEapTls } from '../node/eap-tls.ts'
 import {
   booleanOption,
   integerOption,
+  oneOf,
   parsePolicy,
   POLICY_OPTIONS,
   reader,
@@ -136,6 +138,8 @@ export interface SecureSocketOptions extends IkeOptions {
   noDelay?: boolean | undefined
   keepAlive?: boolean | undefined
   keepAliveInitialDelay?: number | undefined
+  userTimeout?: number | undefined
+  congestionControl?: CongestionControl | undefined
   timeout?: number | undefined
   highWaterMark?: number | undefined
   signal?: AbortSignal | undefined
@@ -182,6 +186,8 @@ export interface SecureServerOptions extends IkeOptions {
   noDelay?: boolean | undefined
   keepAlive?: boolean | undefined
   keepAliveInitialDelay?: number | undefined
+  userTimeout?: number | undefined
+  congestionControl?: CongestionControl | undefined
   highWaterMark?: number | undefined
   blockList?: BlockList | undefined
   encrypted?: boolean | undefined
@@ -212,6 +218,8 @@ export interface ConnectSettings {
   readonly noDelay: boolean
   readonly keepAlive: boolean
   readonly keepAliveInitialDelay: number
+  readonly userTimeout: number
+  readonly congestionControl: CongestionControl
   readonly timeout: number | undefined
   readonly highWaterMark: number | undefined
   readonly signal: AbortSignal | undefined
@@ -222,6 +230,8 @@ export interface ConnectSettings {
   readonly autoSelectFamilyAttemptTimeout: number
 }
 
+/** RFC 5482 §3: what the option of TCP can say, in milliseconds. */
+const LONGEST_USER_TIMEOUT = 32_767 * 60_000
 /** RFC 7296 §2.23: IKE and ESP in UDP. */
 export const DEFAULT_IKE_PORT = 4500
 
@@ -239,6 +249,8 @@ export const SOCKET_OPTIONS = [
   'noDelay',
   'keepAlive',
   'keepAliveInitialDelay',
+  'userTimeout',
+  'congestionControl',
   'timeout',
   'highWaterMark',
   'signal',
@@ -257,6 +269,8 @@ export const SERVER_OPTIONS = [
   'noDelay',
   'keepAlive',
   'keepAliveInitialDelay',
+  'userTimeout',
+  'congestionControl',
   'highWaterMark',
   'blockList',
   'encrypted',
@@ -456,6 +470,8 @@ export const parseConnect = (options: SecureSocketOptions, complete: boolean): C
     noDelay: Boolean(read('noDelay', anything, false)),
     keepAlive: Boolean(read('keepAlive', anything, false)),
     keepAliveInitialDelay: Math.max(0, read('keepAliveInitialDelay', typed<number>('number'), 0)),
+    userTimeout: read('userTimeout', integerOption(0, LONGEST_USER_TIMEOUT), 0),
+    congestionControl: read('congestionControl', oneOf(...CONGESTION_CONTROLS), 'cubic'),
     timeout: read('timeout', socketTimeout, undefined),
     highWaterMark: read('highWaterMark', integerOption(0, Number.MAX_SAFE_INTEGER), undefined),
     signal: read('signal', signalOption, undefined),
@@ -647,6 +663,8 @@ export const parseServer = (options: SecureServerOptions): ServerSettings => {
     'noDelay',
     'keepAlive',
     'keepAliveInitialDelay',
+    'userTimeout',
+    'congestionControl',
     'highWaterMark',
     'encrypted',
   ] as const) {

@@ -427,7 +427,7 @@ const normalizeListen = (
   const [first, ...rest] = args
   if (typeof first === 'object' && first !== null) {
     const own = ownProperties('options', first)
-    if ('port' in own) return { options: own as ListenOptions, listener }
+    if ('port' in own) return { options: own, listener }
     throw new OptionError(
       'options',
       first,

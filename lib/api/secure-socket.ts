@@ -143,8 +143,11 @@ export class SecureSocket extends Duplex {
     }
     this.#hadConnection = true
     if (this.#noDelay) accepted.connection.setNoDelay(true)
-    if (this.#keepAlive !== undefined)
-      accepted.connection.setKeepAlive(this.#keepAlive, accepted.endpoint.now())
+    const now = accepted.endpoint.now()
+    if (this.#keepAlive !== undefined) accepted.connection.setKeepAlive(this.#keepAlive, now)
+    const { userTimeout, congestionControl } = this.#settings
+    accepted.connection.setUserTimeout(userTimeout, now)
+    accepted.connection.setCongestionControl(congestionControl)
     this.#hold.take(accepted.endpoint)
   }
 
@@ -245,6 +248,8 @@ export class SecureSocket extends Duplex {
         localPort: settings.localPort ?? 0,
         noDelay: this.#noDelay,
         keepAlive: this.#keepAlive,
+        userTimeout: settings.userTimeout,
+        congestionControl: settings.congestionControl,
       },
       this.#owner,
     )

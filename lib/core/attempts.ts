@@ -128,8 +128,7 @@ export class Attempts {
     const { host } = this
     remove(this.waiting, pending)
     host.emit({ kind: 'session', attempt: pending, session: host })
-    const { noDelay, keepAlive } = pending.request
-    const connection = stack.connect(flow, { noDelay, keepAlive }, now)
+    const connection = stack.connect(flow, pending.request, now)
     if (connection === undefined) {
       const error = faultOf('EADDRINUSE', 'connect', flow)
       return host.emit({ kind: 'failed', attempt: pending, error })

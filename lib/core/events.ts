@@ -7,6 +7,7 @@ import type { Millis } from '../base/environment.ts'
 import type { IpsecError } from '../base/errors.ts'
 import type { Path } from '../base/path.ts'
 import type { Answer, AuthorizeAnswer, PeerFacts, Question } from '../ike/exchange.ts'
+import type { CongestionControl } from './tcp-config.ts'
 
 export type { Answer, AuthorizeAnswer, PeerFacts, Question }
 export type { StatusData, StatusSource } from '../identity/trust.ts'
@@ -31,6 +32,10 @@ export interface Connection {
   release(now: Millis): void
   setNoDelay(on: boolean): void
   setKeepAlive(settings: KeepAlive, now: Millis): void
+  /** Milliseconds that what was sent may stay without any acknowledgement; 0: as long as repetitions last. */
+  setUserTimeout(timeout: Millis, now: Millis): void
+  /** Before anything of the stream is sent. */
+  setCongestionControl(name: CongestionControl): void
   readonly octetsSent: number
   readonly octetsReceived: number
   tcpInfo(): Record<string, number | string>
@@ -57,6 +62,9 @@ export interface ConnectRequest {
   readonly localPort: number
   readonly noDelay: boolean
   readonly keepAlive: KeepAlive | undefined
+  /** Undefined: as the core's own settings of TCP say. */
+  readonly userTimeout?: Millis | undefined
+  readonly congestionControl?: CongestionControl | undefined
 }
 
 /** A connection that is being made: first the SA, when there is none, then TCP. */

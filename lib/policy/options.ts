@@ -141,7 +141,8 @@ const boolean: Reader<boolean> = (name, value) => {
   throw new OptionError(name, value, 'true or false', 'ERR_INVALID_ARG_TYPE')
 }
 
-const oneOf =
+/** One of these words. */
+export const oneOf =
   <T extends string>(...words: readonly T[]): Reader<T> =>
   (name, value) => {
     if (words.includes(value as T)) return value as T

@@ -4,7 +4,7 @@ import type { Packet } from '../base/packet.ts'
 import type { Scheduled } from '../base/schedule.ts'
 import { Tcb, type CloseReason } from './control-block.ts'
 import { LARGEST_WINDOW } from './congestion/controller.ts'
-import { newController } from './congestion/choose.ts'
+import { newController, type CongestionControl } from './congestion/choose.ts'
 import { armKeepAlive, restartUserTimeout, sendAck } from './receive.ts'
 import { Timer } from './timer.ts'
 import { transmitNext } from './transmit.ts'
@@ -102,12 +102,13 @@ export class TcpConnection extends Tcb implements Scheduled {
     this.stack.rearm(this)
   }
 
-  /** Facts under the names of Linux's tcp_info; times in microseconds as there. */
+  /** Facts under the names of Linux's tcp_info, and `ca`, the congestion control; times in microseconds as there. */
   tcpInfo(): Record<string, number | string> {
     const { rtt, sent } = this.recovery
     const threshold = Math.min(this.congestion.threshold, LARGEST_WINDOW)
     return {
       state: this.state,
+      ca: this.congestionControl,
       rtt: Math.round(rtt.srtt * 1000),
       rttvar: Math.round(rtt.rttvar * 1000),
       rto: Math.round(rtt.rto * 1000),
@@ -138,6 +139,15 @@ export class TcpConnection extends Tcb implements Scheduled {
     this.stack.rearm(this)
   }
 
+  /** Before anything of the stream is sent. */
+  setCongestionControl(name: CongestionControl): void {
+    if (name === this.congestionControl) return
+    this.congestionControl = name
+    this.recovery.congestion = newController(name)
+    // Else the SYN of the peer says what the first flight is.
+    if (this.isSynchronized) this.congestion.onStart(this.initialWindow)
+  }
+
   handleTimeout(now: Millis): void {
     for (let slot = this.timers.takeDue(now); slot >= 0; slot = this.timers.takeDue(now)) {
       this.handleTimer(slot, now)
@@ -149,7 +159,7 @@ export class TcpConnection extends Tcb implements Scheduled {
   pathChanged(now: Millis): void {
     if (this.state === 'CLOSED' || this.state === 'TIME-WAIT') return
     if (this.isSynchronized) {
-      const congestion = newController(this.config.congestionControl)
+      const congestion = newController(this.congestionControl)
       this.recovery.pathChanged(congestion, this.initialWindow, now)
       this.retries = 0
     } else this.synSent = false

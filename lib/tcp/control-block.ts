@@ -3,7 +3,7 @@ import type { Millis } from '../base/environment.ts'
 import { ByteRing } from '../base/ring.ts'
 import { TimerTable } from '../base/timers.ts'
 import type { TcpConfig } from './config.ts'
-import { newController } from './congestion/choose.ts'
+import { newController, type CongestionControl } from './congestion/choose.ts'
 import type { CongestionController } from './congestion/controller.ts'
 import { Reassembly } from './reassembly.ts'
 import type { MemoryHolder, SharedMemory } from './memory.ts'
@@ -149,6 +149,7 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   keepAliveDelay: Millis
   keepAliveInterval: Millis
   keepAliveCount: number
+  congestionControl: CongestionControl
   /** How long what was sent may stay without any acknowledgement (RFC 5482 §2); 0: as long as retries last. */
   userTimeout: Millis
   wantsRoom = false
@@ -190,7 +191,8 @@ export class Tcb implements Flow, Sender, MemoryHolder {
     this.peerMss = flow.localAddress.length === 16 ? DEFAULT_MSS_V6 : DEFAULT_MSS_V4
     this.rcvWndShift = windowShift(config.receiveBuffer)
     this.sendQueue = new ByteRing(config.sendBuffer)
-    this.recovery = new Recovery(this, newController(config.congestionControl))
+    this.congestionControl = config.congestionControl
+    this.recovery = new Recovery(this, newController(this.congestionControl))
     this.quickAcks = config.quickAcks
     this.keepAliveDelay = config.keepAliveDelay
     this.keepAliveInterval = config.keepAliveInterval

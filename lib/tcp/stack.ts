@@ -12,6 +12,7 @@ import { addWords, fold, pseudoHeaderSum } from '../wire/checksum.ts'
 import { IpProtocol } from '../wire/registry.ts'
 import { TcpFlag, TcpSegment } from '../wire/tcp.ts'
 import { DEFAULT_TCP_CONFIG, type TcpConfig } from './config.ts'
+import type { CongestionControl } from './congestion/choose.ts'
 import { TcpConnection } from './connection.ts'
 import type { CloseReason, Flow, StackContext, Tcb } from './control-block.ts'
 import {
@@ -52,6 +53,8 @@ const REUSE_AFTER: Millis = 1000
 interface Opening {
   readonly noDelay?: boolean
   readonly keepAlive?: Parameters<TcpConnection['setKeepAlive']>[0] | undefined
+  readonly userTimeout?: Millis | undefined
+  readonly congestionControl?: CongestionControl | undefined
 }
 
 export class TcpStack implements StackContext, HalfOpenHolder {
@@ -115,6 +118,9 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     )
     connection.noDelay = options.noDelay ?? false
     if (options.keepAlive !== undefined) connection.setKeepAlive(options.keepAlive, now)
+    if (options.userTimeout !== undefined) connection.setUserTimeout(options.userTimeout, now)
+    if (options.congestionControl !== undefined)
+      connection.setCongestionControl(options.congestionControl)
     this.ready(connection)
     return connection
   }

@@ -108,6 +108,16 @@ t.test('what a server gives its sockets is checked before there are any', t => {
     'highWaterMark',
   )
   t.throws(() => server({ keepAliveInitialDelay: 'x' }), { code: 'ERR_INVALID_ARG_TYPE' })
+  for (const make of [client, server]) {
+    t.throws(() => make({ congestionControl: 'vegas' }), {
+      message: /congestionControl.*'cubic', 'reno', 'bbr'.*vegas/,
+    })
+    for (const userTimeout of [-1, 0.5, 2 ** 31, '1', null])
+      t.equal(
+        refusedOption(() => make({ userTimeout })),
+        'userTimeout',
+      )
+  }
   const made = createSecureServer({ psk })
   for (const wrong of [undefined, null, 5]) {
     t.equal(

@@ -108,6 +108,28 @@ t.test('backpressure: a reader that stops closes the window and memory stays bou
   await closed(server)
 })
 
+t.test('each end of a connection has its own congestion control and user timeout', async t => {
+  const [ofServer, ofClient] = [
+    { congestionControl: 'bbr', userTimeout: 60_000 },
+    { congestionControl: 'reno', userTimeout: 1_000 },
+  ]
+  const accepted: SecureSocket[] = []
+  const { server, connect } = await serve(socket => accepted.push(socket.resume()), ofServer)
+  const socket = connect(ofClient)
+  const another = connect()
+  await Promise.all([once(socket, 'connect'), once(another, 'connect')])
+  t.equal(socket.tcpInfo()?.['ca'], 'reno')
+  t.equal(another.tcpInfo()?.['ca'], 'cubic')
+  while (accepted.length < 2) await once(server, 'connection')
+  t.strictSame(
+    accepted.map(one => one.tcpInfo()?.['ca']),
+    ['bbr', 'bbr'],
+  )
+  socket.end()
+  another.end()
+  await closed(server)
+})
+
 t.test('errors: refused port, wrong key, nobody at the UDP port, reset by the peer', async t => {
   const { server, connect, port, ikePort } = await serve(socket => {
     socket.on('error', () => {})

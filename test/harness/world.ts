@@ -15,6 +15,7 @@ import type {
   CoreEvent,
   Question,
   SessionHandle,
+  ConnectRequest,
 } from '../../lib/core/events.ts'
 import { parseCredentials } from '../../lib/identity/credentials.ts'
 import { parsePolicy } from '../../lib/policy/options.ts'
@@ -253,7 +254,12 @@ export class World {
   }
 
   /** Opens a stream from the client to the server's port 80. */
-  connect(stream: Stream, port = 80, remoteAddress = SERVER_ADDRESS): Attempt {
+  connect(
+    stream: Stream,
+    port = 80,
+    remoteAddress = SERVER_ADDRESS,
+    settings: Partial<ConnectRequest> = {},
+  ): Attempt {
     this.streams.push(stream)
     const attempt = this.client.connect(
       { ...this.clientSecurity, path: this.clientPath },
@@ -263,6 +269,7 @@ export class World {
         localPort: 0,
         noDelay: false,
         keepAlive: undefined,
+        ...settings,
       },
       stream,
       this.now,
