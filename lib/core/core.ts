@@ -80,6 +80,8 @@ export class Core {
   private readonly config: CoreConfig
   private readonly sad = new Sad<Child>()
   private readonly sas = new Map<string, { sa: IkeSa | HalfOpen; session: Session }>()
+  /** Of IKE SAs that rekeys of ours will make: the peer may have them before we do. */
+  private readonly heldSpis = new Set<string>()
   private readonly sessions = new SessionTable()
   private readonly stacks = new Map<TcpStack, Session>()
   /** Sessions that are up. */
@@ -364,7 +366,7 @@ export class Core {
     if (spi === undefined) {
       this.drop('ike.unknownSpi')
       // RFC 6290 §9.2: of an SA that lives, no token is shown, whichever end a message claims to be of.
-      const isAlive = this.sas.has(toHex(header.spiI)) || this.sas.has(toHex(header.spiR))
+      const isAlive = this.isAlive(header.spiI) || this.isAlive(header.spiR)
       const { spiI, spiR } = header
       const { credentials } = this.config.responder ?? session ?? {}
       const token = (): Uint8Array | undefined =>
@@ -376,6 +378,11 @@ export class Core {
     if (session === undefined) return this.drop('ike.unknownSpi')
     this.noteHint(session, session.sendsOn(spi), path, now)
     this.touch(session, now)
+  }
+
+  private isAlive(spi: Uint8Array): boolean {
+    const key = toHex(spi)
+    return this.sas.has(key) || this.heldSpis.has(key)
   }
 
   /** `isOfUse`: what is said to be unknown is what we use. */
@@ -542,6 +549,8 @@ export class Core {
         this.strangers?.admission.payInside(session.peer.principal.key, cost, now) ?? true,
       initialContact: (survivor, now) => this.initialContact(survivor, now),
       isFirstContact: () => this.up.size === 0,
+      holdIkeSpi: spi => void this.heldSpis.add(toHex(spi)),
+      freeIkeSpi: spi => void this.heldSpis.delete(toHex(spi)),
       crashToken: (session, spiI, spiR) =>
         this.crashToken(session.credentials, spiI, spiR, session.path.remoteAddress),
       reopen: (session, attempt, now) => this.start(session, attempt, true, now),

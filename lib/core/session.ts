@@ -82,6 +82,9 @@ export interface SessionHost {
   initialContact(survivor: Session, now: Millis): void
   /** No session is up. */
   isFirstContact(): boolean
+  /** An IKE SA that will have that SPI is under way. */
+  holdIkeSpi(spi: Uint8Array): void
+  freeIkeSpi(spi: Uint8Array): void
   /** Our token for the session's IKE SA with those SPIs (RFC 6290). */
   crashToken(session: Session, spiI: Uint8Array, spiR: Uint8Array): Uint8Array | undefined
   /** The SA ended under an attempt that had only waited: it begins again with a new one. */
@@ -842,6 +845,8 @@ export class Session implements AttemptHost, Scheduled {
         return old?.state === 'established' ? old : undefined
       },
       isFirstContact: () => host.isFirstContact(),
+      holdIkeSpi: spi => host.holdIkeSpi(spi),
+      freeIkeSpi: spi => host.freeIkeSpi(spi),
       crashToken: (spiI, spiR) => host.crashToken(this, spiI, spiR),
     }
   }

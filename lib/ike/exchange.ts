@@ -99,6 +99,9 @@ export interface IkeSaConfig {
   pay(cost: Millis, now: Millis): boolean
   /** There is no other SA with that peer (INITIAL_CONTACT). */
   isFirstContact(): boolean
+  /** An IKE SA that the peer may have made already will have that SPI of ours; until it has, or never will. */
+  holdIkeSpi(spi: Uint8Array): void
+  freeIkeSpi(spi: Uint8Array): void
   /** Our token for the IKE SA with those SPIs and a peer at the current place (RFC 6290); undefined: we make none. */
   crashToken(spiI: Uint8Array, spiR: Uint8Array): Uint8Array | undefined
 }

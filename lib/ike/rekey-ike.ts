@@ -38,6 +38,7 @@ export class RekeyIke implements Exchange {
     const { environment, policy } = sa.config
     this.nonce = randomBytes(environment, NONCE_LENGTH)
     this.spi = randomBytes(environment, IKE_SPI_LENGTH)
+    sa.config.holdIkeSpi(this.spi)
     this.proposals = withSpi(policy.ike, this.spi)
     const group = this.groups.at(-1) ?? sa.suite.group
     this.exchange = createKeyExchange(policy.backend, group, environment)!
@@ -56,6 +57,7 @@ export class RekeyIke implements Exchange {
   onResponse(sa: ExchangeContext, payloads: readonly Payload[], now: Millis): void {
     const own = sa.rekeying.own!
     const { peer } = sa.rekeying
+    sa.config.freeIkeSpi(this.spi)
     const facts = this.read(sa, payloads)
     if (facts === undefined) return this.onRefused(sa, payloads, now)
     own.responderNonce = facts.nonceR
@@ -79,7 +81,8 @@ export class RekeyIke implements Exchange {
     if (knowsCrashTokens(sa)) own.replacement.enqueue(new TellCrashToken(), now)
   }
 
-  abandon(): void {
+  abandon(sa: ExchangeContext): void {
+    sa.config.freeIkeSpi(this.spi)
     this.exchange?.wipe()
   }
 

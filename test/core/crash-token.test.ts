@@ -3,11 +3,13 @@ import t from 'tap'
 import { concat, putU32, utf8 } from '../../lib/base/bytes.ts'
 import { SILENT } from '../../lib/base/trace.ts'
 import { crashTokenPayload, TokenMaker } from '../../lib/ike/crash-token.ts'
+import type { IkeSa } from '../../lib/ike/ike-sa.ts'
+import { Liveness } from '../../lib/ike/informational.ts'
 import { parseCredentials } from '../../lib/identity/credentials.ts'
 import { readIkeHeader } from '../../lib/wire/ike-header.ts'
 import { writeMessage } from '../../lib/wire/message.ts'
 import { notify } from '../../lib/wire/notify.ts'
-import { ExchangeType, NotifyType } from '../../lib/wire/registry.ts'
+import { ExchangeType, NotifyType, PayloadType } from '../../lib/wire/registry.ts'
 import {
   Caller,
   datagramOf,
@@ -289,6 +291,34 @@ t.test('Q2: of an SA that lives no token is shown, whatever a request says of it
   t.strictSame(seen, [])
   t.equal(target.sessions.length, 1)
   t.notOk(isOver(caller))
+  t.end()
+})
+
+t.test('Q2: nor of one that the peer has made by our rekey, and that we have not heard of', t => {
+  const { world } = open()
+  let isLate = true
+  const refused: Uint8Array[] = []
+  world.filter = (to, bytes) => {
+    if (to === 'server' && bytes[4 + 16] === PayloadType.Notify) refused.push(bytes)
+    // The answer to the rekey is lost, time and again.
+    return to === 'server' || !isLate || bytes[4 + 18] !== ExchangeType.CreateChildSa
+  }
+  world.sessions.client[0]!.rekeyIke(world.now)
+  world.client.touchSession(world.sessions.client[0]!, world.now)
+  world.run(200)
+  // The server uses the new SA, as nobody should who has no sign of life on it.
+  const made = [...world.server['sas'].values()].at(-1)!.sa as IkeSa
+  made.enqueue(new Liveness(), world.now)
+  world.server.touchSession(world.sessions.server[0]!, world.now)
+  world.run(200)
+  t.ok(refused.length > 0, 'the client says that it does not know it')
+  t.strictSame(refused.flatMap(tokensOf), [])
+  isLate = false
+  world.run(5000)
+  t.equal(world.sessions.client[0]!.info().ikeRekeys, 1)
+  for (const answer of refused) world.server.handleDatagram(answer, made.path, world.now)
+  world.run(1000)
+  t.equal(made.state, 'established')
   t.end()
 })
 

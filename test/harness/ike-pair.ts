@@ -161,6 +161,8 @@ export class End {
       childCount: () => this.children.length,
       requestRate: new RequestRate(),
       isFirstContact: () => true,
+      holdIkeSpi: () => undefined,
+      freeIkeSpi: () => undefined,
       crashToken: () => undefined,
       place: placeAt(this.path),
       pool: undefined,

@@ -56,6 +56,8 @@ export const runDays = (seed: number, tracer?: Tracer): Outcome => {
   const livenessInterval = Math.min(mine.livenessInterval, theirs.livenessInterval)
   const clientOptions = { ...mine, livenessInterval }
   const world = new World(seed, network, clientOptions, theirs, tracer, undefined, { retries: 60 })
+  // Quick crash detection in half of the runs.
+  if (seed % 2 === 1) world.enableCrashTokens()
   world.serve = (_, client) =>
     trickle(new Stream(client!.toSend, client!.peerStream, client!.ownStream))
   const open: Stream[] = []

@@ -33,7 +33,7 @@ export const RULES: Readonly<Record<string, Rule>> = {
         'false',
       ),
     ],
-    seeds: [362],
+    seeds: [65, 329],
   },
   E2: {
     says: 'an SA that the peer made is not rekeyed by us until the peer has shown that it holds it',
@@ -105,10 +105,15 @@ export const RULES: Readonly<Record<string, Rule>> = {
     ],
     seeds: [3, 4],
   },
+  crash: {
+    says: 'no token is shown of an IKE SA that the peer has made and we have not heard of yet',
+    edits: [edit('core/core.js', ' || this.heldSpis.has(key)', '')],
+    seeds: [173, 269, 299],
+  },
   nonces: {
     says: 'the lowest of four nonces decides',
     edits: [edit('ike/collision.js', 'compare(lowest(own), ', 'compare(own.initiatorNonce, ')],
-    seeds: [3, 15],
+    seeds: [36, 73],
   },
 }
 

@@ -38,6 +38,8 @@ export const runRoaming = (seed: number, tracer?: Tracer): Outcome => {
   }
   const options = { mode: random.chance(0.5) ? 'auto' : 'tunnel', retransmit: { tries: 9 } }
   const world = new World(seed, network, { ...options, idleTimeout: 3000 }, options, tracer)
+  // Quick crash detection in half of the runs.
+  if (seed % 2 === 1) world.enableCrashTokens()
   if (random.chance(0.5)) {
     world.inside = { localAddress: Uint8Array.of(10, 0, 0, 5), localPort: 4500 }
     world.mappingTime = random.chance(0.5) ? random.integer(25_000, 90_000) : Infinity
