@@ -93,6 +93,7 @@ export class Core {
   private readonly schedule = new Schedule<Session>()
   private readonly events: CoreEvent[] = []
   private isStrangersTurn = false
+  private ownAddresses: readonly Uint8Array[] = []
   private readonly replies: { bytes: Uint8Array; path: Path }[] = []
   private readonly questions = new Questions()
   private readonly strangers: Strangers | undefined
@@ -251,6 +252,32 @@ export class Core {
       // New sockets do not wait for the end of one that cannot go on.
       if (!session.canMove && this.clientSession === session) this.clientSession = undefined
       session.reroute(path, now)
+      this.touch(session, now)
+    }
+  }
+
+  /** Where else a client's gateway says that it is. */
+  get otherAddresses(): readonly Uint8Array[] {
+    return this.clientSession?.otherAddresses ?? []
+  }
+
+  /** A client's gateway, which does not answer, is asked by this path to another of its addresses. */
+  tryPath(path: Path, now: Millis): void {
+    const session = this.clientSession
+    if (session === undefined) return
+    session.tryPath(path, now)
+    this.touch(session, now)
+  }
+
+  /** Where a server can be reached, if it is bound to all its addresses; its clients are told of changes. */
+  setOwnAddresses(addresses: readonly Uint8Array[], now: Millis): void {
+    const isSame =
+      addresses.length === this.ownAddresses.length &&
+      addresses.every((address, at) => equal(address, this.ownAddresses[at]!))
+    if (isSame) return
+    this.ownAddresses = addresses
+    for (const session of this.sessions) {
+      session.announceAddresses(now)
       this.touch(session, now)
     }
   }
@@ -551,6 +578,7 @@ export class Core {
       isFirstContact: () => this.up.size === 0,
       holdIkeSpi: spi => void this.heldSpis.add(toHex(spi)),
       freeIkeSpi: spi => void this.heldSpis.delete(toHex(spi)),
+      ownAddresses: () => this.ownAddresses,
       crashToken: (session, spiI, spiR) =>
         this.crashToken(session.credentials, spiI, spiR, session.path.remoteAddress),
       reopen: (session, attempt, now) => this.start(session, attempt, true, now),

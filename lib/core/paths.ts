@@ -28,6 +28,8 @@ const TRIAL: Millis = 5_000
 const NAT_KEEPALIVE: Millis = 20_000
 /** Ours: no NAT forgets sooner that is of any use. */
 const LEAST_KEEPALIVE: Millis = 5_000
+/** Ours: as if so many octets had come from an address that is tried, so that it may get a few requests. */
+const TRIED = 400
 /** Ours: places that are remembered, for a peer whose datagrams come by several ways in turn. */
 const MAX_PROVED = 3
 
@@ -54,6 +56,10 @@ export class Paths implements PeerPlace {
   /** When the NAT before us needs a datagram, unless another goes out sooner. */
   keepaliveAt: Millis = Infinity
   mustUpdate = false
+  isTried = false
+  private readonly home: Uint8Array
+  /** Other addresses of the peer, as it says. */
+  private told: readonly Uint8Array[] = []
   /** As newer messages than those of IKE_SA_INIT say. */
   private nat: NatVerdict | undefined
   /** As what the peer sees us, and after how many moves that was. */
@@ -66,6 +72,7 @@ export class Paths implements PeerPlace {
   constructor(lineage: Lineage, path: Path) {
     this.lineage = lineage
     this.place = path
+    this.home = path.remoteAddress
   }
 
   get current(): Path {
@@ -124,6 +131,7 @@ export class Paths implements PeerPlace {
     // After a late one the peer may be in doubt of us; one more request shows it that we hear it again.
     if (isProof || isLate) this.isUntried = isLate
     if (this.trial === undefined || !isProof) return
+    this.isTried = false
     this.remember(this.trial.before)
     this.trial = undefined
     this.isNew = true
@@ -143,6 +151,31 @@ export class Paths implements PeerPlace {
     this.trial = undefined
     this.moveTo(this.place.bare === true ? path : (path.floatsTo ?? path))
     this.isNew = true
+    this.isUntried = true
+    this.mustUpdate = true
+    this.isTried = false
+  }
+
+  noteAddresses(addresses: readonly Uint8Array[]): void {
+    this.told = addresses
+  }
+
+  /** Where else the peer may be: it has said so, or we began there. */
+  get others(): readonly Uint8Array[] {
+    return [this.home, ...this.told].filter(
+      (address, at, all) =>
+        !equal(address, this.place.remoteAddress) &&
+        all.findIndex(other => equal(other, address)) === at,
+    )
+  }
+
+  /** One of those is tried: it gets requests of IKE, and nothing else before it has answered. */
+  tryPath(path: Path, now: Millis): void {
+    if (samePath(path, this.place)) return
+    const before = this.trial?.before ?? this.place
+    this.trial = { before, endsAt: now + TRIAL, received: TRIED, sent: 0 }
+    this.moveTo(path)
+    this.isTried = true
     this.isUntried = true
     this.mustUpdate = true
   }

@@ -85,6 +85,7 @@ export interface SessionHost {
   /** An IKE SA that will have that SPI is under way. */
   holdIkeSpi(spi: Uint8Array): void
   freeIkeSpi(spi: Uint8Array): void
+  ownAddresses(): readonly Uint8Array[]
   /** Our token for the session's IKE SA with those SPIs (RFC 6290). */
   crashToken(session: Session, spiI: Uint8Array, spiR: Uint8Array): Uint8Array | undefined
   /** The SA ended under an attempt that had only waited: it begins again with a new one. */
@@ -207,6 +208,22 @@ export class Session implements AttemptHost, Scheduled {
     this.reopenAttempts(true, now)
     this.closeNow(now)
     this.tcp?.abortAll('ECONNRESET', false)
+  }
+
+  /** Where else the peer may be, when it does not answer (RFC 4555 §3.4). */
+  get otherAddresses(): readonly Uint8Array[] {
+    return this.facts?.mobike === true ? this.paths.others : []
+  }
+
+  /** The peer is looked for at another of its addresses. */
+  tryPath(path: Path, now: Millis): void {
+    if (this.isOver || this.facts?.mobike !== true) return
+    this.paths.tryPath(path, now)
+    this.followPath(now)
+  }
+
+  announceAddresses(now: Millis): void {
+    this.lineage.current?.announceAddresses(now)
   }
 
   /** The way may be open: what is unanswered is asked at once, and TCP sends when the answer comes. */
@@ -847,6 +864,7 @@ export class Session implements AttemptHost, Scheduled {
       isFirstContact: () => host.isFirstContact(),
       holdIkeSpi: spi => host.holdIkeSpi(spi),
       freeIkeSpi: spi => host.freeIkeSpi(spi),
+      ownAddresses: () => host.ownAddresses(),
       crashToken: (spiI, spiR) => host.crashToken(this, spiI, spiR),
     }
   }

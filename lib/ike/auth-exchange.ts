@@ -62,7 +62,7 @@ import { EapRounds } from './eap-exchange.ts'
 import type { ChildRequest, ExchangeContext, Newcomer, PeerFacts } from './exchange.ts'
 import { DeleteIke } from './informational.ts'
 import { reportRefusal } from './refusal.ts'
-import { agreesOnMobike, offerMobike } from './mobike.ts'
+import { additionalAddresses, agreesOnMobike, offerMobike, readAdditional } from './mobike.ts'
 import { proveSuccession } from './succession.ts'
 
 const ownIdentity = (sa: AuthContext): Identity =>
@@ -344,6 +344,7 @@ export class Authenticate {
     this.wipe()
     if (ppk !== undefined) sa.usePpk(ppk)
     const mobike = agreesOnMobike(sa.config.policy, payloads)
+    if (mobike) sa.config.place.noteAddresses(readAdditional(payloads, sa.path) ?? [])
     sa.establish(factsOf(sa, ends, verdict, ppk, readConfiguration(payloads), [], mobike), now)
     sa.crashTokens.note(payloads)
     const lifetime = readAuthLifetime(payloads)
@@ -656,6 +657,7 @@ const accept = (
     ...ownCrashToken(sa, sa.spiI, sa.spiR),
     ...announceAuthLifetime(sa.config.policy, validFor(sa, facts)),
     ...(mobike ? offerMobike(sa.config.policy) : []),
+    ...(mobike ? additionalAddresses(sa.config.ownAddresses(), sa.path) : []),
     ...assignment.payloads,
     ...(assignment.failed ? [] : acceptFirstChild(sa, payloads, now)),
   ]

@@ -48,6 +48,10 @@ export interface PeerPlace {
   readonly localBehindNat: boolean
   /** The peer has said that it sends from there now (RFC 4555 §3.5). */
   follow(path: Path, octets: number, now: Millis): void
+  /** The peer has these addresses too, and no others but the one in use (RFC 4555 §3.4, §3.6). */
+  noteAddresses(addresses: readonly Uint8Array[]): void
+  /** The current place is one of several that are tried: silence there is still silence of the peer. */
+  readonly isTried: boolean
   /** The peer has taken up, or refused for good, what UPDATE_SA_ADDRESSES says. */
   noteUpdated(): void
   /** What NAT detection says, and as what the peer sees us; `isUpdate`: it has just taken that up. */
@@ -102,6 +106,8 @@ export interface IkeSaConfig {
   /** An IKE SA that the peer may have made already will have that SPI of ours; until it has, or never will. */
   holdIkeSpi(spi: Uint8Array): void
   freeIkeSpi(spi: Uint8Array): void
+  /** By which a responder can be reached, where it is bound to all of them. */
+  ownAddresses(): readonly Uint8Array[]
   /** Our token for the IKE SA with those SPIs and a peer at the current place (RFC 6290); undefined: we make none. */
   crashToken(spiI: Uint8Array, spiR: Uint8Array): Uint8Array | undefined
 }

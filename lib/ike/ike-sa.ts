@@ -51,7 +51,7 @@ import type {
 import { FragmentSize, Reassembly } from './fragmentation.ts'
 import { DeleteChild, DeleteIke, Liveness, respondInformational } from './informational.ts'
 import { MessageWindow, type Stray } from './message-window.ts'
-import { CheckPath, UpdateAddresses } from './mobike.ts'
+import { AnnounceAddresses, CheckPath, UpdateAddresses } from './mobike.ts'
 import { Protection } from './protection.ts'
 import { RekeyChild } from './rekey-child.ts'
 import { RekeyIke } from './rekey-ike.ts'
@@ -507,13 +507,20 @@ export class IkeSa implements AuthContext, Successor {
     const { moves, current } = this.config.place
     if (this.movesSeen === moves || this.state === 'closed') return
     this.movesSeen = moves
-    this.window.renew(now)
+    if (this.config.place.isTried) this.window.wake()
+    else this.window.renew(now)
     const to = formatEndpoint(current.remoteAddress, current.remotePort)
     this.trace('ike.moved', { to, at: now })
     if (equal(this.tokenFor, current.remoteAddress)) return
     this.tokenFor = current.remoteAddress
     const isQueued = this.queue.some(exchange => exchange instanceof TellCrashToken)
     if (knowsCrashTokens(this) && !isQueued) this.enqueue(new TellCrashToken(), now)
+  }
+
+  /** Our addresses have changed; an initiator's are of no use to anybody (RFC 4555 §3.6). */
+  announceAddresses(now: Millis): void {
+    if (this.state === 'established' && !this.isClient && this.peer?.mobike === true)
+      this.enqueue(new AnnounceAddresses(), now)
   }
 
   /** What goes unanswered is asked at once, with all its tries; else whether the peer is there. */

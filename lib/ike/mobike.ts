@@ -7,6 +7,7 @@ import { randomBytes } from '../base/environment.ts'
 import type { Millis } from '../base/environment.ts'
 import { PeerMisbehavedError } from '../base/errors.ts'
 import type { Path } from '../base/path.ts'
+import { mayBeInner } from '../policy/inner-addresses.ts'
 import type { PeerPolicy } from '../policy/options.ts'
 import { findErrorNotify, findNotify, notify } from '../wire/notify.ts'
 import type { NotifyPayload, Payload } from '../wire/payloads.ts'
@@ -19,6 +20,10 @@ const SHORTEST_COOKIE = 8
 const LONGEST_COOKIE = 64
 /** Ours. */
 const COOKIE_LENGTH = 16
+/** Ours: each is tried in turn, and a list has no end of its own. */
+const MAX_ADDRESSES = 8
+/** Ours: so many of a list are looked at. */
+const MAX_READ = 64
 /** Ours: UNEXPECTED_NAT_DETECTED may be the work of somebody who changed one packet: so often it is asked again (§3.9). */
 const MAX_REPEATS = 5
 
@@ -28,6 +33,64 @@ export const offerMobike = ({ mobike }: PeerPolicy): readonly Payload[] =>
 
 export const agreesOnMobike = ({ mobike }: PeerPolicy, payloads: readonly Payload[]): boolean =>
   mobike && findNotify(payloads, NotifyType.MobikeSupported) !== undefined
+
+/** §3.4: what we have beside the address of the header, as far as we know which one that is. */
+export const additionalAddresses = (
+  addresses: readonly Uint8Array[],
+  { localAddress }: Path,
+): readonly Payload[] =>
+  someOf(addresses.filter(address => !equal(address, localAddress))).map(address =>
+    notify(
+      address.length === 4 ? NotifyType.AdditionalIp4Address : NotifyType.AdditionalIp6Address,
+      address,
+    ),
+  )
+
+/** As many as are kept, of both families where there are both, in turn. */
+const someOf = (addresses: readonly Uint8Array[]): readonly Uint8Array[] => {
+  const [four, six] = [4, 16].map(length =>
+    addresses.filter(address => address.length === length).slice(0, MAX_ADDRESSES),
+  ) as [Uint8Array[], Uint8Array[]]
+  return Array.from({ length: MAX_ADDRESSES }, (_, at) => [four[at], six[at]])
+    .flat()
+    .filter(address => address !== undefined)
+    .slice(0, MAX_ADDRESSES)
+}
+
+/** The whole list that the peer gives (§3.6), without what can be no host; undefined: it says nothing about that. */
+export const readAdditional = (
+  payloads: readonly Payload[],
+  { remoteAddress }: Path,
+): readonly Uint8Array[] | undefined => {
+  const told = payloads.filter(
+    (payload): payload is NotifyPayload =>
+      payload.kind === 'notify' &&
+      (payload.type === NotifyType.AdditionalIp4Address ||
+        payload.type === NotifyType.AdditionalIp6Address),
+  )
+  if (told.length === 0)
+    return findNotify(payloads, NotifyType.NoAdditionalAddresses) === undefined ? undefined : []
+  const addresses = told
+    .slice(0, MAX_READ)
+    .filter(({ type, data }) => data.length === (type === NotifyType.AdditionalIp4Address ? 4 : 16))
+    .filter(({ data }) => mayBeInner(data, remoteAddress))
+    .map(({ data }) => data.slice())
+  return someOf(addresses)
+}
+
+/** §3.6: the list has changed; it is given as a whole. */
+export class AnnounceAddresses implements Exchange {
+  readonly type = ExchangeType.Informational
+  readonly subject = 'nothing'
+
+  build(sa: ExchangeContext): readonly Payload[] | undefined {
+    if (sa.state !== 'established') return undefined
+    const list = additionalAddresses(sa.config.ownAddresses(), sa.path)
+    return list.length > 0 ? list : [notify(NotifyType.NoAdditionalAddresses)]
+  }
+
+  onResponse(): void {}
+}
 
 /**
  * §3.7: a request whose answer nobody can make without having received it, not even the peer itself. With NAT
@@ -122,6 +185,8 @@ export const respondMobike = (
   if (findNotify(payloads, NotifyType.NatDetectionDestinationIp) !== undefined) {
     answer.unshift(...natDetectionPayloads(environment, policy.backend, spiI, spiR, arrival.path))
   }
+  const others = sa.isClient ? readAdditional(payloads, arrival.path) : undefined
+  if (others !== undefined) place.noteAddresses(others)
   // §2.1: the initiator decides.
   const isUpdate = findNotify(payloads, NotifyType.UpdateSaAddresses) !== undefined
   if (isUpdate && !sa.isClient) place.follow(arrival.path, arrival.octets, arrival.at)

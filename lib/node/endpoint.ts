@@ -4,6 +4,7 @@
  * nested, so no owner is called while the core is half-way through a change.
  */
 import { constants } from 'node:os'
+import { formatAddress, parseAddress } from '../base/address.ts'
 import { equal } from '../base/bytes.ts'
 import { socketError } from '../base/errors.ts'
 import { Packet } from '../base/packet.ts'
@@ -83,6 +84,8 @@ const TURN_DATAGRAMS = 32
 const BEHIND_TURNS = 8
 /** Turns of sending when the process ends: enough for 10,000 SAs. */
 const LAST_TURNS = 100
+/** Ours: a request that was sent so often in vain is worth a try at other addresses of the gateway. */
+const TRIES_BEFORE_OTHERS = 3
 /** Ours: the way is not looked for more often, whatever fails. */
 const LOOK_INTERVAL: Millis = 200
 /** How long an end that closes waits for its peers to confirm. */
@@ -125,6 +128,12 @@ export class Endpoint implements NetworkWatcher {
   /** There was no way to the gateway when it was last looked for. */
   isLost = false
   private endWatch: (() => void) | undefined
+  /** It is bound to all addresses of the host. */
+  private isServer = false
+  /** Paths to other addresses of the gateway, which have been tried, and whose turn it is. */
+  private readonly others = new Map<string, Path>()
+  private turn = 0
+  private isTrying = false
   /** The system was asked whether there is a way to the gateway. */
   private endQuestion: (() => void) | undefined
   /** Attempts that came before the socket was ready. */
@@ -229,7 +238,48 @@ export class Endpoint implements NetworkWatcher {
 
   /** The addresses of this host have changed, or there was no way and may be one. */
   onChange(): void {
-    this.lookForWay(false)
+    if (this.isServer) this.tellAddresses()
+    else this.lookForWay(false)
+  }
+
+  /** A server that is bound to all addresses has other ones when the host has. */
+  private tellAddresses(): void {
+    const addresses = this.network.addresses.flatMap(text => parseAddress(text) ?? [])
+    this.core.setOwnAddresses(addresses, this.now())
+    this.schedule()
+  }
+
+  /** The gateway is asked at another address that it has told of (RFC 4555 §3.4): each has its turn. */
+  private tryOther(left = this.core.otherAddresses.length): void {
+    const { target, gateway } = this
+    const { otherAddresses: others } = this.core
+    if (target === undefined || gateway === undefined || others.length === 0 || left === 0) return
+    const remote = others[this.turn++ % others.length]!
+    const { floatsTo = gateway.path } = gateway.path
+    if (equal(remote, target.remote)) return this.tryPath(floatsTo)
+    const address = formatAddress(remote)
+    const known = this.others.get(address)
+    if (known !== undefined) return this.tryPath(known)
+    if (this.isTrying) return
+    this.isTrying = true
+    const { sockets } = this
+    const socket = this.makeSocket(remote.length === 4 ? 4 : 6, false, false, sockets.length)
+    socket.connect(floatsTo.remotePort, address, error => {
+      this.isTrying = false
+      if (error !== undefined || this.closed || this.sockets !== sockets) {
+        socket.close()
+        return this.closed ? undefined : this.tryOther(left - 1)
+      }
+      sockets.push(socket)
+      const path = socket.path(remote, floatsTo.remotePort)
+      this.others.set(address, path)
+      this.tryPath(path)
+    })
+  }
+
+  private tryPath(path: Path): void {
+    this.core.tryPath(path, this.now())
+    this.schedule()
   }
 
   /** `isInDoubt`: datagrams do not go out, or nothing answers them; `code`: what the system said of one. */
@@ -253,6 +303,7 @@ export class Endpoint implements NetworkWatcher {
     this.isLost = source === undefined
     if (source === undefined || source === own) {
       if (wasLost && !this.isLost) this.core.seekGateway(this.now())
+      else if (this.isLost) this.tryOther()
       return this.noteNoWay()
     }
     // What still works goes on; when the peer does not answer, we come back here.
@@ -266,7 +317,7 @@ export class Endpoint implements NetworkWatcher {
   /** The sockets are made again, from another address, with the same ports if those are free. */
   private reopen(target: Target, source: string): void {
     this.isLooking = true
-    const ports = this.sockets.map(socket => socket.address().port)
+    const ports = portsFrom(target.port).map((_, at) => this.sockets[at]!.address().port)
     const sockets: UdpSocket[] = []
     this.connectAll(target, sockets, { source, ports }, (paths, error) => {
       this.isLooking = false
@@ -276,6 +327,7 @@ export class Endpoint implements NetworkWatcher {
       if (isUseless) return this.noteNoWay()
       this.trouble = undefined
       this.sockets = sockets
+      this.others.clear()
       if (this.refs > 0) for (const socket of sockets) socket.ref()
       const path = joined(paths)
       this.gateway = { ...this.gateway!, path }
@@ -333,6 +385,9 @@ export class Endpoint implements NetworkWatcher {
       this.sockets[at] = this.makeSocket(family, ipv6Only, bare, at)
       return this.sockets[at].bind(port, address, done)
     }
+    this.isServer = true
+    this.endWatch ??= this.network.watch(this)
+    this.tellAddresses()
     // As net does: both families when the system has IPv6.
     const at = this.sockets.length
     const both = this.makeSocket(6, ipv6Only, bare, at)
@@ -563,7 +618,9 @@ export class Endpoint implements NetworkWatcher {
         return this.watcher.onSessionDown(event.session, event.error)
       case 'unanswered':
         if (event.isOpening && event.times === 2) this.askForWay(this.target!)
-        return this.lookForWay(true)
+        this.lookForWay(true)
+        if (event.times >= TRIES_BEFORE_OTHERS) this.tryOther()
+        return
       case 'rekeyRefused': {
         const { code, message } = event.error
         return process.emitWarning(`An SA cannot be renewed: ${message}`, { code })

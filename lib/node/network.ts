@@ -10,6 +10,8 @@ export interface Network {
   watch(watcher: NetworkWatcher): () => void
   /** Looks now, unless that was done a moment ago. */
   check(): void
+  /** Those by which other hosts can reach this one. */
+  readonly addresses: readonly string[]
   /** This host has that address, written as the system writes it. */
   has(address: string): boolean
   /** The address that a datagram to there would come from; undefined: there is no way. */
@@ -30,13 +32,13 @@ const LEAST_INTERVAL = 200
 class SystemNetwork implements Network {
   private readonly watchers = new Set<NetworkWatcher>()
   private timer: NodeJS.Timeout | undefined
-  private addresses: ReadonlySet<string> = new Set()
+  private known: ReadonlySet<string> = new Set()
   private lookedAt = -Infinity
 
   watch(watcher: NetworkWatcher): () => void {
     this.watchers.add(watcher)
     if (this.timer === undefined) {
-      this.addresses = ownAddresses()
+      this.known = ownAddresses()
       this.timer = setInterval(() => this.look(), INTERVAL)
       this.timer.unref()
     }
@@ -54,14 +56,23 @@ class SystemNetwork implements Network {
 
   private look(): void {
     this.lookedAt = performance.now()
-    const before = this.addresses
+    const before = this.known
     const addresses = ownAddresses()
-    this.addresses = addresses
+    this.known = addresses
     const isSame =
       addresses.size === before.size && [...addresses].every(address => before.has(address))
     for (const watcher of [...this.watchers]) {
       if (!isSame || watcher.isLost) watcher.onChange()
     }
+  }
+
+  get addresses(): readonly string[] {
+    return Object.values(os.networkInterfaces()).flatMap(
+      list =>
+        list
+          ?.filter(({ internal, address }) => !internal && !address.startsWith('fe80:'))
+          .map(({ address }) => address) ?? [],
+    )
   }
 
   has(address: string): boolean {

@@ -1,8 +1,10 @@
 /** MOBIKE (RFC 4555): what is told, asked and believed when an end is elsewhere. */
 import t from 'tap'
-import { concat, putU16 } from '../../lib/base/bytes.ts'
+import { formatAddress } from '../../lib/base/address.ts'
+import { concat, equal, putU16 } from '../../lib/base/bytes.ts'
 import { formatEndpoint, type Path } from '../../lib/base/path.ts'
 import type { Session } from '../../lib/core/session.ts'
+import { readAdditional } from '../../lib/ike/mobike.ts'
 import { findNotify, notify } from '../../lib/wire/notify.ts'
 import { ExchangeType, NotifyType } from '../../lib/wire/registry.ts'
 import { pathFrom } from '../harness/attacker.ts'
@@ -212,7 +214,106 @@ t.test('a NAT that remembers for long: one check, then keepalives of one octet',
   t.end()
 })
 
+// --- several addresses of the server ---
+
+const SECOND = Uint8Array.of(192, 0, 2, 2)
+const THIRD = Uint8Array.of(0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3)
+
+t.test('a server tells its other addresses, and when they change', t => {
+  const world = new World(98, PERFECT)
+  const here = Uint8Array.of(192, 0, 2, 1)
+  world.server.setOwnAddresses([here, SECOND, THIRD], world.now)
+  world.serve = () => new Stream(0, 2, 1)
+  const { own } = connect(world, new Stream(10_000, 1, 2))
+  t.strictSame(own.otherAddresses, [SECOND, THIRD])
+  world.server.setOwnAddresses([here, THIRD], world.now)
+  world.run(100)
+  t.strictSame(own.otherAddresses, [THIRD])
+  world.server.setOwnAddresses([here], world.now)
+  world.run(100)
+  t.strictSame(own.otherAddresses, [])
+  const before = world.datagrams
+  world.server.setOwnAddresses([here], world.now)
+  world.run(100)
+  t.equal(world.datagrams, before, 'what is the same is not told again')
+  t.end()
+})
+
+t.test(
+  'the address in use is dead: the others are tried in turn, with little, and one is used',
+  t => {
+    for (const works of [SECOND, undefined]) {
+      const scene = open({}, { livenessInterval: 0 })
+      const { world, stream, own, theirs } = scene
+      const [first] = world.serverAddresses
+      world.serverAddresses.push(SECOND, THIRD)
+      world.server.setOwnAddresses([THIRD, SECOND], world.now)
+      world.run(500)
+      for (const address of world.serverAddresses) if (address !== works) world.dead.add(address)
+      const octets = new Map<string, number>()
+      const pollTransmit = world.client.pollTransmit.bind(world.client)
+      world.client.pollTransmit = (packet, now) => {
+        const path = pollTransmit(packet, now)
+        if (path !== undefined && !equal(path.remoteAddress, first!)) {
+          const to = formatAddress(path.remoteAddress)
+          octets.set(to, (octets.get(to) ?? 0) + packet.length)
+        }
+        return path
+      }
+      stream.budget = 5000
+      world.work(world.client, stream)
+      const from = world.now
+      let [told, turn] = [0, 0]
+      world.run(100_000, () => {
+        const unanswered = world.events.filter(({ kind }) => kind === 'unanswered').length
+        // As the endpoint does, which has sockets.
+        if (unanswered > told && ++told > 1 && !own.isOver) {
+          const others = own.otherAddresses
+          world.tryServer(others[turn++ % others.length]!)
+        }
+        return own.isOver || theirs.info().children[0]!.octetsIn > 6000
+      })
+      const took = world.now - from
+      if (works === undefined) {
+        t.ok(own.isOver, 'it is given up as on one path')
+        t.ok(took < 90_000, `${took} ms`)
+        t.equal(octets.size, 2)
+        for (const [to, sum] of octets) t.ok(sum < 2000, `${sum} octets to ${to}`)
+      } else {
+        t.ok(took < 5000, `${took} ms`)
+        t.ok(equal(own.path.remoteAddress, works))
+        finish(scene)
+      }
+    }
+    t.end()
+  },
+)
+
 // --- hostile ---
+
+t.test('of a list of addresses without end eight are kept, and none that is no host', t => {
+  const path = pathFrom(Uint8Array.of(192, 0, 2, 1), 4500)
+  const ip4 = (...octets: number[]) =>
+    notify(NotifyType.AdditionalIp4Address, Uint8Array.from(octets))
+  const many = Array.from({ length: 10_000 }, (_, i) => ip4(10, 1, i >>> 8, i))
+  t.equal(readAdditional(many, path)!.length, 8)
+  const six = notify(NotifyType.AdditionalIp6Address, THIRD)
+  t.strictSame(readAdditional([...many.slice(0, 20), six], path)![1], THIRD, 'of both families')
+  const strange = [
+    ip4(127, 0, 0, 1),
+    ip4(224, 0, 0, 1),
+    ip4(255, 255, 255, 255),
+    ip4(0, 0, 0, 0),
+    ip4(10, 1, 1),
+    ip4(),
+    notify(NotifyType.AdditionalIp6Address, new Uint8Array(4)),
+    notify(NotifyType.AdditionalIp6Address, new Uint8Array(16)),
+  ]
+  t.strictSame(readAdditional(strange, path), [])
+  t.equal(readAdditional([], path), undefined)
+  t.strictSame(readAdditional([notify(NotifyType.NoAdditionalAddresses)], path), [])
+  t.end()
+})
 
 const sumTo = (insider: Insider, { remoteAddress, remotePort }: Path): number =>
   insider.lastAnswers

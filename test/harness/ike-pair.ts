@@ -100,6 +100,8 @@ const placeAt = (path: Path): PeerPlace => {
     localBehindNat: false,
     follow: (newest: Path) => place.noteNewest(newest),
     noteUpdated: () => undefined,
+    noteAddresses: () => undefined,
+    isTried: false,
     noteNat: () => undefined,
   }
   return place
@@ -163,6 +165,7 @@ export class End {
       isFirstContact: () => true,
       holdIkeSpi: () => undefined,
       freeIkeSpi: () => undefined,
+      ownAddresses: () => [],
       crashToken: () => undefined,
       place: placeAt(this.path),
       pool: undefined,

@@ -171,6 +171,10 @@ export class World {
   /** After such silence the NAT forgets the client, which is seen under another port when it sends again. */
   mappingTime = Infinity
   private mappingUsedAt = 0
+  /** The server's; the client has a socket towards each. */
+  readonly serverAddresses: Uint8Array[] = [SERVER_ADDRESS]
+  /** Nothing comes to or from those of them. */
+  readonly dead = new Set<Uint8Array>()
   /** Nothing arrives there. */
   readonly deaf = new Set<Side>()
   private readonly seed: number
@@ -278,6 +282,19 @@ export class World {
     return attempt
   }
 
+  /** Of those two ends, as the sender sees them. */
+  private serverAddressOf(to: Side, { localAddress, remoteAddress }: Path): Uint8Array {
+    const address = to === 'server' ? remoteAddress : localAddress
+    return this.serverAddresses.find(own => equal(own, address))!
+  }
+
+  /** The client tries that address of the server. */
+  tryServer(address: Uint8Array): void {
+    const socket = this.serverAddresses.findIndex(own => equal(own, address))
+    this.client.tryPath({ ...this.clientPath, socket, remoteAddress: address }, this.now)
+    this.pump()
+  }
+
   /** How the client sees its way to the server. */
   private get clientPath(): Path {
     return {
@@ -338,7 +355,7 @@ export class World {
       if (this.hasForgotten) this.clientPort++
       this.mappingUsedAt = this.now
     }
-    if (this.deaf.has(to)) return
+    if (this.deaf.has(to) || this.dead.has(this.serverAddressOf(to, path))) return
     const copies = this.random.chance(loss) ? 0 : this.random.chance(duplicate) ? 2 : 1
     for (let i = 0; i < copies; i++) {
       const copy = bytes.slice()
@@ -398,17 +415,19 @@ export class World {
     if (to === 'server') {
       return {
         socket: 0,
-        localAddress: SERVER_ADDRESS,
+        localAddress: path.remoteAddress,
         localPort: SERVER_PORT,
         remoteAddress: this.clientAddress,
-        remotePort: this.clientPort,
+        // Each socket of the client has its own.
+        remotePort: this.clientPort + path.socket,
       }
     }
+    const remoteAddress = this.serverAddressOf(to, path)
     return {
-      socket: 0,
+      socket: this.serverAddresses.indexOf(remoteAddress),
       localAddress: path.remoteAddress,
       localPort: path.remotePort,
-      remoteAddress: SERVER_ADDRESS,
+      remoteAddress,
       remotePort: SERVER_PORT,
     }
   }
@@ -421,7 +440,8 @@ export class World {
   private arrival({ to, path }: InFlight): Path | undefined {
     if (to === 'server') return path
     const { localAddress, localPort } = path
-    if (localPort !== this.clientPort || !equal(localAddress, this.clientAddress)) return undefined
+    if (localPort !== this.clientPort + path.socket) return undefined
+    if (!equal(localAddress, this.clientAddress)) return undefined
     if (this.hasForgotten) return undefined
     this.mappingUsedAt = this.now
     return { ...path, ...this.inside }

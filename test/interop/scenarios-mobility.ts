@@ -1,4 +1,4 @@
-/** One end goes from its wifi to LTE and back while a transfer runs (RFC 4555): the hashes must be right. */
+/** One end goes from one network to another while a transfer runs (RFC 4555): the hashes must be right. */
 import assert from 'node:assert/strict'
 import { listen } from './product.ts'
 import { Agent, Daemon, PSK, script, until } from './rig.ts'
@@ -74,6 +74,28 @@ export const scenarios: readonly Scenario[] = [
         .matchAll(/parsed INFORMATIONAL request \d+ \[.*N\(UPD_SA_ADDR\)/g)
       assert.ok([...updates].length >= 3, 'it was told of three moves')
       assert.equal(context.established, 1, 'one IKE SA carried it all')
+    },
+  },
+  {
+    name: 'IPv4 to IPv6 while a transfer runs',
+    role: 'initiator',
+    peer: 'strongSwan',
+    seconds: 30,
+    lock: LOCK,
+    run: async context => {
+      restored(context)
+      const { daemon, port } = await context.startDaemon({ extra: 'two-links.extra' })
+      await daemon.add('links', 'links : connections.psk { local_addrs = 10.97.1.1 }')
+      const options = context.client(11, { gateway: '10.97.1.1', ikePort: port })
+      const cut = async (): Promise<void> => {
+        for (const link of ['wifi', 'lte']) await script('network', `${link}-off`)
+      }
+      await agentThere(context).run(
+        { kind: 'product', options, plan: SLOW },
+        atParts(SLOW, { 0.3: cut }),
+      )
+      assert.match(daemon.log, /N\(UPD_SA_ADDR\)[^]*sending packet: from fd97\S+ to fd97:/)
+      assert.equal([...daemon.log.matchAll(/established between/g)].length, 1)
     },
   },
   {

@@ -1,6 +1,7 @@
 /** An endpoint whose host gets another address: here the loopback has as many as one likes. */
 import t from 'tap'
-import { parseAddress } from '../../lib/base/address.ts'
+import { networkInterfaces } from 'node:os'
+import { formatAddress, parseAddress } from '../../lib/base/address.ts'
 import { SILENT } from '../../lib/base/trace.ts'
 import type { Connection, SessionHandle } from '../../lib/core/events.ts'
 import { parseCredentials } from '../../lib/identity/credentials.ts'
@@ -17,6 +18,9 @@ const responder = { policy: parsePolicy(security), credentials: parseCredentials
 class FakeNetwork implements Network {
   source: string | undefined = '127.0.0.1'
   readonly own = new Set(['127.0.0.1'])
+  addresses: string[] = []
+  /** There is no way to addresses of that family. */
+  isCut = false
   checks = 0
   looks = 0
   watcher: NetworkWatcher | undefined
@@ -36,7 +40,7 @@ class FakeNetwork implements Network {
 
   sourceTowards(_address: string, _port: number, done: (source: string | undefined) => void): void {
     this.looks++
-    setImmediate(() => done(this.source))
+    setImmediate(() => done(this.isCut ? undefined : this.source))
   }
 
   /** The host has this address now and no other; undefined: none. */
@@ -56,11 +60,15 @@ const watcher = (sessions: SessionHandle[]): EndpointWatcher => ({
 })
 
 /** A server that answers what it gets, and a client of it on a network that the test changes. */
-const open = async () => {
+const open = async (own?: readonly string[]) => {
   const sessions: SessionHandle[] = []
-  const server = new Endpoint({ tracer: SILENT, responder, watcher: watcher(sessions) })
+  const theirs = new FakeNetwork()
+  theirs.addresses = [...(own ?? [])]
+  const options = { tracer: SILENT, responder, watcher: watcher(sessions), network: theirs }
+  const server = new Endpoint(options)
+  const at = own === undefined ? GATEWAY : undefined
   await new Promise<void>((resolve, reject) =>
-    server.bind(GATEWAY, 0, false, error => (error === undefined ? resolve() : reject(error))),
+    server.bind(at, 0, false, error => (error === undefined ? resolve() : reject(error))),
   )
   server.listen(80, 10, {
     onConnection: connection => ({
@@ -155,6 +163,37 @@ t.test('no address for a while: nothing ends, and each look is for a way', async
   t.equal(client.isLost, false)
   t.equal(client.udpAddress!.address, '127.0.0.3')
 })
+
+const hasIpv6 = Object.values(networkInterfaces()).some(list =>
+  list?.some(({ address }) => address === '::1'),
+)
+
+t.test(
+  'no way to the address of the server: it is reached at another one that it has told of',
+  { skip: hasIpv6 ? false : 'there is no IPv6 here' },
+  async t => {
+    const { server, client, network, sessions } = await open(['::1'])
+    const echo = await dial(client)
+    await echo()
+    // Whatever goes to or comes from the first address is lost.
+    network.isCut = true
+    const { core } = client
+    const handleDatagram = core.handleDatagram.bind(core)
+    core.handleDatagram = (bytes, path, now) => {
+      if (path.remoteAddress.length === 16) handleDatagram(bytes, path, now)
+    }
+    const start = performance.now()
+    await echo()
+    t.ok(performance.now() - start < 5000, `${performance.now() - start} ms`)
+    await (
+      await dial(client)
+    )()
+    t.equal(sessions.length, 1)
+    const { remoteAddress } = sessions[0]!.path
+    t.equal(formatAddress(remoteAddress), '::1', 'IPv6 from its side, too')
+    t.ok(server.core.saCount > 0)
+  },
+)
 
 t.test('another way while the old one works: it is asked, and used on', async t => {
   const { client, network } = await open()
