@@ -4,7 +4,7 @@ import { concat, putU32, utf8 } from '../../lib/base/bytes.ts'
 import { SILENT } from '../../lib/base/trace.ts'
 import { crashTokenPayload, TokenMaker } from '../../lib/ike/crash-token.ts'
 import type { IkeSa } from '../../lib/ike/ike-sa.ts'
-import { Liveness } from '../../lib/ike/informational.ts'
+import { TellCrashToken } from '../../lib/ike/tell-crash-token.ts'
 import { parseCredentials } from '../../lib/identity/credentials.ts'
 import { readIkeHeader } from '../../lib/wire/ike-header.ts'
 import { writeMessage } from '../../lib/wire/message.ts'
@@ -308,7 +308,7 @@ t.test('Q2: nor of one that the peer has made by our rekey, and that we have not
   world.run(200)
   // The server uses the new SA, as nobody should who has no sign of life on it.
   const made = [...world.server['sas'].values()].at(-1)!.sa as IkeSa
-  made.enqueue(new Liveness(), world.now)
+  made.enqueue(new TellCrashToken(), world.now)
   world.server.touchSession(world.sessions.server[0]!, world.now)
   world.run(200)
   t.ok(refused.length > 0, 'the client says that it does not know it')
