@@ -442,24 +442,33 @@ export const scenarios: readonly Scenario[] = [
     await context.said(/sending DPD request/)
   }),
   says('MOBIKE offered', /N\(MOBIKE_SUP\)/, { connection: 'mobike = yes' }),
-  scenario(
-    'from port 500, floating to 4500',
-    async context => {
-      await context.listen({ ikePort: 500 })
-      const daemon = await another(context, 'home', [500, 4500])
-      await context.prepare({ connection: 'remote_port = 500\n remote_addrs = 10.96.0.2' }, daemon)
-      await daemon.initiate(context.name)
-      const home = new Agent('home')
-      context.atEnd(() => home.kill())
-      await home.run({
-        kind: 'kernel',
-        host: context.serverAddress,
-        port: SERVER_PORT,
-        plan: SHORT,
-      })
-      await daemon.waitForLog(/to 10\.96\.0\.2\[500\][^]*to 10\.96\.0\.2\[4500\]/, 0)
-    },
-    { lock: 'nat' },
+  ...[500, 4500].map(ikePort =>
+    scenario(
+      // Without a non-ESP marker first, in both cases, since it sends from port 500.
+      `from port 500 to ${ikePort}, floating to 4500`,
+      async context => {
+        await context.listen({ ikePort })
+        const daemon = await another(context, 'home', [500, 4500])
+        await context.prepare(
+          { connection: `remote_port = ${ikePort}\n remote_addrs = 10.96.0.2` },
+          daemon,
+        )
+        await daemon.initiate(context.name)
+        const home = new Agent('home')
+        context.atEnd(() => home.kill())
+        await home.run({
+          kind: 'kernel',
+          host: context.serverAddress,
+          port: SERVER_PORT,
+          plan: SHORT,
+        })
+        await daemon.waitForLog(
+          /from [\d.]+\[500\] to[^]*from [\d.]+\[4500\] to 10\.96\.0\.2\[4500\]/,
+          0,
+        )
+      },
+      { lock: 'nat' },
+    ),
   ),
   scenario('IPv6 inside', async context => {
     const host = `fd94::${context.number}`
