@@ -222,6 +222,8 @@ export type IkeOutput<Sa = unknown> =
   | { kind: 'turnedAway'; identity: string | undefined; path: Path; error: IpsecError }
   /** An authenticated peer's request for an SA; our side's words. */
   | { kind: 'refused'; error: IpsecError }
+  /** A message was passed over, to be counted under that name. */
+  | { kind: 'dropped'; why: string }
   /** It ended; it may still answer repeated requests. */
   | { kind: 'closed'; error: Error | undefined }
   /** Nothing more will come of it; always last. */

@@ -643,7 +643,10 @@ export class IkeSa implements AuthContext, Successor {
     if (layout === undefined || isChainError(layout)) return
     if (layout.isFragment && !this.handshake.fragmentation) return
     const plaintext = this.protection.open(message, layout)
-    if (plaintext === undefined) return this.trace('ike.drop', { why: 'icv' })
+    if (plaintext === undefined) {
+      this.trace('ike.drop', { why: 'icv' })
+      return this.output({ kind: 'dropped', why: 'ike.icv' })
+    }
     let whole: { plaintext: Uint8Array; firstInner: number } | undefined = {
       plaintext,
       firstInner: layout.firstInner,
