@@ -1,5 +1,5 @@
 /**
- * The rules of the exchange model, each taken out: copies of the compiled sources in which one passage
+ * The rules of the exchange model and of roaming, each taken out: copies of the compiled sources in which one passage
  * says something else. A simulation that does not notice is no proof of the rule.
  */
 import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -15,8 +15,10 @@ interface Edit {
 export interface Rule {
   readonly says: string
   readonly edits: readonly Edit[]
-  /** Seeds of `rekeying` that find it missing. */
+  /** Seeds of that kind of run that find it missing. */
   readonly seeds: readonly number[]
+  /** Default `rekeying`. */
+  readonly kind?: string
 }
 
 const edit = (file: string, from: string, to: string): Edit => ({ file, from, to })
@@ -109,6 +111,26 @@ export const RULES: Readonly<Record<string, Rule>> = {
     says: 'no token is shown of an IKE SA that the peer has made and we have not heard of yet',
     edits: [edit('core/core.js', ' || this.heldSpis.has(key)', '')],
     seeds: [173, 269, 299],
+  },
+  told: {
+    says: 'a peer is asked at once by a way that is new',
+    edits: [edit('core/session.js', 'this.paths.needsAnswer && sa', 'this.paths.isOnTrial && sa')],
+    seeds: [7],
+    kind: 'roaming',
+  },
+  revived: {
+    says: 'data that waits for its timer goes out when the peer is heard again',
+    edits: [
+      edit('tcp/connection.js', 'this.repeats === 0 && !this.recovery.hasWaited(LONG, now)', 'now'),
+    ],
+    seeds: [22],
+    kind: 'roaming',
+  },
+  woken: {
+    says: 'a request that was repeated in vain is sent at once when the peer is heard again',
+    edits: [edit('ike/message-window.js', 'outstanding.sentTimes < 2', 'outstanding')],
+    seeds: [62],
+    kind: 'roaming',
   },
   nonces: {
     says: 'the lowest of four nonces decides',
