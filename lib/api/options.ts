@@ -104,6 +104,7 @@ export interface IkeOptions {
   retransmit?: { initial?: number; factor?: number; max?: number; tries?: number } | undefined
   natKeepalive?: number | undefined
   mobike?: boolean | undefined
+  allowNats?: boolean | undefined
   fragmentSize?: number | undefined
   fragmentation?: boolean | undefined
   idleTimeout?: number | undefined

@@ -62,7 +62,14 @@ import { EapRounds } from './eap-exchange.ts'
 import type { ChildRequest, ExchangeContext, Newcomer, PeerFacts } from './exchange.ts'
 import { DeleteIke } from './informational.ts'
 import { reportRefusal } from './refusal.ts'
-import { additionalAddresses, agreesOnMobike, offerMobike, readAdditional } from './mobike.ts'
+import {
+  additionalAddresses,
+  agreesOnMobike,
+  forbidNats,
+  hasForbiddenNat,
+  offerMobike,
+  readAdditional,
+} from './mobike.ts'
 import { proveSuccession } from './succession.ts'
 
 const ownIdentity = (sa: AuthContext): Identity =>
@@ -200,6 +207,7 @@ export class Authenticate {
       ...successionNotify(sa),
       ...(policy.virtualAddress ? [configurationRequest(sa.config.heldAddresses())] : []),
       ...offerMobike(policy),
+      ...forbidNats(policy, sa.path),
       ...(this.offer === undefined ? [] : offerPayloads(this.offer)),
     ]
     return { kind: 'request', payloads, next: (answer, now) => this.onResponse(answer, now) }
@@ -469,7 +477,17 @@ export const respondAuth = (
   // RFC 6023 §3: without our CHILDLESS_IKEV2_SUPPORTED the request must hold a Child SA.
   const isBare = find(payloads, 'sa') === undefined && sa.config.policy.childless === 'never'
   if (id === undefined || isBare || hasExcess(payloads))
-    return endWith(sa, NotifyType.InvalidSyntax, now)
+    return endWith(
+      sa,
+      NotifyType.InvalidSyntax,
+      'The peer sent an IKE_AUTH that cannot be read',
+      now,
+    )
+  const { policy } = sa.config
+  if (agreesOnMobike(policy, payloads) && hasForbiddenNat(payloads, sa.arrival.path)) {
+    const why = 'Somebody on the way changes the addresses of a peer that does not allow that'
+    return endWith(sa, NotifyType.UnexpectedNatDetected, why, now)
+  }
   const remote = { type: id.idType, data: id.data }
   const claimed = claimOf(sa, remote, payloads)
   if (typeof claimed === 'string') return refuse(sa, remote, claimed, undefined, now)
@@ -572,12 +590,8 @@ const refuse = (
   return { kind: 'answer', payloads: [notify(NotifyType.AuthenticationFailed)] }
 }
 
-const endWith = (sa: AuthContext, type: number, now: Millis): Outcome => {
-  sa.finish(
-    new PeerMisbehavedError(notifyName(type), 'The peer sent an IKE_AUTH that cannot be read'),
-    true,
-    now,
-  )
+const endWith = (sa: AuthContext, type: number, why: string, now: Millis): Outcome => {
+  sa.finish(new PeerMisbehavedError(notifyName(type), why), true, now)
   return { kind: 'answer', payloads: [notify(type)] }
 }
 

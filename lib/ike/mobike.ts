@@ -2,14 +2,14 @@
  * MOBIKE (RFC 4555): the initiator tells from where it sends now, each end can make sure that the other is where it
  * seems to be, and the initiator learns that a NAT sees it under another port or address.
  */
-import { equal, getU16, toHex } from '../base/bytes.ts'
+import { concat, equal, getU16, toHex } from '../base/bytes.ts'
 import { randomBytes } from '../base/environment.ts'
 import type { Millis } from '../base/environment.ts'
 import { PeerMisbehavedError } from '../base/errors.ts'
 import type { Path } from '../base/path.ts'
 import { mayBeInner } from '../policy/inner-addresses.ts'
 import type { PeerPolicy } from '../policy/options.ts'
-import { findErrorNotify, findNotify, notify } from '../wire/notify.ts'
+import { findErrorNotify, findNotify, notify, u16Data } from '../wire/notify.ts'
 import type { NotifyPayload, Payload } from '../wire/payloads.ts'
 import { ExchangeType, NotifyType } from '../wire/registry.ts'
 import type { Exchange, ExchangeContext } from './exchange.ts'
@@ -30,6 +30,22 @@ const MAX_REPEATS = 5
 /** §3.2: belongs to the message of IKE_AUTH that carries the SA. */
 export const offerMobike = ({ mobike }: PeerPolicy): readonly Payload[] =>
   mobike ? [notify(NotifyType.MobikeSupported)] : []
+
+/** §3.9: belongs to each request that says where we are; nothing where the system does not tell us our address. */
+export const forbidNats = (
+  { mobike, allowNats }: PeerPolicy,
+  { localAddress, localPort, remoteAddress, remotePort }: Path,
+): readonly Payload[] => {
+  if (!mobike || allowNats || localAddress.length === 0) return []
+  const ports = u16Data(localPort, remotePort)
+  return [notify(NotifyType.NoNatsAllowed, concat(localAddress, remoteAddress, ports))]
+}
+
+/** The peer does not allow NATs, and there is one. */
+export const hasForbiddenNat = (payloads: readonly Payload[], path: Path): boolean => {
+  const nats = findNotify(payloads, NotifyType.NoNatsAllowed)
+  return nats !== undefined && !isUnchanged(nats.data, path)
+}
 
 export const agreesOnMobike = ({ mobike }: PeerPolicy, payloads: readonly Payload[]): boolean =>
   mobike && findNotify(payloads, NotifyType.MobikeSupported) !== undefined
@@ -86,7 +102,8 @@ export class AnnounceAddresses implements Exchange {
   build(sa: ExchangeContext): readonly Payload[] | undefined {
     if (sa.state !== 'established') return undefined
     const list = additionalAddresses(sa.config.ownAddresses(), sa.path)
-    return list.length > 0 ? list : [notify(NotifyType.NoAdditionalAddresses)]
+    const told = list.length > 0 ? list : [notify(NotifyType.NoAdditionalAddresses)]
+    return [...told, ...forbidNats(sa.config.policy, sa.path)]
   }
 
   onResponse(): void {}
@@ -148,7 +165,14 @@ export class UpdateAddresses extends CheckPath {
 
   override build(sa: ExchangeContext): readonly Payload[] | undefined {
     const payloads = super.build(sa)
-    return payloads && [notify(NotifyType.UpdateSaAddresses), ...payloads]
+    const { policy } = sa.config
+    return (
+      payloads && [
+        notify(NotifyType.UpdateSaAddresses),
+        ...forbidNats(policy, sa.path),
+        ...payloads,
+      ]
+    )
   }
 
   protected override get isUpdate(): boolean {
@@ -179,8 +203,7 @@ export const respondMobike = (
   const { environment, policy, place } = config
   const cookie = findNotify(payloads, NotifyType.Cookie2)
   const answer: NotifyPayload[] = isCookie(cookie) ? [notify(cookie.type, cookie.data)] : []
-  const nats = findNotify(payloads, NotifyType.NoNatsAllowed)
-  if (nats !== undefined && !isUnchanged(nats.data, arrival.path))
+  if (hasForbiddenNat(payloads, arrival.path))
     return [notify(NotifyType.UnexpectedNatDetected), ...answer]
   if (findNotify(payloads, NotifyType.NatDetectionDestinationIp) !== undefined) {
     answer.unshift(...natDetectionPayloads(environment, policy.backend, spiI, spiR, arrival.path))

@@ -65,6 +65,8 @@ export interface PeerPolicy {
   readonly natKeepalive: Millis | undefined
   /** Offer and accept MOBIKE (RFC 4555). Default true. */
   readonly mobike: boolean
+  /** False: the peer is to refuse us when somebody on the way has changed an address (RFC 4555 §3.9). Default true. */
+  readonly allowNats: boolean
   /** IKE messages above this size of IP packet are fragmented (RFC 7383). Default 1280. */
   readonly fragmentSize: number
   readonly fragmentation: boolean
@@ -204,6 +206,7 @@ export const POLICY_OPTIONS = [
   'reconnect',
   'natKeepalive',
   'mobike',
+  'allowNats',
   'fragmentSize',
   'fragmentation',
   'idleTimeout',
@@ -252,6 +255,7 @@ export const parsePolicy = (options: Readonly<Record<string, unknown>>): PeerPol
     reconnect: read('reconnect', boolean, true),
     natKeepalive: read('natKeepalive', millis(0), undefined),
     mobike: read('mobike', boolean, true),
+    allowNats: read('allowNats', boolean, true),
     fragmentSize: read('fragmentSize', integer(576, 65535, 'octets'), 1280),
     fragmentation: read('fragmentation', boolean, true),
     idleTimeout: read('idleTimeout', millis(0), MINUTE),

@@ -214,6 +214,34 @@ t.test('a NAT that remembers for long: one check, then keepalives of one octet',
   t.end()
 })
 
+t.test('allowNats: false lets a peer refuse us behind a NAT, at first and after a move', t => {
+  const inside = { localAddress: Uint8Array.of(10, 0, 0, 5), localPort: 4500 }
+  const begin = (isBehindNat: boolean) => {
+    const world = new World(99, PERFECT, { allowNats: false, retransmit: { tries: 2 } })
+    if (isBehindNat) world.inside = inside
+    world.serve = () => new Stream(0, 2, 1)
+    const stream = new Stream(10_000, 1, 2)
+    stream.budget = 1000
+    return { world, stream, ...connect(world, stream) }
+  }
+  const refused = begin(true)
+  t.match(refused.stream.error, { code: 'UNEXPECTED_NAT_DETECTED' })
+  t.equal(refused.world.server.saCount + refused.world.sessions.server.length <= 1, true)
+  const { world, stream, theirs } = begin(false)
+  t.equal(stream.error, undefined)
+  // Between our own ends any message says where the peer is.
+  const [sa] = theirs['lineage'].sas
+  sa!.peer = { ...sa!.peer!, isOurs: false }
+  world.roam(ELSEWHERE, 40_001)
+  world.run(500)
+  t.strictSame([...theirs.path.remoteAddress], [...ELSEWHERE], 'a move is no NAT')
+  world.inside = inside
+  world.roam(Uint8Array.of(203, 0, 113, 51), 40_001)
+  world.run(500)
+  t.strictSame([...theirs.path.remoteAddress], [...ELSEWHERE], 'and with one we are not followed')
+  t.end()
+})
+
 // --- several addresses of the server ---
 
 const SECOND = Uint8Array.of(192, 0, 2, 2)
