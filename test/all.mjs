@@ -1,4 +1,4 @@
-// npm test: every compiled test file in a process of its own, two at a time, as TAP with one line for each file; the whole
+// npm test: `npm run lint` (with --lint) and every compiled test file in a process of its own, two at a time, as TAP with one line for each file; the whole
 // output of a file that fails is printed. tap's own runner loads hooks into each process, and into what that starts, which
 // here cost as much time as the tests: npx tap runs the same files.
 import { spawn } from 'node:child_process'
@@ -9,14 +9,15 @@ import { fileURLToPath } from 'node:url'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const built = join(root, '.build')
-const wanted = process.argv.slice(2)
+const wanted = process.argv.slice(2).filter(argument => argument !== '--lint')
+const LINT = 'npm run lint'
 /** Seconds; a machine that has much else to do needs more than the tests do. */
 const PATIENCE = 600
 const env = { ...process.env, TAP_TIMEOUT: String(PATIENCE) }
 /** The folder for what test/coverage.mjs reads; what looks through its own memory is left as it is. */
 const { TEST_COVERAGE } = process.env
 const envOf = file =>
-  TEST_COVERAGE === undefined || file.startsWith('memory')
+  TEST_COVERAGE === undefined || file === LINT || file.startsWith('memory')
     ? env
     : { ...env, NODE_V8_COVERAGE: resolve(TEST_COVERAGE) }
 
@@ -26,6 +27,7 @@ const files = readdirSync(join(root, 'test'), { recursive: true })
   .filter(file => wanted.length === 0 || wanted.some(piece => file.includes(piece)))
   .sort()
 if (files.length === 0) throw new Error('no test file is called so')
+if (process.argv.includes('--lint')) files.unshift(LINT)
 
 const sums = { total: 0, pass: 0, fail: 0, skip: 0 }
 let numbered = 0
@@ -34,8 +36,11 @@ let failures = 0
 const run = file =>
   new Promise(resolve => {
     const began = performance.now()
-    const path = join(built, 'test', file.replace(/ts$/, 'js'))
-    const child = spawn(process.execPath, [path], { cwd: root, env: envOf(file) })
+    const [command, ...args] =
+      file === LINT
+        ? LINT.split(' ')
+        : [process.execPath, join(built, 'test', file.replace(/ts$/, 'js'))]
+    const child = spawn(command, args, { cwd: root, env: envOf(file) })
     let text = ''
     const keep = chunk => (text += chunk)
     child.stdout.setEncoding('utf8').on('data', keep)
@@ -57,8 +62,9 @@ const tell = (file, text, code, signal, millis) => {
   const points = (text.match(/^ *(not )?ok \d+ .*$/gm) ?? []).filter(
     point => !/ # time=\S+$/.test(point),
   )
+  const named = file === LINT ? LINT : `test/${file}`
   // A file that shows nothing is as wrong as one that fails.
-  const isRight = code === 0 && points.length > 0
+  const isRight = code === 0 && (points.length > 0 || file === LINT)
   for (const point of points) {
     sums.total++
     if (/ # SKIP/i.test(point)) sums.skip++
@@ -68,10 +74,11 @@ const tell = (file, text, code, signal, millis) => {
   if (!isRight) {
     failures++
     const end = signal === null ? `exit code ${code}` : `ended by ${signal}`
-    console.log(`# Output of test/${file} (${end})\n${text.replace(/^/gm, '    ')}`)
+    console.log(`# Output of ${named} (${end})\n${text.replace(/^/gm, '    ')}`)
   }
-  const name = `test/${file} # time=${Math.round(millis)}ms`
-  console.log(`${isRight ? 'ok' : 'not ok'} ${++numbered} - ${name}`)
+  console.log(
+    `${isRight ? 'ok' : 'not ok'} ${++numbered} - ${named} # time=${Math.round(millis)}ms`,
+  )
 }
 
 const began = performance.now()
