@@ -606,8 +606,6 @@ export class Session implements AttemptHost, Scheduled {
       case 'replaced':
         this.lineage.replace(opening, output.by)
         return this.host.bindIkeSa(output.by, this)
-      case 'dropped':
-        return this.host.drop(output.why)
       case 'closed':
         return this.handleClosed(opening, output.error, now)
       case 'forgotten':
@@ -660,8 +658,6 @@ export class Session implements AttemptHost, Scheduled {
         return this.emitRefused(output)
       case 'refused':
         return this.emitRefused({ ...output, identity: sa.peer?.identityText, path: sa.path })
-      case 'dropped':
-        return this.host.drop(output.why)
       case 'closed':
         return this.handleClosed(sa, output.error, now)
       case 'forgotten':
@@ -866,6 +862,7 @@ export class Session implements AttemptHost, Scheduled {
         return old?.state === 'established' ? old : undefined
       },
       isFirstContact: () => host.isFirstContact(),
+      drop: why => host.drop(why),
       holdIkeSpi: spi => host.holdIkeSpi(spi),
       freeIkeSpi: spi => host.freeIkeSpi(spi),
       ownAddresses: () => host.ownAddresses(),

@@ -103,6 +103,8 @@ export interface IkeSaConfig {
   pay(cost: Millis, now: Millis): boolean
   /** There is no other SA with that peer (INITIAL_CONTACT). */
   isFirstContact(): boolean
+  /** A message is passed over, and counted under that name. */
+  drop(why: string): void
   /** An IKE SA that the peer may have made already will have that SPI of ours; until it has, or never will. */
   holdIkeSpi(spi: Uint8Array): void
   freeIkeSpi(spi: Uint8Array): void
@@ -222,8 +224,6 @@ export type IkeOutput<Sa = unknown> =
   | { kind: 'turnedAway'; identity: string | undefined; path: Path; error: IpsecError }
   /** An authenticated peer's request for an SA; our side's words. */
   | { kind: 'refused'; error: IpsecError }
-  /** A message was passed over, to be counted under that name. */
-  | { kind: 'dropped'; why: string }
   /** It ended; it may still answer repeated requests. */
   | { kind: 'closed'; error: Error | undefined }
   /** Nothing more will come of it; always last. */

@@ -23,7 +23,7 @@ const MAX_ANSWERS = 8
 const PATIENCE: Millis = 1500
 
 export type HalfOpenOutput =
-  | Extract<IkeSaOutput, { kind: 'question' | 'dropped' | 'closed' | 'forgotten' }>
+  | Extract<IkeSaOutput, { kind: 'question' | 'closed' | 'forgotten' }>
   /** The peer has proved itself, or the handshake begins once more: that one takes the place of this one. */
   | { readonly kind: 'replaced'; readonly by: IkeSa | HalfOpen }
 
@@ -179,7 +179,7 @@ export class HalfOpen {
 
   private drop(why: string): void {
     this.trace('ike.drop', { why })
-    this.outputs.push({ kind: 'dropped', why })
+    this.config.drop(why)
   }
 
   private requestAgain(isUrgent: boolean, now: Millis): void {
@@ -216,7 +216,6 @@ export class HalfOpen {
     for (const sa of this.followed) {
       for (let output = sa.pollOutput(); output !== undefined; output = sa.pollOutput()) {
         if (output.kind === 'question') this.ask(sa, output)
-        else if (output.kind === 'dropped') this.outputs.push(output)
         else if (output.kind === 'closed') this.noteFailure(sa, output.error, now)
       }
     }

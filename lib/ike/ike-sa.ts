@@ -645,7 +645,7 @@ export class IkeSa implements AuthContext, Successor {
     const plaintext = this.protection.open(message, layout)
     if (plaintext === undefined) {
       this.trace('ike.drop', { why: 'icv' })
-      return this.output({ kind: 'dropped', why: 'ike.icv' })
+      return this.config.drop('ike.icv')
     }
     let whole: { plaintext: Uint8Array; firstInner: number } | undefined = {
       plaintext,

@@ -163,6 +163,7 @@ export class End {
       childCount: () => this.children.length,
       requestRate: new RequestRate(),
       isFirstContact: () => true,
+      drop: () => undefined,
       holdIkeSpi: () => undefined,
       freeIkeSpi: () => undefined,
       ownAddresses: () => [],
