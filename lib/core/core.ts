@@ -256,6 +256,11 @@ export class Core {
     }
   }
 
+  /** By which a client's gateway is reached now. */
+  get clientPath(): Path | undefined {
+    return this.clientSession?.path
+  }
+
   /** Where else a client's gateway says that it is. */
   get otherAddresses(): readonly Uint8Array[] {
     return this.clientSession?.otherAddresses ?? []

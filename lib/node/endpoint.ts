@@ -277,6 +277,11 @@ export class Endpoint implements NetworkWatcher {
     })
   }
 
+  /** No other address of the gateway is in use, or tried. */
+  private isByTarget({ port }: Target): boolean {
+    return (this.core.clientPath?.socket ?? 0) < portsFrom(port).length
+  }
+
   private tryPath(path: Path): void {
     this.core.tryPath(path, this.now())
     this.schedule()
@@ -303,7 +308,7 @@ export class Endpoint implements NetworkWatcher {
     this.isLost = source === undefined
     if (source === undefined || source === own) {
       if (wasLost && !this.isLost) this.core.seekGateway(this.now())
-      else if (this.isLost) this.tryOther()
+      else if (this.isLost && this.isByTarget(target)) this.tryOther()
       return this.noteNoWay()
     }
     // What still works goes on; when the peer does not answer, we come back here.

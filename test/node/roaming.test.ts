@@ -192,6 +192,13 @@ t.test(
     const { remoteAddress } = sessions[0]!.path
     t.equal(formatAddress(remoteAddress), '::1', 'IPv6 from its side, too')
     t.ok(server.core.saCount > 0)
+    // That there is still no way to the first address is no reason to leave the second one.
+    for (let i = 0; i < 5; i++) {
+      network.watcher!.onChange()
+      await new Promise(resolve => setTimeout(resolve, 10))
+      await echo()
+      t.equal(core.clientPath!.remoteAddress.length, 16)
+    }
   },
 )
 
