@@ -305,10 +305,11 @@ export class Endpoint implements NetworkWatcher {
   private noteSource(target: Target, source: string | undefined, isInDoubt: boolean): void {
     const own = this.sockets[0]!.address().address
     const wasLost = this.isLost
-    this.isLost = source === undefined
+    // A route may lead to a link that is down: then the system does not list its address.
+    this.isLost = source === undefined || !this.network.has(source)
     if (source === undefined || source === own) {
       if (wasLost && !this.isLost) this.core.seekGateway(this.now())
-      else if (this.isLost && this.isByTarget(target)) this.tryOther()
+      else if (source === undefined && this.isByTarget(target)) this.tryOther()
       return this.noteNoWay()
     }
     // What still works goes on; when the peer does not answer, we come back here.

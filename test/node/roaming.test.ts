@@ -164,6 +164,22 @@ t.test('no address for a while: nothing ends, and each look is for a way', async
   t.equal(client.udpAddress!.address, '127.0.0.3')
 })
 
+t.test('a link that is down and up again, with its address: the peer is asked at once', async t => {
+  const { client, network } = await open()
+  const echo = await dial(client)
+  await echo()
+  network.own.clear()
+  network.watcher!.onChange()
+  await new Promise(resolve => setTimeout(resolve, 20))
+  t.equal(client.isLost, true, 'a route is left, and leads nowhere')
+  const { heard } = client
+  network.move('127.0.0.1')
+  await new Promise(resolve => setTimeout(resolve, 50))
+  t.equal(client.isLost, false)
+  t.ok(client.heard > heard, 'it has answered')
+  await echo()
+})
+
 const hasIpv6 = Object.values(networkInterfaces()).some(list =>
   list?.some(({ address }) => address === '::1'),
 )
