@@ -167,7 +167,8 @@ export class Daemon {
 
 /** libreswan, of which IKE alone runs here. */
 export class Libreswan {
-  static readonly address = '10.90.0.2'
+  /** Its own: the policies that it leaves in the kernel hold up whatever else is sent from there. */
+  static readonly address = '10.90.0.3'
 
   private started: Promise<unknown> | undefined
 

@@ -27,6 +27,8 @@ export const SERVER_PORT = 7000
 export class Context {
   readonly rig: Rig
   readonly number: number
+  /** The octet of its inner addresses: 254 scenarios later it is another's. */
+  readonly net: number
   /** Name of this scenario's connection and Child SA at strongSwan as initiator. */
   readonly name: string
   /** Identity of our client. */
@@ -46,7 +48,8 @@ export class Context {
     this.number = number
     this.name = `s${number}`
     this.clientId = `s${number}.client.rig.test`
-    this.serverAddress = `10.94.${number}.1`
+    this.net = ((number - 1) % 254) + 1
+    this.serverAddress = `10.94.${this.net}.1`
     this.ikePort = 24_000 + number
     this.daemons = [role === 'initiator' ? rig.responder : rig.initiator]
     this.logFrom = new Map(this.daemons.map(daemon => [daemon, daemon.log.length]))
@@ -86,7 +89,7 @@ export class Context {
     return this.client(11, {
       remoteId: 'h2h.rig.test',
       virtualAddress: false,
-      localTs: [`10.92.${this.number}.1/32`],
+      localTs: [`10.92.${this.net}.1/32`],
       remoteTs: ['10.91.0.1/32'],
       ...extra,
     })
@@ -125,7 +128,7 @@ export class Context {
 
   /** Gives the other end an address: with it, strongSwan needs `WITH_ADDRESS`. */
   get pool(): Options {
-    return { addressPool: [`10.94.${this.number}.128/25`], dns: ['10.94.0.53'] }
+    return { addressPool: [`10.94.${this.net}.128/25`], dns: ['10.94.0.53'] }
   }
 
   /** Our server; every connection is answered and kept in the list. */

@@ -185,7 +185,7 @@ const habitual = async (context: Context, { ike, esp, options = {} }: Habit): Pr
     localId: context.clientId,
     remoteId: 'habit.rig.test',
     mode: 'tunnel',
-    localTs: [`10.92.${context.number}.1/32`],
+    localTs: [`10.92.${context.net}.1/32`],
     remoteTs: ['10.91.0.0/16'],
     idleTimeout: 200,
     ...options,

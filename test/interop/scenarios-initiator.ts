@@ -99,7 +99,7 @@ export const scenarios: readonly Scenario[] = [
   ),
   scenario('psk, host to host', context =>
     moves(context.hostToHost(), SHORT, socket => {
-      assert.equal(socket.localAddress, `10.92.${context.number}.1`)
+      assert.equal(socket.localAddress, `10.92.${context.net}.1`)
       assert.deepEqual(socket.session?.virtualAddresses, [])
     }),
   ),

@@ -284,7 +284,7 @@ const client = (context: Context, extra: Options): Options => ({
     remoteId: 'libreswan.rig.test',
     host: '10.95.0.1',
     virtualAddress: false,
-    localTs: [`10.92.${context.number}.1/32`],
+    localTs: [`10.92.${context.net}.1/32`],
     remoteTs: ['10.95.0.1/32'],
   }),
   ...extra,
@@ -306,7 +306,7 @@ const connects = (
     const libreswan = await load(context, {
       leftid: '@libreswan.rig.test',
       rightid: `@${context.clientId}`,
-      rightsubnet: `10.92.${context.number}.1/32`,
+      rightsubnet: `10.92.${context.net}.1/32`,
       ...lines(context),
     })
     const all = client(context, options(context))
@@ -333,7 +333,7 @@ const refuses = (
     await load(context, {
       leftid: '@libreswan.rig.test',
       rightid: `@${context.clientId}`,
-      rightsubnet: `10.92.${context.number}.1/32`,
+      rightsubnet: `10.92.${context.net}.1/32`,
       ...lines,
     })
     const socket = open(client(context, options(context)))
@@ -378,12 +378,12 @@ const asInitiator: readonly Scenario[] = [
     context => ({
       leftmodecfgserver: 'yes',
       rightsubnet: '',
-      rightaddresspool: `10.93.${context.number}.1-10.93.${context.number}.9`,
+      rightaddresspool: `10.93.${context.net}.1-10.93.${context.net}.9`,
       modecfgdns: '"10.91.0.53"',
     }),
     () => ({ virtualAddress: true, localTs: undefined }),
     (session, _libreswan, context) => {
-      assert.deepEqual(session.virtualAddresses, [`10.93.${context.number}.1`])
+      assert.deepEqual(session.virtualAddresses, [`10.93.${context.net}.1`])
       assert.deepEqual(session.dns, ['10.91.0.53'])
     },
   ),

@@ -122,16 +122,16 @@ export const scenarios: readonly Scenario[] = [
     const session = sockets[0]?.session
     assert.match(
       session?.info.children[0]?.remoteSelectors.join() ?? '',
-      new RegExp(`^10\\.94\\.${context.number}\\.`),
+      new RegExp(`^10\\.94\\.${context.net}\\.`),
     )
     await context.rig.initiator.waitForLog(
-      new RegExp(`installing new virtual IP 10\\.94\\.${context.number}\\.`),
+      new RegExp(`installing new virtual IP 10\\.94\\.${context.net}\\.`),
       0,
     )
   }),
   // A daemon of their own: with a second address at one, connections without any stop at that one.
   scenario('no address left in our pool', async context => {
-    await context.listen({ addressPool: `10.94.${context.number}.129` })
+    await context.listen({ addressPool: `10.94.${context.net}.129` })
     const daemon = await another(context, 'peer')
     const names = [context.name, `${context.name}b`] as const
     for (const name of names) await context.prepare(WITH_ADDRESS, daemon, name)
