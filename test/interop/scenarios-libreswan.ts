@@ -426,6 +426,28 @@ const asInitiator: readonly Scenario[] = [
     },
   ),
   connects(
+    'transport mode for whole hosts alone, with default options',
+    () => ({ type: 'transport', leftsubnet: '', rightsubnet: '' }),
+    () => ({
+      mode: 'auto',
+      host: Libreswan.address,
+      gateway: undefined,
+      localTs: undefined,
+      remoteTs: undefined,
+    }),
+    async (session, _libreswan, context, options) => {
+      const second = open(options)
+      context.atEnd(() => second.destroy())
+      await until('both sockets have their SA', 5000, () => second.session)
+      // libreswan makes one of its own as well, once it has a connection.
+      for (const child of session.info.children) {
+        assert.equal(child.mode, 'transport')
+        assert.deepEqual(child.localSelectors, ['10.90.0.1'])
+        assert.deepEqual(child.remoteSelectors, [Libreswan.address])
+      }
+    },
+  ),
+  connects(
     'fragments of 576 octets from us',
     context => ({ rightid: `@${longName(context)}` }),
     context => ({ fragmentSize: 576, localId: longName(context) }),
