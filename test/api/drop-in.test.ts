@@ -113,7 +113,7 @@ t.test(
 const server = await listen(socket => socket.unref())
 const target = to(server)
 server.unref()
-const socket = new net.Socket(given)
+const socket = new net.Socket({ psk: given.psk })
 socket.unref()
 socket.connect(target)
 console.log('connecting', socket.connecting)`)
