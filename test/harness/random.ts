@@ -38,16 +38,19 @@ export class Random {
   }
 }
 
+/** RFC 8410 §7: what stands before the octets of a private key. */
+const PKCS8_X25519 = '302e020100300506032b656e04220420'
+const PKCS8_X448 = '3046020100300506032b656f043a0438'
+
 /** Keys of drawn octets: the way of an environment that has no `generateKey`, but eight times as fast. */
 export const keysOf =
   (randomFill: (bytes: Uint8Array) => void): NonNullable<Environment['generateKey']> =>
   type => {
-    const [crv, octets] = type === 'x25519' ? ['X25519', 32] : ['X448', 56]
+    const [prefix, octets] = type === 'x25519' ? [PKCS8_X25519, 32] : [PKCS8_X448, 56]
     const drawn = Buffer.alloc(octets)
     randomFill(drawn)
-    // Node computes the public value itself.
-    const key = { kty: 'OKP', crv, x: drawn.toString('base64url'), d: drawn.toString('base64url') }
-    return createPrivateKey({ key, format: 'jwk' })
+    const key = Buffer.concat([Buffer.from(prefix, 'hex'), drawn])
+    return createPrivateKey({ key, format: 'der', type: 'pkcs8' })
   }
 
 /** An environment whose randomness comes from a seed and whose wall clock stands still, unless it is a function. */
