@@ -3,7 +3,7 @@
  * is an argument, so a run replays from its seed.
  */
 
-import type { KeyObject } from 'node:crypto'
+import type { DiffieHellmanGroup, KeyObject } from 'node:crypto'
 
 /** Milliseconds. As an instant: on the monotonic clock of whoever drives the core. */
 export type Millis = number
@@ -18,6 +18,8 @@ export interface Environment {
    * types are made of octets of `randomFill`.
    */
   generateKey?(type: 'x25519' | 'x448'): KeyObject
+  /** The same for a MODP group by Node's name for it, such as `modp14`: a fresh exponent and its public value. */
+  generateModp?(name: string): DiffieHellmanGroup
 }
 
 /** `length` fresh random octets. */

@@ -9,6 +9,8 @@ import {
   createPublicKey,
   createDiffieHellman,
   diffieHellman,
+  type DiffieHellman,
+  type DiffieHellmanGroup,
   type KeyObject,
 } from 'node:crypto'
 import { x25519 } from '@noble/curves/ed25519.js'
@@ -16,6 +18,7 @@ import { x448 } from '@noble/curves/ed448.js'
 import { p256, p384, p521 } from '@noble/curves/nist.js'
 import { compare, concat, fromHex } from '../base/bytes.ts'
 import type { Environment } from '../base/environment.ts'
+import { InternalError } from '../base/errors.ts'
 import { moveSecret, secretCopy, secretOctets } from '../base/secret.ts'
 import { KeGroup } from '../wire/registry.ts'
 import type { Backend } from './prf.ts'
@@ -247,24 +250,32 @@ const MODP: Readonly<Record<number, { name: string; length: number; exponentOcte
   [KeGroup.Modp4096]: { name: 'modp16', length: 512, exponentOctets: 56 },
 }
 
+/** RFC 2409 §6.2, RFC 3526: of every group. */
+const GENERATOR = Uint8Array.of(2)
+
+/** What computes with one exponent. */
+interface ModpPair {
+  readonly publicValue: Uint8Array
+  computeSecret(peerValue: Uint8Array): Uint8Array
+  wipe(): void
+}
+
 const modp =
   (group: number): Maker =>
   (_backend, environment) => {
-    const { name, length, exponentOctets } = MODP[group]!
-    const parameters = createDiffieHellmanGroup(name)
-    const prime = parameters.getPrime()
-    const exchange = createDiffieHellman(prime, parameters.getGenerator())
-    const exponent = randomSecret(environment, exponentOctets)
-    exponent[0]! |= 0x80
-    exchange.setPrivateKey(exponent)
+    const { name, length } = MODP[group]!
+    const prime = primeOf(group)
+    // OpenSSL does not know the group of 1024 bits by a name, and takes tens of milliseconds for each of its objects.
+    const own = group === KeGroup.Modp1024 ? undefined : environment.generateModp?.(name)
+    const pair = own === undefined ? drawnPair(group, environment) : generatedPair(own)
     return {
       group,
-      publicValue: leftPad(exchange.generateKeys(), length),
+      publicValue: leftPad(pair.publicValue, length),
       sharedSecret: peerValue => {
         // RFC 6989 §2.1: 1 < value < p-1.
         if (peerValue.length !== length || !isInside(peerValue, prime)) return undefined
         try {
-          const secret = exchange.computeSecret(peerValue)
+          const secret = pair.computeSecret(peerValue)
           const padded = leftPad(secret, length)
           secret.fill(0)
           return padded
@@ -272,12 +283,59 @@ const modp =
           return undefined
         }
       },
-      wipe: () => {
-        exponent.fill(0)
-        exchange.setPrivateKey(Uint8Array.of(1))
-      },
+      wipe: () => pair.wipe(),
     }
   }
+
+const generatedPair = (generated: DiffieHellmanGroup): ModpPair => {
+  let own: DiffieHellmanGroup | undefined = generated
+  return {
+    publicValue: generated.getPublicKey(),
+    computeSecret: peerValue => {
+      if (own === undefined) throw new InternalError('The exponent is wiped')
+      return own.computeSecret(peerValue)
+    },
+    // OpenSSL overwrites the exponent when the object is collected.
+    wipe: () => void (own = undefined),
+  }
+}
+
+const primes = new Map<number, Uint8Array>()
+
+const primeOf = (group: number): Uint8Array => {
+  const prime = primes.get(group) ?? createDiffieHellmanGroup(MODP[group]!.name).getPrime()
+  primes.set(group, prime)
+  return prime
+}
+
+const exchanges = new Map<number, DiffieHellman>()
+
+/** Computes with any exponent of the group. One for all, because newer Nodes test for seconds whether the prime is one. */
+const exchangeOf = (group: number): DiffieHellman => {
+  const exchange = exchanges.get(group) ?? createDiffieHellman(primeOf(group), GENERATOR)
+  exchanges.set(group, exchange)
+  return exchange
+}
+
+/** By an exponent that is drawn. */
+const drawnPair = (group: number, environment: Environment): ModpPair => {
+  const exchange = exchangeOf(group)
+  const exponent = randomSecret(environment, MODP[group]!.exponentOctets)
+  exponent[0]! |= 0x80
+  const computed = (compute: () => Uint8Array): Uint8Array => {
+    exchange.setPrivateKey(exponent)
+    try {
+      return compute()
+    } finally {
+      exchange.setPrivateKey(Uint8Array.of(1))
+    }
+  }
+  return {
+    publicValue: computed(() => exchange.generateKeys()),
+    computeSecret: peerValue => computed(() => exchange.computeSecret(peerValue)),
+    wipe: () => void exponent.fill(0),
+  }
+}
 
 const isInside = (value: Uint8Array, prime: Uint8Array): boolean => {
   const last = value.length - 1

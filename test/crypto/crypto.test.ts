@@ -16,6 +16,7 @@ import {
 import { createPrf, prfPlus } from '../../lib/crypto/prf.ts'
 import { createAead } from '../../lib/crypto/suite.ts'
 import { Encr, Integ, KeGroup, Prf } from '../../lib/wire/registry.ts'
+import { systemEnvironment } from '../../lib/node/environment.ts'
 import { seededEnvironment } from '../harness/random.ts'
 
 const BACKENDS = ['node', 'noble'] as const
@@ -361,6 +362,35 @@ for (const backend of BACKENDS) {
     },
   )
 }
+
+t.test(
+  'keys of the system and keys that are drawn have secrets in common in every group of MODP',
+  t => {
+    for (const group of [KeGroup.Modp1024, KeGroup.Modp2048, KeGroup.Modp3072, KeGroup.Modp4096]) {
+      const ofSystem = createKeyExchange('node', group, systemEnvironment)!
+      const another = createKeyExchange('node', group, systemEnvironment)!
+      const drawn = createKeyExchange('node', group, seededEnvironment(group))!
+      t.notSame(ofSystem.publicValue, another.publicValue)
+      t.equal(ofSystem.publicValue.length, publicValueLength(group))
+      for (const [one, other] of [
+        [ofSystem, another],
+        [ofSystem, drawn],
+      ] as const) {
+        const secret = one.sharedSecret(other.publicValue)!
+        t.equal(secret.length, publicValueLength(group))
+        t.equal(toHex(secret), toHex(other.sharedSecret(one.publicValue)!), `${group}`)
+      }
+      const largest = new Uint8Array(publicValueLength(group)).fill(255)
+      t.equal(ofSystem.sharedSecret(largest), undefined, 'above the prime')
+      const again = createKeyExchange('node', group, seededEnvironment(group))!
+      t.strictSame(again.publicValue, drawn.publicValue, 'the same is drawn')
+      if (group === KeGroup.Modp1024) continue
+      ofSystem.wipe()
+      t.equal(ofSystem.sharedSecret(drawn.publicValue), undefined, 'wiped')
+    }
+    t.end()
+  },
+)
 
 t.test('a secret does not print', t => {
   const secret = new Secret(Uint8Array.of(1, 2, 3))
