@@ -19,10 +19,13 @@ export type {
   IkeOptions,
   OnRead,
   PpkOption,
+  SecureContextOptions,
   SecureServerOptions,
   SecureSocketOptions,
   SignRequest,
 } from './api/options.ts'
+export { createSecureContext } from './api/options.ts'
+export type { SecureContext } from './api/secure-context.ts'
 export type { KeyLog } from './api/channels.ts'
 export { Session } from './api/session.ts'
 export type { SecureSocketEvents } from './api/socket-events.ts'

@@ -5,9 +5,9 @@
 import { parseAddress } from '../base/address.ts'
 import { Endpoint, type EndpointWatcher } from '../node/endpoint.ts'
 import { makeTracer } from './channels.ts'
-import { fingerprint } from './fingerprint.ts'
-import { parseSecurity, type ConnectSettings } from './options.ts'
+import type { ConnectSettings } from './options.ts'
 import { answerQuestion } from './questions.ts'
+import { peerPrint, securityTowards } from './secure-context.ts'
 
 export interface ClientContext {
   /** Of the gateway: an IP address and its UDP port. */
@@ -22,8 +22,17 @@ const endpoints = new Map<string, Endpoint>()
 const peerNameOf = ({ given, gateway, host }: ConnectSettings): string | undefined =>
   given.ca === undefined ? undefined : (gateway ?? host)
 
+const optionsOf = ({ given }: ConnectSettings): Readonly<Record<string, unknown>> =>
+  given as Readonly<Record<string, unknown>>
+
 const keyOf = ({ address, port, settings }: ClientContext): string =>
-  `${address}|${port}|${peerNameOf(settings) ?? ''}|${fingerprint(settings.given as Readonly<Record<string, unknown>>)}`
+  [
+    address,
+    port,
+    peerNameOf(settings) ?? '',
+    settings.context!.print,
+    peerPrint(optionsOf(settings)),
+  ].join('|')
 
 /** There is an SA with that gateway and these options, and nothing says that the peer is gone. */
 export const hasLiveSa = (context: ClientContext): boolean =>
@@ -31,12 +40,11 @@ export const hasLiveSa = (context: ClientContext): boolean =>
 
 export const clientEndpoint = (context: ClientContext): Endpoint => {
   const { address, port, settings } = context
-  const given = settings.given as Readonly<Record<string, unknown>>
-  const peerName = peerNameOf(settings)
   const key = keyOf(context)
   const known = endpoints.get(key)
   if (known !== undefined) return known
-  const security = parseSecurity(given, peerName)
+  const peerName = peerNameOf(settings)
+  const security = securityTowards(settings.context!, optionsOf(settings), peerName)
   const endpoint = new Endpoint({
     tracer: makeTracer(settings.given.keyLog),
     watcher: watcherOf(settings.given),

@@ -6,7 +6,8 @@ import { readFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { OptionError, ownProperties } from '../base/errors.ts'
 import { CREDENTIAL_OPTIONS } from '../identity/credentials.ts'
-import { POLICY_OPTIONS, reader } from '../policy/options.ts'
+import { reader } from '../base/option-table.ts'
+import { POLICY_OPTIONS } from '../policy/options.ts'
 import type { IkeOptions, SecureServerOptions, SecureSocketOptions } from './options.ts'
 
 /** Options that hold for every socket and server of `ike-socket/net` and `ike-socket/http`. */
@@ -23,6 +24,7 @@ const NAMES: readonly string[] = [
   'gateway',
   'encrypted',
   'keyLog',
+  'secureContext',
 ]
 
 let current: Readonly<Record<string, unknown>> = {}

@@ -5,9 +5,12 @@
  * address with an SA comes first, and is given up only when that SA is in doubt.
  */
 import dns, { ADDRCONFIG, type LookupAddress } from 'node:dns'
-import { isIP } from 'node:net'
+import {
+  getDefaultAutoSelectFamily,
+  getDefaultAutoSelectFamilyAttemptTimeout,
+  isIP,
+} from 'node:net'
 import type { Millis } from '../base/environment.ts'
-import { parseRetransmit } from '../policy/options.ts'
 import { nodeError, type ConnectSettings } from './options.ts'
 
 /** An attempt under way. */
@@ -113,8 +116,8 @@ export class Connector {
     const { settings } = this
     const family = settings.family ?? 0
     const isOpen = family !== 4 && family !== 6
-    const all =
-      mayBeSeveral && isOpen && settings.autoSelectFamily && settings.localAddress === undefined
+    const selects = settings.autoSelectFamily ?? getDefaultAutoSelectFamily()
+    const all = mayBeSeveral && isOpen && selects && settings.localAddress === undefined
     const hints = settings.hints ?? (isOpen ? ADDRCONFIG : 0)
     const done: Answer = (error, found, foundFamily) => {
       if (this.isOver) return
@@ -193,9 +196,10 @@ export class Connector {
 
   /** The first repeat of IKE_SA_INIT, which goes out a little later than `initial`, has time for its answer. */
   private get patience(): Millis {
-    const { autoSelectFamilyAttemptTimeout, given } = this.settings
-    const { initial } = parseRetransmit(given.retransmit)
-    return Math.max(autoSelectFamilyAttemptTimeout, FIRST_REPEAT * initial)
+    const { context, autoSelectFamilyAttemptTimeout } = this.settings
+    const timeout = autoSelectFamilyAttemptTimeout ?? getDefaultAutoSelectFamilyAttemptTimeout()
+    // Whoever connects has credentials.
+    return Math.max(timeout, FIRST_REPEAT * context!.policy.retransmit.initial)
   }
 
   private watch(trial: Trial, heard: number): void {

@@ -2,15 +2,14 @@
 import { createHash, type Hash } from 'node:crypto'
 import { utf8 } from '../base/bytes.ts'
 import { readingOption } from '../base/errors.ts'
-import { CREDENTIAL_OPTIONS } from '../identity/credentials.ts'
-import { POLICY_OPTIONS } from '../policy/options.ts'
-
-const NAMES = [...POLICY_OPTIONS, ...CREDENTIAL_OPTIONS, 'keyLog']
 
 /** Keys enter it only as a digest, and no text is made of them on the way: texts cannot be wiped. */
-export const fingerprint = (given: Readonly<Record<string, unknown>>): string => {
+export const fingerprint = (
+  given: Readonly<Record<string, unknown>>,
+  names: readonly string[],
+): string => {
   const hash = createHash('sha256')
-  for (const name of NAMES) {
+  for (const name of names) {
     if (!Object.hasOwn(given, name) || given[name] === undefined) continue
     hash.update(`${name}=`)
     readingOption(name, () => feed(hash, given[name], 0))

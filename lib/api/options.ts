@@ -1,32 +1,35 @@
 /** Options of sockets and servers: those net has are read here, the others by policy and identity. */
 import type { KeyObject, X509Certificate } from 'node:crypto'
 import dns from 'node:dns'
-import {
-  getDefaultAutoSelectFamily,
-  getDefaultAutoSelectFamilyAttemptTimeout,
-  isIP,
-  type BlockList,
-  type LookupFunction,
-} from 'node:net'
+import { isIP, type BlockList, type LookupFunction } from 'node:net'
 import type { PeerCertificate } from 'node:tls'
 import { parseAddress } from '../base/address.ts'
 import { describe, OptionError, ownProperties, withoutContent } from '../base/errors.ts'
-import { CONGESTION_CONTROLS, type CongestionControl } from '../core/tcp-config.ts'
-import { CREDENTIAL_OPTIONS, parseCredentials, type Credentials } from '../identity/credentials.ts'
-import { SHORT_PSK } from '../identity/pre-shared-key.ts'
-import { parseEapTls } from '../node/eap-tls.ts'
 import {
-  booleanOption,
-  integerOption,
+  boolean,
+  endsOf,
+  integer,
+  namesOf,
   oneOf,
-  parsePolicy,
-  POLICY_OPTIONS,
   reader,
-  type PeerPolicy,
-} from '../policy/options.ts'
-import { fingerprint } from './fingerprint.ts'
+  readTable,
+  row,
+  type OptionEnd,
+  type OptionTable,
+} from '../base/option-table.ts'
+import { CONGESTION_CONTROLS, type CongestionControl } from '../core/tcp-config.ts'
+import { CREDENTIAL_OPTIONS, CREDENTIAL_TABLE } from '../identity/credentials.ts'
+import { POLICY_OPTIONS, POLICY_TABLE } from '../policy/options.ts'
 import type { KeyLog } from './channels.ts'
+import {
+  contextOf,
+  expandContext,
+  SecureContext,
+  securityTowards,
+  type ParsedContext,
+} from './secure-context.ts'
 
+type Given = Readonly<Record<string, unknown>>
 type Psk = string | Uint8Array
 type Pem = string | Uint8Array
 type Key = Pem | KeyObject | { pem: Pem | KeyObject; passphrase?: string | Uint8Array }
@@ -61,6 +64,7 @@ type OneOrMore = string | readonly string[]
 
 /** Options that a client and a server share; the README's table says what each means. */
 export interface IkeOptions {
+  secureContext?: SecureContext | undefined
   psk?:
     | Psk
     | Readonly<Record<string, Psk>>
@@ -203,9 +207,26 @@ export interface SecureServerOptions extends IkeOptions {
   maxBufferPerSession?: number | undefined
 }
 
+/** Options of a context: all of IKE's but the UDP port. */
+export type SecureContextOptions = Omit<IkeOptions, 'ikePort' | 'secureContext'> &
+  Pick<SecureSocketOptions, 'eap' | 'virtualAddress' | 'servername' | 'checkServerIdentity'> &
+  Pick<SecureServerOptions, 'addressPool' | 'dns' | 'authorize'>
+
+/**
+ * Reads credentials, proposals and policy once. Sockets, servers and endpoints take the result as `secureContext`; beside
+ * it, `servername`, `remoteId`, `checkServerIdentity` and `authorize` may be given for each of them.
+ */
+export const createSecureContext = (options: SecureContextOptions): SecureContext =>
+  new SecureContext(options)
+
 /** What a socket itself reads; the IKE options stay as given until the endpoint is made. */
 export interface ConnectSettings {
+  /** As given. */
+  readonly own: Given
+  /** With the contents of `secureContext`. */
   readonly given: SecureSocketOptions
+  /** Undefined: there are no credentials yet. */
+  readonly context: ParsedContext | undefined
   readonly host: string
   readonly port: number
   readonly gateway: string | undefined
@@ -227,56 +248,17 @@ export interface ConnectSettings {
   readonly onread: OnRead | undefined
   readonly blockList: BlockList | undefined
   readonly encrypted: boolean
-  readonly autoSelectFamily: boolean
-  readonly autoSelectFamilyAttemptTimeout: number
+  /** Undefined: as net's default is. */
+  readonly autoSelectFamily: boolean | undefined
+  readonly autoSelectFamilyAttemptTimeout: number | undefined
 }
 
+/** As net has it. */
+const DEFAULT_HOST = 'localhost'
 /** RFC 5482 §3: what the option of TCP can say, in milliseconds. */
 const LONGEST_USER_TIMEOUT = 32_767 * 60_000
 /** RFC 7296 §2.23: IKE and ESP in UDP. */
 export const DEFAULT_IKE_PORT = 4500
-
-export const SOCKET_OPTIONS = [
-  'host',
-  'port',
-  'gateway',
-  'ikePort',
-  'localAddress',
-  'localPort',
-  'family',
-  'hints',
-  'lookup',
-  'allowHalfOpen',
-  'noDelay',
-  'keepAlive',
-  'keepAliveInitialDelay',
-  'userTimeout',
-  'congestionControl',
-  'timeout',
-  'highWaterMark',
-  'signal',
-  'onread',
-  'blockList',
-  'encrypted',
-  'autoSelectFamily',
-  'autoSelectFamilyAttemptTimeout',
-  'keyLog',
-] as const
-
-export const SERVER_OPTIONS = [
-  'ikePort',
-  'allowHalfOpen',
-  'pauseOnConnect',
-  'noDelay',
-  'keepAlive',
-  'keepAliveInitialDelay',
-  'userTimeout',
-  'congestionControl',
-  'highWaterMark',
-  'blockList',
-  'encrypted',
-  'keyLog',
-] as const
 
 /** http's agents and other libraries pass these along with the connection's options. */
 const FOREIGN_OPTIONS = new Set([
@@ -342,7 +324,7 @@ const keyLog = (name: string, value: unknown): KeyLog => {
 
 /** As net: less than ten milliseconds count as ten. */
 const attemptTimeout = (name: string, value: unknown): number =>
-  Math.max(10, integerOption(1, 2 ** 31 - 1)(name, typed<number>('number')(name, value)))
+  Math.max(10, integer(1, 2 ** 31 - 1)(name, typed<number>('number')(name, value)))
 
 const blockListOption = (name: string, value: unknown): BlockList => {
   const check = (value as Partial<BlockList> | null)?.check
@@ -422,72 +404,6 @@ const ipAddress = (name: string, value: unknown): string => {
   )
 }
 
-/** `complete`: it is to connect now, so what connecting needs must be there. */
-export const parseConnect = (options: SecureSocketOptions, complete: boolean): ConnectSettings => {
-  if (typeof options !== 'object' || options === null) {
-    throw new OptionError('options', options, 'an object', 'ERR_INVALID_ARG_TYPE')
-  }
-  const given = ownOptions(options)
-  const read = reader(given)
-  if (complete && given['path'] !== undefined && given['port'] === undefined) {
-    throw new OptionError(
-      'path',
-      given['path'],
-      'left out: there are no local (IPC) secure sockets',
-    )
-  }
-  if (complete && given['port'] === undefined) {
-    throw nodeError('ERR_MISSING_ARGS', 'The "options.port" argument must be specified', TypeError)
-  }
-  for (const name of ['objectMode', 'readableObjectMode', 'writableObjectMode']) {
-    if (!options[name as keyof typeof options]) continue
-    throw argumentError(
-      `options.${name}`,
-      true,
-      'left out: it is not supported',
-      'ERR_INVALID_ARG_VALUE',
-    )
-  }
-  if (!isLenient(given)) read.refuseUnknown(CLIENT_NAMES)
-  if (!isLenient(given))
-    refuse(given, 'authorize', 'left out: it is for servers; a client has "checkServerIdentity"')
-  read('keyLog', keyLog, undefined)
-  // As net: options of a look-up are read where there is one.
-  const looksUp = isName(given['host'] || 'localhost') || isName(given['gateway'])
-  if (complete || CREDENTIAL_OPTIONS.some(name => given[name] !== undefined)) checkSecurity(given)
-  return {
-    given: given,
-    // As net: an empty one is none.
-    host: read('host', typed<string>('string'), 'localhost') || 'localhost',
-    port: read('port', parsePort, 0),
-    gateway: read('gateway', gatewayOption, undefined),
-    ikePort: read('ikePort', peerPort, DEFAULT_IKE_PORT),
-    localAddress: read('localAddress', ipAddress, undefined),
-    localPort: read('localPort', localPort, undefined),
-    family: read('family', anything<number>, undefined),
-    hints: looksUp ? read('hints', hintsOption, undefined) : undefined,
-    lookup: looksUp ? read('lookup', typed<LookupFunction>('function'), undefined) : undefined,
-    allowHalfOpen: Boolean(read('allowHalfOpen', anything, false)),
-    noDelay: Boolean(read('noDelay', anything, false)),
-    keepAlive: Boolean(read('keepAlive', anything, false)),
-    keepAliveInitialDelay: Math.max(0, read('keepAliveInitialDelay', typed<number>('number'), 0)),
-    userTimeout: read('userTimeout', integerOption(0, LONGEST_USER_TIMEOUT), 0),
-    congestionControl: read('congestionControl', oneOf(...CONGESTION_CONTROLS), 'cubic'),
-    timeout: read('timeout', socketTimeout, undefined),
-    highWaterMark: read('highWaterMark', integerOption(0, Number.MAX_SAFE_INTEGER), undefined),
-    signal: read('signal', signalOption, undefined),
-    onread: read('onread', onreadOption, undefined),
-    blockList: read('blockList', blockListOption, undefined),
-    encrypted: read('encrypted', booleanOption, false),
-    autoSelectFamily: read('autoSelectFamily', booleanOption, getDefaultAutoSelectFamily()),
-    autoSelectFamilyAttemptTimeout: read(
-      'autoSelectFamilyAttemptTimeout',
-      attemptTimeout,
-      getDefaultAutoSelectFamilyAttemptTimeout(),
-    ),
-  }
-}
-
 /** As `setTimeout` of a socket wants it. */
 const socketTimeout = (name: string, value: unknown): number => {
   const millis = typed<number>('number')(name, value)
@@ -503,6 +419,124 @@ const socketTimeout = (name: string, value: unknown): number => {
 const localPort = (name: string, value: unknown): number =>
   parsePort(name, typed<number>('number')(name, value))
 
+const asBoolean = (_name: string, value: unknown): boolean => Boolean(value)
+
+const keepAliveDelay = (name: string, value: unknown): number =>
+  Math.max(0, typed<number>('number')(name, value))
+
+/** As net: an empty one is none. */
+const hostOption = (name: string, value: unknown): string =>
+  typed<string>('string')(name, value) || DEFAULT_HOST
+
+/** Of both a client's sockets and those that a server accepts. */
+const CONNECTION_TABLE = {
+  allowHalfOpen: row('both', asBoolean, false),
+  noDelay: row('both', asBoolean, false),
+  keepAlive: row('both', asBoolean, false),
+  keepAliveInitialDelay: row('both', keepAliveDelay, 0),
+  userTimeout: row('both', integer(0, LONGEST_USER_TIMEOUT), 0),
+  congestionControl: row('both', oneOf(...CONGESTION_CONTROLS), 'cubic'),
+  highWaterMark: row('both', integer(0, Number.MAX_SAFE_INTEGER)),
+  blockList: row('both', blockListOption),
+  encrypted: row('both', boolean, false),
+  keyLog: row('both', keyLog),
+} as const satisfies OptionTable
+
+/** What a socket reads itself. */
+const SOCKET_TABLE = {
+  ...CONNECTION_TABLE,
+  host: row('client', hostOption, DEFAULT_HOST),
+  port: row('client', parsePort, 0),
+  gateway: row('client', gatewayOption),
+  ikePort: row('both', peerPort, DEFAULT_IKE_PORT),
+  localAddress: row('client', ipAddress),
+  localPort: row('client', localPort),
+  family: row('client', anything<number>),
+  hints: row('client', hintsOption),
+  lookup: row('client', typed<LookupFunction>('function')),
+  timeout: row('client', socketTimeout),
+  signal: row('client', signalOption),
+  onread: row('client', onreadOption),
+  autoSelectFamily: row('client', boolean),
+  autoSelectFamilyAttemptTimeout: row('client', attemptTimeout),
+} as const satisfies OptionTable
+
+/** What a server reads itself. */
+const SERVER_TABLE = {
+  ...CONNECTION_TABLE,
+  ikePort: row('both', parsePort, DEFAULT_IKE_PORT),
+  pauseOnConnect: row('server', boolean, false),
+} as const satisfies OptionTable
+
+/** Credentials and policy in one; `expandContext` puts what it holds in its place. */
+const CONTEXT_OPTION = 'secureContext'
+
+/** Every option, by the end that has it. */
+export const OPTION_ENDS: Readonly<Record<string, OptionEnd>> = {
+  [CONTEXT_OPTION]: 'both',
+  ...endsOf(POLICY_TABLE),
+  ...CREDENTIAL_TABLE,
+  ...endsOf(SOCKET_TABLE),
+  ...endsOf(SERVER_TABLE),
+}
+
+/** What an option that stands by itself is when it is not given. */
+export const OPTION_TABLE: OptionTable = { ...POLICY_TABLE, ...SERVER_TABLE, ...SOCKET_TABLE }
+
+/** A look-up's options are read where there is one. */
+const LOOKUP_OPTIONS: ReadonlySet<string> = new Set(['hints', 'lookup'])
+/** Those of a server that its connections have. */
+const CONNECTION_OPTIONS = namesOf(CONNECTION_TABLE)
+
+/** `complete`: it is to connect now, so what connecting needs must be there; `before`: of the same socket. */
+export const parseConnect = (
+  options: SecureSocketOptions,
+  complete: boolean,
+  before?: ParsedContext,
+): ConnectSettings => {
+  if (typeof options !== 'object' || options === null) {
+    throw new OptionError('options', options, 'an object', 'ERR_INVALID_ARG_TYPE')
+  }
+  const own = ownOptions(options)
+  const read = reader(own)
+  if (complete && own['path'] !== undefined && own['port'] === undefined) {
+    throw new OptionError('path', own['path'], 'left out: there are no local (IPC) secure sockets')
+  }
+  if (complete && own['port'] === undefined) {
+    throw nodeError('ERR_MISSING_ARGS', 'The "options.port" argument must be specified', TypeError)
+  }
+  for (const name of ['objectMode', 'readableObjectMode', 'writableObjectMode']) {
+    if (!options[name as keyof typeof options]) continue
+    throw argumentError(
+      `options.${name}`,
+      true,
+      'left out: it is not supported',
+      'ERR_INVALID_ARG_VALUE',
+    )
+  }
+  const isStrict = !isLenient(own)
+  if (isStrict) read.refuseUnknown(CLIENT_NAMES)
+  if (isStrict)
+    refuse(own, 'authorize', 'left out: it is for servers; a client has "checkServerIdentity"')
+  const given = expandContext(own)
+  // As net: options of a look-up are read where there is one.
+  const looksUp = isName(given['host'] || DEFAULT_HOST) || isName(given['gateway'])
+  const hasCredentials = CREDENTIAL_OPTIONS.some(name => given[name] !== undefined)
+  return {
+    own,
+    given,
+    context: complete || hasCredentials ? checkedContext(own, given, before) : undefined,
+    ...readTable(SOCKET_TABLE, given, looksUp ? undefined : LOOKUP_OPTIONS),
+  }
+}
+
+/** Its options for one peer are in order too. */
+const checkedContext = (own: Given, given: Given, before?: ParsedContext): ParsedContext => {
+  const context = contextOf(own, given, before)
+  securityTowards(context, given)
+  return context
+}
+
 const isName = (host: unknown): boolean => typeof host === 'string' && isIP(host) === 0
 
 /** Whoever gives it believes that it does something. */
@@ -511,33 +545,29 @@ const refuse = (given: Readonly<Record<string, unknown>>, name: string, words: s
     throw new OptionError(name, withoutContent(given[name]), words)
 }
 
-const CLIENT_NAMES: readonly string[] = [
-  ...SOCKET_OPTIONS,
+export const CLIENT_NAMES = [
+  ...namesOf(SOCKET_TABLE),
   ...POLICY_OPTIONS,
   ...CREDENTIAL_OPTIONS,
-]
-const SERVER_NAMES: readonly string[] = [
-  ...SERVER_OPTIONS,
+  CONTEXT_OPTION,
+] as const
+export const SERVER_NAMES = [
+  ...namesOf(SERVER_TABLE),
   ...POLICY_OPTIONS,
   ...CREDENTIAL_OPTIONS,
-]
+  CONTEXT_OPTION,
+] as const
 
 /** Marks options that come through net's own calls, where a name that nobody knows has no effect. */
 const LENIENT = Symbol('lenient')
 
 const isLenient = (options: object): boolean => LENIENT in options
 
-/** Of each kind of end, what only the other one has. */
-const OTHER_ENDS = {
-  client: new Set<string>(['authorize', 'addressPool', 'dns']),
-  server: new Set<string>([
-    'checkServerIdentity',
-    'eap',
-    'virtualAddress',
-    'remoteId',
-    'servername',
-  ]),
-} as const
+/** What only the other end has; whom a program expects as `remoteId` is whom its clients speak to. */
+const isOtherEnds = (end: 'client' | 'server', name: string): boolean =>
+  end === 'client'
+    ? OPTION_ENDS[name] === 'server'
+    : OPTION_ENDS[name] === 'client' || name === 'remoteId'
 
 /** Options as net has them, over `defaults`: what only others know, or the other end, is left out. */
 export const lenientOptions = <T extends object>(
@@ -548,7 +578,7 @@ export const lenientOptions = <T extends object>(
   const names = end === 'client' ? [...CLIENT_NAMES, ...REFUSED_NAMES] : SERVER_NAMES
   const merged = new Map<string | symbol, unknown>([[LENIENT, true]])
   for (const name of names) {
-    if (OTHER_ENDS[end].has(name)) continue
+    if (isOtherEnds(end, name)) continue
     const own: unknown = Reflect.get(options, name)
     const value: unknown =
       own === undefined && Object.hasOwn(defaults, name) ? Reflect.get(defaults, name) : own
@@ -562,7 +592,7 @@ export const lenientOptions = <T extends object>(
 const REFUSED_NAMES = ['path', 'objectMode', 'readableObjectMode', 'writableObjectMode']
 
 /** Own properties only, without what other libraries add. */
-const ownOptions = (options: object): Record<string, unknown> => {
+const ownOptions = (options: object): Given => {
   const own = Object.create(null) as Record<string, unknown>
   const given = ownProperties('options', options)
   for (const [name, value] of Object.entries(given)) {
@@ -572,75 +602,13 @@ const ownOptions = (options: object): Record<string, unknown> => {
   return own
 }
 
-export interface Security {
-  readonly policy: PeerPolicy
-  readonly credentials: Credentials
-}
-
-/** Fingerprints of options that were read without a fault; certificates are too dear to read for each socket. */
-const checked = new Set<string>()
-const MAX_CHECKED = 1000
-
-const checkSecurity = (options: Readonly<Record<string, unknown>>): void => {
-  const key = fingerprint(options)
-  if (checked.has(key)) return
-  parseSecurity(options)
-  if (checked.size >= MAX_CHECKED) checked.clear()
-  checked.add(key)
-}
-
-const warned = new Set<string>()
-
-/** Said once each in a process: keys that work and should not, or that differ from what was meant. */
-const warnAbout = (psk: unknown): void => {
-  const warn = (code: string, message: string): void => {
-    if (warned.has(code)) return
-    warned.add(code)
-    process.emitWarning(message, { code })
-  }
-  const keys = isTable(psk) ? Object.values(psk) : [psk]
-  for (const key of keys) {
-    if (typeof key !== 'string' && !(key instanceof Uint8Array)) continue
-    const last = typeof key === 'string' ? key.charCodeAt(key.length - 1) : key.at(-1)
-    if (last === 0x0a || last === 0x0d) {
-      warn(
-        'IKE_PSK_LINE_BREAK',
-        'A pre-shared key ends in a line break, as files do: it is part of the key, so remove it unless the peer has it too',
-      )
-    }
-    if (key.length > 0 && key.length < SHORT_PSK) {
-      warn(
-        'IKE_SHORT_PSK',
-        `A pre-shared key of ${key.length} octets can be found by trying (RFC 7296 section 2.15); use ${SHORT_PSK} random octets or more`,
-      )
-    }
-  }
-}
-
-const isTable = (psk: unknown): psk is Readonly<Record<string, unknown>> =>
-  typeof psk === 'object' && psk !== null && !(psk instanceof Uint8Array)
-
-/** What IKE works with; `peerName`: the host that a client speaks to. */
-export const parseSecurity = (
-  options: Readonly<Record<string, unknown>>,
-  peerName?: string,
-): Security => {
-  const security = {
-    policy: parsePolicy(options),
-    credentials: parseCredentials(options, peerName),
-  }
-  if (security.credentials.eap?.method === 'tls') {
-    parseEapTls(options['eap'] as Readonly<Record<string, unknown>>)
-  }
-  warnAbout(options['psk'])
-  return security
-}
-
-export interface ServerSettings extends Security {
+export interface ServerSettings {
+  /** With the contents of `secureContext`. */
+  readonly given: SecureServerOptions
+  readonly context: ParsedContext
   readonly ikePort: number
   readonly pauseOnConnect: boolean
   readonly blockList: BlockList | undefined
-  readonly keyLog: KeyLog | undefined
   /** For the sockets of accepted connections. */
   readonly connection: ConnectSettings
 }
@@ -649,34 +617,25 @@ export const parseServer = (options: SecureServerOptions): ServerSettings => {
   if (typeof options !== 'object' || options === null) {
     throw new OptionError('options', options, 'an object', 'ERR_INVALID_ARG_TYPE')
   }
-  const given = ownProperties('options', options)
-  const read = reader(given)
-  if (!isLenient(given)) {
-    refuse(given, 'port', 'left out: listen() has it')
-    refuse(given, 'host', 'left out: listen() has it')
+  const own = ownProperties('options', options)
+  if (!isLenient(own)) {
+    refuse(own, 'port', 'left out: listen() has it')
+    refuse(own, 'host', 'left out: listen() has it')
+    reader(own).refuseUnknown(SERVER_NAMES)
   }
-  if (!isLenient(given)) read.refuseUnknown(SERVER_NAMES)
+  const given = expandContext(own)
   refuse(given, 'checkServerIdentity', 'left out: it is for clients; a server has "authorize"')
   refuse(given, 'eap', 'left out: it is for clients')
-  const connection: Record<string, unknown> = {}
-  for (const name of [
-    'allowHalfOpen',
-    'noDelay',
-    'keepAlive',
-    'keepAliveInitialDelay',
-    'userTimeout',
-    'congestionControl',
-    'highWaterMark',
-    'encrypted',
-  ] as const) {
-    if (given[name] !== undefined) connection[name] = given[name]
-  }
+  const { ikePort, pauseOnConnect, blockList } = readTable(SERVER_TABLE, given)
+  const connection = CONNECTION_OPTIONS.flatMap(name =>
+    given[name] === undefined ? [] : [[name, given[name]] as const],
+  )
   return {
-    ...parseSecurity(given),
-    ikePort: read('ikePort', parsePort, DEFAULT_IKE_PORT),
-    pauseOnConnect: read('pauseOnConnect', booleanOption, false),
-    blockList: read('blockList', blockListOption, undefined),
-    keyLog: read('keyLog', keyLog, undefined),
-    connection: parseConnect(connection, false),
+    given,
+    context: checkedContext(own, given),
+    ikePort,
+    pauseOnConnect,
+    blockList,
+    connection: parseConnect(Object.fromEntries(connection), false),
   }
 }

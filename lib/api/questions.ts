@@ -8,7 +8,8 @@ import { identityText } from '../identity/identity.ts'
 import { nextUpdateOf } from '../identity/trust.ts'
 import { EapTlsClient, parseEapTls } from '../node/eap-tls.ts'
 import { fetchStatus } from '../node/fetch-status.ts'
-import { parsePolicy, reader } from '../policy/options.ts'
+import { reader } from '../base/option-table.ts'
+import { parsePolicy } from '../policy/options.ts'
 import {
   AUTHORIZATION_OPTIONS,
   type AuthorizedPeer,

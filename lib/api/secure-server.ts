@@ -8,7 +8,7 @@ import { getSystemErrorMap } from 'node:util'
 import { formatAddress } from '../base/address.ts'
 import { OptionError, ownProperties } from '../base/errors.ts'
 import type { Connection, SessionHandle } from '../core/events.ts'
-import { reader } from '../policy/options.ts'
+import { reader } from '../base/option-table.ts'
 import type { ConnectionOwner, Endpoint } from '../node/endpoint.ts'
 import { channels } from './channels.ts'
 import { Hold } from './hold.ts'
@@ -74,7 +74,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
   /** More connections than this are refused with 'drop'; undefined: no limit. */
   maxConnections: number = undefined as never
   listening = false
-  #given: SecureServerOptions
+  #own: SecureServerOptions
   #settings: ServerSettings
   #shared: ServerEndpoint | undefined
   #stopListening: (() => void) | undefined
@@ -90,7 +90,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
   constructor(options: SecureServerOptions, onConnection?: (socket: SecureSocket) => void) {
     super()
     this.#settings = parseServer(options)
-    this.#given = ownProperties('options', options)
+    this.#own = ownProperties('options', options)
     if (onConnection !== undefined) {
       if (typeof onConnection !== 'function') {
         throw argumentError('connectionListener', onConnection, 'of type function')
@@ -108,10 +108,10 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     if (typeof options !== 'object' || options === null) {
       throw new OptionError('options', options, 'an object', 'ERR_INVALID_ARG_TYPE')
     }
-    const given = { ...this.#given, ...ownProperties('options', options) }
-    this.#settings = parseServer(given)
-    this.#given = given
-    this.#shared?.setCredentials(given, this.#settings)
+    const own = { ...this.#own, ...ownProperties('options', options) }
+    this.#settings = parseServer(own)
+    this.#own = own
+    this.#shared?.setCredentials(this.#settings)
   }
 
   // --- listening ---
@@ -180,7 +180,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
         return this.#failed(listenError(error, host ?? '::', port, portOf(error) ?? ikePort))
       this.#begin(host, port, options.backlog)
     }
-    shared = ServerEndpoint.use(this.#user, this.#given, this.#settings, where, bound)
+    shared = ServerEndpoint.use(this.#user, this.#settings, where, bound)
     this.#shared = shared
     if (shared !== undefined) this.#hold.take(shared.endpoint)
   }

@@ -160,8 +160,9 @@ export class SecureSocket extends Duplex {
   connect(...args: unknown[]): this {
     const { options, listener } = normalize(args)
     const settings = parseConnect(
-      { ...this.#settings.given, ...ownProperties('options', options) },
+      { ...this.#settings.own, ...ownProperties('options', options) },
       true,
+      this.#settings.context,
     )
     if (this.destroyed) this.#revive()
     if (listener !== undefined) this.once('connect', listener)

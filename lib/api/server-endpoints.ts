@@ -5,9 +5,9 @@
  */
 import { Endpoint, type EndpointWatcher } from '../node/endpoint.ts'
 import { makeTracer } from './channels.ts'
-import { fingerprint } from './fingerprint.ts'
-import { nodeError, type SecureServerOptions, type ServerSettings } from './options.ts'
+import { nodeError, type ServerSettings } from './options.ts'
 import { answerQuestion } from './questions.ts'
+import { peerPrint, securityTowards, type Security } from './secure-context.ts'
 
 /** What concerns no single connection is told to every server of the endpoint. */
 export type EndpointUser = Omit<EndpointWatcher, 'onQuestion'>
@@ -25,24 +25,24 @@ const shared = new Map<string, ServerEndpoint>()
 export class ServerEndpoint {
   readonly endpoint: Endpoint
   private readonly users = new Set<EndpointUser>()
-  private given: SecureServerOptions
+  private settings: ServerSettings
   private print: string
   private key: string | undefined
   /** Servers that wait for the port; undefined once it is known what became of it. */
   private waiting: Bound[] | undefined = []
 
-  private constructor(given: SecureServerOptions, print: string, settings: ServerSettings) {
-    this.given = given
+  private constructor(print: string, settings: ServerSettings) {
+    this.settings = settings
     this.print = print
     const all = (tell: (user: EndpointUser) => void): void => [...this.users].forEach(tell)
     this.endpoint = new Endpoint({
-      tracer: makeTracer(settings.keyLog),
-      responder: settings,
+      tracer: makeTracer(settings.given.keyLog),
+      responder: securityOf(settings),
       watcher: {
         onRefused: (...facts) => all(user => user.onRefused(...facts)),
         onSessionUp: (...facts) => all(user => user.onSessionUp(...facts)),
         onSessionDown: (...facts) => all(user => user.onSessionDown(...facts)),
-        onQuestion: question => answerQuestion(question, this.given),
+        onQuestion: question => answerQuestion(question, this.settings.given),
       },
     })
   }
@@ -53,13 +53,12 @@ export class ServerEndpoint {
    */
   static use(
     user: EndpointUser,
-    given: SecureServerOptions,
     settings: ServerSettings,
     where: Where,
     done: Bound,
   ): ServerEndpoint | undefined {
     const { ikePort } = settings
-    const print = fingerprint(given as Readonly<Record<string, unknown>>)
+    const print = printOf(settings)
     const known = ikePort === 0 ? undefined : shared.get(keyOf(where, ikePort))
     if (known !== undefined && known.print !== print) {
       process.nextTick(done, takenByOthers(where.host, ikePort))
@@ -71,7 +70,7 @@ export class ServerEndpoint {
       else known.waiting.push(done)
       return known
     }
-    const made = new ServerEndpoint(given, print, settings)
+    const made = new ServerEndpoint(print, settings)
     made.users.add(user)
     if (ikePort !== 0) made.noteKey(where, ikePort)
     made.bind(where, ikePort, done)
@@ -100,10 +99,10 @@ export class ServerEndpoint {
   }
 
   /** New SAs of every server of this endpoint are negotiated with these. */
-  setCredentials(given: SecureServerOptions, settings: ServerSettings): void {
-    this.given = given
-    this.print = fingerprint(given as Readonly<Record<string, unknown>>)
-    this.endpoint.core.setResponder(settings)
+  setCredentials(settings: ServerSettings): void {
+    this.settings = settings
+    this.print = printOf(settings)
+    this.endpoint.core.setResponder(securityOf(settings))
   }
 
   /** One server less. With the last one the SAs are deleted, and then `done` is called. */
@@ -128,6 +127,15 @@ export class ServerEndpoint {
     this.endpoint.destroy()
   }
 }
+
+const optionsOf = ({ given }: ServerSettings): Readonly<Record<string, unknown>> =>
+  given as Readonly<Record<string, unknown>>
+
+const securityOf = (settings: ServerSettings): Security =>
+  securityTowards(settings.context, optionsOf(settings))
+
+const printOf = (settings: ServerSettings): string =>
+  `${settings.context.print}|${peerPrint(optionsOf(settings))}`
 
 const keyOf = ({ host, ipv6Only }: Where, ikePort: number): string =>
   `${host ?? '*'}|${ikePort}|${String(ipv6Only)}`

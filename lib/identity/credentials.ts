@@ -1,6 +1,7 @@
 /** Who we are, how we prove it, and whom we believe: parsed once from a program's options. */
 import { concat, EMPTY } from '../base/bytes.ts'
 import { OptionError, readingOption, withoutContent } from '../base/errors.ts'
+import { namesOf, type OptionEnd } from '../base/option-table.ts'
 import type { Backend } from '../crypto/prf.ts'
 import type { Payload } from '../wire/payloads.ts'
 import { CertEncoding } from '../wire/registry.ts'
@@ -40,46 +41,85 @@ export interface Credentials {
   readonly crashSecret: CrashSecret
 }
 
-export const CREDENTIAL_OPTIONS = [
-  'psk',
-  'localId',
-  'remoteId',
-  'servername',
-  'cert',
-  'key',
-  'passphrase',
-  'pfx',
-  'sign',
-  'ocspResponse',
-  'ca',
-  'crl',
-  'revocation',
-  'fetchRevocation',
-  'extendedKeyUsage',
-  'peerKeys',
-  'rsaPkcs1',
-  'rejectUnauthorized',
-  'requestCert',
-  'ppk',
-  'eap',
-  'authorize',
-  'checkServerIdentity',
-  'crashTokenSecret',
-] as const
+/** Options that prove who an end is and whom it believes, by the end that has them. They are read together. */
+export const CREDENTIAL_TABLE = {
+  psk: 'both',
+  localId: 'both',
+  remoteId: 'both',
+  servername: 'client',
+  cert: 'both',
+  key: 'both',
+  passphrase: 'both',
+  pfx: 'both',
+  sign: 'both',
+  ocspResponse: 'both',
+  ca: 'both',
+  crl: 'both',
+  revocation: 'both',
+  fetchRevocation: 'both',
+  extendedKeyUsage: 'both',
+  peerKeys: 'both',
+  rsaPkcs1: 'both',
+  rejectUnauthorized: 'both',
+  requestCert: 'both',
+  ppk: 'both',
+  eap: 'client',
+  authorize: 'server',
+  checkServerIdentity: 'client',
+  crashTokenSecret: 'both',
+} as const satisfies Readonly<Record<string, OptionEnd>>
+
+export const CREDENTIAL_OPTIONS = namesOf(CREDENTIAL_TABLE)
+
+/** What may differ from one peer, or one server, to the next under the same credentials. */
+export const PEER_OPTIONS = ['servername', 'remoteId', 'authorize', 'checkServerIdentity'] as const
 
 /** `peerName`: the host that a client speaks to; `servername` goes before it, as in tls. */
 export const parseCredentials = (
   options: Readonly<Record<string, unknown>>,
   peerName?: string,
-): Credentials => {
-  const own = (name: string): unknown => (Object.hasOwn(options, name) ? options[name] : undefined)
-  for (const name of ['rejectUnauthorized', 'requestCert']) {
-    if (own(name) === undefined || own(name) === true) continue
-    throw new OptionError(name, own(name), 'true or left out: both ends always prove themselves')
-  }
+): Credentials => ({ ...parseOwn(options), ...parsePeer(options, peerName) })
+
+/** The same credentials towards another peer, or for another server: `options` has `PEER_OPTIONS`. */
+export const credentialsTowards = (
+  credentials: Credentials,
+  options: Readonly<Record<string, unknown>>,
+  peerName?: string,
+): Credentials => ({ ...credentials, ...parsePeer(options, peerName) })
+
+type PeerCredentials = Pick<Credentials, 'remoteIdentity' | 'peerName' | 'asksAuthorization'>
+
+const parsePeer = (
+  options: Readonly<Record<string, unknown>>,
+  peerName: string | undefined,
+): PeerCredentials => {
+  const own = ownOf(options)
   for (const name of ['authorize', 'checkServerIdentity']) {
     if (own(name) === undefined || typeof own(name) === 'function') continue
     throw new OptionError(name, own(name), 'of type function', 'ERR_INVALID_ARG_TYPE')
+  }
+  return {
+    remoteIdentity:
+      own('remoteId') === undefined
+        ? undefined
+        : readingOption('remoteId', () => parsePattern('remoteId', own('remoteId'))),
+    peerName: serverName(own('servername')) ?? peerName,
+    asksAuthorization: own('authorize') !== undefined || own('checkServerIdentity') !== undefined,
+  }
+}
+
+const ownOf =
+  (options: Readonly<Record<string, unknown>>) =>
+  (name: string): unknown =>
+    Object.hasOwn(options, name) ? options[name] : undefined
+
+const parseOwn = (
+  options: Readonly<Record<string, unknown>>,
+): Omit<Credentials, keyof PeerCredentials> => {
+  const own = ownOf(options)
+  for (const name of ['rejectUnauthorized', 'requestCert']) {
+    if (own(name) === undefined || own(name) === true) continue
+    throw new OptionError(name, own(name), 'true or left out: both ends always prove themselves')
   }
   const ownKeys = readingOption('key', () => parseOwnKeys(options))
   const eap =
@@ -99,11 +139,6 @@ export const parseCredentials = (
       own('localId') === undefined
         ? defaultIdentity(ownKeys)
         : readingOption('localId', () => parseIdentity('localId', own('localId'))),
-    remoteIdentity:
-      own('remoteId') === undefined
-        ? undefined
-        : readingOption('remoteId', () => parsePattern('remoteId', own('remoteId'))),
-    peerName: serverName(own('servername')) ?? peerName,
     secretOf: psk === undefined ? () => undefined : readingOption('psk', () => parsePsk(psk)),
     ownKeys,
     ocspResponse: readingOption('ocspResponse', () => parseOcspOption(own('ocspResponse'))),
@@ -112,7 +147,6 @@ export const parseCredentials = (
     eitherWay: psk !== undefined && trust !== undefined && ownKeys.length > 0,
     rsaPkcs1,
     ppk: readingOption('ppk', () => parsePpk(own('ppk'))),
-    asksAuthorization: own('authorize') !== undefined || own('checkServerIdentity') !== undefined,
     crashSecret: readingOption('crashTokenSecret', () =>
       parseCrashSecret(own('crashTokenSecret'), ownKeys, psk),
     ),

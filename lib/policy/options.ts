@@ -4,7 +4,21 @@
  */
 import type { Millis } from '../base/environment.ts'
 import { parseAddress } from '../base/address.ts'
-import { listOf, OptionError, ownProperties, readingOption } from '../base/errors.ts'
+import { listOf, OptionError, ownProperties } from '../base/errors.ts'
+import {
+  boolean,
+  integer,
+  millis,
+  namesOf,
+  number,
+  offOr,
+  oneOf,
+  reader,
+  readTable,
+  row,
+  type OptionTable,
+  type Reader,
+} from '../base/option-table.ts'
 import type { Proposal } from '../wire/sa.ts'
 import type { TrafficSelector } from '../wire/traffic-selector.ts'
 import { parsePool } from './address-pool.ts'
@@ -100,60 +114,18 @@ export interface PeerPolicy {
   }
 }
 
-type Reader<T> = (name: string, value: unknown) => T
-
 const MINUTE = 60_000
 const HOUR = 60 * MINUTE
 const MIB = 2 ** 20
-/** Beyond, a deadline would not fit a timer; 24 days are enough for anyone. */
-const LONGEST = 2 ** 31 - 1
 /** RFC 4478 §3: less is not reasonable, and some makes then authenticate without end. */
 export const LEAST_ANNOUNCED = 5 * MINUTE
 
-const integer =
-  (least: number, most: number, unit = ''): Reader<number> =>
-  (name, value) => {
-    if (typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most)
-      return value
-    throw new OptionError(name, value, `an integer from ${least} to ${most}${unit && ` ${unit}`}`)
-  }
-
-/** Milliseconds; 0 means off where `least` is 0. */
-const millis = (least: number): Reader<number> => integer(least, LONGEST, 'ms')
-
-/** Milliseconds from `least` on, or 0 for off. */
-const offOr =
-  (least: number): Reader<number> =>
-  (name, value) => {
-    if (value === 0) return 0
-    if (typeof value === 'number' && Number.isInteger(value) && value >= least && value <= LONGEST)
-      return value
-    throw new OptionError(name, value, `0 or an integer from ${least} to ${LONGEST} ms`)
-  }
-
-const number =
-  (least: number, most: number): Reader<number> =>
-  (name, value) => {
-    if (typeof value === 'number' && value >= least && value <= most) return value
-    throw new OptionError(name, value, `a number from ${least} to ${most}`)
-  }
-
-const boolean: Reader<boolean> = (name, value) => {
-  if (typeof value === 'boolean') return value
-  throw new OptionError(name, value, 'true or false', 'ERR_INVALID_ARG_TYPE')
-}
-
-/** One of these words. */
-export const oneOf =
-  <T extends string>(...words: readonly T[]): Reader<T> =>
-  (name, value) => {
-    if (words.includes(value as T)) return value as T
-    throw new OptionError(name, value, `one of ${words.map(word => `'${word}'`).join(', ')}`)
-  }
-
-/** Of a value as a program gives it; undefined gives the defaults. */
-export const parseRetransmit = (value: unknown): RetransmitPolicy =>
-  retransmit('retransmit', value ?? {})
+const DEFAULT_RETRANSMIT: RetransmitPolicy = Object.freeze({
+  initial: 500,
+  factor: 1.8,
+  max: 20_000,
+  tries: 7,
+})
 
 const retransmit: Reader<RetransmitPolicy> = (name, value) => {
   if (typeof value !== 'object' || value === null) {
@@ -162,10 +134,10 @@ const retransmit: Reader<RetransmitPolicy> = (name, value) => {
   const read = reader(ownProperties(name, value), name)
   read.refuseUnknown(['initial', 'factor', 'max', 'tries'])
   return {
-    initial: read('initial', integer(10, MINUTE, 'ms'), 500),
-    factor: read('factor', number(1, 10), 1.8),
-    max: read('max', integer(10, 10 * MINUTE, 'ms'), 20_000),
-    tries: read('tries', integer(0, 20), 7),
+    initial: read('initial', integer(10, MINUTE, 'ms'), DEFAULT_RETRANSMIT.initial),
+    factor: read('factor', number(1, 10), DEFAULT_RETRANSMIT.factor),
+    max: read('max', integer(10, 10 * MINUTE, 'ms'), DEFAULT_RETRANSMIT.max),
+    tries: read('tries', integer(0, 20), DEFAULT_RETRANSMIT.tries),
   }
 }
 
@@ -181,158 +153,80 @@ const proposals =
   (name, value) =>
     parseProposals(name, value, kind)
 
-/** The names this file reads; whoever reads others adds their names to `known`. */
-export const POLICY_OPTIONS = [
-  'ike',
-  'esp',
-  'pfs',
-  'mode',
-  'virtualAddress',
-  'localTs',
-  'remoteTs',
-  'addressPool',
-  'dns',
-  'crypto',
-  'mtu',
-  'replayWindow',
-  'ikeLifetime',
-  'childLifetime',
-  'childOctets',
-  'childPackets',
-  'reauthInterval',
-  'authLifetime',
-  'livenessInterval',
-  'retransmit',
-  'reconnect',
-  'natKeepalive',
-  'mobike',
-  'allowNats',
-  'fragmentSize',
-  'fragmentation',
-  'idleTimeout',
-  'childless',
-  'initialContact',
-  'cookieThreshold',
-  'halfOpenPerSource',
-  'maxHalfOpen',
-  'halfOpenTimeout',
-  'maxSessions',
-  'maxSessionsPerIdentity',
-  'sessionIdleTimeout',
-  'maxConnectionsPerSession',
-  'maxBufferPerSession',
-] as const
+/** Options of IKE and ESP that stand by themselves. */
+export const POLICY_TABLE = {
+  ike: row('both', proposals('ike'), parseProposals('ike', [...DEFAULT_IKE], 'ike')),
+  esp: row('both', proposals('esp'), parseProposals('esp', [...DEFAULT_ESP], 'esp')),
+  pfs: row('both', boolean),
+  mode: row('both', oneOf('auto', 'transport', 'tunnel'), 'auto'),
+  virtualAddress: row('client', boolean, false),
+  localTs: row('both', parseSelectors),
+  remoteTs: row('both', parseSelectors),
+  addressPool: row('server', parsePool),
+  dns: row('server', addresses, []),
+  crypto: row('both', oneOf('auto', 'node', 'noble'), 'auto'),
+  mtu: row('both', integer(576, 65535, 'octets')),
+  replayWindow: row('both', integer(32, 65536, 'packets'), 1024),
+  ikeLifetime: row('both', millis(1000), 4 * HOUR),
+  childLifetime: row('both', millis(1000), HOUR),
+  childOctets: row('both', integer(2 ** 16, Number.MAX_SAFE_INTEGER, 'octets'), 2 ** 46),
+  childPackets: row('both', integer(1000, 2 ** 32 - 1, 'packets'), 2 ** 32 - 2 ** 20),
+  reauthInterval: row('client', millis(0), 0),
+  authLifetime: row('server', offOr(LEAST_ANNOUNCED), 0),
+  livenessInterval: row('both', millis(0), 30_000),
+  retransmit: row('both', retransmit, DEFAULT_RETRANSMIT),
+  reconnect: row('client', boolean, true),
+  natKeepalive: row('both', millis(0)),
+  mobike: row('both', boolean, true),
+  allowNats: row('both', boolean, true),
+  fragmentSize: row('both', integer(576, 65535, 'octets'), 1280),
+  fragmentation: row('both', boolean, true),
+  idleTimeout: row('client', millis(0), MINUTE),
+  childless: row('both', oneOf('allow', 'force', 'never'), 'allow'),
+  initialContact: row('client', boolean, false),
+  cookieThreshold: row('server', integer(0, 1_000_000), 30),
+  halfOpenPerSource: row('server', integer(1, 1_000_000), 64),
+  maxHalfOpen: row('server', integer(1, 1_000_000), 500),
+  halfOpenTimeout: row('server', millis(100), 30_000),
+  maxSessions: row('server', integer(1, 10_000_000), 10_000),
+  maxSessionsPerIdentity: row('server', integer(0, 10_000_000), 0),
+  sessionIdleTimeout: row('server', offOr(1000), 0),
+  maxConnectionsPerSession: row('server', integer(1, 10_000_000), 10_000),
+  maxBufferPerSession: row('server', integer(MIB, 2 ** 40, 'octets'), 64 * MIB),
+} as const satisfies OptionTable
+
+export const POLICY_OPTIONS = namesOf(POLICY_TABLE)
 
 export const parsePolicy = (options: Readonly<Record<string, unknown>>): PeerPolicy => {
-  const read = reader(options)
+  const {
+    crypto,
+    ikeLifetime,
+    childLifetime,
+    childOctets,
+    childPackets,
+    cookieThreshold,
+    halfOpenPerSource,
+    maxHalfOpen,
+    halfOpenTimeout,
+    maxSessions,
+    maxSessionsPerIdentity,
+    sessionIdleTimeout,
+    maxConnectionsPerSession,
+    maxBufferPerSession,
+    ...asGiven
+  } = readTable(POLICY_TABLE, options)
   return Object.freeze({
-    ike: read('ike', proposals('ike'), undefined) ?? parseProposals('ike', [...DEFAULT_IKE], 'ike'),
-    esp: read('esp', proposals('esp'), undefined) ?? parseProposals('esp', [...DEFAULT_ESP], 'esp'),
-    pfs: read('pfs', boolean, undefined),
-    mode: read('mode', oneOf('auto', 'transport', 'tunnel'), 'auto'),
-    virtualAddress: read('virtualAddress', boolean, false),
-    localTs: read('localTs', parseSelectors, undefined),
-    remoteTs: read('remoteTs', parseSelectors, undefined),
-    addressPool: read('addressPool', parsePool, undefined),
-    dns: read('dns', addresses, []),
-    backend: read('crypto', oneOf('auto', 'node', 'noble'), 'auto'),
-    mtu: read('mtu', integer(576, 65535, 'octets'), undefined),
-    replayWindow: read('replayWindow', integer(32, 65536, 'packets'), 1024),
-    ikeLifetime: {
-      time: read('ikeLifetime', millis(1000), 4 * HOUR),
-      octets: Infinity,
-      packets: Infinity,
-    },
-    childLifetime: {
-      time: read('childLifetime', millis(1000), HOUR),
-      octets: read('childOctets', integer(2 ** 16, Number.MAX_SAFE_INTEGER, 'octets'), 2 ** 46),
-      packets: read('childPackets', integer(1000, 2 ** 32 - 1, 'packets'), 2 ** 32 - 2 ** 20),
-    },
-    reauthInterval: read('reauthInterval', millis(0), 0),
-    authLifetime: read('authLifetime', offOr(LEAST_ANNOUNCED), 0),
-    livenessInterval: read('livenessInterval', millis(0), 30_000),
-    retransmit: read('retransmit', retransmit, undefined) ?? parseRetransmit(undefined),
-    reconnect: read('reconnect', boolean, true),
-    natKeepalive: read('natKeepalive', millis(0), undefined),
-    mobike: read('mobike', boolean, true),
-    allowNats: read('allowNats', boolean, true),
-    fragmentSize: read('fragmentSize', integer(576, 65535, 'octets'), 1280),
-    fragmentation: read('fragmentation', boolean, true),
-    idleTimeout: read('idleTimeout', millis(0), MINUTE),
-    childless: read('childless', oneOf('allow', 'force', 'never'), 'allow'),
-    initialContact: read('initialContact', boolean, false),
-    admission: {
-      cookieThreshold: read('cookieThreshold', integer(0, 1_000_000), 30),
-      halfOpenPerSource: read('halfOpenPerSource', integer(1, 1_000_000), 64),
-      maxHalfOpen: read('maxHalfOpen', integer(1, 1_000_000), 500),
-      halfOpenTimeout: read('halfOpenTimeout', millis(100), 30_000),
-    },
+    ...asGiven,
+    backend: crypto,
+    ikeLifetime: { time: ikeLifetime, octets: Infinity, packets: Infinity },
+    childLifetime: { time: childLifetime, octets: childOctets, packets: childPackets },
+    admission: { cookieThreshold, halfOpenPerSource, maxHalfOpen, halfOpenTimeout },
     limits: {
-      maxSessions: read('maxSessions', integer(1, 10_000_000), 10_000),
-      maxSessionsPerIdentity: read('maxSessionsPerIdentity', integer(0, 10_000_000), 0),
-      sessionIdleTimeout: read('sessionIdleTimeout', offOr(1000), 0),
-      maxConnectionsPerSession: read('maxConnectionsPerSession', integer(1, 10_000_000), 10_000),
-      maxBufferPerSession: read('maxBufferPerSession', integer(MIB, 2 ** 40, 'octets'), 64 * MIB),
+      maxSessions,
+      maxSessionsPerIdentity,
+      sessionIdleTimeout,
+      maxConnectionsPerSession,
+      maxBufferPerSession,
     },
   })
 }
-
-interface OptionReader {
-  <T>(name: string, parse: Reader<T>, fallback: T): T
-  <T>(name: string, parse: Reader<T>, fallback: undefined): T | undefined
-  refuseUnknown(known: readonly string[]): void
-}
-
-/** Reads own properties of an options object; `undefined` counts as not given, as in Node. */
-export const reader = (
-  options: Readonly<Record<string, unknown>>,
-  prefix?: string,
-): OptionReader => {
-  const full = (name: string): string => (prefix === undefined ? name : `${prefix}.${name}`)
-  const read = <T>(name: string, parse: Reader<T>, fallback: T): T => {
-    const value = Object.hasOwn(options, name) ? options[name] : undefined
-    return value === undefined ? fallback : readingOption(name, () => parse(full(name), value))
-  }
-  const more: Pick<OptionReader, 'refuseUnknown'> = {
-    refuseUnknown: (known: readonly string[]) => {
-      for (const name of Object.keys(options)) {
-        if (known.includes(name)) continue
-        throw OptionError.unknown(full(name), nearest(name, known), known)
-      }
-    },
-  }
-  return Object.assign(read as OptionReader, more)
-}
-
-/** The known name that a slip of the finger may have meant: of short ones only one letter may differ. */
-const nearest = (name: string, known: readonly string[]): string | undefined => {
-  const lower = name.toLowerCase()
-  let best: string | undefined
-  let least = lower.length <= 4 ? 2 : 3
-  for (const word of known) {
-    const distance = editDistance(word.toLowerCase(), lower)
-    if (distance < least) [best, least] = [word, distance]
-  }
-  return best
-}
-
-/** Two letters in each other's place count as one slip. */
-const editDistance = (a: string, b: string): number => {
-  if (Math.abs(a.length - b.length) > 2) return Infinity
-  let before: readonly number[] = []
-  let row: readonly number[] = Array.from({ length: b.length + 1 }, (_, i) => i)
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i]
-    for (let j = 1; j <= b.length; j++) {
-      const replaced = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)
-      const isSwap = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]
-      const swapped = isSwap ? before[j - 2]! + 1 : Infinity
-      next.push(Math.min(replaced, swapped, row[j]! + 1, next[j - 1]! + 1))
-    }
-    before = row
-    row = next
-  }
-  return row[b.length]!
-}
-
-export { boolean as booleanOption, integer as integerOption }

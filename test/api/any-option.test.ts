@@ -3,7 +3,7 @@ import { inspect } from 'node:util'
 import fc from 'fast-check'
 import t from 'tap'
 import { configure } from '../../lib/api/configuration.ts'
-import { SERVER_OPTIONS, SOCKET_OPTIONS } from '../../lib/api/options.ts'
+import { CLIENT_NAMES, SERVER_NAMES } from '../../lib/api/options.ts'
 import { CREDENTIAL_OPTIONS } from '../../lib/identity/credentials.ts'
 import { createSecureServer, createSecureSocket, SecureSocket } from '../../lib/index.ts'
 import { POLICY_OPTIONS } from '../../lib/policy/options.ts'
@@ -74,21 +74,18 @@ const nowhere = { host: '127.0.0.1', port: 1, ikePort: 9 }
 /** Each door, and what it knows. */
 const DOORS: Readonly<Record<string, [readonly string[], (options: object) => void]>> = {
   createSecureSocket: [
-    [...SHARED, ...SOCKET_OPTIONS],
+    CLIENT_NAMES,
     options => keep(createSecureSocket({ ...nowhere, psk, ...options })),
   ],
   connect: [
-    [...SHARED, ...SOCKET_OPTIONS],
+    CLIENT_NAMES,
     options => {
       const socket = new SecureSocket()
       keep(socket)
       socket.connect({ ...nowhere, psk, ...options })
     },
   ],
-  createSecureServer: [
-    [...SHARED, ...SERVER_OPTIONS],
-    options => void createSecureServer({ psk, ...options }),
-  ],
+  createSecureServer: [SERVER_NAMES, options => void createSecureServer({ psk, ...options })],
   setCredentials: [
     [...SHARED],
     options => createSecureServer({ psk }).setCredentials({ psk, ...options }),

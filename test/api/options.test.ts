@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { inspect } from 'node:util'
 import t from 'tap'
-import { AUTHORIZATION_OPTIONS, SERVER_OPTIONS, SOCKET_OPTIONS } from '../../lib/api/options.ts'
+import { AUTHORIZATION_OPTIONS, OPTION_ENDS, OPTION_TABLE } from '../../lib/api/options.ts'
 import { answerQuestion } from '../../lib/api/questions.ts'
 import { CREDENTIAL_OPTIONS } from '../../lib/identity/credentials.ts'
 import { parseIdentity } from '../../lib/identity/identity.ts'
@@ -29,18 +29,52 @@ const refusedOption = (make: () => unknown): unknown => {
   return undefined
 }
 
+/** The README's rows: names, the end and the default. */
+const rows = readFileSync('README.md', 'utf8')
+  .split('\n')
+  .filter(line => /^\| `/.test(line))
+  .map(line => line.split('|').map(cell => cell.trim()))
+  .map(([, names = '', end = '', fallback = '']) => ({
+    names: [...names.matchAll(/`([A-Za-z]\w*)`/g)].map(([, name]) => name!),
+    end,
+    fallback,
+  }))
+
 t.test("the README's table has a row for every option, and for no other", t => {
-  const readme = readFileSync('README.md', 'utf8')
-  const named = readme
-    .split('\n')
-    .filter(line => /^\| `/.test(line))
-    .flatMap(line => [...line.split('|')[1]!.matchAll(/`([A-Za-z]\w*)`/g)].map(([, name]) => name!))
-  const known = [...POLICY_OPTIONS, ...CREDENTIAL_OPTIONS, ...SOCKET_OPTIONS, ...SERVER_OPTIONS]
-  t.strictSame([...new Set(named)].sort(), [...new Set<string>(known)].sort())
+  const named = rows.flatMap(({ names }) => names)
+  t.strictSame([...named].sort(), Object.keys(OPTION_ENDS).sort())
   t.equal(named.length, new Set(named).size, 'none twice')
-  const row = readme.split('\n').find(line => line.startsWith('| `authorize`'))!
+  const line = readFileSync('README.md', 'utf8').split('\n')
+  const row = line.find(text => text.startsWith('| `authorize`'))!
   for (const name of AUTHORIZATION_OPTIONS) {
     t.ok(row.includes(/Lifetime|child/.test(name) ? 'lifetimes' : `\`${name}\``), name)
+  }
+  t.end()
+})
+
+const HOUR = 3_600_000
+/** As the README writes defaults. */
+const shown = (value: unknown): string => {
+  if (typeof value === 'string') return `\`'${value}'\``
+  if (typeof value === 'boolean') return `\`${String(value)}\``
+  if (typeof value !== 'number') return `\`${inspect(value)}\``
+  if (value === 2 ** 46) return '2^46'
+  if (value === 2 ** 32 - 2 ** 20) return '2^32 − 2^20'
+  return value >= HOUR && value % HOUR === 0 ? `${value / HOUR} h` : String(value)
+}
+/** Without what the README explains in parentheses. */
+const plain = (text: string): string => text.replace(/ *\([^)]*\)/g, '').replaceAll('`', '')
+
+t.test("the README's ends and defaults are those of the table by which options are read", t => {
+  for (const { names, end, fallback } of rows) {
+    if (end === 'as in `net`' || end === 'as in `tls`') continue
+    for (const name of names) t.equal(OPTION_ENDS[name], end, `${name} is for ${end}`)
+    const known = names.map(name => OPTION_TABLE[name]?.fallback)
+    // Proposals are told in words.
+    if (names.includes('ike') || names.includes('esp')) continue
+    if (known.every(value => value === undefined || Array.isArray(value))) continue
+    if (fallback === 'as in `net`') continue
+    t.equal(plain(fallback), plain(known.map(shown).join(', ')), names.join(', '))
   }
   t.end()
 })

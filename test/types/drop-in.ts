@@ -12,9 +12,7 @@ import {
   type SecureSocketOptions,
   type Session,
 } from '../../lib/index.ts'
-import { SERVER_OPTIONS, SOCKET_OPTIONS } from '../../lib/api/options.ts'
-import { CREDENTIAL_OPTIONS } from '../../lib/identity/credentials.ts'
-import { POLICY_OPTIONS } from '../../lib/policy/options.ts'
+import { CLIENT_NAMES, SERVER_NAMES } from '../../lib/api/options.ts'
 import * as drop from '../../lib/net.ts'
 
 const psk = 'never used'
@@ -26,12 +24,7 @@ createSecureSocket(80, 'a.test', { psk }, () => {})
 createSecureSocket(80, { psk, host: undefined })
 // Every option that is read has a type.
 type Typed = keyof SecureSocketOptions | keyof SecureServerOptions
-const read: readonly Typed[] = [
-  ...POLICY_OPTIONS,
-  ...CREDENTIAL_OPTIONS,
-  ...SOCKET_OPTIONS,
-  ...SERVER_OPTIONS,
-]
+const read: readonly Typed[] = [...CLIENT_NAMES, ...SERVER_NAMES]
 // @ts-expect-error: an option that does not exist
 createSecureSocket({ port: 80, psk, prot: 1 })
 new SecureSocket({ psk })

@@ -1,0 +1,148 @@
+/**
+ * Credentials and policy of IKE, read once: what a program makes by `createSecureContext`, and what sockets and servers
+ * with equal plain options share, so that certificates and tables of keys are not read for each of them.
+ */
+import { OptionError, ownProperties } from '../base/errors.ts'
+import { reader } from '../base/option-table.ts'
+import {
+  CREDENTIAL_OPTIONS,
+  credentialsTowards,
+  parseCredentials,
+  PEER_OPTIONS,
+  type Credentials,
+} from '../identity/credentials.ts'
+import { SHORT_PSK } from '../identity/pre-shared-key.ts'
+import { parseEapTls } from '../node/eap-tls.ts'
+import { parsePolicy, POLICY_OPTIONS, type PeerPolicy } from '../policy/options.ts'
+import { fingerprint } from './fingerprint.ts'
+
+type Given = Readonly<Record<string, unknown>>
+
+/** What IKE works with. */
+export interface Security {
+  readonly policy: PeerPolicy
+  readonly credentials: Credentials
+}
+
+/** Options that have been read; equal ones have an equal `print`. */
+export interface ParsedContext extends Security {
+  readonly given: Given
+  readonly print: string
+}
+
+/** What a context holds; all of it but `PEER_OPTIONS` can stand nowhere beside one. */
+const CONTEXT_OPTIONS: readonly string[] = [...POLICY_OPTIONS, ...CREDENTIAL_OPTIONS, 'keyLog']
+const PER_PEER: ReadonlySet<string> = new Set(PEER_OPTIONS)
+/** Those that make contexts differ. */
+const SHARED_OPTIONS = CONTEXT_OPTIONS.filter(name => !PER_PEER.has(name))
+
+const contents = new WeakMap<SecureContext, ParsedContext>()
+
+/** Credentials and policy, read once by `createSecureContext`. It shows nothing of them. */
+export class SecureContext {
+  constructor(options: object) {
+    if (typeof options !== 'object' || options === null) {
+      throw new OptionError('options', options, 'an object', 'ERR_INVALID_ARG_TYPE')
+    }
+    const given = ownProperties('options', options)
+    reader(given).refuseUnknown(CONTEXT_OPTIONS)
+    contents.set(this, parse(given, printOf(given)))
+  }
+}
+
+/** Options with those of their `secureContext` in its place. */
+export const expandContext = (given: Given): Given => {
+  const { secureContext } = given
+  if (secureContext === undefined) return given
+  const context = contents.get(secureContext as SecureContext)
+  if (context === undefined) {
+    const wanted = 'what createSecureContext() returns'
+    throw new OptionError('secureContext', secureContext, wanted, 'ERR_INVALID_ARG_TYPE')
+  }
+  const twice = SHARED_OPTIONS.find(name => given[name] !== undefined)
+  if (twice !== undefined) {
+    throw OptionError.saying(twice, `"${twice}" cannot be combined with "secureContext"`)
+  }
+  const { secureContext: _, ...own } = given
+  return { ...context.given, ...own }
+}
+
+/**
+ * The context of these options, parsed unless one with equal options is in use. `expanded`: by `expandContext`; `before`:
+ * of the options that these were made of, so that what has not changed is not even compared octet by octet.
+ */
+export const contextOf = (
+  given: Given,
+  expanded: Given,
+  before: ParsedContext | undefined,
+): ParsedContext => {
+  const made = contents.get(given['secureContext'] as SecureContext)
+  if (made !== undefined) return made
+  if (before !== undefined && SHARED_OPTIONS.every(name => before.given[name] === expanded[name])) {
+    return before
+  }
+  const print = printOf(expanded)
+  const known = parsed.get(print)?.deref()
+  if (known !== undefined) return known
+  const context = parse(expanded, print)
+  parsed.set(print, new WeakRef(context))
+  collected.register(context, print)
+  return context
+}
+
+/** Of plain options. Held weakly, so that keys do not stay for longer than somebody uses them. */
+const parsed = new Map<string, WeakRef<ParsedContext>>()
+const collected = new FinalizationRegistry<string>(print => {
+  if (parsed.get(print)?.deref() === undefined) parsed.delete(print)
+})
+
+const printOf = (given: Given): string => fingerprint(given, SHARED_OPTIONS)
+
+/** What distinguishes peers, or servers, under one context. */
+export const peerPrint = (given: Given): string => fingerprint(given, PEER_OPTIONS)
+
+const parse = (given: Given, print: string): ParsedContext => {
+  const policy = parsePolicy(given)
+  const credentials = parseCredentials(given)
+  if (credentials.eap?.method === 'tls') parseEapTls(given['eap'] as Given)
+  warnAbout(given['psk'])
+  return { given, print, policy, credentials }
+}
+
+/** A context towards one peer; `peerName`: the host that a client speaks to. */
+export const securityTowards = (
+  { policy, credentials }: ParsedContext,
+  options: Given,
+  peerName?: string,
+): Security => ({ policy, credentials: credentialsTowards(credentials, options, peerName) })
+
+const warned = new Set<string>()
+
+/** Said once each in a process: keys that work and should not, or that differ from what was meant. */
+const warnAbout = (psk: unknown): void => {
+  const warn = (code: string, message: string): void => {
+    if (warned.has(code)) return
+    warned.add(code)
+    process.emitWarning(message, { code })
+  }
+  const keys = isTable(psk) ? Object.values(psk) : [psk]
+  for (const key of keys) {
+    if (typeof key !== 'string' && !(key instanceof Uint8Array)) continue
+    const last = typeof key === 'string' ? key.charCodeAt(key.length - 1) : key.at(-1)
+    if (last === 0x0a || last === 0x0d) {
+      warn(
+        'IKE_PSK_LINE_BREAK',
+        'A pre-shared key ends in a line break, as files do: it is part of the key, so remove it unless the peer has it too',
+      )
+    }
+    if (key.length > 0 && key.length < SHORT_PSK) {
+      warn(
+        'IKE_SHORT_PSK',
+        `A pre-shared key of ${key.length} octets can be found by trying (RFC 7296 section 2.15); use ${SHORT_PSK} random octets or more`,
+      )
+    }
+  }
+}
+
+const isTable = (psk: unknown): psk is Readonly<Record<string, unknown>> =>
+  typeof psk === 'object' && psk !== null && !(psk instanceof Uint8Array)
