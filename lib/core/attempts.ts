@@ -41,10 +41,11 @@ export interface AttemptHost extends SessionHandle {
 
 export class Attempts {
   private readonly host: AttemptHost
-  /** Those that wait for a Child SA. */
-  private readonly waiting: Pending[] = []
-  /** Connections whose SYN is under way. */
+  /** Those that wait for a Child SA, by their context: a burst of thousands is not searched for each of them. */
+  private readonly waiting = new Map<unknown, Pending>()
+  /** Connections whose SYN is under way, and the same by their context. */
   private readonly opening = new Map<TcpConnection, Pending>()
+  private readonly connections = new Map<unknown, TcpConnection>()
   /** IKE_AUTH carries a Child SA, and what became of it is not known yet. */
   private awaitsFirstChild = false
   /** The attempt for which that Child SA is made. */
@@ -60,30 +61,29 @@ export class Attempts {
 
   /** None waits for a Child SA. */
   get noneWaits(): boolean {
-    return this.waiting.length === 0
+    return this.waiting.size === 0
   }
 
   add(attempt: Attempt, isSecond: boolean): void {
     const { localPort } = attempt.request
     const { shape } = this
-    this.waiting.push({ ...attempt, ticket: 0, localPort, shape, seen: undefined, isSecond })
+    const pending = { ...attempt, ticket: 0, localPort, shape, seen: undefined, isSecond }
+    this.waiting.set(attempt.context, pending)
   }
 
   /** Gives up an attempt, or the connection it became; nothing is reported. True: it had only waited. */
   cancel(attempt: Attempt): boolean {
-    const pending = this.waiting.find(({ context }) => context === attempt.context)
-    if (pending !== undefined) remove(this.waiting, pending)
-    for (const [connection, { context }] of this.opening) {
-      if (context !== attempt.context) continue
-      this.opening.delete(connection)
+    const connection = this.connections.get(attempt.context)
+    if (connection !== undefined) {
+      this.takeOpened(connection)
       connection.abort()
     }
-    return pending !== undefined
+    return this.waiting.delete(attempt.context)
   }
 
   /** The Child SA that IKE_AUTH is to make; undefined when nothing waits for one. */
   takeFirst(isChildless: boolean): ((isOurs: boolean) => ChildRequest) | undefined {
-    const first = this.waiting[0]
+    const [first] = this.waiting.values()
     this.first = first
     this.awaitsFirstChild = first !== undefined && !isChildless
     return first && (isOurs => this.requestFor(first, isOurs))
@@ -97,7 +97,7 @@ export class Attempts {
   private freePort(ends: Omit<Flow, 'localPort'>): number | undefined {
     const { stack, childrenInUse, situation } = this.host
     const reserved = new Set([
-      ...this.waiting.map(({ localPort }) => localPort),
+      ...Array.from(this.waiting.values(), ({ localPort }) => localPort),
       ...childrenInUse.map(({ sa }) => singlePort(sa.localSelectors) ?? 0),
     ])
     const ports = stack?.portsTowards(ends) ?? new EphemeralPorts()
@@ -108,8 +108,8 @@ export class Attempts {
   /** Opens what can be opened: attempts that an installed SA covers go on to TCP, others ask for one. */
   advance(now: Millis): void {
     const { host } = this
-    if (this.waiting.length === 0 || !host.isOpenForAttempts || host.stack === undefined) return
-    for (const pending of [...this.waiting]) {
+    if (this.waiting.size === 0 || !host.isOpenForAttempts || host.stack === undefined) return
+    for (const pending of [...this.waiting.values()]) {
       const flow = this.flowOf(pending, host.stack, now)
       if (flow !== undefined) this.open(pending, flow, host.stack, now)
       else if (pending.ticket === 0 && !this.awaitsFirstChild) this.askFor(pending, now)
@@ -126,7 +126,7 @@ export class Attempts {
 
   private open(pending: Pending, flow: Flow, stack: TcpStack, now: Millis): void {
     const { host } = this
-    remove(this.waiting, pending)
+    this.waiting.delete(pending.context)
     host.emit({ kind: 'session', attempt: pending, session: host })
     const connection = stack.connect(flow, pending.request, now)
     if (connection === undefined) {
@@ -134,13 +134,15 @@ export class Attempts {
       return host.emit({ kind: 'failed', attempt: pending, error })
     }
     this.opening.set(connection, pending)
+    this.connections.set(pending.context, connection)
   }
 
   /** The 4-tuple an attempt gets over an SA that is up; undefined when none covers it. */
   private flowOf(pending: Pending, stack: TcpStack, now: Millis): Flow | undefined {
     // The Child SA for one port is for the attempt that asked for it.
     const isTaken = (flow: Flow): boolean =>
-      this.waiting.some(({ localPort }) => localPort === flow.localPort) || stack.isTaken(flow, now)
+      [...this.waiting.values()].some(({ localPort }) => localPort === flow.localPort) ||
+      stack.isTaken(flow, now)
     return flowOver(this.host.childrenInUse, pending, this.host.situation, isTaken)
   }
 
@@ -148,6 +150,7 @@ export class Attempts {
   takeOpened(connection: TcpConnection): Pending | undefined {
     const pending = this.opening.get(connection)
     this.opening.delete(connection)
+    if (pending !== undefined) this.connections.delete(pending.context)
     return pending
   }
 
@@ -203,7 +206,7 @@ export class Attempts {
   /** The attempts that waited for a Child SA, if any still do. */
   private takeTicket(ticket: number | undefined): Pending[] {
     const isFirst = ticket === undefined
-    const waited = this.waiting.filter(other =>
+    const waited = [...this.waiting.values()].filter(other =>
       isFirst ? other === this.first : other.ticket === ticket,
     )
     if (isFirst) this.first = undefined
@@ -226,11 +229,11 @@ export class Attempts {
   reopen(withBegun: boolean, now: Millis): void {
     const begun = [...this.opening].filter(([, { isSecond }]) => withBegun && !isSecond)
     for (const [connection] of begun) {
-      this.opening.delete(connection)
+      this.takeOpened(connection)
       connection.abort()
     }
-    const waiting = this.waiting.filter(({ isSecond }) => !isSecond)
-    for (const pending of waiting) remove(this.waiting, pending)
+    const waiting = [...this.waiting.values()].filter(({ isSecond }) => !isSecond)
+    for (const { context } of waiting) this.waiting.delete(context)
     for (const { request, context } of [...begun.map(([, pending]) => pending), ...waiting]) {
       this.host.reopen({ request, context }, now)
     }
@@ -238,11 +241,11 @@ export class Attempts {
 
   /** Every attempt that still waits for a Child SA fails. */
   failAll(error: Error): void {
-    for (const pending of [...this.waiting]) this.fail(pending, error)
+    for (const pending of [...this.waiting.values()]) this.fail(pending, error)
   }
 
   private fail(pending: Pending, error: Error): void {
-    remove(this.waiting, pending)
+    this.waiting.delete(pending.context)
     this.host.emit({ kind: 'failed', attempt: pending, error })
   }
 }
@@ -261,9 +264,4 @@ export const faultOf = (code: string, syscall: string | undefined, flow: Flow): 
 const ask = (pending: Pending, shape: Shape): void => {
   pending.shape = shape
   pending.localPort = pending.request.localPort
-}
-
-const remove = <T>(list: T[], item: T): void => {
-  const at = list.indexOf(item)
-  if (at >= 0) list.splice(at, 1)
 }
