@@ -57,6 +57,12 @@ const OCTETS_FOR_A_MILLISECOND = 1000
 const SMALL_COST: Millis = 3
 /** Ours: the application is told no more often than this that somebody speaks IKEv1. */
 const VERSION_1_INTERVAL: Millis = 1000
+/** Ours: for so long a first message whose handshake is done is known, should the network deliver it twice. */
+const LATE: Millis = 30_000
+/** Ours: of so many at most, */
+const MOST_DONE = 256
+/** and none that is longer. */
+const LONGEST_DONE = 4096
 /** Ours: all fragments that come at once share a refusal, and the next repetition does not. */
 const REFUSAL: Millis = 100
 
@@ -74,6 +80,8 @@ export class Strangers {
   private readonly halfOpen = new Set<Opening>()
   private readonly bySource = new Map<string, Set<Opening>>()
   private readonly failed = new Set<Opening>()
+  /** First messages of handshakes that are done, by SPIi; the oldest is the first. */
+  private readonly done = new Map<string, { readonly request: Uint8Array; readonly at: Millis }>()
   private version1At: Millis = -Infinity
 
   constructor(limits: AdmissionLimits, host: StrangersHost) {
@@ -103,6 +111,7 @@ export class Strangers {
       repeated.session.handleIke(repeated.sa, message, path, now)
       return host.touch(repeated.session, now)
     }
+    if (this.isLate(header.spiI, message, now)) return host.drop('ike.init.late')
     if (isProven) {
       if (!admission.mayTakeUp(path, standing, now)) return host.drop('ike.init.busy')
     } else if (admission.needsCookie(path, now)) {
@@ -238,7 +247,27 @@ export class Strangers {
     if (entry === undefined) return
     this.close(entry)
     this.admission.reward(entry.path, now)
+    this.noteDone(sa.handshake.request, now)
     this.forget(sa)
+  }
+
+  private noteDone(request: Uint8Array, now: Millis): void {
+    const { done } = this
+    for (const [spi, { at }] of done) {
+      if (done.size < MOST_DONE && now - at < LATE) break
+      done.delete(spi)
+    }
+    if (request.length <= LONGEST_DONE)
+      done.set(toHex(request.subarray(0, 8)), { request, at: now })
+  }
+
+  /**
+   * RFC 7296 §2.1: the same request again is no second handshake, wherever it comes from. The initiator would follow
+   * both answers, and each end then might use another SA.
+   */
+  private isLate(spiI: Uint8Array, message: Uint8Array, now: Millis): boolean {
+    const known = this.done.get(toHex(spiI))
+    return known !== undefined && now - known.at < LATE && equal(known.request, message)
   }
 
   /** It failed, or its time is over: its place is free, though it may still repeat its last answer. */

@@ -542,6 +542,24 @@ t.test('D5: a first message recorded and sent again costs one key exchange', t =
   t.end()
 })
 
+t.test(
+  'D5: a first message that comes once more after its handshake was done makes no other',
+  t => {
+    const target = new Target()
+    const caller = new Caller(sourceAddress(1))
+    const [request] = caller.connect()
+    caller.talk(target, [request!])
+    t.equal(target.sessions.length, 1)
+    const from = pathFrom(caller.path.localAddress, caller.path.localPort)
+    t.strictSame(target.send(request!, from), [])
+    t.strictSame(target.send(request!, pathFrom(sourceAddress(2), 500)), [], 'nor from elsewhere')
+    t.equal(target.drops('ike.init.late'), 2)
+    target.now += 30_000
+    t.equal(target.send(request!, from).length, 1, 'half a minute later nobody knows it any more')
+    t.end()
+  },
+)
+
 t.test('D5: the same SPI and source with other octets is another handshake', t => {
   // RFC 7296 2.1. Whoever sees a first message on its way can send such another before it.
   const target = new Target()
