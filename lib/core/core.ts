@@ -385,6 +385,7 @@ export class Core {
         return this.drop('ike.auth.busy')
       if (!(sa instanceof HalfOpen) && provesCrash(sa, message, header)) session.noteCrash(sa, now)
       else if (!isInvalidIkeSpi(message, header)) session.handleIke(sa, message, path, now)
+      else if (sa instanceof HalfOpen) session.noteUnknown(sa, header, path, now)
       else this.noteHint(session, session.hasAsked(header), path, now)
       return this.touch(session, now)
     }

@@ -394,6 +394,11 @@ export class Session implements AttemptHost, Scheduled {
     this.attempts.advance(now)
   }
 
+  /** As {@link hint}, of an SA whose handshake is not done. */
+  noteUnknown(sa: HalfOpen, header: IkeHeader, path: Path, now: Millis): void {
+    if (samePath(path, this.path)) sa.noteUnknown(header, now)
+  }
+
   /** One ESP packet for a child of ours, at `bytes[from, to)`. */
   handleEsp(
     child: Child,
@@ -953,7 +958,7 @@ export class Session implements AttemptHost, Scheduled {
   hasAsked({ spiI, spiR, messageId }: IkeHeader): boolean {
     const sa = this.lineage.current
     const isOfCurrent = sa !== undefined && equal(sa.spiI, spiI) && equal(sa.spiR, spiR)
-    return isOfCurrent && sa.awaits(messageId)
+    return isOfCurrent && sa.isShared && sa.awaits(messageId)
   }
 
   /**

@@ -19,6 +19,8 @@ import { SaInit, type Handshake } from './sa-init.ts'
  * requests, the one without the peer's cookie and the one with it.
  */
 const MAX_ANSWERS = 8
+/** Ours: how often a handshake begins once more at most, since anybody may be who causes it. */
+const MAX_AGAIN = 3
 /** Ours: how long the peer's own answer is waited for at least when another one led nowhere. */
 const PATIENCE: Millis = 1500
 
@@ -38,8 +40,11 @@ export class HalfOpen {
   private readonly init: SaInit
   private readonly window: MessageWindow
   private readonly startedAt: Millis
-  /** It began once more because the peer may have answered another request than the one we signed. */
-  private readonly isSecond: boolean
+  /**
+   * How often it has begun once more: the peer may have answered another request than the one we signed, or have lost
+   * the SA since.
+   */
+  private readonly again: number
   /** SAs whose peer may be ours: one for each answer that is still followed. */
   private followed: IkeSa[] = []
   /** Every answer that was ever followed, octet for octet. */
@@ -58,16 +63,16 @@ export class HalfOpen {
   private endsAt: Millis = Infinity
   private tracedAt: Millis
 
-  constructor(config: IkeSaConfig, path: Path, child: FirstChild, now: Millis, isSecond = false) {
+  constructor(config: IkeSaConfig, path: Path, child: FirstChild, now: Millis, again = 0) {
     this.config = config
     this.firstPath = path
     this.child = child
     this.startedAt = this.tracedAt = now
-    this.isSecond = isSecond
+    this.again = again
     const { environment, policy, credentials } = config
     this.spiI = randomBytes(environment, 8)
     this.window = new MessageWindow(policy.retransmit, environment)
-    this.init = new SaInit(policy, credentials, environment, this.spiI, path, isSecond)
+    this.init = new SaInit(policy, credentials, environment, this.spiI, path, again > 0)
     this.window.request([this.init.request()], now)
     const to = formatEndpoint(path.remoteAddress, path.remotePort)
     this.trace('ike.request.sent', { exchange: 'IKE_SA_INIT', id: 0, to })
@@ -199,7 +204,7 @@ export class HalfOpen {
     this.refusal = undefined
     this.endsAt = Infinity
     // The second time the peer may have to be asked with a cookie that comes after somebody else's answer.
-    if (!this.isSecond) this.window.settle()
+    if (this.again === 0) this.window.settle()
     this.trace('ike.response', { exchange: 'IKE_SA_INIT', id: 0, suite: handshake.suite.text })
     const sa = IkeSa.initiate(this.config, this.spiI, handshake, now)
     this.followed.push(sa)
@@ -241,17 +246,21 @@ export class HalfOpen {
     this.outputs.push({ kind: 'replaced', by })
   }
 
+  private beginAgain(now: Millis): void {
+    const { config, firstPath, child, again } = this
+    this.replaceBy(new HalfOpen(config, firstPath, child, now, again + 1), now)
+    this.outputs.push({ kind: 'forgotten' })
+  }
+
   private noteFailure(sa: IkeSa, error: Error | undefined, now: Millis): void {
     if (this.isClosed) return
     this.followed = this.followed.filter(other => other !== sa)
     if (this.followed.length > 0) return
     // Nobody answered, or our own side ended it: no other answer is likely to change that.
     if (error === undefined || error instanceof UnreachablePeerError) return this.finish(error, now)
-    if (error instanceof AuthenticationError && this.doubtful.has(sa) && !this.isSecond) {
+    if (error instanceof AuthenticationError && this.doubtful.has(sa) && this.again === 0) {
       // Perhaps a forged cookie made us sign another request than the peer has answered.
-      const { config, firstPath, child } = this
-      this.replaceBy(new HalfOpen(config, firstPath, child, now, true), now)
-      return void this.outputs.push({ kind: 'forgotten' })
+      return this.beginAgain(now)
     }
     this.refusal = error
     // The request is still repeated when somebody asked for a cookie or another group meanwhile.
@@ -267,6 +276,19 @@ export class HalfOpen {
     if (!this.window.isBusy || this.refusal !== undefined) return
     this.refusal = error
     this.patience = 1
+  }
+
+  /**
+   * Somebody says that the peer does not know the IKE SA (§2.21.4): it may have started anew since it answered. A
+   * genuine answer has the time of one repetition to come before that is believed, so that a liar keeps nobody out; and
+   * of several answers the peer does not know those of impostors.
+   */
+  noteUnknown({ spiR, messageId }: IkeHeader, now: Millis): void {
+    const [sa] = this.followed
+    const isOurs = sa !== undefined && equal(sa.spiR, spiR) && sa.awaits(messageId)
+    const isBelieved = isOurs && this.answers.length === 1 && sa.sentTimes > 1
+    this.drop('ike.hint')
+    if (isBelieved && this.again < MAX_AGAIN) this.beginAgain(now)
   }
 
   /** The system says that nobody listens there. Said of the repetition too, it is believed at once. */

@@ -420,9 +420,14 @@ export class IkeSa implements AuthContext, Successor {
     return this.heardAt
   }
 
-  /** That request of ours waits for its answer, from a peer that is known to have had this SA. */
+  /** That request of ours waits for its answer. */
   awaits(messageId: number): boolean {
-    return this.wasHeard && this.window.isAwaited(messageId)
+    return this.window.isAwaited(messageId)
+  }
+
+  /** The peer is known to have, or have had, this SA. */
+  get isShared(): boolean {
+    return this.wasHeard
   }
 
   /** A request of ours goes unanswered. */

@@ -1,6 +1,7 @@
 /** Dead peers (RFC 7296 §2.4), restarted ones, and sockets that are opened meanwhile. */
 import t from 'tap'
 import { getU32 } from '../../lib/base/bytes.ts'
+import type { Path } from '../../lib/base/path.ts'
 import { Core } from '../../lib/core/core.ts'
 import { parseCredentials } from '../../lib/identity/credentials.ts'
 import { parsePolicy } from '../../lib/policy/options.ts'
@@ -294,6 +295,50 @@ t.test(
     t.end()
   },
 )
+
+t.test('a server that starts anew in the middle of a handshake is asked anew soon', t => {
+  for (const after of [25, 45, 60]) {
+    const world = new World(9, { ...PERFECT, delay: 20 }, {}, {})
+    const stream = new Stream(100, 1, 2)
+    world.connect(stream)
+    world.run(after)
+    world.restart('server')
+    const from = world.now
+    world.run(60_000, () => stream.closed)
+    t.equal(stream.error, undefined)
+    t.ok(world.now - from < 2000, `${world.now - from} ms`)
+  }
+  t.end()
+})
+
+t.test('who says of each handshake that its SA is unknown keeps nobody out', t => {
+  const world = new World(9, { ...PERFECT, delay: 20 }, {}, {})
+  const stream = new Stream(100, 1, 2)
+  const hints: [Uint8Array, Path][] = []
+  let told = 0
+  world.filter = (to, bytes, path) => {
+    const header = isIke(bytes) ? readIkeHeader(bytes.subarray(4)) : undefined
+    if (to === 'server' && header?.exchange === ExchangeType.IkeAuth) {
+      const facts = { ...header, originalInitiator: false, response: true }
+      const hint = writeMessage(facts, [notify(NotifyType.InvalidIkeSpi)])
+      hints.push([Buffer.concat([Buffer.alloc(4), hint]), path])
+    }
+    return true
+  }
+  world.connect(stream)
+  while (!stream.closed && world.now < 60_000) {
+    world.run(1)
+    for (const [hint, path] of hints.splice(0)) {
+      told++
+      world.client.handleDatagram(hint, path, world.now)
+    }
+    world.pump()
+  }
+  t.equal(stream.error, undefined)
+  t.equal(told, 1, 'the genuine answer came before it was believed')
+  t.ok(world.now < 5000, `${world.now} ms`)
+  t.end()
+})
 
 t.test('a hint from elsewhere, or about another SA, is none', t => {
   const scene = open({ livenessInterval: 60_000 })

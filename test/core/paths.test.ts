@@ -93,7 +93,8 @@ t.test('nor when nothing else comes, and then the peer is sought where it was', 
   const state = divertOnce(scene)
   const { filter } = world
   // All that the client sends after it is lost for a while.
-  world.filter = (to, bytes) => (to === 'server' && state.isDone ? false : filter(to, bytes))
+  world.filter = (to, bytes, path) =>
+    to === 'server' && state.isDone ? false : filter(to, bytes, path)
   world.run(4000)
   t.equal(whereIs(session), VICTIM_TEXT)
   world.run(4000)

@@ -156,7 +156,7 @@ export class World {
   /** Makes the server's half of each accepted connection; `client` is the other half, when it is known. */
   serve: (index: number, client: Stream | undefined) => Stream = () => new Stream(0, 2, 1)
   /** Sees each datagram before the network does; false: it is lost. */
-  filter: (to: Side, bytes: Uint8Array) => boolean = () => true
+  filter: (to: Side, bytes: Uint8Array, path: Path) => boolean = () => true
   /** The application's answers to what a core asks; they come at once. */
   /** What the application says, by the question: the octets, the verdict. */
   answers: (side: Side, question: Question) => unknown = () => undefined
@@ -345,7 +345,7 @@ export class World {
     for (let i = 0; i < bytes.length && i < 64; i++)
       this.trace = (Math.imul(this.trace, 31) + bytes[i]!) >>> 0
     this.observe(bytes, to)
-    if (!this.filter(to, bytes)) return
+    if (!this.filter(to, bytes, path)) return
     const { loss, duplicate, corrupt, delay, jitter, mtu = Infinity } = this.network
     if (bytes.length + OUTER > mtu) {
       this.tooLarge++
