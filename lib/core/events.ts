@@ -110,6 +110,8 @@ export interface SessionInfo {
   readonly detectsCrash: boolean
   /** Octets of the largest IP packet that an IKE message makes; smaller ones come of a path that takes no more. */
   readonly fragmentSize: number
+  /** Octets of the largest IP packet with data that is sent to the peer now: found by trial (RFC 8899). */
+  readonly mtu: number
   /** When the first of the certificates that prove the peer expires, in Unix milliseconds; the SA ends then. */
   readonly validUntil: number | undefined
   readonly children: readonly ChildInfo[]

@@ -10,15 +10,22 @@ import { equal } from '../base/bytes.ts'
 import type { Millis } from '../base/environment.ts'
 import { MAX_DATAGRAM } from '../base/packet.ts'
 import { samePath, type Path } from '../base/path.ts'
+import { SizeSearch } from '../base/size-search.ts'
 import type { PeerPlace, Sighting } from '../ike/exchange.ts'
 import type { NatVerdict } from '../ike/nat-detection.ts'
 import { isLoopback } from '../policy/inner-addresses.ts'
 import type { Lineage } from './lineage.ts'
 
-/** Outer MTU where the path is not known. RFC 8200's minimum is 1280; 1400 fits common tunnels. */
-const DEFAULT_MTU = 1400
+/** What a path is taken for before anything is known of it: RFC 8200's minimum, which nearly all of IPv4 takes too. */
+const SAFE_MTU = 1280
+const LEAST_MTU_V4 = 576
+const LEAST_MTU_V6 = 1280
+/** Of interfaces that do not tell. */
+const ETHERNET_MTU = 1500
 /** The loopback interface carries any UDP datagram there is. */
 const LOOPBACK_MTU = 65535
+/** Others may take what we can receive for what the path takes: 1400 fits common tunnels. */
+const TOLD_MTU = 1400
 const UDP_HEADER = 8
 /** RFC 9000 §8.1: what a place may get before it is proved, as a multiple of what came from there. */
 const UNPROVED_FACTOR = 3
@@ -32,6 +39,7 @@ const LEAST_KEEPALIVE: Millis = 5_000
 const TRIED = 400
 /** Ours: places that are remembered, for a peer whose datagrams come by several ways in turn. */
 const MAX_PROVED = 3
+const MAX_SEARCHES = MAX_PROVED + 1
 
 /** The peer seems to have moved, and has not answered from there yet. */
 interface Trial {
@@ -42,8 +50,16 @@ interface Trial {
   sent: number
 }
 
+/** What fits through between two addresses, whatever the ports are. */
+interface Ends {
+  readonly path: Path
+  readonly search: SizeSearch
+}
+
 export class Paths implements PeerPlace {
   moves = 0
+  /** The current place first. */
+  private searches: readonly Ends[] = []
   private readonly lineage: Lineage
   private place: Path
   private trial: Trial | undefined
@@ -294,16 +310,56 @@ export class Paths implements PeerPlace {
     this.trial = undefined
   }
 
-  /** Octets of the largest UDP payload that fits through. */
+  /** Octets of the largest UDP payload that is sent. */
   get datagramLimit(): number {
+    return this.datagramOf(this.sizes.limit)
+  }
+
+  /** Octets of UDP payload in an IP packet. */
+  datagramOf(packet: number): number {
+    const ipHeader = this.isIpv6 ? 40 : 20
+    return Math.min(packet - ipHeader - UDP_HEADER, MAX_DATAGRAM)
+  }
+
+  /** Once the peer is known: how large IP packets get to the current place. */
+  get sizes(): SizeSearch {
+    const { place } = this
+    const [first] = this.searches
+    if (first !== undefined && first.path === place) return first.search
+    const known = this.searches.find(({ path }) => sameEnds(path, place))
+    const search = known?.search ?? this.newSearch()
+    const others = this.searches.filter(other => other !== known)
+    this.searches = [{ path: place, search }, ...others].slice(0, MAX_SEARCHES)
+    return search
+  }
+
+  private newSearch(): SizeSearch {
     const { facts, policy } = this.lineage
-    const ipHeader = this.place.remoteAddress.length === 16 ? 40 : 20
-    const mtu = policy.mtu ?? (facts?.isOurs === true ? pathMtu(this.place) : DEFAULT_MTU)
-    return Math.min(mtu - ipHeader - UDP_HEADER, MAX_DATAGRAM)
+    const { interfaceMtu = ETHERNET_MTU } = this.place
+    const isLocal = isWithin(this.place) && facts?.isOurs === true
+    const most = policy.mtu ?? (isLocal ? LOOPBACK_MTU : interfaceMtu)
+    const least = this.isIpv6 ? LEAST_MTU_V6 : LEAST_MTU_V4
+    return new SizeSearch({ least, most, start: isLocal ? most : SAFE_MTU })
+  }
+
+  private get isIpv6(): boolean {
+    return this.place.remoteAddress.length === 16
+  }
+
+  /** Octets of the largest IP packet that the peer is told it may send. */
+  get receivable(): number {
+    const { most, limit } = this.sizes
+    // Our own ends find out themselves what gets through.
+    if (this.lineage.facts?.isOurs === true) return most
+    return this.sizes.mayPass(TOLD_MTU) ? Math.min(most, Math.max(limit, TOLD_MTU)) : limit
   }
 }
 
-const pathMtu = (path: Path): number =>
-  isLoopback(path.remoteAddress) || equal(path.localAddress, path.remoteAddress)
-    ? LOOPBACK_MTU
-    : DEFAULT_MTU
+/** The peer is on this host. */
+const isWithin = ({ localAddress, remoteAddress }: Path): boolean =>
+  isLoopback(remoteAddress) || equal(localAddress, remoteAddress)
+
+const sameEnds = (a: Path, b: Path): boolean =>
+  a.socket === b.socket &&
+  equal(a.localAddress, b.localAddress) &&
+  equal(a.remoteAddress, b.remoteAddress)

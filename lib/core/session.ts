@@ -42,6 +42,7 @@ import type { Attempt, ChildInfo, CoreCounters, CoreEvent, SessionInfo } from '.
 import { handleInner } from './inner-packets.ts'
 import { Lineage } from './lineage.ts'
 import { Paths } from './paths.ts'
+import { SegmentSizes } from './segment-sizes.ts'
 import { Silence } from './silence.ts'
 
 const NAT_KEEPALIVE = Uint8Array.of(0xff)
@@ -106,6 +107,9 @@ export class Session implements AttemptHost, Scheduled {
   private readonly children: ChildTable<Session>
   private readonly attempts: Attempts
   private tcp: TcpStack | undefined
+  private sizes: SegmentSizes | undefined
+  /** The moves of the path that those know of. */
+  private sizedMoves = 0
   private idleAt: Millis = Infinity
   private childRekeys = 0
   private announced = false
@@ -180,9 +184,15 @@ export class Session implements AttemptHost, Scheduled {
     const sa = this.lineage.current
     // What was asked before may have gone elsewhere too, so it proves nothing.
     if (this.paths.needsAnswer && sa !== undefined && sa.busyWith === undefined) sa.probe(now)
-    if (!this.paths.takeNew() || this.tcp === undefined) return
-    this.tcp.segmentLimit = this.children.segmentLimit(this.paths.datagramLimit)
-    this.tcp.pathChanged(now)
+    this.noteMoves()
+    if (this.paths.takeNew()) this.tcp?.pathChanged(now)
+  }
+
+  /** What fits through belongs to the place. */
+  private noteMoves(): void {
+    if (this.paths.moves === this.sizedMoves) return
+    this.sizedMoves = this.paths.moves
+    this.sizes?.refresh()
   }
 
   /**
@@ -271,6 +281,7 @@ export class Session implements AttemptHost, Scheduled {
       childRekeys: this.childRekeys,
       detectsCrash: sa?.crashTokens.isEmpty === false,
       fragmentSize: sa?.fragmentSize ?? this.policy.fragmentSize,
+      mtu: facts === undefined ? 0 : this.paths.sizes.limit,
       validUntil:
         facts === undefined || facts.validUntil === Infinity ? undefined : facts.validUntil,
       children: this.children.inUse.map(childInfo),
@@ -368,7 +379,10 @@ export class Session implements AttemptHost, Scheduled {
 
   /** The system has no way for a datagram, as `code` says. */
   handleNoWay(code: string, now: Millis): void {
-    if (this.facts !== undefined) return this.probe(now)
+    if (this.facts !== undefined) {
+      if (code === 'EMSGSIZE') this.sizes?.noteTooBig(now)
+      return this.probe(now)
+    }
     const error = this.pathError(code)
     // The system has learned what fits through, and cuts the repetition into fragments.
     if (code === 'EMSGSIZE') this.lineage.opening?.noteUnreachable(error, now)
@@ -761,7 +775,8 @@ export class Session implements AttemptHost, Scheduled {
     }
     this.children.install(child)
     this.tcp ??= this.host.newStack(this)
-    this.tcp.segmentLimit = this.children.segmentLimit(this.paths.datagramLimit)
+    this.sizes ??= new SegmentSizes(this.paths, this.children, this.tcp)
+    this.sizes.refresh()
     this.attempts.noteChildInstalled(output.ticket, this.lineage.isRenewing, sa, now)
   }
 

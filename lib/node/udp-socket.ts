@@ -8,6 +8,7 @@ import { createSocket, type RemoteInfo, type Socket } from 'node:dgram'
 import { formatAddress, parseAddress } from '../base/address.ts'
 import { EMPTY } from '../base/bytes.ts'
 import type { Path } from '../base/path.ts'
+import { interfaceMtu } from './interface-mtu.ts'
 import { classify } from '../wire/encapsulation.ts'
 
 /** Holds some hundred large datagrams; the kernel's default holds three of 60,000 octets. */
@@ -29,6 +30,7 @@ export class UdpSocket {
   private closed = false
   private localAddress: Uint8Array = EMPTY
   private localPort = 0
+  private mtu: number | undefined
   /** Paths by remote address text, so that a steady peer costs no parsing and no allocation. */
   private readonly paths = new Map<string, Path>()
   private readonly texts = new WeakMap<Path, string>()
@@ -96,6 +98,7 @@ export class UdpSocket {
     this.localPort = local.port
     this.localAddress =
       address === undefined || address.every(octet => octet === 0) ? EMPTY : address
+    this.mtu = interfaceMtu(this.localAddress === EMPTY ? undefined : local.address.split('%')[0])
     this.paths.clear()
   }
 
@@ -112,6 +115,7 @@ export class UdpSocket {
       localPort: this.localPort,
       remoteAddress,
       remotePort,
+      interfaceMtu: this.mtu,
       bare: this.bare,
     }
   }

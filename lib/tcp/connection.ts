@@ -201,19 +201,20 @@ export class TcpConnection extends Tcb implements Scheduled {
       this.synSent = false
     } else if (recovery.handleRetransmitTimer(now) === 'timeout') {
       if (++this.retries > config.retries) return this.giveUp()
+      this.noteVain(++this.timeoutsInVain, now)
     }
-    if (this.repeats >= DOUBTFUL_REPEATS) this.stack.noteDoubt()
+    if (this.repeatsInRow >= DOUBTFUL_REPEATS) this.stack.noteDoubt()
     this.stack.ready(this)
   }
 
   /** Timeouts in a row. */
-  private get repeats(): number {
+  private get repeatsInRow(): number {
     return this.isSynchronized ? this.retries : this.synRetries
   }
 
   /** What goes to the peer arrives again: the wait for the next try is over. */
   hasten(now: Millis): void {
-    if (this.repeats === 0 && !this.recovery.hasWaited(LONG, now)) return
+    if (this.repeatsInRow === 0 && !this.recovery.hasWaited(LONG, now)) return
     this.recovery.rtt.backoffs = 0
     this.retries = 0
     this.synRetries = 0

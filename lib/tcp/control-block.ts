@@ -35,10 +35,31 @@ export interface Flow {
 export type CloseReason =
   'ECONNREFUSED' | 'ECONNRESET' | 'ETIMEDOUT' | 'EPIPE' | 'EHOSTUNREACH' | 'ENETUNREACH'
 
+/**
+ * Finds out how large segments may be, for all connections of a peer. Octets with header. It sets the stack's
+ * `segmentLimit` itself.
+ */
+export interface SizeProber {
+  /** A size that is worth a try now, more than the limit and at most `most`; 0: none. */
+  candidate(most: number, now: Millis): number
+  noteSent(size: number, now: Millis): void
+  noteAnswered(size: number, now: Millis): void
+  /** `isClear`: nothing else was lost, so that the size may be the reason. */
+  noteLost(size: number, isClear: boolean, now: Millis): void
+  /** Whether something as large as the limit has arrived. */
+  readonly isProved: boolean
+  noteDelivered(): void
+  /** A segment of `size` was sent in vain, `times` times in a row. True: smaller ones are tried from now on. */
+  noteTimeout(size: number, times: number, now: Millis): boolean
+}
+
 /** What the stack gives its connections. */
 export interface StackContext {
   /** The largest segment, header and all, that the path takes. */
   readonly segmentLimit: number
+  /** The largest that this end can receive, which a path may turn out to take. */
+  readonly receiveLimit: number
+  readonly prober: SizeProber | undefined
   /** What the connections of this peer hold in all. */
   readonly memory: SharedMemory
   /** Something happened that the owner wants to know. */
@@ -67,6 +88,8 @@ const INITIAL_OCTETS = 14_600
 /** RFC 7323 §2.3. */
 export const MAX_WINDOW_SCALE = 14
 
+/** Of TCP, without options. */
+const HEADER = 20
 /** Segments that there is always room for: enough for a window that is worth telling. */
 const LEAST_SEGMENTS = 4
 
@@ -95,6 +118,15 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   readonly sendQueue: ByteRing
   /** Octets of the queue that have been sent at least once. */
   sentOctets = 0
+  /** The segment with its header that is under way to try its size; 0: none. */
+  probeSize = 0
+  /** The first octet that is not acknowledged, when it was sent again last, and how often it was. */
+  repeatedSeq = 0
+  repeats = 0
+  /** Timeouts since the last that was acknowledged, or since segments became smaller. */
+  timeoutsInVain = 0
+  /** Octets of data that the largest segment of the peer had. */
+  largestReceived = 0
   /** Where the last segment ends that was smaller than it could be. */
   smallEnd: number
   finQueued = false
@@ -201,14 +233,61 @@ export class Tcb implements Flow, Sender, MemoryHolder {
     this.heardAt = now
   }
 
-  /** The MSS we announce: our path without options (RFC 6691). */
+  /** The MSS we announce, without options (RFC 6691). */
   get ownMss(): number {
-    return Math.min(this.stack.segmentLimit - 20, 65535)
+    return Math.min(this.stack.receiveLimit - HEADER, 65535)
   }
 
-  /** Data octets of the largest segment to send: the smaller of both ends, less the options in use. */
+  /** Data octets of the largest segment to send: what the peer and the path take, less the options in use. */
   get mss(): number {
-    return Math.min(this.peerMss, this.ownMss) - (this.timestamps ? 12 : 0)
+    return Math.min(this.peerMss, this.stack.segmentLimit - HEADER) - this.optionOctets
+  }
+
+  private get optionOctets(): number {
+    return this.timestamps ? 12 : 0
+  }
+
+  /** Header and options of a segment with data. */
+  get headerOctets(): number {
+    return HEADER + this.optionOctets
+  }
+
+  /** The largest segment that the peer takes, header and all. */
+  get peerLimit(): number {
+    return this.peerMss + HEADER
+  }
+
+  noteArrived(octets: number): void {
+    const { prober } = this.stack
+    if (
+      prober?.isProved === false &&
+      octets >= this.mss &&
+      octets + this.headerOctets >= this.stack.segmentLimit
+    )
+      prober.noteDelivered()
+  }
+
+  /** The first segment under way was sent in vain so often: it may be too large. */
+  noteVain(times: number, now: Millis): void {
+    const { sent } = this.recovery
+    if (sent.isEmpty) return
+    const size = sent.octets(sent.first) + this.headerOctets
+    if (this.stack.prober?.noteTimeout(size, times, now) !== true) return
+    this.timeoutsInVain = 0
+    this.repeats = 0
+    this.recovery.noteTooLarge(now)
+  }
+
+  noteProbeAnswered(now: Millis): void {
+    if (this.probeSize === 0) return
+    this.stack.prober?.noteAnswered(this.probeSize, now)
+    this.probeSize = 0
+  }
+
+  noteProbeLost(isClear: boolean, now: Millis): void {
+    if (this.probeSize === 0) return
+    this.stack.prober?.noteLost(this.probeSize, isClear, now)
+    this.probeSize = 0
   }
 
   /** The first flight, by the segment size that both ends have agreed on (RFC 6928 §2). */
@@ -234,7 +313,7 @@ export class Tcb implements Flow, Sender, MemoryHolder {
 
   get receiveWindow(): number {
     const { readable } = this.reassembly
-    const shared = Math.max(this.stack.memory.room, LEAST_SEGMENTS * this.mss - readable)
+    const shared = Math.max(this.stack.memory.room, this.leastReceived - readable)
     const room = Math.max(0, Math.min(this.config.receiveBuffer - readable, shared))
     // What the field cannot tell is no window.
     return Math.min(room, 0xffff * 2 ** this.rcvWndShift)
@@ -243,7 +322,11 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   /** There is room for so many octets that came; `isNext`: in order, for a reader who may have read all before. */
   mayKeep(octets: number, isNext: boolean): boolean {
     if (octets <= this.stack.memory.room) return true
-    return isNext && this.reassembly.readable + octets <= LEAST_SEGMENTS * this.mss
+    return isNext && this.reassembly.readable + octets <= this.leastReceived
+  }
+
+  private get leastReceived(): number {
+    return LEAST_SEGMENTS * Math.max(this.mss, this.largestReceived)
   }
 
   /** Octets that may be written now. */

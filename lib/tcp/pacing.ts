@@ -25,6 +25,7 @@ export class Pacer {
       this.freeAt = now
       return
     }
-    this.freeAt = Math.max(this.freeAt, now) + octets / rate
+    // By so much a timer may have been late; what it held back must not be lost to the rate.
+    this.freeAt = Math.max(this.freeAt, now - QUANTUM) + octets / rate
   }
 }

@@ -309,6 +309,7 @@ const acknowledge = (tcb: Tcb, ack: number): void => {
   tcb.sentOctets -= octets
   tcb.sndUna = ack
   tcb.retries = 0
+  tcb.timeoutsInVain = 0
   tcb.synRetries = 0
   if (tcb.wantsRoom && tcb.hasSendRoom) {
     tcb.wantsRoom = false
@@ -369,6 +370,7 @@ const receiveData = (tcb: Tcb, segment: TcpSegment, bytes: Uint8Array, now: Mill
   if (tcb.state !== 'ESTABLISHED' && tcb.state !== 'FIN-WAIT-1' && tcb.state !== 'FIN-WAIT-2')
     return
   const end = (segment.seq + length) >>> 0
+  tcb.largestReceived = Math.max(tcb.largestReceived, length)
   if (tcb.abandoned) {
     // RFC 1122 §4.2.2.13: nobody will read it, and the peer is told.
     tcb.stack.reset(tcb, tcb.sndNxt, undefined)
@@ -395,7 +397,7 @@ const receiveData = (tcb: Tcb, segment: TcpSegment, bytes: Uint8Array, now: Mill
 
 /** RFC 5681 §4.2, RFC 9293 §3.8.6.3: at least each second full segment, at once about gaps. */
 const acknowledgeSoon = (tcb: Tcb, urgent: boolean, delivered: number, now: Millis): void => {
-  tcb.unackedSegments += Math.ceil(delivered / Math.max(1, tcb.mss))
+  tcb.unackedSegments += Math.ceil(delivered / Math.max(1, tcb.largestReceived))
   if (urgent || tcb.unackedSegments >= 2 || tcb.quickAcks > 0) {
     if (tcb.quickAcks > 0) tcb.quickAcks--
     return sendAck(tcb)

@@ -21,11 +21,18 @@ export interface Sender {
   readonly sndUna: number
   readonly sndNxt: number
   readonly mss: number
+  readonly initialWindow: number
   readonly sackPermitted: boolean
   readonly timestamps: boolean
   readonly timers: TimerTable
   readonly config: TcpConfig
   timestamp(now: Millis): number
+  /** A segment with so many octets, sent once, has arrived. */
+  noteArrived(octets: number): void
+  /** The segment that tried a larger size has arrived, */
+  noteProbeAnswered(now: Millis): void
+  /** or is lost. `isClear`: nothing else is. */
+  noteProbeLost(isClear: boolean, now: Millis): void
 }
 
 /** A probe earlier than this would be sent for a peer that is only busy. */
@@ -162,6 +169,16 @@ export class Recovery implements Deliveries {
     return false
   }
 
+  /**
+   * A segment of so many octets may try its size, as soon as the window has room: nothing is being repaired, and it
+   * takes no more than half of the window.
+   */
+  mayTry(octets: number): boolean {
+    const { sent, inFlight } = this
+    const isQuiet = this.phase === 'open' && sent.lostCount === 0 && !this.wantsProbe
+    return isQuiet && (inFlight === 0 || 2 * octets <= this.window)
+  }
+
   /** Before something is sent with nothing under way: the window may be out of date (RFC 5681 §4.1). */
   noteIdleTime(now: Millis): void {
     const idle = now - this.lastSentAt
@@ -176,10 +193,12 @@ export class Recovery implements Deliveries {
     if (this.inFlight < this.window) this.rate.noteAppLimited(this.sent.pipe)
   }
 
-  sentNew(seq: number, end: number, now: Millis): void {
+  /** `isProbe`: it is larger than what is known to get through. */
+  sentNew(seq: number, end: number, isProbe: boolean, now: Millis): void {
     const wasIdle = this.sent.isEmpty
     if (wasIdle) this.timeoutFrom = now
     const slot = this.sent.sent(seq, end, now)
+    if (isProbe) this.sent.markProbe(slot)
     this.noteSent(slot, wasIdle, now)
     if (this.wantsProbe) this.noteProbe('new', now)
     this.rearm(now)
@@ -274,6 +293,8 @@ export class Recovery implements Deliveries {
       ack.isEchoStale ||= isAmbiguous && now - sentAt >= this.rtt.minRtt
       return
     }
+    if (sent.isProbe(slot)) this.sender.noteProbeAnswered(now)
+    else this.sender.noteArrived(octets)
     ack.rtt = Math.min(ack.rtt, now - sent.firstSentAt(slot))
     if (before(sent.seq(slot), this.recoverAt)) ack.hasOriginal = true
   }
@@ -354,22 +375,29 @@ export class Recovery implements Deliveries {
   private findLoss(now: Millis): void {
     const { sender, sent, rtt } = this
     if (sender.sackPermitted) {
-      const before = sent.pipe
       const { srtt, minRtt } = rtt
+      const before = this.goneOctets
       const next = this.rack.detect(sent, this.phase !== 'open', srtt, minRtt, now)
-      this.rate.lost += before - sent.pipe
+      this.rate.lost += this.goneOctets - before
       if (next < Infinity) sender.timers.set(Timer.Reorder, next)
       else sender.timers.clear(Timer.Reorder)
     } else if (this.duplicateAcks >= DUPLICATE_THRESHOLD && this.phase === 'open') {
       this.markLost(sent.first)
     }
-    if (sent.lostCount > 0 && this.phase === 'open') this.enter(now)
+    if (sent.lostProbes > 0)
+      sender.noteProbeLost(this.phase === 'open' && sent.lostCount === sent.lostProbes, now)
+    if (sent.lostCount > sent.lostProbes && this.phase === 'open') this.enter(now)
+  }
+
+  /** Goes up by what is found lost, but for what tried a size: its loss says nothing of the path's load. */
+  private get goneOctets(): number {
+    return -this.sent.pipe - this.sent.lostProbeOctets
   }
 
   private markLost(slot: number): void {
-    const before = this.sent.pipe
+    const before = this.goneOctets
     this.sent.markLost(slot)
-    this.rate.lost += before - this.sent.pipe
+    this.rate.lost += this.goneOctets - before
   }
 
   private enter(now: Millis): void {
@@ -497,15 +525,30 @@ export class Recovery implements Deliveries {
     this.probe = 'none'
     this.wantsProbe = false
     this.duplicateAcks = 0
-    const before = sent.pipe
+    const before = this.goneOctets
     // RFC 2018 §8: had the peer kept what it reported, its acknowledgement would be behind it.
     if (!sent.isEmpty && sent.isSacked(sent.first)) sent.forgetSacks()
     else if (!sent.isEmpty) sent.markLost(sent.first)
     this.rack.markAtTimeout(sent, rtt.srtt, rtt.minRtt, now)
-    this.rate.lost += before - sent.pipe
+    this.rate.lost += this.goneOctets - before
+    if (sent.lostProbes > 0) this.sender.noteProbeLost(false, now)
     rtt.backOff()
     this.timeoutFrom = now
     this.isForced = true
+    this.rearm(now)
+  }
+
+  /**
+   * What was lost was too large, and no sign of load (RFC 4821 §7.7): all that goes out again does so in smaller
+   * segments, from the first window on.
+   */
+  noteTooLarge(now: Millis): void {
+    const { sent, congestion } = this
+    congestion.onSpurious()
+    if (congestion.threshold === Infinity) congestion.onStart(this.sender.initialWindow)
+    else congestion.onIdle(Infinity, this.rtt.rto)
+    this.rtt.backoffs = 0
+    for (let slot = sent.oldest; slot !== NONE; slot = sent.oldest) sent.markLost(slot)
     this.rearm(now)
   }
 

@@ -30,6 +30,8 @@ const SACKED = 1
 const LOST = 2
 const RETRANSMITTED = 4
 const APP_LIMITED = 8
+/** It tries whether its size gets through: its loss says nothing of congestion (RFC 4821 §7.4). */
+const PROBE = 16
 
 const FIRST_CAPACITY = 16
 /** Small rings that nobody uses: a request and its answer shall allocate nothing, an idle connection keep nothing. */
@@ -80,6 +82,9 @@ export class SentSegments {
   /** Octets of sequence space that are outstanding. */
   pipe = 0
   lostCount = 0
+  /** Those of them that tried a size, and their octets in all so far. */
+  lostProbes = 0
+  lostProbeOctets = 0
   sackedCount = 0
   sackedOctets = 0
   private ring = NO_RING
@@ -135,6 +140,15 @@ export class SentSegments {
 
   isRetransmitted(slot: number): boolean {
     return (this.flags(slot) & RETRANSMITTED) !== 0
+  }
+
+  /** It tries a size, and was not sent again. */
+  isProbe(slot: number): boolean {
+    return (this.flags(slot) & PROBE) !== 0
+  }
+
+  markProbe(slot: number): void {
+    this.setFlag(slot, PROBE, true)
   }
 
   readState(slot: number, into: SendState): void {
@@ -208,13 +222,12 @@ export class SentSegments {
 
   resent(slot: number, now: Millis): void {
     if (this.isLost(slot)) {
-      this.remove(this.lost, slot)
-      this.lostCount--
+      this.forgetLost(slot)
       this.pipe += this.octets(slot)
-      this.setFlag(slot, LOST, false)
     } else this.remove(this.outstanding, slot)
     this.append(this.outstanding, slot)
     this.setFlag(slot, RETRANSMITTED, true)
+    this.setFlag(slot, PROBE, false)
     this.ring.reals[slot * REALS + SENT_AT] = now
   }
 
@@ -292,14 +305,19 @@ export class SentSegments {
 
   private deliver(slot: number, octets: number): void {
     this.deliveries.delivered(slot, octets)
-    if (this.isLost(slot)) {
-      this.remove(this.lost, slot)
-      this.lostCount--
-      this.setFlag(slot, LOST, false)
-    } else {
+    if (this.isLost(slot)) this.forgetLost(slot)
+    else {
       this.remove(this.outstanding, slot)
       this.pipe -= octets
     }
+    this.setFlag(slot, PROBE, false)
+  }
+
+  private forgetLost(slot: number): void {
+    this.remove(this.lost, slot)
+    this.lostCount--
+    if (this.isProbe(slot)) this.lostProbes--
+    this.setFlag(slot, LOST, false)
   }
 
   private forgetSacked(octets: number): void {
@@ -315,6 +333,10 @@ export class SentSegments {
     this.setFlag(slot, LOST, true)
     this.lostCount++
     this.pipe -= this.octets(slot)
+    if (this.isProbe(slot)) {
+      this.lostProbes++
+      this.lostProbeOctets += this.octets(slot)
+    }
     // What is first in the stream goes first; else they go in the order in which they were found.
     const { first } = this.lost
     if (first !== NONE && before(this.seq(slot), this.seq(first))) this.prepend(this.lost, slot)
@@ -330,6 +352,7 @@ export class SentSegments {
       this.prepend(this.outstanding, slot)
     }
     this.lostCount = 0
+    this.lostProbes = 0
   }
 
   /** The peer has thrown away what it had reported (RFC 2018 §8): all of it is lost. */
@@ -397,6 +420,7 @@ export class SentSegments {
     this.capacity = capacity
     this.head = 0
     this.length = count
+    this.lostProbes = 0
     this.relink(this.outstanding, orders[0]!, starts, parts)
     this.lostCount = this.relink(this.lost, orders[1]!, starts, parts)
   }
@@ -407,7 +431,11 @@ export class SentSegments {
     let members = 0
     for (const index of order) {
       members += parts[index]!
-      for (let part = 0; part < parts[index]!; part++) this.append(list, starts[index]! + part)
+      for (let part = 0; part < parts[index]!; part++) {
+        const slot = starts[index]! + part
+        this.append(list, slot)
+        if (this.isLost(slot) && this.isProbe(slot)) this.lostProbes++
+      }
     }
     return members
   }
@@ -423,6 +451,7 @@ export class SentSegments {
     this.length = 0
     this.pipe = 0
     this.lostCount = 0
+    this.lostProbes = 0
     this.sackedCount = 0
     this.sackedOctets = 0
     for (const list of [this.outstanding, this.lost]) {

@@ -14,7 +14,7 @@ import { TcpFlag, TcpSegment } from '../wire/tcp.ts'
 import { DEFAULT_TCP_CONFIG, type TcpConfig } from './config.ts'
 import type { CongestionControl } from './congestion/choose.ts'
 import { TcpConnection } from './connection.ts'
-import type { CloseReason, Flow, StackContext, Tcb } from './control-block.ts'
+import type { CloseReason, Flow, SizeProber, StackContext, Tcb } from './control-block.ts'
 import {
   HALF_OPEN_PER_PEER,
   type HalfOpenHolder,
@@ -27,7 +27,7 @@ import { receiveSegment, receiveSyn } from './receive.ts'
 import { Timer } from './timer.ts'
 import { writeReset } from './transmit.ts'
 
-export { DEFAULT_TCP_CONFIG, type TcpConfig, type Flow }
+export { DEFAULT_TCP_CONFIG, type TcpConfig, type Flow, type SizeProber }
 
 export interface TcpEvent {
   readonly kind: 'connected' | 'accepted' | 'readable' | 'writable' | 'ended' | 'closed'
@@ -60,6 +60,7 @@ interface Opening {
 export class TcpStack implements StackContext, HalfOpenHolder {
   readonly config: TcpConfig
   segmentLimit = 1220
+  prober: SizeProber | undefined
   readonly memory: SharedMemory
   private readonly environment: Environment
   private readonly listeners: TcpListeners
@@ -79,6 +80,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   private readonly addresses: Uint8Array[] = []
   private live = 0
   private isInDoubt = false
+  private mostReceived = 0
 
   constructor(environment: Environment, config: TcpConfig, listeners: TcpListeners) {
     this.environment = environment
@@ -86,6 +88,15 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     this.listeners = listeners
     this.memory = new SharedMemory(config.maxBuffered)
     this.secret = randomBytes(environment, 16)
+  }
+
+  get receiveLimit(): number {
+    return Math.max(this.mostReceived, this.segmentLimit)
+  }
+
+  /** Segments may become as large as that; else they are as they may be now. */
+  set receiveLimit(octets: number) {
+    this.mostReceived = octets
   }
 
   /** Connections whose owners have let go of them while octets were under way. */

@@ -42,7 +42,7 @@ const transmitSyn = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
   tcb.synSent = true
   if (tcb.sndNxt === tcb.iss) {
     tcb.sndNxt = (tcb.iss + 1) >>> 0
-    recovery.sentNew(tcb.iss, tcb.sndNxt, now)
+    recovery.sentNew(tcb.iss, tcb.sndNxt, false, now)
   } else recovery.sentAgain(recovery.sent.first, now)
   // Connections that were opened together, and for which there was no room, must not go on coming together.
   if (tcb.state === 'SYN-SENT' && tcb.synRetries > 0) {
@@ -72,9 +72,14 @@ const dataOctets = (tcb: Tcb, slot: number): number =>
 const hasFin = (tcb: Tcb, slot: number): boolean =>
   tcb.finSent && tcb.recovery.sent.end(slot) === (finSeq(tcb) + 1) >>> 0
 
+/** Ours: what was sent again so often, while others arrived, may be too large (RFC 8899 §4.3). */
+const VAIN_REPEATS = 4
+
 const resend = (tcb: Tcb, wanted: number, packet: Packet, now: Millis): void => {
   const { sent } = tcb.recovery
   let slot = wanted
+  if (sent.seq(slot) === tcb.repeatedSeq && tcb.repeats >= VAIN_REPEATS)
+    tcb.noteVain(tcb.repeats, now)
   if (dataOctets(tcb, slot) > tcb.mss) {
     // The path takes less than when this was sent (RFC 8201 §5.4).
     const isLast = slot === sent.last
@@ -82,6 +87,8 @@ const resend = (tcb: Tcb, wanted: number, packet: Packet, now: Millis): void => 
     slot = isLast ? sent.last : sent.firstLost === NONE ? sent.first : sent.firstLost
   }
   const seq = sent.seq(slot)
+  tcb.repeats = seq === tcb.repeatedSeq ? tcb.repeats + 1 : 1
+  tcb.repeatedSeq = seq
   const octets = dataOctets(tcb, slot)
   const fin = hasFin(tcb, slot) ? TcpFlag.Fin : 0
   tcb.recovery.sentAgain(slot, now)
@@ -103,7 +110,8 @@ const transmitNew = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
     return false
   }
   const room = tcb.sndWnd - tcb.flightOctets
-  const octets = Math.min(unsent, mss, Math.max(0, room))
+  const tried = triedOctets(tcb, Math.min(unsent, room), now)
+  const octets = tried > 0 ? tried : Math.min(unsent, mss, Math.max(0, room))
   const finishes = mayFin && octets === unsent
   if (octets === 0 && !finishes) {
     armPersist(tcb, now)
@@ -121,11 +129,30 @@ const transmitNew = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
   tcb.sndNxt = (seq + octets + (finishes ? 1 : 0)) >>> 0
   if (finishes) sendFin(tcb)
   if (octets > 0 && octets < mss) tcb.smallEnd = tcb.sndNxt
-  recovery.sentNew(seq, tcb.sndNxt, now)
+  if (tried > 0) noteTrial(tcb, tried, now)
+  recovery.sentNew(seq, tcb.sndNxt, tried > 0, now)
   const push = octets > 0 && octets === unsent ? TcpFlag.Psh : 0
   const fin = finishes ? TcpFlag.Fin : 0
   writeSegment(tcb, packet, seq, TcpFlag.Ack | push | fin, offset, octets, now)
   return true
+}
+
+/**
+ * Data octets of a segment that tries a larger size; 0: none is due. New data follows it, so that its loss shows soon
+ * (RFC 4821 §7.4), and while others are repaired nothing is tried.
+ */
+const triedOctets = (tcb: Tcb, available: number, now: Millis): number => {
+  const { prober } = tcb.stack
+  if (prober === undefined || available <= tcb.mss || !tcb.sackPermitted) return 0
+  const size = prober.candidate(tcb.peerLimit, now)
+  const octets = size - tcb.headerOctets
+  if (octets <= tcb.mss || octets >= available || !tcb.recovery.mayTry(octets)) return 0
+  return octets
+}
+
+const noteTrial = (tcb: Tcb, octets: number, now: Millis): void => {
+  tcb.probeSize = octets + tcb.headerOctets
+  tcb.stack.prober?.noteSent(tcb.probeSize, now)
 }
 
 const sendFin = (tcb: Tcb): void => {
@@ -178,7 +205,7 @@ const transmitProbe = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
       tcb.octetsSent++
       tcb.sndNxt = (seq + 1) >>> 0
       armPersistAgain(tcb, now)
-      recovery.sentNew(seq, tcb.sndNxt, now)
+      recovery.sentNew(seq, tcb.sndNxt, false, now)
       writeSegment(tcb, packet, seq, TcpFlag.Ack | TcpFlag.Psh, offset, 1, now)
       return true
     }

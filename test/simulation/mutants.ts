@@ -86,7 +86,7 @@ export const RULES: Readonly<Record<string, Rule>> = {
   redundant: {
     says: 'the loser of a simultaneous rekey does not send on its redundant Child SA',
     edits: [edit('ike/rekey-child.js', 'outboundReady: !loses', 'outboundReady: true')],
-    seeds: [227],
+    seeds: [233],
   },
   answer: {
     says: 'the old SA stays while the peer may still wait for the answer about the new one',
@@ -121,7 +121,11 @@ export const RULES: Readonly<Record<string, Rule>> = {
   revived: {
     says: 'data that waits for its timer goes out when the peer is heard again',
     edits: [
-      edit('tcp/connection.js', 'this.repeats === 0 && !this.recovery.hasWaited(LONG, now)', 'now'),
+      edit(
+        'tcp/connection.js',
+        'this.repeatsInRow === 0 && !this.recovery.hasWaited(LONG, now)',
+        'now',
+      ),
     ],
     seeds: [22],
     kind: 'roaming',
@@ -131,6 +135,14 @@ export const RULES: Readonly<Record<string, Rule>> = {
     edits: [edit('ike/message-window.js', 'outstanding.sentTimes < 2', 'outstanding')],
     seeds: [62],
     kind: 'roaming',
+  },
+  holes: {
+    says: 'what is sent in vain is sent in smaller segments',
+    edits: [
+      edit('tcp/control-block.js', 'noteTimeout(size, times, now) !== true', 'noteTimeout !== 1'),
+    ],
+    seeds: [2],
+    kind: 'sizes',
   },
   nonces: {
     says: 'the lowest of four nonces decides',

@@ -4,6 +4,7 @@ import type { Outcome } from './audit.ts'
 import { runDays } from './days.ts'
 import { runRekeying } from './rekeying.ts'
 import { runRoaming } from './roaming.ts'
+import { runSizes } from './sizes.ts'
 import { runTransfer } from './transfer.ts'
 
 export type Scenario = (seed: number, tracer?: Tracer) => Outcome
@@ -13,6 +14,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   transfer: runTransfer,
   days: runDays,
   roaming: runRoaming,
+  sizes: runSizes,
 }
 
 /** In turn; rekeys that collide are what random networks find most in. */
@@ -25,6 +27,7 @@ const SHARES = [
   'rekeying',
   'rekeying',
   'roaming',
+  'sizes',
 ]
 
 export const kindOf = (seed: number): string => SHARES[seed % SHARES.length]!

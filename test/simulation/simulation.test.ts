@@ -2,6 +2,7 @@ import t from 'tap'
 import { runDays } from './days.ts'
 import { runRekeying } from './rekeying.ts'
 import { runRoaming } from './roaming.ts'
+import { runSizes } from './sizes.ts'
 import { runTransfer } from './transfer.ts'
 
 t.test('60 random networks: streams intact, nothing left over, no IV twice, no plaintext', t => {
@@ -45,6 +46,15 @@ t.test(
     t.end()
   },
 )
+
+t.test('12 paths that take less and more in turn: what fits through is found', t => {
+  for (let seed = 1; seed <= 12; seed++) {
+    const { problems } = runSizes(seed)
+    if (problems.length > 0) t.fail(`seed ${seed}: ${problems.join('; ')}`)
+  }
+  t.pass('all were run')
+  t.end()
+})
 
 t.test('the same seed gives the same datagrams', t => {
   for (const seed of [3, 17, 46])
