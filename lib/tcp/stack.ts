@@ -297,10 +297,13 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     }
   }
 
-  /** An authenticated ICMP error about one of our segments (RFC 5461): only a SYN gives up on it. */
-  handleUnreachable(flow: Flow, hard: boolean): void {
+  /**
+   * An authenticated ICMP error about the segment with number `seq` (RFC 5461): only a SYN gives up on it, and
+   * only while it is under way (RFC 5927 §4.1).
+   */
+  handleUnreachable(flow: Flow & { readonly seq: number }, hard: boolean): void {
     const connection = this.find(flow)
-    if (connection?.state !== 'SYN-SENT') return
+    if (connection?.state !== 'SYN-SENT' || flow.seq !== connection.iss) return
     this.closed(connection, hard ? 'ECONNREFUSED' : 'EHOSTUNREACH')
   }
 

@@ -12,9 +12,12 @@ export interface IcmpError {
   readonly localPort: number
   readonly remoteAddress: Uint8Array
   readonly remotePort: number
+  readonly seq: number
 }
 
 const HEADER = 8
+/** RFC 792: so much of the segment is always quoted; ports and sequence number. */
+const QUOTED_OCTETS = 8
 
 /** Reads the message at `bytes[from, to)`; undefined for anything but an error about a TCP segment. */
 export const readIcmpError = (
@@ -25,19 +28,21 @@ export const readIcmpError = (
 ): IcmpError | undefined => {
   const ipLength = version === 4 ? 20 : 40
   const quoted = from + HEADER
-  if (to < quoted + ipLength + 4) return undefined
+  if (to < quoted + ipLength + QUOTED_OCTETS) return undefined
   const type = bytes[from]!
   const code = bytes[from + 1]!
   const addresses = version === 4 ? quoted + 12 : quoted + 8
   const addressLength = version === 4 ? 4 : 16
   const protocol = bytes[quoted + (version === 4 ? 9 : 6)]
   const ports = version === 4 ? quoted + (bytes[quoted]! & 15) * 4 : quoted + ipLength
-  if (protocol !== IpProtocol.Tcp || ports + 4 > to || ports < quoted + ipLength) return undefined
+  if (protocol !== IpProtocol.Tcp || ports + QUOTED_OCTETS > to || ports < quoted + ipLength)
+    return undefined
   const quotedFlow = {
     localAddress: bytes.slice(addresses, addresses + addressLength),
     remoteAddress: bytes.slice(addresses + addressLength, addresses + 2 * addressLength),
     localPort: getU16(bytes, ports),
     remotePort: getU16(bytes, ports + 2),
+    seq: getU32(bytes, ports + 4),
   }
   if (version === 4 ? type === 3 && code === 4 : type === 2) {
     const mtu = version === 4 ? getU16(bytes, from + 6) : getU32(bytes, from + 4)

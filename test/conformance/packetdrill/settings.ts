@@ -1,0 +1,127 @@
+/**
+ * The profile of a script: which of the settings of the kernel that it was written for are ours, what they
+ * are called here, and which ask for something that this TCP does not have.
+ */
+import type { Millis } from '../../../lib/base/environment.ts'
+import { DEFAULT_TCP_CONFIG, type TcpConfig } from '../../../lib/tcp/config.ts'
+import { CONGESTION_CONTROLS } from '../../../lib/tcp/congestion/choose.ts'
+import { NotDrivable } from './script.ts'
+
+export interface Profile {
+  readonly isFreeBsd: boolean
+  /** Changed by settings until the first connection needs it. */
+  config: TcpConfig
+  /** Octets of the largest packet, IP header included. */
+  mtu: number
+  /** Octets of a header between IP and TCP. */
+  readonly encapsulation: number
+  /** RFC 5961 is switched off: where that matters, the script asks for another TCP. */
+  isInsecure: boolean
+}
+
+/** What those kernels have by default that a script counts on. */
+const LINUX: Partial<TcpConfig> = { receiveBuffer: 1 << 19, sendBuffer: 1 << 22 }
+const FREEBSD: Partial<TcpConfig> = {
+  receiveBuffer: 65535,
+  sendBuffer: 65536,
+  timeWait: 60_000,
+  quickAcks: 0,
+}
+const UDP_HEADER = 8
+
+export const profileOf = (text: string, options: ReadonlyMap<string, string>): Profile => {
+  const isFreeBsd = /net\.inet\.|kern\./.test(text)
+  const encapsulation = options.get('udp_encapsulation')
+  if (encapsulation !== undefined && encapsulation !== 'tcp')
+    throw new NotDrivable('another protocol in UDP')
+  return {
+    isFreeBsd,
+    config: { ...DEFAULT_TCP_CONFIG, ...(isFreeBsd ? FREEBSD : LINUX) },
+    mtu: Number(options.get('mtu') ?? 1500),
+    encapsulation: encapsulation === undefined ? 0 : UDP_HEADER,
+    isInsecure: false,
+  }
+}
+
+/** Settings that ask for another TCP than ours. */
+const FOREIGN: readonly [RegExp, string][] = [
+  [/fastopen\.(client|server)_enable=1/, 'TCP Fast Open'],
+  [/inet\.tcp\.ecn\.enable=1/, 'ECN, which a datagram socket cannot see'],
+  [
+    /rfc1323=0|tcp\.sack\.enable=0|mssdflt|rexmit_drop_options=1/,
+    'the options of our SYN cannot be switched off',
+  ],
+  [/syncookies_only=1|tcp_syncookies=2/, 'SYN cookies'],
+  [/drop_synfin=1/, 'a SYN with FIN that is dropped'],
+  [/pmtud_blackhole/, 'the path is searched below the connection'],
+  [/maxsockbuf=4294967295/, 'a window scale of 14'],
+  [/keepinit=/, 'a timer of its own for connections that open'],
+  [/tcp_mtu_probing=[12]/, 'the path is searched below the connection'],
+  [/tcp_abort_on_overflow=1/, 'RST in answer to the last ACK of a full backlog'],
+  [/\bss\s+-|nstat|netstat/, 'counters of the kernel'],
+]
+
+/** Commands that set up the host of the script, which ours does not need. */
+const HARMLESS = /^(\S*sysctl|tc|ip|ethtool|modprobe|true|:|echo|rm|cat|\.{1,2}\/\S+)(\s|$)/
+
+/** One shell command of a script; returns the time it takes. */
+export const applyCommand = (command: string, profile: Profile): Millis => {
+  let takes = 0
+  for (const line of command.split(/[\n;]|&&/).map(part => part.trim())) {
+    if (line === '' || line.startsWith('#')) continue
+    for (const [pattern, why] of FOREIGN) {
+      if (pattern.test(line) && !(profile.isFreeBsd && /keepinit=75000/.test(line)))
+        throw new NotDrivable(why)
+    }
+    const sleep = /^(?:\S*\/)?sleep\s+([\d.]+)/.exec(line)
+    if (sleep !== null) takes += Number(sleep[1]) * 1000
+    else if (HARMLESS.test(line)) applySettings(line, profile)
+    else throw new NotDrivable(`the command "${line.split(/\s+/)[0]}"`)
+  }
+  return takes
+}
+
+const applySettings = (line: string, profile: Profile): void => {
+  if (/insecure_(rst|syn)=1/.test(line)) profile.isInsecure = true
+  for (const [, name = '', value = ''] of line.matchAll(/([\w./]+)\s*=\s*"?([\w.]+)/g)) {
+    const change = changeOf(name.split(/[./]/).at(-1) ?? '', value)
+    if (change !== undefined) profile.config = { ...profile.config, ...change }
+  }
+}
+
+/** Times of FreeBSD's settings are milliseconds, Linux' are seconds. */
+const changeOf = (name: string, value: string): Partial<TcpConfig> | undefined => {
+  const number = Number(value)
+  switch (name) {
+    case 'tcp_congestion_control':
+      return { congestionControl: controlNamed(value) }
+    case 'tcp_syn_retries':
+    case 'tcp_synack_retries':
+    case 'rexmit_max_syn':
+      return { synRetries: number }
+    case 'tcp_retries2':
+      return { retries: number }
+    case 'tcp_fin_timeout':
+      return { finWait: number * 1000 }
+    case 'tcp_rto_min_us':
+      return { minRto: number / 1000 }
+    case 'rexmit_initial':
+      return { initialRto: number }
+    case 'delacktime':
+      return { delayedAck: number }
+    case 'keepidle':
+      return { keepAliveDelay: number }
+    case 'keepintvl':
+      return { keepAliveInterval: number }
+    case 'keepcnt':
+      return { keepAliveCount: number }
+    default:
+      return undefined
+  }
+}
+
+export const controlNamed = (name: string): TcpConfig['congestionControl'] => {
+  const control = CONGESTION_CONTROLS.find(known => known === name)
+  if (control === undefined) throw new NotDrivable(`congestion control "${name}"`)
+  return control
+}
