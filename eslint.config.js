@@ -35,7 +35,7 @@ const TYPES = {
 }
 
 export default defineConfig([
-  globalIgnores(['dist/', '.build/', '.tap/']),
+  globalIgnores(['dist/', '.build/', '.tap/', 'test/types/consumer/', 'test/types/newest/']),
   { linterOptions: { reportUnusedDisableDirectives: 'error' } },
   {
     files: ['**/*.ts', '**/*.js', '**/*.mjs'],

@@ -11,15 +11,20 @@ export {
   createSecureSocket,
   createSecureSocket as connect,
   SecureSocket,
+  type Callback,
 } from './api/secure-socket.ts'
 export type {
   Authorization,
   AuthorizedPeer,
   EapOption,
   IkeOptions,
+  Key,
+  OneOrMore,
   OnRead,
+  Pem,
   PpkOption,
   SecureContextOptions,
+  Psk,
   SecureServerOptions,
   SecureSocketOptions,
   SignRequest,
@@ -28,8 +33,11 @@ export { createSecureContext } from './api/options.ts'
 export type { SecureContext } from './api/secure-context.ts'
 export type { KeyLog } from './api/channels.ts'
 export { Session } from './api/session.ts'
-export type { SecureSocketEvents } from './api/socket-events.ts'
-export type { ChildInfo, KeepAlive, PeerFacts, SessionInfo } from './core/events.ts'
+export type { AnyListener, Listener, SecureSocketEvents } from './api/socket-events.ts'
+export type { ChildInfo, KeepAlive, SessionInfo } from './core/events.ts'
+export type { CongestionControl } from './core/tcp-config.ts'
+export type { Authentication } from './identity/trust.ts'
+export type { Millis } from './base/environment.ts'
 export {
   AuthenticationError,
   InternalError,
@@ -38,6 +46,7 @@ export {
   PeerMisbehavedError,
   PeerRefusedError,
   UnreachablePeerError,
+  type IpsecErrorFacts,
 } from './base/errors.ts'
 export { formatKeyLog, type KeyLogRow } from './node/key-log.ts'
 export type { KeyLogEntry, TraceEvent } from './base/trace.ts'

@@ -25,10 +25,32 @@ const {
   SocketAddress,
 } = net
 
-/** Other properties than net's: `psk` and its kind may come with the options of each call. */
-type SocketOptions = SecureSocketOptions & Readonly<Record<string, unknown>>
-type ServerOptions = SecureServerOptions & Readonly<Record<string, unknown>>
-type OnConnection = (socket: SecureSocket) => void
+/** What `ike-socket` and what `net` accept; the names that only `net` knows have no effect. */
+export type SocketOptions = SecureSocketOptions | net.SocketConstructorOpts
+export type ConnectOptions = SecureSocketOptions | net.NetConnectOpts
+export type ServerOptions = SecureServerOptions | net.ServerOpts
+export type OnConnection = (socket: SecureSocket) => void
+
+/** The class `Class`, which may also be called without `new`; what it is made of is said by `Make`. */
+export type Callable<Class, Make> = Pick<Class, keyof Class> & Make
+
+export interface SocketConstructor {
+  new (options?: SocketOptions): SecureSocket
+  (options?: SocketOptions): SecureSocket
+}
+
+export interface ServerConstructor {
+  new (onConnection?: OnConnection): SecureServer
+  new (options?: ServerOptions, onConnection?: OnConnection): SecureServer
+  (onConnection?: OnConnection): SecureServer
+  (options?: ServerOptions, onConnection?: OnConnection): SecureServer
+}
+
+/** Of Node 24.19 and 26.4: undefined before. A secure server cannot listen on one. */
+export type NetBoundSocket = typeof net extends { BoundSocket: infer Class } ? Class : undefined
+
+export const BoundSocket: NetBoundSocket = (net as { BoundSocket?: NetBoundSocket })
+  .BoundSocket as NetBoundSocket
 
 const clientOptions = <T extends object>(options: T): T =>
   lenientOptions('client', configuration(), options)
@@ -48,46 +70,49 @@ const serverArguments = (
   ]
 }
 
-type Callable<Class extends abstract new (...args: never) => unknown> = Class &
-  ((...args: ConstructorParameters<Class>) => InstanceType<Class>)
-
 /** `prepare` makes the constructor's arguments from the caller's. */
-const callable = <Class extends new (...args: never) => object>(
+const callable = <Class extends new (...args: never) => object, Make>(
   Class: Class,
   prepare: (args: readonly unknown[]) => unknown[],
-): Callable<Class> =>
+): Callable<Class, Make> =>
   new Proxy(Class, {
     apply: (target, _this, args: unknown[]) => Reflect.construct(target, prepare(args)) as object,
     construct: (target, args: unknown[], newTarget) =>
       Reflect.construct(target, prepare(args), newTarget) as object,
-  }) as unknown as Callable<Class>
+  }) as unknown as Callable<Class, Make>
 
-export const Socket = callable(SecureSocket, ([options]) => [
-  typeof options === 'object' || options === undefined ? clientOptions(options ?? {}) : options,
-])
+export const Socket = callable<typeof SecureSocket, SocketConstructor>(
+  SecureSocket,
+  ([options]) => [
+    typeof options === 'object' || options === undefined ? clientOptions(options ?? {}) : options,
+  ],
+)
 export type Socket = SecureSocket
 
-export const Server = callable(SecureServer, ([first, second]) => serverArguments(first, second))
+export const Server = callable<typeof SecureServer, ServerConstructor>(
+  SecureServer,
+  ([first, second]) => serverArguments(first, second),
+)
 export type Server = SecureServer
 
 export function createServer(onConnection?: OnConnection): SecureServer
-export function createServer(options: ServerOptions, onConnection?: OnConnection): SecureServer
+export function createServer(options?: ServerOptions, onConnection?: OnConnection): SecureServer
 export function createServer(first?: unknown, second?: unknown): SecureServer {
   return createSecureServer(...serverArguments(first, second))
 }
 
-export function connect(options: SocketOptions, listener?: () => void): SecureSocket
-export function connect(port: number | string, host: string, listener?: () => void): SecureSocket
+export function connect(options: ConnectOptions, listener?: () => void): SecureSocket
+export function connect(port: number | string, host?: string, listener?: () => void): SecureSocket
 export function connect(port: number | string, listener?: () => void): SecureSocket
 export function connect(
   port: number | string,
   host: string,
-  options: SocketOptions,
+  options: ConnectOptions,
   listener?: () => void,
 ): SecureSocket
 export function connect(
   port: number | string,
-  options: SocketOptions,
+  options: ConnectOptions,
   listener?: () => void,
 ): SecureSocket
 export function connect(...args: unknown[]): SecureSocket {
@@ -111,21 +136,16 @@ export {
   type Configuration,
 }
 
-export default {
-  BlockList,
+const own = {
   configure,
   connect,
   createConnection: connect,
   createServer,
-  getDefaultAutoSelectFamily,
-  getDefaultAutoSelectFamilyAttemptTimeout,
-  isIP,
-  isIPv4,
-  isIPv6,
   Server,
-  setDefaultAutoSelectFamily,
-  setDefaultAutoSelectFamilyAttemptTimeout,
   Socket,
-  SocketAddress,
   Stream: Socket,
 }
+
+/** Whatever else `net` has in this version of Node, it has here too. */
+const secureNet: Omit<typeof net, keyof typeof own> & typeof own = { ...net, ...own }
+export default secureNet

@@ -30,9 +30,13 @@ import {
 } from './secure-context.ts'
 
 type Given = Readonly<Record<string, unknown>>
-type Psk = string | Uint8Array
-type Pem = string | Uint8Array
-type Key = Pem | KeyObject | { pem: Pem | KeyObject; passphrase?: string | Uint8Array }
+
+/** A pre-shared key: text stands for its octets in UTF-8. */
+export type Psk = string | Uint8Array
+/** PEM, or DER as octets. */
+export type Pem = string | Uint8Array
+/** A private key. */
+export type Key = Pem | KeyObject | { pem: Pem | KeyObject; passphrase?: string | Uint8Array }
 
 /** What `sign` is asked: an algorithm by name, its hash, and the octets to sign. */
 export interface SignRequest {
@@ -60,7 +64,7 @@ export type EapOption =
       servername?: string | undefined
       only?: boolean | undefined
     }
-type OneOrMore = string | readonly string[]
+export type OneOrMore = string | readonly string[]
 
 /** Options that a client and a server share; the README's table says what each means. */
 export interface IkeOptions {

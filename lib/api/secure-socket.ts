@@ -4,7 +4,7 @@
  */
 import { AsyncResource } from 'node:async_hooks'
 import type { X509Certificate } from 'node:crypto'
-import type { SocketConnectOpts } from 'node:net'
+import type { Server, SocketConnectOpts } from 'node:net'
 import { addAbortSignal, Duplex, type DuplexOptions } from 'node:stream'
 import type { DetailedPeerCertificate } from 'node:tls'
 import { formatAddress, parseAddress } from '../base/address.ts'
@@ -29,7 +29,8 @@ import {
 import { Session } from './session.ts'
 import type { AnyListener, Listener, SecureSocketEvents } from './socket-events.ts'
 
-type Callback = (error?: Error | null) => void
+/** Of a write, or of the end of writing. */
+export type Callback = (error?: Error | null) => void
 
 /** A write that TCP has not taken whole yet. */
 interface PendingWrite {
@@ -51,15 +52,15 @@ export interface Accepted {
   readonly connection: Connection
   readonly session: SessionHandle
   readonly endpoint: Endpoint
-  readonly server: unknown
+  readonly server: Server
   readonly settings: ConnectSettings
 }
 
 export class SecureSocket extends Duplex {
   /** Writable, since http puts its own server here. */
-  server: unknown = null
+  server: Server | null = null
   /** Idle time set by `setTimeout`, in milliseconds; http's agents compare it. */
-  timeout: number | undefined
+  timeout?: number
   /** As net does: `true` from `connect` until 'connect'. */
   connecting = false
   /** As net's types have it; nothing before the first attempt. */
@@ -96,6 +97,9 @@ export class SecureSocket extends Duplex {
   /** The peer's address as it was read last; as net, it can be read after the end too. */
   #remote: RemoteEnd | undefined
 
+  constructor(options?: SecureSocketOptions)
+  /** @internal */
+  constructor(options: SecureSocketOptions | undefined, accepted: Accepted)
   constructor(options: SecureSocketOptions = {}, accepted?: Accepted) {
     const settings = accepted?.settings ?? parseConnect(options, false)
     super(
@@ -123,7 +127,10 @@ export class SecureSocket extends Duplex {
     else if (signal !== undefined) addAbortSignal(signal, this)
   }
 
-  /** For a server: wraps a connection that a peer opened. */
+  /**
+   * For a server: wraps a connection that a peer opened.
+   * @internal
+   */
   static accept(accepted: Accepted): { socket: SecureSocket; owner: ConnectionOwner } {
     const socket = new SecureSocket({}, accepted)
     return { socket, owner: socket.#owner }
@@ -561,16 +568,18 @@ export class SecureSocket extends Duplex {
     return this
   }
 
-  /** Delays in milliseconds. Also `({ enable, initialDelay, interval, count })`. */
+  /** Delays in milliseconds; what is left out of the object stays as it was set, `enable` is `false` then. */
+  setKeepAlive(options: Partial<KeepAlive>): this
+  setKeepAlive(enable?: boolean, initialDelay?: number, interval?: number, count?: number): this
   setKeepAlive(
-    enable: boolean | KeepAlive = false,
+    enable: boolean | Partial<KeepAlive> = false,
     initialDelay = 0,
     interval?: number,
     count?: number,
   ): this {
     this.#keepAlive =
       typeof enable === 'object'
-        ? enable
+        ? { ...enable, enable: Boolean(enable.enable) }
         : { enable: Boolean(enable), initialDelay, interval, count }
     const connection = this.#connection
     if (connection !== undefined) {
@@ -642,18 +651,22 @@ export class SecureSocket extends Duplex {
     return #connection in socket && !socket.destroyed ? socket.#connection : undefined
   }
 
-  get localAddress(): string | undefined {
-    const end = SecureSocket.#endOf(this)
-    return end && formatAddress(end.localAddress)
-  }
-
-  get localPort(): number | undefined {
-    return SecureSocket.#endOf(this)?.localPort
-  }
-
-  get localFamily(): 'IPv4' | 'IPv6' | undefined {
-    const end = SecureSocket.#endOf(this)
-    return end && familyOf(end.localAddress)
+  /** Net's types have these as optional properties, which an accessor of a class cannot be. */
+  static {
+    const facts: Record<string, (end: Connection) => string | number> = {
+      localAddress: ({ localAddress }) => formatAddress(localAddress),
+      localPort: ({ localPort }) => localPort,
+      localFamily: ({ localAddress }) => familyOf(localAddress),
+    }
+    for (const [name, read] of Object.entries(facts)) {
+      Object.defineProperty(this.prototype, name, {
+        configurable: true,
+        get(this: SecureSocket) {
+          const end = SecureSocket.#endOf(this)
+          return end && read(end)
+        },
+      })
+    }
   }
 
   static #peerOf(socket: SecureSocket): RemoteEnd | undefined {
@@ -763,6 +776,9 @@ export class SecureSocket extends Duplex {
 
 /** Events by name, with what their listeners get. */
 export interface SecureSocket {
+  readonly localAddress?: string
+  readonly localPort?: number
+  readonly localFamily?: 'IPv4' | 'IPv6'
   on<E extends keyof SecureSocketEvents>(event: E, listener: Listener<SecureSocketEvents, E>): this
   on(event: string | symbol, listener: AnyListener): this
   once<E extends keyof SecureSocketEvents>(

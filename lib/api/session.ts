@@ -1,7 +1,8 @@
 /** An established IKE SA as a program sees it. */
 import { X509Certificate } from 'node:crypto'
 import { formatAddress } from '../base/address.ts'
-import type { PeerFacts, SessionHandle, SessionInfo } from '../core/events.ts'
+import type { SessionHandle, SessionInfo } from '../core/events.ts'
+import type { Authentication } from '../identity/trust.ts'
 import type { Endpoint } from '../node/endpoint.ts'
 
 export class Session {
@@ -9,7 +10,10 @@ export class Session {
   readonly #endpoint: Endpoint
   readonly #claimed: Uint8Array | undefined
 
-  /** `claimed`: of a connection that a peer opened, the address that it comes from inside ESP. */
+  /**
+   * `claimed`: of a connection that a peer opened, the address that it comes from inside ESP.
+   * @internal
+   */
   constructor(handle: SessionHandle, endpoint: Endpoint, claimed?: Uint8Array) {
     this.#handle = handle
     this.#endpoint = endpoint
@@ -26,7 +30,7 @@ export class Session {
   }
 
   /** How the peer proved it. */
-  get authentication(): PeerFacts['authentication'] {
+  get authentication(): Authentication {
     return this.#handle.peer.authentication
   }
 

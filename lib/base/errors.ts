@@ -33,6 +33,9 @@ export class IpsecError extends Error {
 export class OptionError extends IpsecError {
   readonly option: string
 
+  constructor(option: string, given: unknown, accepted: string, code?: string)
+  /** @internal */
+  constructor(option: string, given: unknown, accepted: string | Sentence, code?: string)
   constructor(
     option: string,
     given: unknown,
