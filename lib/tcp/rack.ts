@@ -39,10 +39,10 @@ export class Rack {
     now: Millis,
   ): void {
     const end = segments.end(slot)
-    const sentAt = segments.sentAt(slot)
+    // Of two sendings that may have arrived, the first one is the careful answer.
+    const sentAt = isAmbiguous ? segments.firstSentAt(slot) : segments.sentAt(slot)
     if (after(end, this.highest)) this.highest = end
     else if (before(end, this.highest) && (isAmbiguous || !isRepeated)) this.hasReordering = true
-    if (isAmbiguous) return
     if (sentAt < this.sentAt || (sentAt === this.sentAt && !after(end, this.end))) return
     this.sentAt = sentAt
     this.end = end

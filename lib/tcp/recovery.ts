@@ -289,8 +289,9 @@ export class Recovery implements Deliveries {
     sample.delivered += octets
     if (isRepeated) {
       ack.hasRepeated ||= ack.isCumulative
-      // The ACK of what came first was lost, perhaps: the wait for the next sending is no round trip.
-      ack.isEchoStale ||= isAmbiguous && now - sentAt >= this.rtt.minRtt
+      // The ACK of what came first was lost, perhaps: the wait for a repetition is no round trip.
+      const repeatedAt = this.firstResentAt < 0 ? sentAt : Math.min(this.firstResentAt, sentAt)
+      ack.isEchoStale ||= isAmbiguous && now - repeatedAt >= this.rtt.minRtt
       return
     }
     if (sent.isProbe(slot)) this.sender.noteProbeAnswered(now)
