@@ -1,5 +1,12 @@
 /** IKEv2 and ESP-in-UDP behind Node's own socket interfaces. */
 export {
+  createEndpoint,
+  SecureEndpoint,
+  type EndpointConnectOptions,
+  type EndpointServerOptions,
+  type SecureEndpointEvents,
+} from './api/endpoint.ts'
+export {
   createSecureServer,
   SecureServer,
   type DropFacts,
@@ -17,6 +24,8 @@ export type {
   Authorization,
   AuthorizedPeer,
   EapOption,
+  EndpointOption,
+  EndpointOptions,
   IkeOptions,
   Key,
   OneOrMore,

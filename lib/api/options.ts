@@ -4,7 +4,7 @@ import dns from 'node:dns'
 import { isIP, type BlockList, type LookupFunction } from 'node:net'
 import type { PeerCertificate } from 'node:tls'
 import { parseAddress } from '../base/address.ts'
-import { describe, OptionError, ownProperties, withoutContent } from '../base/errors.ts'
+import { describe, listOf, OptionError, ownProperties, withoutContent } from '../base/errors.ts'
 import {
   boolean,
   endsOf,
@@ -24,6 +24,7 @@ import type { KeyLog } from './channels.ts'
 import {
   contextOf,
   expandContext,
+  isOfContext,
   SecureContext,
   securityTowards,
   type ParsedContext,
@@ -66,8 +67,16 @@ export type EapOption =
     }
 export type OneOrMore = string | readonly string[]
 
+/** What `createEndpoint` returns, as an option. */
+export interface EndpointOption {
+  readonly counters: Readonly<Record<string, unknown>>
+  createServer(...args: never): unknown
+  connect(...args: never): unknown
+}
+
 /** Options that a client and a server share; the README's table says what each means. */
 export interface IkeOptions {
+  endpoint?: EndpointOption | undefined
   secureContext?: SecureContext | undefined
   psk?:
     | Psk
@@ -212,7 +221,7 @@ export interface SecureServerOptions extends IkeOptions {
 }
 
 /** Options of a context: all of IKE's but the UDP port. */
-export type SecureContextOptions = Omit<IkeOptions, 'ikePort' | 'secureContext'> &
+export type SecureContextOptions = Omit<IkeOptions, 'ikePort' | 'secureContext' | 'endpoint'> &
   Pick<SecureSocketOptions, 'eap' | 'virtualAddress' | 'servername' | 'checkServerIdentity'> &
   Pick<SecureServerOptions, 'addressPool' | 'dns' | 'authorize'>
 
@@ -423,6 +432,13 @@ const socketTimeout = (name: string, value: unknown): number => {
 const localPort = (name: string, value: unknown): number =>
   parsePort(name, typed<number>('number')(name, value))
 
+/** An endpoint's addresses: names are for services. */
+const hostsOption = (name: string, value: unknown): readonly string[] => {
+  const hosts = listOf(name, value).map(host => ipAddress(name, host))
+  if (hosts.length > 0) return hosts
+  throw new OptionError(name, value, 'one or more IP addresses, or left out for all of this host')
+}
+
 const asBoolean = (_name: string, value: unknown): boolean => Boolean(value)
 
 const keepAliveDelay = (name: string, value: unknown): number =>
@@ -472,12 +488,21 @@ const SERVER_TABLE = {
   pauseOnConnect: row('server', boolean, false),
 } as const satisfies OptionTable
 
-/** Credentials and policy in one; `expandContext` puts what it holds in its place. */
-const CONTEXT_OPTION = 'secureContext'
+/** What an endpoint reads itself. */
+const ENDPOINT_TABLE = {
+  ikePort: row('both', parsePort, DEFAULT_IKE_PORT),
+  host: row('both', hostsOption),
+  ipv6Only: row('both', boolean, false),
+  keyLog: row('both', keyLog),
+} as const satisfies OptionTable
+
+/** Credentials and policy in one; `expandContext` adds what they hold. */
+const CONTEXT_ENDS = { secureContext: 'both', endpoint: 'both' } as const
+const CONTEXT_OPTIONS = namesOf(CONTEXT_ENDS)
 
 /** Every option, by the end that has it. */
 export const OPTION_ENDS: Readonly<Record<string, OptionEnd>> = {
-  [CONTEXT_OPTION]: 'both',
+  ...CONTEXT_ENDS,
   ...endsOf(POLICY_TABLE),
   ...CREDENTIAL_TABLE,
   ...endsOf(SOCKET_TABLE),
@@ -553,13 +578,13 @@ export const CLIENT_NAMES = [
   ...namesOf(SOCKET_TABLE),
   ...POLICY_OPTIONS,
   ...CREDENTIAL_OPTIONS,
-  CONTEXT_OPTION,
+  ...CONTEXT_OPTIONS,
 ] as const
 export const SERVER_NAMES = [
   ...namesOf(SERVER_TABLE),
   ...POLICY_OPTIONS,
   ...CREDENTIAL_OPTIONS,
-  CONTEXT_OPTION,
+  ...CONTEXT_OPTIONS,
 ] as const
 
 /** Marks options that come through net's own calls, where a name that nobody knows has no effect. */
@@ -630,6 +655,7 @@ export const parseServer = (options: SecureServerOptions): ServerSettings => {
   const given = expandContext(own)
   refuse(given, 'checkServerIdentity', 'left out: it is for clients; a server has "authorize"')
   refuse(given, 'eap', 'left out: it is for clients')
+  if (own['endpoint'] !== undefined) refuse(own, 'ikePort', 'left out: the endpoint has it')
   const { ikePort, pauseOnConnect, blockList } = readTable(SERVER_TABLE, given)
   const connection = CONNECTION_OPTIONS.flatMap(name =>
     given[name] === undefined ? [] : [[name, given[name]] as const],
@@ -642,4 +668,66 @@ export const parseServer = (options: SecureServerOptions): ServerSettings => {
     blockList,
     connection: parseConnect(Object.fromEntries(connection), false),
   }
+}
+
+export interface EndpointOptions
+  extends IkeOptions, Pick<SecureServerOptions, 'addressPool' | 'dns' | 'authorize'> {
+  /** Addresses that IKE and ESP come to; default: all of this host, of both families. */
+  host?: OneOrMore | undefined
+  ipv6Only?: boolean | undefined
+  virtualAddress?: boolean | undefined
+}
+
+export const ENDPOINT_NAMES = [
+  ...namesOf(ENDPOINT_TABLE),
+  ...POLICY_OPTIONS,
+  ...CREDENTIAL_OPTIONS,
+  'secureContext',
+] as const
+
+export interface ParsedEndpoint {
+  readonly own: Given
+  readonly given: SecureServerOptions
+  readonly context: ParsedContext
+  readonly ikePort: number
+  readonly hosts: readonly (string | undefined)[]
+  readonly ipv6Only: boolean
+}
+
+export const parseEndpoint = (options: EndpointOptions): ParsedEndpoint => {
+  if (typeof options !== 'object' || options === null) {
+    throw new OptionError('options', options, 'an object', 'ERR_INVALID_ARG_TYPE')
+  }
+  const own = ownProperties('options', options)
+  reader(own).refuseUnknown(ENDPOINT_NAMES)
+  for (const name of ['eap', 'checkServerIdentity', 'servername']) {
+    refuse(own, name, 'left out: it is for clients; connect() has it')
+  }
+  const given = expandContext(own)
+  const { ikePort, host, ipv6Only } = readTable(ENDPOINT_TABLE, given)
+  return {
+    own,
+    given,
+    context: checkedContext(own, given),
+    ikePort,
+    hosts: host ?? [undefined],
+    ipv6Only,
+  }
+}
+
+/** What cannot change while an end runs. */
+const FIXED_OPTIONS = ['ikePort', 'host', 'ipv6Only', 'endpoint'] as const
+
+/** Options of an end with other credentials: a `secureContext` takes the place of all, other options of those of their name. */
+export const withCredentials = (own: Given, options: object): Record<string, unknown> => {
+  if (typeof options !== 'object' || options === null) {
+    throw new OptionError('options', options, 'an object', 'ERR_INVALID_ARG_TYPE')
+  }
+  const fresh = ownProperties('options', options)
+  for (const name of FIXED_OPTIONS) refuse(fresh, name, 'left out: it cannot change')
+  const isReplaced = fresh['secureContext'] !== undefined
+  const kept = Object.entries(isReplaced ? own : expandContext(own)).filter(
+    ([name]) => name !== 'secureContext' && !(isReplaced && isOfContext(name)),
+  )
+  return { ...Object.fromEntries(kept), ...fresh }
 }

@@ -17,7 +17,8 @@ import {
   type SecureSocketOptions,
 } from './options.ts'
 
-type Given = SecureSocketOptions & SecureServerOptions
+/** Options of the end that is asked. */
+export type Given = SecureSocketOptions & SecureServerOptions
 
 /** TLS of logins under way, by the login. */
 const logins = new WeakMap<object, EapTlsClient>()
@@ -35,7 +36,7 @@ export const answerQuestion = async (question: Question, given: Given): Promise<
       return { findSecret: typeof found === 'string' ? found : octets(found) }
     }
     case 'authorize':
-      return { authorize: await authorize(question, given).catch(asError) }
+      return { authorize: await askAuthorization(question, given) }
     case 'sign': {
       const { algorithm, message } = question
       const { name, hash } = algorithm
@@ -70,6 +71,12 @@ const octets = (value: unknown): Uint8Array | undefined =>
 
 const asError = (reason: unknown): Error =>
   reason instanceof Error ? reason : new Error(String(reason))
+
+/** What a throw says is for our own side. */
+export const askAuthorization = (
+  question: Question & { kind: 'authorize' },
+  given: Given,
+): Promise<AuthorizeAnswer | undefined> => authorize(question, given).catch(asError)
 
 const authorize = async (
   { peer, path }: Question & { kind: 'authorize' },

@@ -36,7 +36,14 @@ const PER_PEER: ReadonlySet<string> = new Set(PEER_OPTIONS)
 /** Those that make contexts differ. */
 const SHARED_OPTIONS = CONTEXT_OPTIONS.filter(name => !PER_PEER.has(name))
 
-const contents = new WeakMap<SecureContext, ParsedContext>()
+const OF_CONTEXT: ReadonlySet<string> = new Set(SHARED_OPTIONS)
+
+/** That option is part of a context. */
+export const isOfContext = (name: string): boolean => OF_CONTEXT.has(name)
+
+const contents = new WeakMap<object, ParsedContext>()
+/** Of endpoints, as they are now. */
+const endpointContents = new WeakMap<object, ParsedContext>()
 
 /** Credentials and policy, read once by `createSecureContext`. It shows nothing of them. */
 export class SecureContext {
@@ -50,22 +57,40 @@ export class SecureContext {
   }
 }
 
-/** Options with those of their `secureContext` in its place. */
+/** An endpoint has that context from now on: it can stand in the place of one. */
+export const giveContext = (endpoint: object, context: ParsedContext): void =>
+  void endpointContents.set(endpoint, context)
+
+/** What an option that stands in the place of others holds, and what makes one. */
+const HOLDERS = [
+  { name: 'endpoint', held: endpointContents, wanted: 'what createEndpoint() returns' },
+  { name: 'secureContext', held: contents, wanted: 'what createSecureContext() returns' },
+] as const
+
+/** Options with those of their `secureContext` or `endpoint` too. */
 export const expandContext = (given: Given): Given => {
-  const { secureContext } = given
-  if (secureContext === undefined) return given
-  const context = contents.get(secureContext as SecureContext)
-  if (context === undefined) {
-    const wanted = 'what createSecureContext() returns'
-    throw new OptionError('secureContext', secureContext, wanted, 'ERR_INVALID_ARG_TYPE')
+  for (const { name, held, wanted } of HOLDERS) {
+    const holder = given[name]
+    if (holder === undefined) continue
+    const context = heldBy(held, holder)
+    if (context === undefined) {
+      throw new OptionError(name, holder, wanted, 'ERR_INVALID_ARG_TYPE')
+    }
+    const others = name === 'endpoint' ? ['secureContext', ...SHARED_OPTIONS] : SHARED_OPTIONS
+    const twice = others.find(other => given[other] !== undefined)
+    if (twice !== undefined) {
+      throw OptionError.saying(twice, `"${twice}" cannot be combined with "${name}"`)
+    }
+    return { ...context.given, ...given }
   }
-  const twice = SHARED_OPTIONS.find(name => given[name] !== undefined)
-  if (twice !== undefined) {
-    throw OptionError.saying(twice, `"${twice}" cannot be combined with "secureContext"`)
-  }
-  const { secureContext: _, ...own } = given
-  return { ...context.given, ...own }
+  return given
 }
+
+const heldBy = (
+  held: WeakMap<object, ParsedContext>,
+  holder: unknown,
+): ParsedContext | undefined =>
+  typeof holder === 'object' && holder !== null ? held.get(holder) : undefined
 
 /**
  * The context of these options, parsed unless one with equal options is in use. `expanded`: by `expandContext`; `before`:
@@ -76,7 +101,8 @@ export const contextOf = (
   expanded: Given,
   before: ParsedContext | undefined,
 ): ParsedContext => {
-  const made = contents.get(given['secureContext'] as SecureContext)
+  const { endpoint, secureContext } = given
+  const made = heldBy(endpointContents, endpoint) ?? heldBy(contents, secureContext)
   if (made !== undefined) return made
   if (before !== undefined && SHARED_OPTIONS.every(name => before.given[name] === expanded[name])) {
     return before

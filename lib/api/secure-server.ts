@@ -20,11 +20,18 @@ import {
   parseServer,
   signalOption,
   typed,
+  withCredentials,
   type SecureServerOptions,
   type ServerSettings,
 } from './options.ts'
 import { SecureSocket } from './secure-socket.ts'
-import { ServerEndpoint, type EndpointUser } from './server-endpoints.ts'
+import {
+  isClosing,
+  namedEndpoint,
+  notRunning,
+  SharedEndpoint,
+  type EndpointUser,
+} from './shared-endpoint.ts'
 import { Session } from './session.ts'
 
 const DEFAULT_BACKLOG = 511
@@ -76,7 +83,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
   listening = false
   #own: SecureServerOptions
   #settings: ServerSettings
-  #shared: ServerEndpoint | undefined
+  #shared: SharedEndpoint | undefined
   #stopListening: (() => void) | undefined
   #port = 0
   #sockets = new Set<SecureSocket>()
@@ -105,10 +112,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
 
   /** New SAs are negotiated with these, those of servers that share the UDP port too; live ones stay as they are. */
   setCredentials(options: SecureServerOptions): void {
-    if (typeof options !== 'object' || options === null) {
-      throw new OptionError('options', options, 'an object', 'ERR_INVALID_ARG_TYPE')
-    }
-    const own = { ...this.#own, ...ownProperties('options', options) }
+    const own = withCredentials({ ...this.#own }, options)
     this.#settings = parseServer(own)
     this.#own = own
     this.#shared?.setCredentials(this.#settings)
@@ -169,9 +173,9 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     port: number,
     options: ListenOptions & { backlog: number },
   ): void {
-    const { ikePort } = this.#settings
-    const where = { host, ipv6Only: Boolean(options.ipv6Only) }
-    let shared: ServerEndpoint | undefined
+    const { ikePort, given } = this.#settings
+    const where = { hosts: [host], ipv6Only: Boolean(options.ipv6Only) }
+    let shared: SharedEndpoint | undefined
     const bound = (error: NodeJS.ErrnoException | undefined): void => {
       // It was closed before it was open.
       if (this.#shared !== shared || !this.#starting) return
@@ -180,7 +184,13 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
         return this.#failed(listenError(error, host ?? '::', port, portOf(error) ?? ikePort))
       this.#begin(host, port, options.backlog)
     }
-    shared = ServerEndpoint.use(this.#user, this.#settings, where, bound)
+    if (given.endpoint === undefined) {
+      shared = SharedEndpoint.use(this.#user, this.#settings, where, bound)
+    } else {
+      shared = namedEndpoint(given.endpoint)
+      if (shared === undefined || isClosing(given.endpoint)) process.nextTick(bound, notRunning())
+      else shared.join(this.#user, bound)
+    }
     this.#shared = shared
     if (shared !== undefined) this.#hold.take(shared.endpoint)
   }
@@ -189,27 +199,38 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     this.#scope.runInAsyncScope(run)
   }
 
-  readonly #user: EndpointUser = {
-    onRefused: (error, identity, { remoteAddress, remotePort }) =>
-      this.#inScope(() => {
-        const peer = { identity, address: formatAddress(remoteAddress), port: remotePort }
-        this.emit('ikeClientError', error, peer)
-      }),
-    onSessionUp: session =>
-      this.#inScope(() => this.emit('session', new Session(session, this.#endpoint!))),
-    onSessionDown: (session, error) =>
-      this.#inScope(() => this.emit('sessionEnd', new Session(session, this.#endpoint!), error)),
+  readonly #user: EndpointUser = this.#makeUser()
+
+  #makeUser(): EndpointUser {
+    const given = (): SecureServerOptions => this.#settings.given
+    return {
+      isOwner: false,
+      get of() {
+        return given().endpoint
+      },
+      close: done => void this.close(() => done()),
+      get given() {
+        return given()
+      },
+      onRefused: (error, identity, { remoteAddress, remotePort }) =>
+        this.#inScope(() => {
+          const peer = { identity, address: formatAddress(remoteAddress), port: remotePort }
+          this.emit('ikeClientError', error, peer)
+        }),
+      onSessionUp: session =>
+        this.#inScope(() => this.emit('session', new Session(session, this.#endpoint!))),
+      onSessionDown: (session, error) =>
+        this.#inScope(() => this.emit('sessionEnd', new Session(session, this.#endpoint!), error)),
+    }
   }
 
   #begin(host: string | undefined, wanted: number, backlog: number): void {
-    const endpoint = this.#endpoint!
-    const owner = {
-      onConnection: (connection: Connection, session: SessionHandle) =>
-        this.#scope.runInAsyncScope(() => this.#accept(connection, session)),
-    }
+    const shared = this.#shared!
+    const accept = (connection: Connection, session: SessionHandle): ConnectionOwner | undefined =>
+      this.#scope.runInAsyncScope(() => this.#accept(connection, session))
     for (let i = 0; i < PORTS && this.#stopListening === undefined; i++) {
       this.#port = wanted || FIRST_PORT + Math.floor(Math.random() * PORTS)
-      this.#stopListening = endpoint.listen(this.#port, backlog, owner)
+      this.#stopListening = shared.listen(this.#user, this.#port, backlog, accept)
       if (wanted !== 0) break
     }
     if (this.#stopListening === undefined) {
@@ -218,7 +239,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
       })
       return this.#failed(listenError(used, host ?? '::', wanted, undefined))
     }
-    this.#freeLocalEnd = useLocalEnd(endpoint.udpAddress?.address, this.#port)
+    this.#freeLocalEnd = useLocalEnd(shared.endpoint.udpAddress?.address, this.#port)
     this.listening = true
     if (channels.serverListen.hasSubscribers) {
       channels.serverListen.asyncEnd.publish({ server: this })

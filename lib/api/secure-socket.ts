@@ -13,7 +13,7 @@ import type { Connection, KeepAlive, SessionHandle } from '../core/events.ts'
 import { withNumber, type ConnectionOwner, type Endpoint } from '../node/endpoint.ts'
 import { IdleTimer } from '../node/idle-timer.ts'
 import { channels } from './channels.ts'
-import { clientEndpoint, hasLiveSa } from './client-endpoints.ts'
+import { clientWay, hasLiveSa } from './client-endpoints.ts'
 import { Connector, type Trial } from './connector.ts'
 import { Hold } from './hold.ts'
 import { isLocalEndUsed, isOwnAddress, useLocalEnd } from './local-ends.ts'
@@ -27,6 +27,7 @@ import {
   type SecureSocketOptions,
 } from './options.ts'
 import { Session } from './session.ts'
+import { isClosing } from './shared-endpoint.ts'
 import type { AnyListener, Listener, SecureSocketEvents } from './socket-events.ts'
 
 /** Of a write, or of the end of writing. */
@@ -217,6 +218,7 @@ export class SecureSocket extends Duplex {
   #mistakeOf(settings: ConnectSettings): SocketErrorFacts | undefined {
     const { host, port, localAddress, localPort, given } = settings
     if (this.connecting) return { code: 'EALREADY', syscall: 'connect', address: host, port }
+    if (isClosing(given.endpoint)) return { code: 'EBADF', syscall: 'connect', address: host, port }
     // Behind a gateway an inner address need not be one of this host.
     const mayBeForeign = given.localTs !== undefined || given.virtualAddress === true
     if (localAddress !== undefined && !mayBeForeign && !isOwnAddress(localAddress)) {
@@ -244,7 +246,7 @@ export class SecureSocket extends Duplex {
   }
 
   #open(settings: ConnectSettings, inner: string, outer: string): Trial {
-    const endpoint = clientEndpoint({ address: outer, port: settings.ikePort, settings })
+    const { endpoint, gateway } = clientWay({ address: outer, port: settings.ikePort, settings })
     this.#endpoint = endpoint
     this.#hold.take(endpoint)
     const cancel = endpoint.connect(
@@ -260,13 +262,14 @@ export class SecureSocket extends Duplex {
         congestionControl: settings.congestionControl,
       },
       this.#owner,
+      gateway,
     )
     return {
       get heard() {
-        return endpoint.heard
+        return endpoint.heard(gateway?.name)
       },
       get isLive() {
-        return endpoint.isLive
+        return endpoint.isLive(gateway?.name)
       },
       cancel,
     }

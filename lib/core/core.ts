@@ -20,7 +20,7 @@ import { samePrincipal, type Principal } from '../identity/principal.ts'
 import { AddressPool } from '../policy/address-pool.ts'
 import type { PeerPolicy } from '../policy/options.ts'
 import type { TcpConnection } from '../tcp/connection.ts'
-import { TcpListeners } from '../tcp/listener.ts'
+import { TcpListeners, type TcpListener } from '../tcp/listener.ts'
 import { TcpStack, type TcpConfig } from '../tcp/stack.ts'
 import {
   classify,
@@ -63,7 +63,14 @@ export interface Responder {
 /** Where a client's SAs lead. */
 export interface Gateway extends Responder {
   readonly path: Path
+  /** Those with one name share a session. Default: the one name of an endpoint that speaks to one gateway. */
+  readonly name?: string | undefined
+  /** The owner's; questions of its sessions carry it. */
+  readonly context?: unknown
 }
+
+/** The name of a gateway that has none. */
+const SOLE = ''
 
 /** Answers kept for strangers; more are not worth the memory, they ask again. */
 const MAX_REPLIES = 64
@@ -98,7 +105,12 @@ export class Core {
   private readonly questions = new Questions()
   private readonly strangers: Strangers | undefined
   private readonly hints = new Hints()
-  private clientSession: Session | undefined
+  /** The session with each gateway, by its name. */
+  private readonly clients = new Map<string, Session>()
+  /** The same by the address they were opened towards. */
+  private readonly clientsAt = new Map<string, Set<Session>>()
+  /** Those of them that are up, and older ones with the same gateway. */
+  private readonly clientsUp = new Map<string, Set<Session>>()
   private place: Uint8Array | undefined
   private tokenMakers = new WeakMap<Credentials, TokenMaker>()
   private readonly sessionHost: SessionHost
@@ -160,6 +172,19 @@ export class Core {
     return this.sas.size
   }
 
+  /** `admits`: whether that session may have connections there; undefined: any. Undefined: the port is taken. */
+  listen(
+    port: number,
+    backlog: number,
+    admits?: (session: SessionHandle) => boolean,
+  ): TcpListener | undefined {
+    const mayReach = (stack: object): boolean => {
+      const session = this.stacks.get(stack as TcpStack)
+      return session === undefined || admits === undefined || admits(session)
+    }
+    return this.listeners.listen(port, backlog, mayReach)
+  }
+
   // --- commands ---
 
   /** A client's socket: over the peer's SA when it is up, else it waits for the one it starts. */
@@ -170,14 +195,21 @@ export class Core {
   }
 
   private start(gateway: Gateway, attempt: Attempt, isSecond: boolean, now: Millis): void {
-    let session = this.clientSession
+    const { name = SOLE } = gateway
+    let session = this.clients.get(name)
     if (
       session === undefined ||
       session.isOver ||
       (gateway.policy.reconnect && session.isSuspect)
     ) {
-      session = new Session(this.sessionHost, gateway.policy, gateway.credentials, gateway.path)
-      this.clientSession = session
+      session = new Session(
+        this.sessionHost,
+        gateway.policy,
+        gateway.credentials,
+        gateway.path,
+        gateway,
+      )
+      this.noteClient(name, session)
       this.sessions.add(session)
     }
     this.attempted.set(attempt.context, session)
@@ -226,7 +258,7 @@ export class Core {
 
   /** The system says that nobody listens there: believed only before anything was authenticated. */
   handleRefusal(now: Millis): void {
-    const session = this.clientSession
+    const session = this.soleClient
     if (session === undefined) return
     session.handleRefusal(now)
     this.touch(session, now)
@@ -234,13 +266,15 @@ export class Core {
 
   /**
    * The system has no way for a datagram, and says why by `code`. It ends an attempt at once; an SA that is up
-   * only has a reason to ask.
+   * only has a reason to ask. `path`: of that datagram, where there may be several gateways.
    */
-  handleNoWay(code: string, now: Millis): void {
-    const session = this.clientSession
-    if (session === undefined) return
-    session.handleNoWay(code, now)
-    this.touch(session, now)
+  handleNoWay(code: string, now: Millis, path?: Path): void {
+    const { soleClient } = this
+    const concerned = path === undefined ? [] : this.clientsTowards(path)
+    for (const session of soleClient === undefined ? concerned : [soleClient]) {
+      session.handleNoWay(code, now)
+      this.touch(session, now)
+    }
   }
 
   /**
@@ -250,25 +284,56 @@ export class Core {
   reroute(path: Path, now: Millis): void {
     for (const session of this.sessions) {
       // New sockets do not wait for the end of one that cannot go on.
-      if (!session.canMove && this.clientSession === session) this.clientSession = undefined
+      if (!session.canMove) this.leave(session)
       session.reroute(path, now)
       this.touch(session, now)
     }
   }
 
+  /** Of an endpoint that speaks to one gateway. */
+  private get soleClient(): Session | undefined {
+    return this.clients.get(SOLE)
+  }
+
+  private noteClient(name: string, session: Session): void {
+    const known = this.clients.get(name)
+    if (known !== undefined) this.leave(known)
+    this.clients.set(name, session)
+    const key = toHex(session.gatewayAddress)
+    const there = this.clientsAt.get(key)
+    if (there === undefined) this.clientsAt.set(key, new Set([session]))
+    else there.add(session)
+  }
+
+  /** The next attempt gets another session. */
+  private leave(session: Session): void {
+    const { name = SOLE } = session.gateway ?? {}
+    if (this.clients.get(name) !== session) return
+    this.clients.delete(name)
+    const key = toHex(session.gatewayAddress)
+    const there = this.clientsAt.get(key)
+    there?.delete(session)
+    if (there?.size === 0) this.clientsAt.delete(key)
+  }
+
+  private clientsTowards(path: Path): readonly Session[] {
+    const there = this.clientsAt.get(toHex(path.remoteAddress)) ?? []
+    return [...there].filter(session => samePath(session.path, path))
+  }
+
   /** By which a client's gateway is reached now. */
   get clientPath(): Path | undefined {
-    return this.clientSession?.path
+    return this.soleClient?.path
   }
 
   /** Where else a client's gateway says that it is. */
   get otherAddresses(): readonly Uint8Array[] {
-    return this.clientSession?.otherAddresses ?? []
+    return this.soleClient?.otherAddresses ?? []
   }
 
   /** A client's gateway, which does not answer, is asked by this path to another of its addresses. */
   tryPath(path: Path, now: Millis): void {
-    const session = this.clientSession
+    const session = this.soleClient
     if (session === undefined) return
     session.tryPath(path, now)
     this.touch(session, now)
@@ -297,15 +362,20 @@ export class Core {
 
   /** There may be a better way to a client's gateway: it is asked whether the one in use works. */
   askGateway(now: Millis): void {
-    const session = this.clientSession
+    const session = this.soleClient
     if (session === undefined) return
     session.probe(now)
     this.touch(session, now)
   }
 
-  /** A client's session is up, and nothing says that its peer is gone. */
-  get isLive(): boolean {
-    return this.clientSession?.isOpenForAttempts === true
+  /** A session with that gateway is up, and nothing says that the peer is gone. */
+  isLive(name = SOLE): boolean {
+    return this.clients.get(name)?.isOpenForAttempts === true
+  }
+
+  /** Messages of IKE that have come to the newest session with that gateway. */
+  heardFrom(name: string): number {
+    return this.clients.get(name)?.heard ?? 0
   }
 
   /** The application's answer to a question; a late one is passed over. */
@@ -394,7 +464,7 @@ export class Core {
 
   /** RFC 7296 §1.5, §2.4: a message outside any SA proves nothing; at most it makes us ask under the SA. */
   private handleHint(message: Uint8Array, header: IkeHeader, path: Path, now: Millis): void {
-    const session = this.clientSession
+    const session = this.soleClient ?? this.clientsTowards(path)[0]
     const spi = readInvalidSpi(message, header)
     if (spi === undefined) {
       this.drop('ike.unknownSpi')
@@ -468,7 +538,7 @@ export class Core {
     this.schedule.remove(session)
     this.sessions.delete(session)
     if (session.stack !== undefined) this.stacks.delete(session.stack)
-    if (this.clientSession === session) this.clientSession = undefined
+    this.leave(session)
     this.questions.forget(session)
   }
 
@@ -545,14 +615,13 @@ export class Core {
       newStack: session => {
         const { maxConnectionsPerSession, maxBufferPerSession } = session.policy.limits
         // A client chose its server, and opens its connections itself.
-        const tcp =
-          session === this.clientSession
-            ? config.tcp
-            : {
-                ...config.tcp,
-                maxConnections: maxConnectionsPerSession,
-                maxBuffered: maxBufferPerSession,
-              }
+        const tcp = session.isClient
+          ? config.tcp
+          : {
+              ...config.tcp,
+              maxConnections: maxConnectionsPerSession,
+              maxBuffered: maxBufferPerSession,
+            }
         const stack = new TcpStack(config.environment, tcp, this.listeners)
         this.stacks.set(stack, session)
         return stack
@@ -579,15 +648,16 @@ export class Core {
       mayEnter: (session, newcomer, now) => this.mayEnter(session, newcomer, now),
       // A client chose its server; what that may ask is bounded by the rate of its requests alone.
       pay: (session, cost, now) =>
-        this.strangers?.admission.payInside(session.peer.principal.key, cost, now) ?? true,
+        session.isClient ||
+        (this.strangers?.admission.payInside(session.peer.principal.key, cost, now) ?? true),
       initialContact: (survivor, now) => this.initialContact(survivor, now),
-      isFirstContact: () => this.up.size === 0,
+      isFirstContact: ({ gateway }) => !this.clientsUp.has(gateway?.name ?? SOLE),
       holdIkeSpi: spi => void this.heldSpis.add(toHex(spi)),
       freeIkeSpi: spi => void this.heldSpis.delete(toHex(spi)),
       ownAddresses: () => this.ownAddresses,
       crashToken: (session, spiI, spiR) =>
         this.crashToken(session.credentials, spiI, spiR, session.path.remoteAddress),
-      reopen: (session, attempt, now) => this.start(session, attempt, true, now),
+      reopen: (session, attempt, now) => this.start(gatewayOf(session), attempt, true, now),
       ask: (sa, id, question) => this.ask(sa, id, question),
       emit: event => this.emit(event),
       drop: reason => this.drop(reason),
@@ -598,7 +668,7 @@ export class Core {
     const session = this.sas.get(sa.ownSpi)?.session
     if (session === undefined) throw new InternalError('A question of an unknown IKE SA')
     const number = this.questions.add({ sa, session, id })
-    this.events.push({ kind: 'question', id: number, question })
+    this.events.push({ kind: 'question', id: number, question, of: session.gateway?.context })
   }
 
   /** The session that a peer goes on with, having proved that it is the same one, and by the same proof. */
@@ -675,15 +745,35 @@ export class Core {
 
   private emit(event: CoreEvent): void {
     if (event.kind === 'sessionUp') this.noteUp(event.session as Session)
-    if (event.kind === 'sessionDown') this.up.delete(event.session as Session)
+    if (event.kind === 'sessionDown') this.noteDown(event.session as Session)
     this.events.push(event)
   }
 
-  /** What its peer had proved by then counts. */
+  /** What its peer had proved by then counts. A session that we opened takes nobody's place. */
   private noteUp(session: Session): void {
-    this.up.add(session, session.peer.principal.key)
+    if (!session.isClient) return this.up.add(session, session.peer.principal.key)
+    const { name = SOLE } = session.gateway ?? {}
+    const known = this.clientsUp.get(name)
+    if (known === undefined) this.clientsUp.set(name, new Set([session]))
+    else known.add(session)
+  }
+
+  private noteDown(session: Session): void {
+    this.up.delete(session)
+    const { name = SOLE } = session.gateway ?? {}
+    const known = this.clientsUp.get(name)
+    known?.delete(session)
+    if (known?.size === 0) this.clientsUp.delete(name)
   }
 }
+
+/** Where it is reached now. */
+const gatewayOf = ({ gateway, policy, credentials, path }: Session): Gateway => ({
+  ...gateway,
+  policy,
+  credentials,
+  path,
+})
 
 /** Of a message to us: the SPI that we chose, as a key. */
 const ownSpiOf = ({ originalInitiator, spiI, spiR }: IkeHeader): string =>

@@ -76,6 +76,8 @@ export interface Attempt {
 
 /** An IKE SA with its Child SAs, rekeyed or not, as the layers above see it. */
 export interface SessionHandle {
+  /** We opened it. */
+  readonly isClient: boolean
   readonly peer: PeerFacts
   readonly path: Path
   /** The one inner address that the peer's newest Child SA names, if it names but one. */
@@ -140,7 +142,8 @@ export type CoreEvent =
   | { kind: 'readable' | 'writable' | 'ended'; connection: Connection }
   /** The last event of a connection, once. */
   | { kind: 'closed'; connection: Connection; error?: Error | undefined }
-  | { kind: 'question'; id: number; question: Question }
+  /** `of`: the context of the gateway whose session asks; undefined where a peer opened the session. */
+  | { kind: 'question'; id: number; question: Question; of: unknown }
   /** An IKE SA came up or went; `error` when it ended badly. */
   | { kind: 'sessionUp'; session: SessionHandle }
   | { kind: 'sessionDown'; session: SessionHandle; error?: Error | undefined }

@@ -55,6 +55,12 @@ const EARLY_PROBES: Millis = 1000
 export type Child = ChildOf<Session>
 type Refused = CoreEvent & { kind: 'refused' }
 
+/** For what a client opened a session: the owner's name for it, and whatever questions are to carry. */
+export interface SessionGateway {
+  readonly name?: string | undefined
+  readonly context?: unknown
+}
+
 /** What a session needs from the core it lives in. */
 export interface SessionHost {
   readonly environment: Environment
@@ -82,7 +88,7 @@ export interface SessionHost {
   /** Other SAs of that identity are leftovers of a restarted peer (RFC 7296 §2.4). */
   initialContact(survivor: Session, now: Millis): void
   /** No session is up. */
-  isFirstContact(): boolean
+  isFirstContact(session: Session): boolean
   /** An IKE SA that will have that SPI is under way. */
   holdIkeSpi(spi: Uint8Array): void
   freeIkeSpi(spi: Uint8Array): void
@@ -100,7 +106,13 @@ export interface SessionHost {
 export class Session implements AttemptHost, Scheduled {
   dueAt: Millis = Infinity
   heapIndex = -1
+  /** Messages of IKE that have come to its SAs. */
+  heard = 0
   readonly credentials: IkeSaConfig['credentials']
+  /** Undefined: the peer opened it. */
+  readonly gateway: SessionGateway | undefined
+  /** Where the peer was at first. */
+  readonly gatewayAddress: Uint8Array
   private readonly host: SessionHost
   private readonly lineage: Lineage
   private readonly paths: Paths
@@ -135,8 +147,11 @@ export class Session implements AttemptHost, Scheduled {
     policy: PeerPolicy,
     credentials: IkeSaConfig['credentials'],
     path: Path,
+    gateway?: SessionGateway,
   ) {
     this.host = host
+    this.gateway = gateway
+    this.gatewayAddress = path.remoteAddress
     this.credentials = credentials
     this.lineage = new Lineage(policy)
     this.paths = new Paths(this.lineage, path)
@@ -250,6 +265,10 @@ export class Session implements AttemptHost, Scheduled {
 
   get isOver(): boolean {
     return this.lineage.isOver
+  }
+
+  get isClient(): boolean {
+    return this.lineage.isClient
   }
 
   get isEstablished(): boolean {
@@ -402,6 +421,7 @@ export class Session implements AttemptHost, Scheduled {
   // --- input ---
 
   handleIke(sa: IkeSa | HalfOpen, message: Uint8Array, path: Path, now: Millis): void {
+    this.heard++
     sa.handleMessage(message, path, now)
     this.followPath(now)
     if (this.paths.takeRevived()) this.tcp?.hasten(now)
@@ -881,7 +901,7 @@ export class Session implements AttemptHost, Scheduled {
         const old = this.lineage.current
         return old?.state === 'established' ? old : undefined
       },
-      isFirstContact: () => host.isFirstContact(),
+      isFirstContact: () => host.isFirstContact(this),
       drop: why => host.drop(why),
       holdIkeSpi: spi => host.holdIkeSpi(spi),
       freeIkeSpi: spi => host.freeIkeSpi(spi),

@@ -90,12 +90,13 @@ interface Ends {
 const factsOf = (
   sa: AuthContext,
   { local, remote }: Ends,
-  { proof, authentication, certificates, validUntil }: Proven,
+  proven: Proven,
   ppk: Ppk | undefined,
   configuration: Configuration,
   assigned: readonly Uint8Array[],
   mobike = false,
 ): PeerFacts => {
+  const { proof, authentication, certificates, validUntil } = proven
   const principal = makePrincipal(remote, proof)
   return {
     identity: remote,
@@ -105,6 +106,7 @@ const factsOf = (
     localIdentityText: identityText(local),
     isOurs: sa.handshake.peerIsOurs,
     authentication,
+    proven,
     certificates,
     validUntil,
     usesPpk: ppk !== undefined,

@@ -134,6 +134,8 @@ export interface PeerFacts {
   readonly isOurs: boolean
   /** How it proved itself. */
   readonly authentication: Authentication
+  /** One object for one authentication: the question about a peer and the session that follows have the same. */
+  readonly proven: object
   /** Its certificates in DER, its own first, then each one's issuer up to the trust anchor. */
   readonly certificates: readonly Uint8Array[]
   /** Until when they are valid, in Unix milliseconds; without certificates `Infinity`. */

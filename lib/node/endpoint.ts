@@ -43,6 +43,8 @@ export interface ConnectionOwner {
 
 /** A server, as the endpoint sees it. */
 export interface ListenerOwner {
+  /** Whether that session may have connections here at all. */
+  admits(session: SessionHandle): boolean
   /** Undefined: it is not wanted. */
   onConnection(connection: Connection, session: SessionHandle): ConnectionOwner | undefined
 }
@@ -52,8 +54,8 @@ export interface EndpointWatcher {
   onRefused(error: Error, identity: string | undefined, path: Path): void
   onSessionUp(session: SessionHandle): void
   onSessionDown(session: SessionHandle, error: Error | undefined): void
-  /** A rejection is no answer. */
-  onQuestion(question: Question): Promise<Answer>
+  /** `of`: the context of the gateway that it is about; undefined: a peer came to us. A rejection is no answer. */
+  onQuestion(question: Question, of: unknown): Promise<Answer>
 }
 
 /** IKE without ESP beside it begins there (RFC 7296 §2), */
@@ -100,6 +102,18 @@ export interface EndpointOptions {
   readonly network?: Network | undefined
 }
 
+/** A gateway to which an endpoint that is bound opens sessions, beside others. */
+export interface RemoteGateway extends Responder {
+  /** Those with one name share a session. */
+  readonly name: string
+  /** An IP address, `remote` as text, with a zone if it has one. */
+  readonly address: string
+  readonly remote: Uint8Array
+  readonly port: number
+  /** Questions of its sessions carry it. */
+  readonly context: unknown
+}
+
 /** Where a client's gateway is: `address` is `remote` as text, with a zone if it has one. */
 interface Target {
   readonly address: string
@@ -136,7 +150,9 @@ export class Endpoint implements NetworkWatcher {
   private isTrying = false
   /** The system was asked whether there is a way to the gateway. */
   private endQuestion: (() => void) | undefined
-  /** Attempts that came before the socket was ready. */
+  /** Its sockets are open. */
+  private isReady = false
+  /** Attempts that came before. */
   private readonly waiting = new Set<{ start(): void; fail(error: Error): void }>()
   private readonly listeners = new Map<number, ListenerOwner>()
   private timer: NodeJS.Timeout | undefined
@@ -154,6 +170,7 @@ export class Endpoint implements NetworkWatcher {
   private onDrained: (() => void) | undefined
   private holdsForOrphans = false
   private closed = false
+  private isClosing = false
 
   constructor(options: EndpointOptions) {
     this.watcher = options.watcher
@@ -184,10 +201,7 @@ export class Endpoint implements NetworkWatcher {
       if (this.closed) return
       if (error !== undefined) {
         onFailure()
-        const { code = 'EIO' } = error
-        const failure = socketError({ code, syscall: 'connect', address, port })
-        for (const attempt of this.takeWaiting()) attempt.fail(withNumber(failure))
-        return
+        return this.failWaiting(error, target)
       }
       const path = joined(paths)
       this.enableCrashTokens()
@@ -195,8 +209,19 @@ export class Endpoint implements NetworkWatcher {
       // Before any datagram, because a router says it a few times only. We reach ourselves.
       if (!equal(path.localAddress, remote)) this.askForWay(target)
       this.endWatch = this.network.watch(this)
-      for (const attempt of this.takeWaiting()) attempt.start()
+      this.startWaiting()
     })
+  }
+
+  private startWaiting(): void {
+    this.isReady = true
+    for (const attempt of this.takeWaiting()) attempt.start()
+  }
+
+  private failWaiting({ code = 'EIO' }: NodeJS.ErrnoException, where?: Target): void {
+    const { address, port } = where ?? {}
+    const failure = socketError({ code, syscall: 'connect', address, port })
+    for (const attempt of this.takeWaiting()) attempt.fail(withNumber(failure))
   }
 
   /** Opens a socket towards each port of the gateway; `from`: the address to have, and ports if they are free. */
@@ -356,19 +381,29 @@ export class Endpoint implements NetworkWatcher {
     return waiting
   }
 
-  /** A server: bound, for whoever comes. */
+  /** Bound, for whoever comes, at each of these addresses; undefined: at all that the host has. Port 0: any, one for all. */
   bind(
-    address: string | undefined,
+    addresses: readonly (string | undefined)[],
     port: number,
     ipv6Only: boolean,
     done: (error?: NodeJS.ErrnoException) => void,
   ): void {
-    const ports = portsFrom(port)
+    const places = addresses.flatMap(address => portsFrom(port).map(at => ({ address, at })))
     const next = (error?: NodeJS.ErrnoException): void => {
-      const [at] = ports.splice(0, 1)
-      if (error === undefined && at === undefined) this.enableCrashTokens()
-      if (error !== undefined || at === undefined) return done(error)
-      this.bindOne(address, at, ipv6Only, next)
+      // It may have been given up meanwhile.
+      if (this.closed) return
+      const place = places.shift()
+      if (error !== undefined) {
+        this.failWaiting(error)
+        return done(error)
+      }
+      if (place === undefined) {
+        this.enableCrashTokens()
+        done()
+        return this.startWaiting()
+      }
+      const { address, at } = place
+      this.bindOne(address, at || (this.udpAddress?.port ?? 0), ipv6Only, next)
     }
     next()
   }
@@ -413,16 +448,17 @@ export class Endpoint implements NetworkWatcher {
         this.core.handleDatagram(bytes, path, this.now())
         this.schedule()
       },
-      onError: error => this.handleSocketError(error),
+      onError: (error, path) => this.handleSocketError(error, path),
     })
     if (this.refs === 0) socket.unref()
     return socket
   }
 
   /** What the system reports is believed only while nothing authenticated says otherwise (RFC 7296 §2.4). */
-  private handleSocketError({ code }: NodeJS.ErrnoException): void {
+  private handleSocketError({ code }: NodeJS.ErrnoException, path: Path | undefined): void {
+    const isForOne = code === 'EMSGSIZE' || this.target === undefined
     if (code === 'ECONNREFUSED') this.core.handleRefusal(this.now())
-    else if (code === 'EMSGSIZE') this.core.handleNoWay(code, this.now())
+    else if (code !== undefined && isForOne) this.core.handleNoWay(code, this.now(), path)
     else if (code !== undefined && NO_WAY.has(code)) this.lookForWay(true, code)
     this.schedule()
   }
@@ -440,18 +476,18 @@ export class Endpoint implements NetworkWatcher {
     )
   }
 
-  /** There is an SA of a client that answers as far as is known. */
-  get isLive(): boolean {
-    return this.core.isLive
+  /** There is an SA of a client that answers as far as is known; `name`: of which gateway, where there may be several. */
+  isLive(name?: string): boolean {
+    return this.core.isLive(name)
   }
 
   get udpAddress(): { address: string; port: number; family: 'IPv4' | 'IPv6' } | undefined {
     return this.sockets[0]?.address()
   }
 
-  /** Datagrams that have come in; at a client only its peer's do. */
-  get heard(): number {
-    return this.core.counters.datagramsIn
+  /** Datagrams that have come in; of one gateway: those that belong to its newest session. */
+  heard(name?: string): number {
+    return name === undefined ? this.core.counters.datagramsIn : this.core.heardFrom(name)
   }
 
   now(): Millis {
@@ -460,20 +496,41 @@ export class Endpoint implements NetworkWatcher {
 
   // --- commands ---
 
-  /** Starts a connection; the returned function gives it up. */
-  connect(request: ConnectRequest, owner: ConnectionOwner): () => void {
+  /**
+   * Starts a connection; the returned function gives it up. `towards`: of an endpoint that is bound; else the one gateway
+   * that was opened.
+   */
+  connect(request: ConnectRequest, owner: ConnectionOwner, towards?: RemoteGateway): () => void {
     let attempt: Attempt | undefined
-    const start = (): void => {
-      attempt = this.core.connect(this.gateway!, request, owner, this.now())
+    let isOver = false
+    const begin = (gateway: Gateway): void => {
+      attempt = this.core.connect(gateway, request, owner, this.now())
       this.wake()
     }
-    const waiting = { start, fail: (error: Error) => owner.onClosed(error) }
-    if (this.gateway === undefined) this.waiting.add(waiting)
+    const fail = (error: Error): void => {
+      if (!isOver) owner.onClosed(error)
+    }
+    const start = (): void => {
+      if (towards === undefined) return begin(this.gateway!)
+      this.pathTowards(towards, (path, code) => {
+        if (isOver || this.closed) return
+        if (path !== undefined) return begin({ ...towards, path })
+        const { address, port } = towards
+        fail(withNumber(socketError({ code, syscall: 'connect', address, port })))
+      })
+    }
+    const waiting = { start, fail }
+    if (this.closed || this.isClosing) {
+      const { address, port } = towards ?? this.target ?? {}
+      const error = socketError({ code: 'EBADF', syscall: 'connect', address, port })
+      process.nextTick(() => fail(withNumber(error)))
+    } else if (!this.isReady) this.waiting.add(waiting)
     else {
       this.network.check()
       start()
     }
     return () => {
+      isOver = true
       this.waiting.delete(waiting)
       if (attempt === undefined) return
       this.core.cancel(attempt, this.now())
@@ -481,9 +538,31 @@ export class Endpoint implements NetworkWatcher {
     }
   }
 
+  /** By which of the sockets that are bound; no path: why not. */
+  private pathTowards(
+    { address, remote, port }: RemoteGateway,
+    done: (path: Path | undefined, code: string) => void,
+  ): void {
+    const usable = this.sockets.filter(socket => socket.reaches(remote))
+    const plain = usable.find(({ bare }) => !bare)
+    if (plain === undefined) return void process.nextTick(done, undefined, 'EAFNOSUPPORT')
+    const find = (localAddress: Uint8Array): Path => {
+      if (port !== BARE_PORT) return { ...plain.path(remote, port), localAddress }
+      const first = usable.find(({ bare }) => bare) ?? plain
+      const floatsTo = { ...plain.path(remote, FLOATED_PORT), localAddress }
+      return { ...first.path(remote, port), localAddress, bare: true, floatsTo }
+    }
+    const { localAddress } = plain.path(remote, port)
+    if (localAddress.length > 0) return void process.nextTick(done, find(localAddress), '')
+    this.network.sourceTowards(address, port, source => {
+      const own = source === undefined ? undefined : parseAddress(source.split('%')[0]!)
+      done(own && find(own), 'ENETUNREACH')
+    })
+  }
+
   /** Undefined when the inner port is taken. */
   listen(port: number, backlog: number, owner: ListenerOwner): (() => void) | undefined {
-    const listener = this.core.listeners.listen(port, backlog)
+    const listener = this.core.listen(port, backlog, session => owner.admits(session))
     if (listener === undefined) return undefined
     this.listeners.set(port, owner)
     return () => {
@@ -617,13 +696,14 @@ export class Endpoint implements NetworkWatcher {
       case 'closed':
         return ownerOf(event.connection)?.onClosed(withNumber(event.error))
       case 'question':
-        return void this.answer(event.id, this.watcher.onQuestion(event.question))
+        return void this.answer(event.id, this.watcher.onQuestion(event.question, event.of))
       case 'sessionUp':
         return this.watcher.onSessionUp(event.session)
       case 'sessionDown':
         return this.watcher.onSessionDown(event.session, event.error)
       case 'unanswered':
-        if (event.isOpening && event.times === 2) this.askForWay(this.target!)
+        if (this.target === undefined) return
+        if (event.isOpening && event.times === 2) this.askForWay(this.target)
         this.lookForWay(true)
         if (event.times >= TRIES_BEFORE_OTHERS) this.tryOther()
         return
@@ -680,6 +760,7 @@ export class Endpoint implements NetworkWatcher {
 
   /** Deletes all SAs and calls back when the peers have agreed, or do not answer soon enough. */
   lingerAndClose(done: () => void): void {
+    this.isClosing = true
     let patience: NodeJS.Timeout | undefined
     const finish = (): void => {
       this.onDrained = undefined

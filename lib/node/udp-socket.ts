@@ -16,8 +16,14 @@ const BUFFER_OCTETS = 4 << 20
 
 export interface UdpEvents {
   onDatagram(bytes: Uint8Array, path: Path): void
-  /** An ICMP error that the system reported, a datagram that it does not send, or the socket failed. */
-  onError(error: NodeJS.ErrnoException): void
+  /** An ICMP error that the system reported, a datagram that it does not send, or the socket failed. `path`: of the datagram, if it is known. */
+  onError(error: NodeJS.ErrnoException, path: Path | undefined): void
+}
+
+/** Of an unconnected socket, what a datagram on a path is sent with. */
+interface Destination {
+  readonly address: string
+  readonly onSent: (error: Error | null) => void
 }
 
 export class UdpSocket {
@@ -25,7 +31,8 @@ export class UdpSocket {
   private readonly events: UdpEvents
   private readonly index: number
   private readonly family: 4 | 6
-  private readonly bare: boolean
+  readonly bare: boolean
+  private readonly ipv6Only: boolean
   private connected = false
   private closed = false
   private localAddress: Uint8Array = EMPTY
@@ -33,16 +40,15 @@ export class UdpSocket {
   private mtu: number | undefined
   /** Paths by remote address text, so that a steady peer costs no parsing and no allocation. */
   private readonly paths = new Map<string, Path>()
-  private readonly texts = new WeakMap<Path, string>()
-  /** One for all datagrams: without a callback `dgram` keeps silent about errors. */
-  private readonly onSent = (error: Error | null): void => {
-    if (error !== null && !this.closed) this.events.onError(error)
-  }
+  private readonly destinations = new WeakMap<Path, Destination>()
+  /** One for all datagrams of a connected socket: without a callback `dgram` keeps silent about errors. */
+  private readonly onSent = (error: Error | null): void => this.noteSent(error, undefined)
 
   /** `bare`: it is for port 500. */
   constructor(index: number, family: 4 | 6, ipv6Only: boolean, bare: boolean, events: UdpEvents) {
     this.index = index
     this.bare = bare
+    this.ipv6Only = ipv6Only
     this.events = events
     this.family = family
     this.socket = createSocket({
@@ -61,7 +67,7 @@ export class UdpSocket {
       const isEsp = !this.bare && classify(plain) === 'esp'
       this.events.onDatagram(plain, isEsp ? this.knownPath(remote) : this.pathOf(remote))
     })
-    this.socket.on('error', error => this.events.onError(error))
+    this.socket.on('error', error => this.events.onError(error, undefined))
   }
 
   bind(
@@ -107,6 +113,12 @@ export class UdpSocket {
     return { address, port, family: family as 'IPv4' | 'IPv6' }
   }
 
+  /** It is bound so that datagrams to that address can go out by it. */
+  reaches({ length }: Uint8Array): boolean {
+    if ((length === 4 ? 4 : 6) === this.family) return true
+    return length === 4 && !this.ipv6Only && this.localAddress.length === 0
+  }
+
   /** The path to a remote end as this socket sees it. */
   path(remoteAddress: Uint8Array, remotePort: number): Path {
     return {
@@ -144,17 +156,27 @@ export class UdpSocket {
   send(bytes: Uint8Array, path: Path): void {
     if (this.closed) return
     if (this.connected) this.socket.send(bytes, this.onSent)
-    else this.socket.send(bytes, path.remotePort, this.textOf(path), this.onSent)
+    else {
+      const { address, onSent } = this.destinationOf(path)
+      this.socket.send(bytes, path.remotePort, address, onSent)
+    }
   }
 
-  private textOf(path: Path): string {
-    let text = this.texts.get(path)
-    if (text === undefined) {
-      const address = formatAddress(path.remoteAddress)
-      text = this.family === 6 && path.remoteAddress.length === 4 ? `::ffff:${address}` : address
-      this.texts.set(path, text)
+  private noteSent(error: Error | null, path: Path | undefined): void {
+    if (error !== null && !this.closed) this.events.onError(error, path)
+  }
+
+  private destinationOf(path: Path): Destination {
+    const known = this.destinations.get(path)
+    if (known !== undefined) return known
+    const text = formatAddress(path.remoteAddress)
+    const isMapped = this.family === 6 && path.remoteAddress.length === 4
+    const destination = {
+      address: isMapped ? `::ffff:${text}` : text,
+      onSent: (error: Error | null) => this.noteSent(error, path),
     }
-    return text
+    this.destinations.set(path, destination)
+    return destination
   }
 
   ref(): void {

@@ -19,12 +19,15 @@ export class TcpListener {
   readonly limit: number
   halfOpen = 0
   isOpen = true
+  /** Whether connections of that peer are taken; to others the port looks closed. */
+  readonly admits: (holder: HalfOpenHolder) => boolean
   private readonly shares = new Map<HalfOpenHolder, number>()
   /** The same the other way round: those who have one, two and so on; the last is not empty. */
   private readonly holders: Set<HalfOpenHolder>[] = []
 
-  constructor(port: number, backlog: number) {
+  constructor(port: number, backlog: number, admits: (holder: HalfOpenHolder) => boolean) {
     this.port = port
+    this.admits = admits
     this.limit = Math.max(backlog, HALF_OPEN)
   }
 
@@ -68,9 +71,13 @@ export class TcpListeners {
   private readonly ports = new Map<number, TcpListener>()
 
   /** Undefined when the port is taken. */
-  listen(port: number, backlog: number): TcpListener | undefined {
+  listen(
+    port: number,
+    backlog: number,
+    admits: (holder: HalfOpenHolder) => boolean = () => true,
+  ): TcpListener | undefined {
     if (this.ports.has(port)) return undefined
-    const listener = new TcpListener(port, backlog)
+    const listener = new TcpListener(port, backlog, admits)
     this.ports.set(port, listener)
     return listener
   }

@@ -243,7 +243,8 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   private handleStranger(flow: Flow, bytes: Uint8Array, now: Millis): TcpDrop | undefined {
     const { segment } = this
     if (segment.has(TcpFlag.Rst)) return undefined
-    const listener = this.listeners.at(flow.localPort)
+    const found = this.listeners.at(flow.localPort)
+    const listener = found?.admits(this) === true ? found : undefined
     const isSyn = segment.has(TcpFlag.Syn) && !segment.has(TcpFlag.Ack)
     // RFC 9293 §3.10.7.2: what is neither ACK nor SYN is dropped at a listener.
     if (listener !== undefined && !isSyn && !segment.has(TcpFlag.Ack)) return undefined

@@ -1,0 +1,238 @@
+/** One UDP port for all that a program does: servers, and connections to any number of gateways. */
+import { AsyncResource } from 'node:async_hooks'
+import { EventEmitter } from 'node:events'
+import { formatAddress } from '../base/address.ts'
+import { ownProperties } from '../base/errors.ts'
+import type { SessionHandle } from '../core/events.ts'
+import { withNumber } from '../node/endpoint.ts'
+import { Hold } from './hold.ts'
+import {
+  argumentError,
+  nodeError,
+  parseEndpoint,
+  withCredentials,
+  type EndpointOption,
+  type EndpointOptions,
+  type IkeOptions,
+  type ParsedEndpoint,
+  type SecureContextOptions,
+  type SecureServerOptions,
+  type SecureSocketOptions,
+} from './options.ts'
+import { giveContext } from './secure-context.ts'
+import { createSecureServer, type RefusedPeer, type SecureServer } from './secure-server.ts'
+import { createSecureSocket, normalize, type SecureSocket } from './secure-socket.ts'
+import { Session } from './session.ts'
+import { closeNamed, nameEndpoint, SharedEndpoint, type EndpointUser } from './shared-endpoint.ts'
+
+export interface SecureEndpointEvents {
+  close: []
+  error: [error: Error]
+  ikeClientError: [error: Error, peer: RefusedPeer]
+  listening: []
+  session: [session: Session]
+  sessionEnd: [session: Session, error: Error | undefined]
+}
+
+/** What a server of an endpoint may have of its own. */
+export type EndpointServerOptions = Omit<
+  SecureServerOptions,
+  keyof IkeOptions | 'addressPool' | 'dns'
+>
+/** What a connection over an endpoint may have of its own; `ikePort` is the gateway's. */
+export type EndpointConnectOptions = Omit<
+  SecureSocketOptions,
+  Exclude<keyof IkeOptions, 'remoteId' | 'ikePort'>
+>
+
+/**
+ * One UDP port (or 500 and 4500, or several addresses) in both roles. It is bound at once; 'listening' or 'error' follows.
+ * Like a server that listens, it keeps the process alive until `close` or `unref`.
+ */
+export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implements EndpointOption {
+  #settings: ParsedEndpoint
+  readonly #shared: SharedEndpoint | undefined
+  readonly #user: EndpointUser
+  readonly #hold = new Hold()
+  readonly #scope = new AsyncResource('SECUREENDPOINT')
+  readonly #sessions = new Map<SessionHandle, Session>()
+  #state: 'opening' | 'open' | 'closing' | 'closed' = 'opening'
+
+  constructor(options: EndpointOptions) {
+    super()
+    this.#settings = parseEndpoint(options)
+    const { hosts, ipv6Only, context } = this.#settings
+    giveContext(this, context)
+    this.#user = this.#makeUser()
+    this.#shared = SharedEndpoint.use(this.#user, this.#settings, { hosts, ipv6Only }, error => {
+      if (this.#state !== 'opening') return
+      if (error !== undefined) return this.#failed(error)
+      this.#state = 'open'
+      this.#emitInScope('listening')
+    })
+    if (this.#shared === undefined) return
+    nameEndpoint(this, this.#shared)
+    this.#hold.take(this.#shared.endpoint)
+  }
+
+  #makeUser(): EndpointUser {
+    const given = (): SecureServerOptions => this.#settings.given
+    const sessionOf = (handle: SessionHandle): Session => {
+      const known = this.#sessions.get(handle) ?? new Session(handle, this.#shared!.endpoint)
+      this.#sessions.set(handle, known)
+      return known
+    }
+    return {
+      isOwner: true,
+      of: undefined,
+      get given() {
+        return given()
+      },
+      close: done => done(),
+      onRefused: (error, identity, { remoteAddress, remotePort }) => {
+        const peer = { identity, address: formatAddress(remoteAddress), port: remotePort }
+        this.#emitInScope('ikeClientError', error, peer)
+      },
+      onSessionUp: handle => this.#emitInScope('session', sessionOf(handle)),
+      onSessionDown: (handle, error) => {
+        const session = sessionOf(handle)
+        this.#sessions.delete(handle)
+        this.#emitInScope('sessionEnd', session, error)
+      },
+    }
+  }
+
+  #emitInScope<Name extends keyof SecureEndpointEvents>(
+    name: Name,
+    ...facts: SecureEndpointEvents[Name]
+  ): void {
+    // The types of EventEmitter do not follow a name that is a parameter.
+    const emit = this.emit.bind(this) as (name: string, ...facts: unknown[]) => boolean
+    this.#scope.runInAsyncScope(() => emit(name, ...facts))
+  }
+
+  #failed(error: Error): void {
+    this.#state = 'closed'
+    closeNamed(this)
+    this.#hold.drop()
+    this.#shared?.abandon(this.#user)
+    this.#emitInScope('error', withNumber(error))
+  }
+
+  // --- what it is for ---
+
+  /** A server whose `listen(port)` names the port inside ESP. `authorize` narrows whom it receives. */
+  createServer(
+    options: EndpointServerOptions,
+    onConnection?: (socket: SecureSocket) => void,
+  ): SecureServer
+  createServer(onConnection?: (socket: SecureSocket) => void): SecureServer
+  createServer(
+    first?: EndpointServerOptions | ((socket: SecureSocket) => void),
+    second?: (socket: SecureSocket) => void,
+  ): SecureServer {
+    const isListener = typeof first === 'function' || first === undefined
+    const options = isListener ? {} : ownProperties('options', first)
+    return createSecureServer(
+      { ...options, endpoint: this },
+      isListener ? (first ?? second) : second,
+    )
+  }
+
+  /** As `createSecureSocket`, from this UDP port. */
+  connect(options: EndpointConnectOptions, listener?: () => void): SecureSocket
+  connect(port: number | string, host: string, listener?: () => void): SecureSocket
+  connect(port: number | string, listener?: () => void): SecureSocket
+  connect(...args: unknown[]): SecureSocket {
+    const { options, listener } = normalize(args)
+    return createSecureSocket({ ...ownProperties('options', options), endpoint: this }, listener)
+  }
+
+  /**
+   * New SAs, those of all its servers and of new connections, are negotiated with these; what is not given stays. Live SAs
+   * go on.
+   */
+  setCredentials(options: SecureContextOptions): void {
+    const own = withCredentials(this.#settings.own, options)
+    this.#settings = parseEndpoint(own)
+    giveContext(this, this.#settings.context)
+    this.#shared?.setCredentials(this.#settings)
+  }
+
+  // --- facts ---
+
+  /** Every session that is up, in both roles. */
+  get sessions(): readonly Session[] {
+    return [...this.#sessions.values()]
+  }
+
+  /** Datagrams in and out, and what was dropped, by reason. */
+  get counters(): Readonly<Record<string, unknown>> {
+    return { ...this.#shared?.endpoint.core.counters }
+  }
+
+  get listening(): boolean {
+    return this.#state === 'open'
+  }
+
+  /** The UDP address; of several the first. Null before 'listening' and after 'close'. */
+  address(): { address: string; family: 'IPv4' | 'IPv6'; port: number } | null {
+    return this.#state === 'open' ? (this.#shared?.endpoint.udpAddress ?? null) : null
+  }
+
+  get ikePort(): number | undefined {
+    return this.address()?.port
+  }
+
+  // --- the end ---
+
+  /**
+   * Its servers accept no more, and there are no new connections over it; when those that are open have ended, the SAs are
+   * deleted and 'close' follows.
+   */
+  close(callback?: (error?: Error) => void): this {
+    if (callback !== undefined && typeof callback !== 'function') {
+      throw argumentError('callback', callback, 'of type function')
+    }
+    const isRunning = this.#state === 'opening' || this.#state === 'open'
+    if (callback !== undefined) {
+      const error = isRunning
+        ? undefined
+        : nodeError('ERR_SERVER_NOT_RUNNING', 'The endpoint is not running.')
+      if (this.#state === 'closed') process.nextTick(callback, error)
+      else this.once('close', () => callback(error))
+    }
+    if (!isRunning) return this
+    this.#state = 'closing'
+    closeNamed(this)
+    const shared = this.#shared
+    if (shared === undefined) this.#closed()
+    else shared.closeOf(this, () => shared.release(this.#user, () => this.#closed()))
+    return this
+  }
+
+  #closed(): void {
+    this.#hold.drop()
+    process.nextTick(() => {
+      this.#state = 'closed'
+      this.#emitInScope('close')
+    })
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return new Promise(resolve => void this.close(() => resolve()))
+  }
+
+  ref(): this {
+    this.#hold.ref()
+    return this
+  }
+
+  unref(): this {
+    this.#hold.unref()
+    return this
+  }
+}
+
+export const createEndpoint = (options: EndpointOptions): SecureEndpoint =>
+  new SecureEndpoint(options)
