@@ -1,12 +1,13 @@
-/** The hosts and daemons around the product: strongSwan, processes in other namespaces, the protected service. */
+/** The hosts and daemons around the product: strongSwan, processes in other namespaces, a guest, the protected service. */
 import { execFile, execFileSync, spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
+import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
+import { connect as connectTo, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
-import type { Job } from './agent.ts'
+import type { Job, Message } from './agent.ts'
 import { answer, type Progress } from './transfer.ts'
 
 const execute = promisify(execFile)
@@ -61,6 +62,8 @@ export const until = async <T>(
 export interface DaemonOptions {
   readonly conf: 'responder' | 'initiator'
   readonly netns?: 'peer' | 'home' | 'mobile'
+  /** It runs there, and the ESP is that of the guest's kernel. */
+  readonly guest?: Guest
   /** IKE and NAT-T port; 0: any. */
   readonly ports: readonly [number, number]
   readonly table?: number
@@ -86,7 +89,7 @@ export class Daemon {
   }
 
   async start(): Promise<void> {
-    const { conf, netns, ports, table = 220, intermediate, extra } = this.options
+    const { conf, netns, guest, ports, table = 220, intermediate, extra } = this.options
     const args = [
       join(HOME, 'conf', `${conf}.conf`),
       '-p',
@@ -97,16 +100,26 @@ export class Daemon {
     args.push('-k', PKI, '-a', `ca ${intermediate}`, '-t', String(table))
     if (netns !== undefined) args.push('-n', netns)
     if (extra !== undefined) args.push('-x', join(HOME, 'conf', extra))
-    await script('charon', 'start', this.name, ...args)
+    // Whoever controls it need not be in the guest, where programs start slowly.
+    if (guest !== undefined) args.push('-e', 'kernel', '-v', Guest.vici)
+    await this.script('start', ...args)
+  }
+
+  /** The script `charon`, where the daemon is. */
+  private script(action: string, ...args: string[]): Promise<string> {
+    const { guest } = this.options
+    return guest === undefined
+      ? script('charon', action, this.name, ...args)
+      : guest.command(join(HOME, 'charon'), action, this.name, ...args)
   }
 
   stop(): Promise<string> {
-    return script('charon', 'stop', this.name)
+    return this.script('stop')
   }
 
   /** As a power cut does. */
   kill(): Promise<string> {
-    return script('charon', 'kill', this.name)
+    return this.script('kill')
   }
 
   control(...args: string[]): Promise<string> {
@@ -207,51 +220,153 @@ export class Libreswan {
   }
 }
 
-/** A process of ours in some namespace. */
-export class Agent {
-  private readonly child: ChildProcess
+/** Gives jobs to a process of ours elsewhere, over what carries messages there. */
+abstract class Worker {
   private readonly jobs = new Map<
     number,
     {
-      resolve: () => void
+      resolve: (output: string) => void
       reject: (error: Error) => void
       progress?: Progress | undefined
     }
   >()
   private last = 0
 
-  constructor(netns?: string) {
-    const node = [process.execPath, join(import.meta.dirname, 'agent.js')]
-    const [command, ...args] = netns === undefined ? node : ['ip', 'netns', 'exec', netns, ...node]
-    this.child = spawn(command!, args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
-    this.child.on(
-      'message',
-      (message: { id: number; progress?: number; error?: string; code?: string }) => {
-        const job = this.jobs.get(message.id)
-        if (job === undefined) return
-        if (message.progress !== undefined) return void job.progress?.(message.progress)
-        this.jobs.delete(message.id)
-        if (message.error === undefined) job.resolve()
-        else job.reject(Object.assign(new Error(message.error), { code: message.code }))
-      },
-    )
-    this.child.on('exit', () => {
-      for (const { reject } of this.jobs.values()) reject(new Error('the process ended'))
-    })
+  protected abstract send(request: { id: number; job: Job }): void
+
+  protected received({ id, progress, output = '', error, code }: Message): void {
+    const job = this.jobs.get(id)
+    if (job === undefined) return
+    if (progress !== undefined) return void job.progress?.(progress)
+    this.jobs.delete(id)
+    if (error === undefined) job.resolve(output)
+    else job.reject(Object.assign(new Error(error), { code }))
   }
 
-  run(job: Job, progress?: Progress): Promise<void> {
+  protected ended(): void {
+    for (const { reject } of this.jobs.values()) reject(new Error('the process ended'))
+    this.jobs.clear()
+  }
+
+  run(job: Job, progress?: Progress): Promise<string> {
     return new Promise((resolve, reject) => {
       const id = ++this.last
       this.jobs.set(id, { resolve, reject, progress })
-      this.child.send({ id, job })
+      this.send({ id, job })
     })
+  }
+}
+
+const AGENT = join(import.meta.dirname, 'agent.js')
+
+/** A process of ours in some namespace. */
+export class Agent extends Worker {
+  private readonly child: ChildProcess
+
+  constructor(netns?: string) {
+    super()
+    const node = [process.execPath, AGENT]
+    const [command, ...args] = netns === undefined ? node : ['ip', 'netns', 'exec', netns, ...node]
+    this.child = spawn(command!, args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+    this.child.on('message', (message: Message) => this.received(message))
+    this.child.on('exit', () => this.ended())
+  }
+
+  protected send(request: { id: number; job: Job }): void {
+    this.child.send(request)
   }
 
   async kill(): Promise<void> {
     if (this.child.exitCode !== null || this.child.signalCode !== null) return
     this.child.kill('SIGKILL')
     await once(this.child, 'exit')
+  }
+}
+
+/** Thrown by a scenario that this machine cannot run: its message is the reason. */
+export class NotRun extends Error {}
+
+/** A user-mode Linux with ESP in its kernel, where strongSwan has ports 500 and 4500. */
+export class Guest extends Worker {
+  /** Where it is told what to do; no SA is ever for this address. */
+  private static readonly control = { host: '10.98.0.2', port: 9000 } as const
+  static readonly vici = `tcp://${Guest.control.host}:9001`
+  /** Our end of the link to it. */
+  static readonly host = '10.98.0.1'
+  /** Behind it, for tunnel mode. */
+  static readonly inner = '10.99.0.1'
+
+  readonly daemon = new Daemon('guest-charon', {
+    conf: 'initiator',
+    ports: [500, 4500],
+    intermediate: 'inter-s',
+    guest: this,
+  })
+  private machine: ChildProcess | undefined
+  private line: Socket | undefined
+  private booted: Promise<void> | undefined
+
+  /** Boots once, whoever asks; rejects with `NotRun` where no guest can run. */
+  ready(): Promise<void> {
+    this.booted ??= this.boot()
+    return this.booted
+  }
+
+  private get console(): string {
+    return join(RUN, 'guest-console.log')
+  }
+
+  private async boot(): Promise<void> {
+    const output = openSync(this.console, 'w')
+    const args = [process.execPath, AGENT, String(Guest.control.port)]
+    // A process group of its own: the guest is many processes, and none of them may outlive the others.
+    const machine = spawn(join(HOME, 'guest'), args, {
+      stdio: ['ignore', output, output],
+      detached: true,
+    })
+    closeSync(output)
+    this.machine = machine
+    const ended = new Promise<never>((_, reject) => {
+      const tell = (): void => {
+        const said = readFileSync(this.console, 'utf8').trim()
+        // A kernel that has come as far as our first process can run here: then something else is wrong.
+        const Kind = said.includes('guest: init runs') ? Error : NotRun
+        reject(new Kind(`the guest does not run: ${said.split('\n').slice(-3).join(' / ')}`))
+      }
+      machine.once('exit', tell)
+      machine.once('error', tell)
+    })
+    ended.catch(() => {})
+    const connected = until('the guest answers', 30_000, async () => {
+      const line = connectTo(Guest.control)
+      await once(line, 'connect').catch(() => {})
+      return line.readyState === 'open' ? line : void line.destroy()
+    })
+    this.line = await Promise.race([connected, ended])
+    this.line.on('error', () => {}).once('close', () => this.ended())
+    createInterface(this.line).on('line', text => this.received(JSON.parse(text) as Message))
+    await this.run({ kind: 'kernel server', port: SERVICE.port })
+    await this.daemon.start()
+  }
+
+  protected send(request: { id: number; job: Job }): void {
+    this.line?.write(`${JSON.stringify(request)}\n`)
+  }
+
+  /** The output of a program that runs there. */
+  command(file: string, ...args: string[]): Promise<string> {
+    return this.run({ kind: 'command', file, args })
+  }
+
+  /** As a power cut does; `ready` boots it again. */
+  async kill(): Promise<void> {
+    this.booted = undefined
+    const { machine } = this
+    if (machine?.pid === undefined || machine.exitCode !== null) return
+    const gone = once(machine, 'exit')
+    process.kill(-machine.pid, 'SIGKILL')
+    await gone
+    this.line?.destroy()
   }
 }
 
@@ -264,6 +379,7 @@ export interface Rig {
   readonly libreswan: Libreswan
   /** Runs kernel TCP beside the initiator. */
   readonly peer: Agent
+  readonly guest: Guest
   stop(): Promise<void>
 }
 
@@ -292,13 +408,16 @@ export const startRig = async (): Promise<Rig> => {
   await script('network', 'keep-routes')
   const peer = new Agent('peer')
   const libreswan = new Libreswan()
+  const guest = new Guest()
   return {
+    guest,
     libreswan,
     responder,
     initiator,
     peer,
     stop: async () => {
       await peer.kill()
+      await guest.kill()
       await Promise.all([responder.stop(), initiator.stop(), libreswan.stop()])
     },
   }

@@ -10,7 +10,7 @@ import { spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { PATIENCE, RUN, startRig, type Rig } from './rig.ts'
+import { NotRun, PATIENCE, RUN, startRig, type Rig } from './rig.ts'
 import { Context, type Scenario } from './scenario.ts'
 
 interface Result {
@@ -38,6 +38,7 @@ const load = async (): Promise<readonly Scenario[]> => {
     import('./scenarios-identity.ts'),
     import('./scenarios-mobility.ts'),
     import('./scenarios-habits.ts'),
+    import('./scenarios-kernel.ts'),
   ])
   return parts.flatMap(part => part.scenarios)
 }
@@ -85,10 +86,13 @@ const runOne = async (
     error = reason as Error
   }
   const milliseconds = performance.now() - started
+  const what = `${scenario.role}, ${scenario.peer}: ${scenario.name}`
+  if (error instanceof NotRun) {
+    console.log(`NOT RUN ${what} (NOT RUN: ${error.message})`)
+    return { scenario, milliseconds, error }
+  }
   const mark = error === undefined ? 'ok    ' : 'FAILED'
-  console.log(
-    `${mark} ${(milliseconds / 1000).toFixed(1).padStart(5)} s  ${scenario.role}, ${scenario.peer}: ${scenario.name}`,
-  )
+  console.log(`${mark} ${(milliseconds / 1000).toFixed(1).padStart(5)} s  ${what}`)
   if (error !== undefined) {
     console.log(error.stack)
     const logs = [
@@ -124,10 +128,18 @@ const runAll = async (
     .map((scenario, i) => ({ scenario, number: i + 1 }))
     .sort((a, b) => (b.scenario.seconds ?? 20) - (a.scenario.seconds ?? 20))
   const locks = new Set<string>()
+  let booting = scenarios.some(({ guest }) => guest)
+  // Whether it could, the scenarios find out.
+  if (booting)
+    rig.guest
+      .ready()
+      .catch(() => {})
+      .finally(() => (booting = false))
   const worker = async (): Promise<void> => {
     for (;;) {
       const at = waiting.findIndex(
-        ({ scenario }) => !locksOf(scenario).some(lock => locks.has(lock)),
+        ({ scenario }) =>
+          (scenario.guest !== true || !booting) && !locksOf(scenario).some(lock => locks.has(lock)),
       )
       if (at < 0 && waiting.length === 0) return
       if (at < 0) {
@@ -149,6 +161,12 @@ const runAll = async (
   return results
 }
 
+const cellOf = (result: Result | undefined): string => {
+  if (result === undefined) return '-'
+  if (result.error instanceof NotRun) return 'NOT RUN'
+  return `${result.error === undefined ? 'ok' : 'FAILED'} ${(result.milliseconds / 1000).toFixed(1)} s`
+}
+
 const print = (results: readonly Result[]): void => {
   const columns = [
     ...new Set(results.map(({ scenario }) => `${scenario.peer} (we: ${scenario.role})`)),
@@ -162,11 +180,7 @@ const print = (results: readonly Result[]): void => {
         ({ scenario }) =>
           scenario.name === name && `${scenario.peer} (we: ${scenario.role})` === column,
       )
-      const text =
-        result === undefined
-          ? '-'
-          : `${result.error === undefined ? 'ok' : 'FAILED'} ${(result.milliseconds / 1000).toFixed(1)} s`
-      return text.padEnd(column.length)
+      return cellOf(result).padEnd(column.length)
     })
     console.log(`${name.padEnd(width)}  ${cells.join('  ')}`)
   }
@@ -183,7 +197,10 @@ const rig = await startRig()
 const results = await runAll(rig, scenarios, ourLog)
 await rig.stop()
 print(results)
-const failed = results.filter(({ error }) => error !== undefined).length
+const notRun = results.flatMap(({ error }) => (error instanceof NotRun ? [error] : []))
+const passed = results.filter(({ error }) => error === undefined).length
+const failed = results.length - passed - notRun.length
 console.log(`\n${((performance.now() - started) / 1000).toFixed(0)} s; logs are in ${RUN}`)
-console.log(`${results.length - failed} passed, ${failed} failed`)
-process.exit(failed > 0 || results.length === 0 ? 1 : 0)
+if (notRun[0] !== undefined) console.log(`${notRun.length} NOT RUN: ${notRun[0].message}`)
+console.log(`${passed} passed, ${failed} failed`)
+process.exit(failed > 0 || passed === 0 ? 1 : 0)

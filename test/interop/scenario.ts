@@ -13,6 +13,8 @@ export interface Scenario {
   readonly seconds?: number
   /** Scenarios with a lock in common do not run at the same time. */
   readonly lock?: string | readonly string[]
+  /** It waits until the guest has booted. */
+  readonly guest?: boolean
   run(context: Context): Promise<void>
 }
 
@@ -38,7 +40,7 @@ export class Context {
   readonly ikePort: number
   /** Whose logs tell the story when it fails. */
   readonly daemons: Daemon[]
-  readonly logFrom: ReadonlyMap<Daemon, number>
+  readonly logFrom: Map<Daemon, number>
   /** Our sockets of servers, for the report of a failure. */
   readonly accepted: ProtectedSocket[] = []
   private readonly cleanups: (() => unknown)[] = []
@@ -176,6 +178,20 @@ export class Context {
     this.atEnd(() => daemon.terminate(name))
   }
 
+  /** strongSwan in the guest, once that has booted. */
+  async inGuest(): Promise<Daemon> {
+    await this.rig.guest.ready()
+    const { daemon } = this.rig.guest
+    this.daemons.unshift(daemon)
+    this.logFrom.set(daemon, daemon.log.length)
+    return daemon
+  }
+
+  /** The guest's address for this scenario alone. */
+  get guestAddress(): string {
+    return `10.98.1.${this.net}`
+  }
+
   /** Configures, initiates, and moves data from a kernel TCP client to our server. */
   async fetch(lines: ConnectionLines = {}, plan: Plan = SHORT): Promise<void> {
     await this.prepare(lines)
@@ -194,8 +210,8 @@ export class Context {
     return [...this.daemons[0]!.log.matchAll(line)].length
   }
 
-  kernel(plan: Plan, progress?: Progress): Promise<void> {
-    return this.rig.peer.run(
+  async kernel(plan: Plan, progress?: Progress): Promise<void> {
+    await this.rig.peer.run(
       { kind: 'kernel', host: this.serverAddress, port: SERVER_PORT, plan },
       progress,
     )

@@ -57,7 +57,7 @@ const fetch = (
   plan: Plan = SHORT,
   progress?: Progress,
   host: string = SERVICE.host,
-): Promise<void> =>
+): Promise<unknown> =>
   context.rig.peer.run({ kind: 'kernel', host, port: SERVICE.port, plan }, progress)
 
 // All clients reach the same address behind the responder: one at a time, or their routes would overlap.
