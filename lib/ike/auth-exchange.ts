@@ -21,6 +21,7 @@ import {
 } from '../identity/identity.ts'
 import { findPpk, type Ppk } from '../identity/ppk.ts'
 import { makePrincipal } from '../identity/principal.ts'
+import { isLoopback } from '../policy/inner-addresses.ts'
 import { find, hasExcess } from '../wire/message.ts'
 import { findErrorNotify, findNotify, notify } from '../wire/notify.ts'
 import type { Payload } from '../wire/payloads.ts'
@@ -72,9 +73,23 @@ import {
 } from './mobike.ts'
 import { proveSuccession } from './succession.ts'
 
+/** Ours: of so many addresses of this host a peer may have meant one. */
+const MAX_OWN_ADDRESSES = 64
+
 const ownIdentity = (sa: AuthContext): Identity =>
-  sa.config.credentials.localIdentity ??
-  addressIdentity(sa.path.localAddress.length > 0 ? sa.path.localAddress : new Uint8Array(4))
+  sa.config.credentials.localIdentity ?? addressIdentity(ownAddress(sa))
+
+/**
+ * The address that the peer has sent to. Where the system does not tell which it was, the peer's hash does, but for a NAT
+ * before us; then it is 0.0.0.0.
+ */
+const ownAddress = ({ path, config, handshake }: AuthContext): Uint8Array => {
+  if (path.localAddress.length > 0) return path.localAddress
+  const candidates = config.ownAddresses().slice(0, MAX_OWN_ADDRESSES)
+  // On the loopback both ends have the same, as a rule.
+  if (isLoopback(path.remoteAddress)) candidates.push(path.remoteAddress)
+  return candidates.find(address => handshake.nat.cameTo(address)) ?? new Uint8Array(4)
+}
 
 const idPayload = (kind: 'idi' | 'idr', { type, data }: Identity): Payload => ({
   kind,

@@ -12,6 +12,8 @@ export interface NatVerdict {
   readonly remoteBehindNat: boolean
   /** The peer's hash of the address and port that it sees us under: when it changes, those have (RFC 4555 §3.8). */
   readonly seenAs?: Uint8Array | undefined
+  /** This is the address of ours that the peer sent to, as far as its hashes say. */
+  cameTo(address: Uint8Array): boolean
 }
 
 const HASH_LENGTH = 20
@@ -68,5 +70,7 @@ export const natVerdict = (
     localBehindNat: destination === false,
     remoteBehindNat: source === false,
     seenAs: findNotify(payloads, NotifyType.NatDetectionDestinationIp)?.data,
+    cameTo: address =>
+      matches(NotifyType.NatDetectionDestinationIp, address, path.localPort) === true,
   }
 }

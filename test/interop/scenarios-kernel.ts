@@ -289,7 +289,9 @@ const serving = async (
     ${options.ikePort === undefined ? `local_port = 4500\n remote_port = ${context.ikePort}` : ''}
     ${lines.connection ?? ''}`
   const selectors = [`${context.serverAddress}/32`, `${Guest.inner}/32`] as const
-  await daemon.add(context.name, section(context, { ...lines, connection }, selectors))
+  // Whoever is asked by an address has it as its name.
+  const remote = `id = ${Guest.host}\n ${lines.remote ?? ''}`
+  await daemon.add(context.name, section(context, { ...lines, connection, remote }, selectors))
   context.atEnd(() => daemon.terminate(context.name))
   const up: Served['up'] = mode => daemon.initiate(`${context.name}-${mode}`)
   const fetch: Served['fetch'] = async (mode, plan = SHORT, progress = () => {}) => {
