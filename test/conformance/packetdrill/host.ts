@@ -4,6 +4,7 @@ import { Packet } from '../../../lib/base/packet.ts'
 import type { TcpConnection } from '../../../lib/tcp/connection.ts'
 import type { Flow } from '../../../lib/tcp/control-block.ts'
 import { TcpListeners } from '../../../lib/tcp/listener.ts'
+import type { Pacer } from '../../../lib/tcp/pacing.ts'
 import { TcpStack } from '../../../lib/tcp/stack.ts'
 import { readIcmpError } from '../../../lib/wire/icmp.ts'
 import { TcpSegment } from '../../../lib/wire/tcp.ts'
@@ -141,6 +142,7 @@ export class Host {
     for (let event = stack.pollEvent(); event !== undefined; event = stack.pollEvent()) {
       const { connection, kind, error } = event
       const fate = this.fateOf(connection)
+      if (!fate.connected) this.unpace(connection)
       if (kind === 'accepted') this.accepted.push(connection)
       if (kind === 'accepted' || kind === 'connected') {
         fate.connected = true
@@ -150,6 +152,13 @@ export class Host {
       fate.over = true
       fate.error = error instanceof Error ? error.message : error
     }
+  }
+
+  /** The kernels that scripts are written for leave pacing to their queues, which scripts do not have. */
+  private unpace({ recovery, congestionControl }: TcpConnection): void {
+    if (congestionControl === 'bbr') return
+    const { pacer } = recovery as unknown as { pacer: Pacer }
+    pacer.allowedAt = now => now
   }
 
   private collectSegments(): void {

@@ -1,0 +1,220 @@
+/** What each version of TCP has to reach, measured in virtual time; processor time alone is the machine's. */
+import type { CongestionControl } from '../../lib/tcp/congestion/choose.ts'
+import type { TcpConnection } from '../../lib/tcp/connection.ts'
+import { Bulk, TcpPath, type Way } from '../harness/tcp-path.ts'
+
+export interface Figure {
+  readonly name: string
+  readonly value: number
+  /** The least or the most that is right. */
+  readonly floor: { readonly least: number } | { readonly most: number }
+  readonly unit: string
+}
+
+const BIG = { sendBuffer: 1 << 24, receiveBuffer: 1 << 24 }
+/** Octets of data, and of all, in a packet of the simulated path: timestamps, TCP and IPv4. */
+const MSS = 1448
+const PACKET = 1500
+
+const queueOf = (rate: number, rtt: number): number =>
+  Math.max(10, Math.ceil((rate * 1000 * rtt) / 8 / PACKET))
+
+/** Mbit/s of data between two instants. */
+const rateBetween = (path: TcpPath, bulk: Bulk, from: number, to: number): number => {
+  path.run(from)
+  const before = bulk.received
+  path.run(to)
+  return ((bulk.received - before) * 8) / (to - from) / 1000
+}
+
+const cleanLink = (rtt: number): Figure[] => {
+  const way = { rate: 100, delay: rtt / 2 }
+  const path = new TcpPath({ ...way, queue: queueOf(100, rtt) }, way, BIG)
+  const bulk = path.bulk()
+  path.run(3000)
+  const lost = (100 * path.a.link.dropped) / path.a.link.sent
+  const rate = rateBetween(path, bulk, 3000, 10_000)
+  return [
+    {
+      name: `clean link, ${rtt} ms, share of its payload rate after 3 s`,
+      value: (100 * rate) / ((100 * MSS) / PACKET),
+      floor: { least: 93 },
+      unit: '%',
+    },
+    {
+      name: `clean link, ${rtt} ms, lost in the first 3 s`,
+      value: lost,
+      floor: { most: 1 },
+      unit: '%',
+    },
+  ]
+}
+
+const reordering = (): Figure[] => {
+  const goodput = (way: Partial<Way>): number => {
+    const link = { rate: 100, delay: 10 }
+    const path = new TcpPath({ ...link, queue: 1000, ...way }, link, BIG)
+    return rateBetween(path, path.bulk(), 0, 8000)
+  }
+  const clean = goodput({})
+  const figure = (late: number, lateBy: number, least: number): Figure => ({
+    name: `reordering, ${late * 100} % by ${lateBy} ms at 20 ms, share of the clean rate`,
+    value: goodput({ late, lateBy }) / clean,
+    floor: { least },
+    unit: 'x',
+  })
+  return [figure(0.02, 5, 0.95), figure(0.02, 20, 0.9), figure(0.1, 5, 0.85)]
+}
+
+/** How much later a transfer ends when its last segments are lost the first time. */
+const tail = (rtt: number, lost: number): Figure => {
+  const octets = 100 * MSS
+  const time = (count: number): number => {
+    const seen = new Set<number>()
+    const passes = (segment: Uint8Array): boolean => {
+      const length = segment.length - (segment[12]! >>> 4) * 4
+      if (length === 0) return true
+      const seq = new DataView(segment.buffer, segment.byteOffset).getUint32(4)
+      const isFirst = !seen.has(seq)
+      seen.add(seq)
+      return !isFirst || seen.size <= 100 - count
+    }
+    const way = { rate: 100, delay: rtt / 2 }
+    const path = new TcpPath({ ...way, queue: 1000, passes }, way)
+    const bulk = path.bulk(octets)
+    path.run(10_000)
+    if (bulk.received !== octets) throw new Error('the transfer does not end')
+    return bulk.lastAt
+  }
+  return {
+    name: `the last ${lost} of 100 segments lost, ${rtt} ms: repair`,
+    value: time(lost) - time(0),
+    floor: { most: 2 * rtt + 12 },
+    unit: 'ms',
+  }
+}
+
+const stall = (): Figure[] => {
+  const rtt = 50
+  const there: Way = { rate: 20, delay: rtt / 2, queue: 4000, held: [5000, 6000] }
+  const path = new TcpPath(there, { rate: 20, delay: rtt / 2 }, { sendBuffer: 300_000 })
+  const bulk = path.bulk()
+  path.run(4990)
+  const before = bulk.connection.retransmissions
+  const rate = rateBetween(path, bulk, 6000 + 2 * rtt, 6000 + 6 * rtt)
+  path.run(8000)
+  return [
+    {
+      name: 'stall of 1 s, segments sent again without need',
+      value: bulk.connection.retransmissions - before,
+      floor: { most: 2 },
+      unit: 'segments',
+    },
+    {
+      name: 'stall of 1 s, rate one round trip after the first ACK, of the link',
+      value: (100 * rate) / ((20 * MSS) / PACKET),
+      floor: { least: 90 },
+      unit: '%',
+    },
+  ]
+}
+
+const idleRestart = (): Figure => {
+  const way = { rate: 100, delay: 25 }
+  const path = new TcpPath({ ...way, queue: 100 }, way)
+  const bulk = path.bulk(2_000_000)
+  path.run(10_000)
+  const before = path.a.link.dropped
+  path.at(70_000, () => {
+    bulk.left = 2_000_000
+    bulk.fill()
+    path.pump()
+  })
+  path.run(90_000)
+  if (bulk.received !== 4_000_000) throw new Error('the second transfer does not end')
+  return {
+    name: '2 MB after 60 s of silence, queue of 100, drops',
+    value: path.a.link.dropped - before,
+    floor: { most: 0 },
+    unit: 'segments',
+  }
+}
+
+/** Jain's index: 1 when all have the same. */
+const jain = (shares: readonly number[]): number => {
+  const sum = shares.reduce((all, share) => all + share, 0)
+  return sum ** 2 / (shares.length * shares.reduce((all, share) => all + share ** 2, 0))
+}
+
+const fairness = (flows: number, congestionControl: CongestionControl): Figure => {
+  const way = { rate: 100, delay: 10 }
+  const config = { ...BIG, congestionControl }
+  const path = new TcpPath({ ...way, queue: queueOf(100, 20) }, way, config)
+  const bulks = new Map<TcpConnection, Bulk>()
+  const ports = new Map<number, Bulk>()
+  path.onEvent = (end, { kind, connection }) => {
+    if (end === path.a && (kind === 'connected' || kind === 'writable'))
+      bulks.get(connection)?.fill()
+    if (end === path.b && kind === 'readable')
+      ports.get(connection.remotePort)?.drain(connection, path.now)
+  }
+  for (let i = 0; i < flows; i++) {
+    path.at(i * 50, () => {
+      const connection = path.connect()
+      const bulk = new Bulk(connection, Infinity)
+      bulks.set(connection, bulk)
+      ports.set(connection.localPort, bulk)
+      path.pump()
+    })
+  }
+  path.run(10_000)
+  const before = [...bulks.values()].map(({ received }) => received)
+  path.run(40_000)
+  const shares = [...bulks.values()].map(({ received }, i) => received - before[i]!)
+  return {
+    name: `${flows} flows of ${congestionControl} at 20 ms, Jain's index over 30 s`,
+    value: jain(shares),
+    floor: { least: 0.95 },
+    unit: '',
+  }
+}
+
+/** Both ends and the simulated path itself. */
+const processor = (rtt: number): Figure => {
+  const octets = 200_000_000
+  const way = { rate: 1000, delay: rtt / 2 }
+  const path = new TcpPath({ ...way, queue: 4000 }, way, BIG)
+  for (const { stack } of [path.a, path.b]) stack.segmentLimit = 1432
+  const bulk = path.bulk(octets)
+  const before = process.cpuUsage()
+  path.run(30_000)
+  const { user, system } = process.cpuUsage(before)
+  if (bulk.received !== octets) throw new Error('the transfer does not end')
+  return {
+    name: `processor time of both ends and the simulated path, MSS 1400, ${rtt} ms`,
+    value: (user + system) / 1e6 / (octets / 1e9),
+    floor: { most: 3 },
+    unit: 's/GB',
+  }
+}
+
+export const measureFloors = function* (): Generator<Figure> {
+  for (const rtt of [1, 10, 20, 50, 100]) yield* cleanLink(rtt)
+  yield* reordering()
+  for (const rtt of [1, 10, 20]) for (const lost of [1, 2, 5]) yield tail(rtt, lost)
+  yield* stall()
+  yield idleRestart()
+  for (const flows of [2, 8, 32]) yield fairness(flows, 'cubic')
+  for (const rtt of [1, 20]) yield processor(rtt)
+}
+
+export const isReached = ({ value, floor }: Figure): boolean =>
+  'least' in floor ? value >= floor.least : value <= floor.most
+
+/** One line: what it is, the figure, the floor, and whether it is reached. */
+export const figureText = (figure: Figure): string => {
+  const { name, value, floor, unit } = figure
+  const bound = 'least' in floor ? `>= ${floor.least}` : `<= ${floor.most}`
+  const shown = `${Number(value.toFixed(3))} ${unit}`.trim()
+  return `${isReached(figure) ? 'ok    ' : 'MISSED'}  ${name}: ${shown} (${bound})`
+}

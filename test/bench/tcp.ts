@@ -1,0 +1,27 @@
+/**
+ * TCP alone, in virtual time: `npm run bench:tcp`. The floors that each version has to keep, and the grid with
+ * how it differs from the one in the repository (`-- --update` replaces that; `-- --floors`, `-- --grid`: one of both).
+ */
+import { figureText, isReached, measureFloors } from './tcp-floors.ts'
+import { differences, gridText, measureGrid, readSnapshot, writeSnapshot } from './tcp-grid.ts'
+
+const showFloors = (): boolean => {
+  let isGood = true
+  for (const figure of measureFloors()) {
+    console.log(figureText(figure))
+    isGood &&= isReached(figure)
+  }
+  return isGood
+}
+
+const showGrid = (isUpdate: boolean): void => {
+  const grid = measureGrid()
+  console.log(gridText(grid))
+  const changes = differences(readSnapshot(), grid)
+  console.log(changes.length === 0 ? 'As in the repository.' : changes.join('\n'))
+  if (isUpdate) writeSnapshot(grid)
+}
+
+const args = process.argv.slice(2)
+if (!args.includes('--grid') && !showFloors()) process.exitCode = 1
+if (!args.includes('--floors')) showGrid(args.includes('--update'))
