@@ -272,10 +272,16 @@ export class Paths implements PeerPlace {
     return isRevived
   }
 
-  /** Octets that may still go to the current place. */
+  /** Octets of IKE that may still go to the current place. */
   get allowance(): number {
     if (this.trial === undefined) return Infinity
     return UNPROVED_FACTOR * this.trial.received - this.trial.sent
+  }
+
+  /** The same of data, which leave a third to the request that proves the place and to answers. */
+  get dataAllowance(): number {
+    if (this.trial === undefined) return Infinity
+    return (UNPROVED_FACTOR - 1) * this.trial.received - this.trial.sent
   }
 
   get deadline(): Millis {

@@ -528,7 +528,7 @@ export class Session implements AttemptHost, Scheduled {
     const stack = this.tcp
     // TCP would take what is not sent for lost, so it is not even asked.
     if (stack === undefined || this.children.isExhausted) return undefined
-    if (this.paths.allowance < this.paths.datagramLimit) return undefined
+    if (this.paths.dataAllowance < this.paths.datagramLimit) return undefined
     for (;;) {
       packet.reset()
       const flow = stack.pollTransmit(packet, now)

@@ -46,7 +46,7 @@ export class Rack {
     if (sentAt < this.sentAt || (sentAt === this.sentAt && !after(end, this.end))) return
     this.sentAt = sentAt
     this.end = end
-    this.rtt = now - sentAt
+    if (!isAmbiguous) this.rtt = now - sentAt
   }
 
   /** A D-SACK: something was sent again without need. */

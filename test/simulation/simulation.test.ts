@@ -79,6 +79,8 @@ const REGRESSIONS = [
     31807,
     'an outage was measured as a round trip, and hid for long what was lost in it',
   ],
+  [runRoaming, 301, 'what had been sent twice made others wait as long as the outage was'],
+  [runRoaming, 101032, 'data took all that a place on trial may get, and its proof had to wait'],
   [runRoaming, 441, 'data waited for a timer that an outage had made long, after the way was open'],
   [
     runRekeying,
