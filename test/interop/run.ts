@@ -75,8 +75,10 @@ const runOne = async (
   scenario: Scenario,
   number: number,
   ourLog: readonly string[],
+  unlock: () => void,
 ): Promise<Result> => {
   const context = new Context(rig, number, scenario.role)
+  context.unlock = unlock
   const started = performance.now()
   const since = new Date().toISOString().slice(11, 23)
   let error: Error | undefined
@@ -147,14 +149,19 @@ const runAll = async (
         continue
       }
       const [{ scenario, number }] = waiting.splice(at, 1) as [(typeof waiting)[number]]
-      for (const lock of locksOf(scenario)) locks.add(lock)
-      const result = await runOne(rig, scenario, number, ourLog).catch((error: Error) => {
+      let held = locksOf(scenario)
+      const unlock = (): void => {
+        for (const lock of held) locks.delete(lock)
+        held = []
+      }
+      for (const lock of held) locks.add(lock)
+      const result = await runOne(rig, scenario, number, ourLog, unlock).catch((error: Error) => {
         // Not even its failure could be written down.
         console.log(error.stack)
         return { scenario, milliseconds: 0, error }
       })
       results.push(result)
-      for (const lock of locksOf(scenario)) locks.delete(lock)
+      unlock()
     }
   }
   await Promise.all(Array.from({ length: Number(values.jobs) }, worker))

@@ -43,6 +43,8 @@ export class Context {
   readonly logFrom: Map<Daemon, number>
   /** Our sockets of servers, for the report of a failure. */
   readonly accepted: ProtectedSocket[] = []
+  /** Others that want the same locks may run from now on. */
+  unlock = (): void => {}
   private readonly cleanups: (() => unknown)[] = []
 
   constructor(rig: Rig, number: number, role: Scenario['role']) {

@@ -3,10 +3,13 @@
  * has its default options in all of them, but for the port where several servers would have the same.
  */
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { connect, type Options, type ProtectedSession, type ProtectedSocket } from './product.ts'
 import { Agent, Guest, PSK, script, SERVICE, until, type Daemon } from './rig.ts'
 import {
   atParts,
+  failsWith,
   SERVER_PORT,
   SHORT,
   SLOW,
@@ -14,6 +17,7 @@ import {
   type Context,
   type Scenario,
 } from './scenario.ts'
+import { JOURNEY, LOCK as LINKS, restored } from './scenarios-mobility.ts'
 import { transfer, type Plan } from './transfer.ts'
 
 const MODES = ['transport', 'tunnel'] as const
@@ -371,4 +375,89 @@ const asResponder: readonly Scenario[] = [
   ),
 ]
 
-export const scenarios: readonly Scenario[] = [...asInitiator, ...asResponder]
+// --- changes of the world around them ---
+
+/** Nobody sees its end. */
+const ENDLESS: Plan = { up: 2 ** 31, down: 2 ** 31, rate: 100_000 }
+
+const GONE = /ETIMEDOUT|ECONNRESET/
+
+const updates = (context: Context, daemon: Daemon, what: string): number =>
+  [
+    ...daemon.log
+      .slice(context.logFrom.get(daemon))
+      .matchAll(new RegExp(`${what} INFORMATIONAL request \\d+ \\[.*N\\(UPD_SA_ADDR\\)`, 'g')),
+  ].length
+
+const changes: readonly Scenario[] = [
+  initiator(
+    'it loses its power and boots again, both roles',
+    async context => {
+      const { guest } = context.rig
+      const { up, fetch, sockets } = await serving(context)
+      const options = { host: context.guestAddress, port: SERVICE.port, psk: PSK }
+      await up('transport')
+      fetch('transport', ENDLESS).catch(() => {})
+      const theirs = await until('they are connected', 5000, () => sockets[0])
+      const theirEnd = failsWith(
+        once(theirs, 'close').then(() => Promise.reject(theirs.errored)),
+        GONE,
+      )
+      const ours = await connect(options)
+      const ourEnd = failsWith(transfer(ours, ENDLESS), GONE)
+      await sleep(500)
+      await guest.kill()
+      await guest.ready()
+      // Theirs first: once we have one, they would go on with our SA.
+      await up('transport')
+      await Promise.all([fetch('transport'), moves(options, 'transport')])
+      context.unlock()
+      await Promise.all([ourEnd, theirEnd])
+    },
+    { lock: LOCKS, seconds: 120 },
+  ),
+  initiator(
+    'wifi to LTE while a transfer runs, tunnel mode',
+    async context => {
+      restored(context)
+      const { daemon, options } = await waiting(context)
+      const to = { ...options.tunnel, localId: context.clientId }
+      await elsewhere(context, 'mobile')(to, SLOW, atParts(SLOW, JOURNEY))
+      assert.ok(updates(context, daemon, 'parsed') >= 3, 'it was told of three moves')
+      assert.equal(context.established, 1, 'one IKE SA carried it all')
+    },
+    { lock: [LINKS] },
+  ),
+  initiator(
+    'wifi to LTE between two connections, transport mode',
+    async context => {
+      restored(context)
+      const { options } = await waiting(context)
+      const to = { ...options.transport, localId: context.clientId }
+      const connectThere = elsewhere(context, 'mobile')
+      await connectThere(to, SHORT)
+      await script('network', 'wifi-off')
+      await connectThere(to, SHORT)
+    },
+    { lock: [LINKS] },
+  ),
+  responder(
+    'from one address to another while a transfer runs, tunnel mode',
+    async context => {
+      const { guest } = context.rig
+      const address = '10.98.3.1'
+      const change = (verb: string) => (): unknown =>
+        guest.command('ip', 'address', verb, `${address}/32`, 'dev', 'vec0')
+      await change('add')()
+      const { daemon, up, fetch, sockets } = await serving(context, {}, {}, address)
+      await up('tunnel')
+      await fetch('tunnel', SLOW, atParts(SLOW, { 0.4: change('del') }))
+      assert.equal(sockets.length, 1)
+      assert.ok(updates(context, daemon, 'generating') >= 1, 'it told us')
+      assert.notEqual(sockets[0]!.session!.gatewayAddress, address)
+    },
+    { lock: LOCKS },
+  ),
+]
+
+export const scenarios: readonly Scenario[] = [...changes, ...asInitiator, ...asResponder]

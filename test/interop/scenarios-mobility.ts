@@ -13,9 +13,9 @@ import {
 import { answer } from './transfer.ts'
 
 const SERVER = '10.90.0.1'
-const LOCK = 'the links of mobile'
+export const LOCK = 'the links of mobile'
 /** Three moves, one of them to where it was. */
-const JOURNEY: Readonly<Record<number, () => Promise<unknown>>> = {
+export const JOURNEY: Readonly<Record<number, () => Promise<unknown>>> = {
   0.2: () => script('network', 'wifi-off'),
   0.5: async () => {
     await script('network', 'wifi-on')
@@ -27,7 +27,8 @@ const JOURNEY: Readonly<Record<number, () => Promise<unknown>>> = {
   },
 }
 
-const restored = (context: Context): void =>
+/** The links are whole again when the scenario ends. */
+export const restored = (context: Context): void =>
   context.atEnd(async () => {
     for (const link of ['wifi', 'lte']) {
       await script('network', `${link}-off`)
