@@ -3,16 +3,19 @@ import { createHash, type Hash } from 'node:crypto'
 import { utf8 } from '../base/bytes.ts'
 import { readingOption } from '../base/errors.ts'
 
-/** Keys enter it only as a digest, and no text is made of them on the way: texts cannot be wiped. */
+/**
+ * `isPortable`: to be compared with that of another process, where identities of objects say nothing. Keys enter it only as a digest, and no text is made of them on the way: texts cannot be wiped.
+ */
 export const fingerprint = (
   given: Readonly<Record<string, unknown>>,
   names: readonly string[],
+  isPortable = false,
 ): string => {
   const hash = createHash('sha256')
   for (const name of names) {
     if (!Object.hasOwn(given, name) || given[name] === undefined) continue
     hash.update(`${name}=`)
-    readingOption(name, () => feed(hash, given[name], 0))
+    readingOption(name, () => feed(hash, given[name], 0, isPortable))
   }
   return hash.digest('base64')
 }
@@ -23,11 +26,12 @@ let nextIdentity = 1
 /** No option is nested deeper; what is cyclic is none. */
 const DEEPEST = 6
 
-const feed = (hash: Hash, value: unknown, depth: number): void => {
+const feed = (hash: Hash, value: unknown, depth: number, isPortable: boolean): void => {
   if (typeof value === 'string') return feedOctets(hash, 'text', utf8(value), true)
   if (value instanceof Uint8Array) return feedOctets(hash, 'octets', value, false)
   if (typeof value === 'function' || (typeof value === 'object' && value !== null)) {
     if (typeof value === 'function' || depth === DEEPEST || isOpaque(value)) {
+      if (isPortable) return void hash.update(`${typeof value};`)
       if (!identities.has(value)) identities.set(value, nextIdentity++)
       hash.update(`${typeof value}:${identities.get(value)};`)
       return
@@ -38,7 +42,7 @@ const feed = (hash: Hash, value: unknown, depth: number): void => {
     hash.update(`${kind}:${entries.length};`)
     for (const [name, part] of entries) {
       feedOctets(hash, 'name', utf8(name), true)
-      feed(hash, part, depth + 1)
+      feed(hash, part, depth + 1, isPortable)
     }
     return
   }

@@ -127,6 +127,13 @@ const printOf = (given: Given): string => fingerprint(given, SHARED_OPTIONS)
 /** What distinguishes peers, or servers, under one context. */
 export const peerPrint = (given: Given): string => fingerprint(given, PEER_OPTIONS)
 
+/**
+ * The same in every process or thread with equal options, as far as they can be compared: of functions and objects of
+ * classes only that they are there. `authorize` is each server's own.
+ */
+export const portablePrint = (given: Given): string =>
+  fingerprint(given, [...SHARED_OPTIONS, 'remoteId'], true)
+
 const parse = (given: Given, print: string): ParsedContext => {
   const policy = parsePolicy(given)
   const credentials = parseCredentials(given)

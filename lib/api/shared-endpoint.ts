@@ -13,7 +13,7 @@ import {
 import { makeTracer } from './channels.ts'
 import { nodeError, type ServerSettings } from './options.ts'
 import { answerQuestion, askAuthorization, type Given } from './questions.ts'
-import { peerPrint, securityTowards, type Security } from './secure-context.ts'
+import { peerPrint, portablePrint, securityTowards, type Security } from './secure-context.ts'
 
 /** What concerns no single connection is told to every user whom it concerns. */
 export interface EndpointUser extends Omit<EndpointWatcher, 'onQuestion'> {
@@ -137,14 +137,19 @@ export class SharedEndpoint {
 
   private bind(where: Where, ikePort: number, first: Bound): void {
     this.waiting = [first]
-    this.endpoint.bind(where.hosts, ikePort, where.ipv6Only, error => {
-      const { waiting = [] } = this
-      this.waiting = undefined
-      if (error !== undefined) this.forget()
-      else if (ikePort === 0) this.noteKey(where, this.endpoint.udpAddress!.port)
-      // The system may answer within the call.
-      for (const done of waiting) process.nextTick(done, error)
-    })
+    const place = { addresses: where.hosts, port: ikePort, ipv6Only: where.ipv6Only }
+    this.endpoint.bind(
+      place,
+      () => portablePrint(optionsOf(this.settings)),
+      error => {
+        const { waiting = [] } = this
+        this.waiting = undefined
+        if (error !== undefined) this.forget()
+        else if (ikePort === 0) this.noteKey(where, this.endpoint.udpAddress!.port)
+        // The system may answer within the call.
+        for (const done of waiting) process.nextTick(done, error)
+      },
+    )
   }
 
   private forget(): void {

@@ -13,6 +13,8 @@ export interface Environment {
   wallClock(): Millis
   /** Fills `bytes` with random octets fit for keys. */
   randomFill(bytes: Uint8Array): void
+  /** First octet of every SPI, 1 to 255; undefined: any. */
+  readonly spiMark?: number | undefined
   /**
    * A fresh private key, by a generator that is faster than the import of drawn octets. Without it, keys of these
    * types are made of octets of `randomFill`.
@@ -20,6 +22,13 @@ export interface Environment {
   generateKey?(type: 'x25519' | 'x448'): KeyObject
   /** The same for a MODP group by Node's name for it, such as `modp14`: a fresh exponent and its public value. */
   generateModp?(name: string): DiffieHellmanGroup
+}
+
+/** A fresh SPI of that length; where others share our UDP port, its first octet tells that it is ours. */
+export const drawSpi = (environment: Environment, length: number): Uint8Array => {
+  const spi = randomBytes(environment, length)
+  if (environment.spiMark !== undefined) spi[0] = environment.spiMark
+  return spi
 }
 
 /** `length` fresh random octets. */

@@ -30,6 +30,7 @@ import {
 } from '../wire/encapsulation.ts'
 import { IKE_HEADER_LENGTH, isVersion1, readIkeHeader, type IkeHeader } from '../wire/ike-header.ts'
 import { ExchangeType } from '../wire/registry.ts'
+import type { Addressee } from './addressee.ts'
 import type { AdmissionLimits } from './admission.ts'
 import type {
   Attempt,
@@ -481,6 +482,12 @@ export class Core {
     if (session === undefined) return this.drop('ike.unknownSpi')
     this.noteHint(session, session.sendsOn(spi), path, now)
     this.touch(session, now)
+  }
+
+  /** An SA of ours has, or will have, the SPI that a datagram names. */
+  has(addressee: Addressee): boolean {
+    if (addressee.kind === 'esp') return this.sad.has(addressee.spi)
+    return addressee.kind === 'ike' && this.isAlive(addressee.spi)
   }
 
   private isAlive(spi: Uint8Array): boolean {

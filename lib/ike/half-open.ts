@@ -4,7 +4,7 @@
  * of anything better, and several answers are followed until one of them proves that it is the peer's.
  */
 import { equal, toHex } from '../base/bytes.ts'
-import { randomBytes, type Millis } from '../base/environment.ts'
+import { drawSpi, type Millis } from '../base/environment.ts'
 import { AuthenticationError, UnreachablePeerError, type IpsecError } from '../base/errors.ts'
 import { formatEndpoint, type Path } from '../base/path.ts'
 import { readIkeHeader, type IkeHeader } from '../wire/ike-header.ts'
@@ -70,7 +70,7 @@ export class HalfOpen {
     this.startedAt = this.tracedAt = now
     this.again = again
     const { environment, policy, credentials } = config
-    this.spiI = randomBytes(environment, 8)
+    this.spiI = drawSpi(environment, 8)
     this.window = new MessageWindow(policy.retransmit, environment)
     this.init = new SaInit(policy, credentials, environment, this.spiI, path, again > 0)
     this.window.request([this.init.request()], now)

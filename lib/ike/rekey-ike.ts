@@ -1,5 +1,5 @@
 /** CREATE_CHILD_SA that rekeys the IKE SA (RFC 7296 §1.3.2, §2.8.2, §2.18, §2.25.2). */
-import { randomBytes, type Millis } from '../base/environment.ts'
+import { drawSpi, randomBytes, type Millis } from '../base/environment.ts'
 import { PeerRefusedError } from '../base/errors.ts'
 import { createKeyExchange, type KeyExchange } from '../crypto/key-exchange.ts'
 import { computeRekeySkeyseed } from '../crypto/key-material.ts'
@@ -37,7 +37,7 @@ export class RekeyIke implements Exchange {
     if (sa.rekeying.own !== undefined || sa.rekeying.peer !== undefined) return undefined
     const { environment, policy } = sa.config
     this.nonce = randomBytes(environment, NONCE_LENGTH)
-    this.spi = randomBytes(environment, IKE_SPI_LENGTH)
+    this.spi = drawSpi(environment, IKE_SPI_LENGTH)
     sa.config.holdIkeSpi(this.spi)
     this.proposals = withSpi(policy.ike, this.spi)
     const group = this.groups.at(-1) ?? sa.suite.group
@@ -171,7 +171,7 @@ export class RekeyIke implements Exchange {
     if (answer.kind === 'refused') return [answer.notify]
     const { exchange, shared } = answer
     const nonceR = randomBytes(environment, NONCE_LENGTH)
-    const spiR = randomBytes(environment, IKE_SPI_LENGTH)
+    const spiR = drawSpi(environment, IKE_SPI_LENGTH)
     const skeyseed = computeRekeySkeyseed(sa.suite.prf, sa.skD, shared, nonceI, nonceR)
     shared.fill(0)
     const replacement = sa.createSuccessor(

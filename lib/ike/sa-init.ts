@@ -3,7 +3,7 @@
  * errors in it are believed only for want of anything better.
  */
 import { equal, utf8 } from '../base/bytes.ts'
-import { randomBytes, type Environment, type Millis } from '../base/environment.ts'
+import { drawSpi, randomBytes, type Environment, type Millis } from '../base/environment.ts'
 import { PeerRefusedError, type IpsecError } from '../base/errors.ts'
 import type { Path } from '../base/path.ts'
 import {
@@ -432,7 +432,7 @@ const answerSaInit = (
   if (nonceI.length < leastNonce) return invalid()
   const told = readCapabilities(policy, credentials, payloads)
   const nonceR = randomBytes(environment, Math.min(nonceI.length, NONCE_LENGTH))
-  const spiR = randomBytes(environment, 8)
+  const spiR = drawSpi(environment, 8)
   const facts = headerFacts(spiI, spiR, false, true)
   const answerWith = (publicValue: Uint8Array): readonly Payload[] => [
     { kind: 'sa', proposals: [choice.proposal] },

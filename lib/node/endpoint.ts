@@ -10,7 +10,7 @@ import { socketError } from '../base/errors.ts'
 import { Packet } from '../base/packet.ts'
 import type { Path } from '../base/path.ts'
 import type { Tracer } from '../base/trace.ts'
-import type { Millis } from '../base/environment.ts'
+import type { Environment, Millis } from '../base/environment.ts'
 import { Core, type Gateway, type Responder } from '../core/core.ts'
 import type {
   Answer,
@@ -26,7 +26,8 @@ import { monotonicNow, systemEnvironment } from './environment.ts'
 import { systemNetwork, type Network, type NetworkWatcher } from './network.ts'
 import { askForWay } from './reachability.ts'
 import { placeOf } from './place.ts'
-import { UdpSocket } from './udp-socket.ts'
+import { PortBorrower, PortOwner, type GroupPlace } from './port-group.ts'
+import { UdpSocket, type Carrier } from './udp-socket.ts'
 
 /** A socket, as the endpoint sees it. Called after the drain. */
 export interface ConnectionOwner {
@@ -93,6 +94,12 @@ const LOOK_INTERVAL: Millis = 200
 /** How long an end that closes waits for its peers to confirm. */
 const CLOSE_PATIENCE = 2000
 
+/** Ours: the waits of a borrower whose owner is gone, while neither it nor another one gets the port. */
+const FIRST_REGAIN: Millis = 10
+const LONGEST_REGAIN: Millis = 500
+
+type Bound = (error?: NodeJS.ErrnoException) => void
+
 export interface EndpointOptions {
   readonly tracer: Tracer
   readonly tcp?: Partial<TcpConfig> | undefined
@@ -129,8 +136,14 @@ export class Endpoint implements NetworkWatcher {
   private readonly watcher: EndpointWatcher
   private readonly network: Network
   private readonly packet = new Packet()
+  /** Its SPIs have a mark where others share its port. */
+  private readonly environment: Environment & { spiMark?: number | undefined } = {
+    ...systemEnvironment,
+  }
+  private portOwner: PortOwner | undefined
+  private portBorrower: PortBorrower | undefined
   /** One, or two where IKE begins at port 500; a path names the one it belongs to by its place. */
-  private sockets: UdpSocket[] = []
+  private sockets: Carrier[] = []
   private gateway: Gateway | undefined
   /** Where a client's gateway is: its address as text with a zone, if it has one. */
   private target: Target | undefined
@@ -176,7 +189,7 @@ export class Endpoint implements NetworkWatcher {
     this.watcher = options.watcher
     this.network = options.network ?? systemNetwork
     this.core = new Core({
-      environment: systemEnvironment,
+      environment: this.environment,
       tracer: options.tracer,
       tcp: { ...DEFAULT_TCP_CONFIG, ...options.tcp },
       responder: options.responder,
@@ -227,7 +240,7 @@ export class Endpoint implements NetworkWatcher {
   /** Opens a socket towards each port of the gateway; `from`: the address to have, and ports if they are free. */
   private connectAll(
     { address, port, remote }: Target,
-    sockets: UdpSocket[],
+    sockets: Carrier[],
     from: { readonly source: string; readonly ports: readonly number[] } | undefined,
     done: (paths: readonly Path[], error?: NodeJS.ErrnoException) => void,
   ): void {
@@ -349,7 +362,7 @@ export class Endpoint implements NetworkWatcher {
   private reopen(target: Target, source: string): void {
     this.isLooking = true
     const ports = portsFrom(target.port).map((_, at) => this.sockets[at]!.address().port)
-    const sockets: UdpSocket[] = []
+    const sockets: Carrier[] = []
     this.connectAll(target, sockets, { source, ports }, (paths, error) => {
       this.isLooking = false
       this.isLost = error !== undefined
@@ -381,31 +394,111 @@ export class Endpoint implements NetworkWatcher {
     return waiting
   }
 
-  /** Bound, for whoever comes, at each of these addresses; undefined: at all that the host has. Port 0: any, one for all. */
-  bind(
-    addresses: readonly (string | undefined)[],
-    port: number,
-    ipv6Only: boolean,
-    done: (error?: NodeJS.ErrnoException) => void,
-  ): void {
-    const places = addresses.flatMap(address => portsFrom(port).map(at => ({ address, at })))
-    const next = (error?: NodeJS.ErrnoException): void => {
+  /**
+   * Bound, for whoever comes, at each of these addresses; undefined: at all that the host has. Port 0: any, one for all.
+   * Where another worker of this cluster, or thread of this process, has the port, and `print` is the same there, it is
+   * shared.
+   */
+  bind(place: GroupPlace, print: () => string, done: Bound): void {
+    if (place.addresses.includes(undefined)) {
+      this.isServer = true
+      this.endWatch = this.network.watch(this)
+      this.tellAddresses()
+    }
+    const settled: Bound = error => {
       // It may have been given up meanwhile.
       if (this.closed) return
-      const place = places.shift()
       if (error !== undefined) {
         this.failWaiting(error)
         return done(error)
       }
-      if (place === undefined) {
-        this.enableCrashTokens()
-        done()
-        return this.startWaiting()
+      this.enableCrashTokens()
+      done()
+      this.startWaiting()
+    }
+    this.bindAll(place, error => {
+      if (error === undefined) this.own(place, print)
+      if (error?.code !== 'EADDRINUSE' || place.port === 0 || this.closed) return settled(error)
+      this.borrow(place, print, isBorrowed => settled(isBorrowed ? undefined : error))
+    })
+  }
+
+  private bindAll({ addresses, port, ipv6Only }: GroupPlace, done: Bound): void {
+    const places = addresses.flatMap(address => portsFrom(port).map(at => ({ address, at })))
+    const next = (error?: NodeJS.ErrnoException): void => {
+      const place = places.shift()
+      if (error === undefined && place !== undefined && !this.closed) {
+        const { address, at } = place
+        return this.bindOne(address, at || (this.udpAddress?.port ?? 0), ipv6Only, next)
       }
-      const { address, at } = place
-      this.bindOne(address, at || (this.udpAddress?.port ?? 0), ipv6Only, next)
+      if (error !== undefined) this.closeSockets()
+      done(error)
     }
     next()
+  }
+
+  private closeSockets(): void {
+    for (const socket of this.sockets) socket.close()
+    this.sockets = []
+  }
+
+  // --- a port that is shared with other processes or threads ---
+
+  private own(place: GroupPlace, print: () => string): void {
+    if (place.port === 0 || this.closed) return
+    const { core, sockets } = this
+    this.portOwner = new PortOwner(
+      place,
+      { print, sockets, has: addressee => core.has(addressee) },
+      this.environment.spiMark,
+    )
+    this.environment.spiMark = this.portOwner.mark
+  }
+
+  private borrow(
+    place: GroupPlace,
+    print: () => string,
+    done: (isBorrowed: boolean) => void,
+  ): void {
+    const hello = { print: print(), mark: this.environment.spiMark }
+    const events = {
+      onDatagram: (bytes: Uint8Array, path: Path) => this.receive(bytes, path),
+      onLost: () => this.regain(place, print, FIRST_REGAIN),
+    }
+    PortBorrower.join(place, hello, events, borrower => {
+      if (this.closed) borrower?.close()
+      else if (borrower !== undefined) {
+        this.portBorrower = borrower
+        this.environment.spiMark = borrower.mark
+        this.sockets = [...borrower.sockets]
+        for (const socket of this.sockets) {
+          if (this.refs > 0) socket.ref()
+          else socket.unref()
+        }
+      }
+      done(borrower !== undefined)
+    })
+  }
+
+  /** The owner of the port is gone: we are the next, or another one is. */
+  private regain(place: GroupPlace, print: () => string, wait: Millis): void {
+    if (this.closed) return
+    this.sockets = []
+    const again = (): void => {
+      const timer = setTimeout(
+        () => this.regain(place, print, Math.min(2 * wait, LONGEST_REGAIN)),
+        wait * (0.5 + Math.random()),
+      )
+      if (this.refs === 0) timer.unref()
+    }
+    this.bindAll(place, error => {
+      if (this.closed) return this.closeSockets()
+      if (error !== undefined) {
+        return this.borrow(place, print, isBorrowed => (isBorrowed ? this.schedule() : again()))
+      }
+      this.own(place, print)
+      this.schedule()
+    })
   }
 
   private enableCrashTokens(): void {
@@ -423,12 +516,10 @@ export class Endpoint implements NetworkWatcher {
     if (address !== undefined) {
       const family = address.includes(':') ? 6 : 4
       const at = this.sockets.length
-      this.sockets[at] = this.makeSocket(family, ipv6Only, bare, at)
-      return this.sockets[at].bind(port, address, done)
+      const socket = this.makeSocket(family, ipv6Only, bare, at)
+      this.sockets[at] = socket
+      return socket.bind(port, address, done)
     }
-    this.isServer = true
-    this.endWatch ??= this.network.watch(this)
-    this.tellAddresses()
     // As net does: both families when the system has IPv6.
     const at = this.sockets.length
     const both = this.makeSocket(6, ipv6Only, bare, at)
@@ -436,8 +527,9 @@ export class Endpoint implements NetworkWatcher {
     both.bind(port, '::', error => {
       if (error?.code !== 'EAFNOSUPPORT' && error?.code !== 'EADDRNOTAVAIL') return done(error)
       both.close()
-      this.sockets[at] = this.makeSocket(4, false, bare, at)
-      this.sockets[at].bind(port, '0.0.0.0', done)
+      const socket = this.makeSocket(4, false, bare, at)
+      this.sockets[at] = socket
+      socket.bind(port, '0.0.0.0', done)
     })
   }
 
@@ -445,13 +537,17 @@ export class Endpoint implements NetworkWatcher {
   private makeSocket(family: 4 | 6, ipv6Only: boolean, bare: boolean, index: number): UdpSocket {
     const socket = new UdpSocket(index, family, ipv6Only, bare, {
       onDatagram: (bytes, path) => {
-        this.core.handleDatagram(bytes, path, this.now())
-        this.schedule()
+        if (this.portOwner?.take(bytes, path) !== true) this.receive(bytes, path)
       },
       onError: (error, path) => this.handleSocketError(error, path),
     })
     if (this.refs === 0) socket.unref()
     return socket
+  }
+
+  private receive(bytes: Uint8Array, path: Path): void {
+    this.core.handleDatagram(bytes, path, this.now())
+    this.schedule()
   }
 
   /** What the system reports is believed only while nothing authenticated says otherwise (RFC 7296 §2.4). */
@@ -646,7 +742,8 @@ export class Endpoint implements NetworkWatcher {
       }
       const path = this.core.pollTransmit(packet, now)
       if (path === undefined) return false
-      sockets[path.socket]!.send(packet.view(), path)
+      // While another process takes the port over, there is none, and what is sent is lost.
+      sockets[path.socket]?.send(packet.view(), path)
     }
     return true
   }
@@ -797,6 +894,8 @@ export class Endpoint implements NetworkWatcher {
     this.timer = undefined
     this.endQuestion?.()
     this.endWatch?.()
+    this.portOwner?.close()
+    this.portBorrower?.close()
     for (const socket of this.sockets) socket.close()
   }
 }

@@ -20,13 +20,40 @@ export interface UdpEvents {
   onError(error: NodeJS.ErrnoException, path: Path | undefined): void
 }
 
+/** What is told of a socket to others that use it. */
+export interface CarrierFacts {
+  readonly address: string
+  readonly port: number
+  readonly family: 'IPv4' | 'IPv6'
+  readonly ipv6Only: boolean
+  readonly bare: boolean
+}
+
+/** What an endpoint sends by. */
+export interface Carrier {
+  readonly bare: boolean
+  readonly facts: CarrierFacts
+  /** Some earlier datagram has not gone yet: nothing more should be handed over. */
+  readonly isCongested: boolean
+  /** `bytes` may be reused as soon as `isCongested` is false. */
+  send(bytes: Uint8Array, path: Path): void
+  /** The path to a remote end as this socket sees it. */
+  path(remoteAddress: Uint8Array, remotePort: number): Path
+  /** It is bound so that datagrams to that address can go out by it. */
+  reaches(remote: Uint8Array): boolean
+  address(): { address: string; port: number; family: 'IPv4' | 'IPv6' }
+  ref(): void
+  unref(): void
+  close(): void
+}
+
 /** Of an unconnected socket, what a datagram on a path is sent with. */
 interface Destination {
   readonly address: string
   readonly onSent: (error: Error | null) => void
 }
 
-export class UdpSocket {
+export class UdpSocket implements Carrier {
   private readonly socket: Socket
   private readonly events: UdpEvents
   private readonly index: number
@@ -100,10 +127,8 @@ export class UdpSocket {
 
   private noteLocal(): void {
     const local = this.socket.address()
-    const address = parseAddress(local.address.split('%')[0]!)
     this.localPort = local.port
-    this.localAddress =
-      address === undefined || address.every(octet => octet === 0) ? EMPTY : address
+    this.localAddress = boundTo(local.address)
     this.mtu = interfaceMtu(this.localAddress === EMPTY ? undefined : local.address.split('%')[0])
     this.paths.clear()
   }
@@ -113,13 +138,15 @@ export class UdpSocket {
     return { address, port, family: family as 'IPv4' | 'IPv6' }
   }
 
-  /** It is bound so that datagrams to that address can go out by it. */
-  reaches({ length }: Uint8Array): boolean {
-    if ((length === 4 ? 4 : 6) === this.family) return true
-    return length === 4 && !this.ipv6Only && this.localAddress.length === 0
+  get facts(): CarrierFacts {
+    const { bare, ipv6Only } = this
+    return { ...this.address(), bare, ipv6Only }
   }
 
-  /** The path to a remote end as this socket sees it. */
+  reaches(remote: Uint8Array): boolean {
+    return canReach(this.family, this.ipv6Only, this.localAddress, remote)
+  }
+
   path(remoteAddress: Uint8Array, remotePort: number): Path {
     return {
       socket: this.index,
@@ -147,12 +174,12 @@ export class UdpSocket {
     return path
   }
 
-  /** The kernel took no copy of some earlier datagram yet: nothing more should be handed over. */
+  /** The kernel took no copy of some earlier datagram yet. */
   get isCongested(): boolean {
     return this.socket.getSendQueueCount() > 0
   }
 
-  /** `bytes` may be reused as soon as `isCongested` is false, which it nearly always is at once. */
+  /** It is nearly always not congested after it. */
   send(bytes: Uint8Array, path: Path): void {
     if (this.closed) return
     if (this.connected) this.socket.send(bytes, this.onSent)
@@ -192,6 +219,79 @@ export class UdpSocket {
     this.closed = true
     this.socket.close()
   }
+}
+
+const canReach = (
+  family: 4 | 6,
+  ipv6Only: boolean,
+  local: Uint8Array,
+  { length }: Uint8Array,
+): boolean => (length === 4 ? family === 4 || (!ipv6Only && local.length === 0) : family === 6)
+
+/** How a borrowed socket reaches its owner. */
+export interface Lender {
+  send(bytes: Uint8Array, path: Path): void
+  isCongested(): boolean
+  setRef(isReferenced: boolean): void
+}
+
+/** A socket that another process or thread has bound. */
+export class BorrowedSocket implements Carrier {
+  readonly facts: CarrierFacts
+  private readonly index: number
+  private readonly lender: Lender
+  private readonly localAddress: Uint8Array
+
+  constructor(index: number, facts: CarrierFacts, lender: Lender) {
+    this.index = index
+    this.facts = facts
+    this.lender = lender
+    this.localAddress = boundTo(facts.address)
+  }
+
+  get bare(): boolean {
+    return this.facts.bare
+  }
+
+  get isCongested(): boolean {
+    return this.lender.isCongested()
+  }
+
+  send(bytes: Uint8Array, path: Path): void {
+    this.lender.send(bytes, path)
+  }
+
+  path(remoteAddress: Uint8Array, remotePort: number): Path {
+    const { index: socket, localAddress, bare } = this
+    return { socket, localAddress, localPort: this.facts.port, remoteAddress, remotePort, bare }
+  }
+
+  reaches(remote: Uint8Array): boolean {
+    const { family, ipv6Only } = this.facts
+    return canReach(family === 'IPv4' ? 4 : 6, ipv6Only, this.localAddress, remote)
+  }
+
+  address(): { address: string; port: number; family: 'IPv4' | 'IPv6' } {
+    const { address, port, family } = this.facts
+    return { address, port, family }
+  }
+
+  ref(): void {
+    this.lender.setRef(true)
+  }
+
+  unref(): void {
+    this.lender.setRef(false)
+  }
+
+  /** The lender has it. */
+  close(): void {}
+}
+
+/** Nothing where it is bound to all addresses. */
+const boundTo = (text: string): Uint8Array => {
+  const address = parseAddress(text.split('%')[0]!)
+  return address === undefined || address.every(octet => octet === 0) ? EMPTY : address
 }
 
 /** IPv4 peers of a socket for both families appear as IPv4 everywhere above it. */

@@ -68,7 +68,11 @@ const open = async (own?: readonly string[]) => {
   const server = new Endpoint(options)
   const at = own === undefined ? GATEWAY : undefined
   await new Promise<void>((resolve, reject) =>
-    server.bind([at], 0, false, error => (error === undefined ? resolve() : reject(error))),
+    server.bind(
+      { addresses: [at], port: 0, ipv6Only: false },
+      () => '',
+      error => (error === undefined ? resolve() : reject(error)),
+    ),
   )
   server.listen(80, 10, {
     admits: () => true,

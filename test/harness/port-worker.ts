@@ -1,0 +1,27 @@
+/** Run as a worker of a cluster, or as a thread: listens on a UDP port with others, and echoes behind its name. */
+import cluster from 'node:cluster'
+import { parentPort, workerData } from 'node:worker_threads'
+import { createSecureServer, type SecureServerOptions } from '../../lib/index.ts'
+
+export interface PortWorkerData {
+  readonly name: string
+  readonly options: SecureServerOptions
+  readonly port: number
+}
+
+const given = cluster.isWorker ? process.env['PORT_WORKER'] : undefined
+const { name, options, port } =
+  given === undefined ? (workerData as PortWorkerData) : (JSON.parse(given) as PortWorkerData)
+const tell = (message: string): void => {
+  if (parentPort === null) process.send?.(message)
+  else parentPort.postMessage(message)
+}
+
+const server = createSecureServer(options, socket => {
+  socket.on('error', () => undefined)
+  socket.write(name)
+  socket.pipe(socket)
+})
+server.on('error', error => tell((error as NodeJS.ErrnoException).code ?? error.message))
+server.listen(port, '127.0.0.1', () => tell('listening'))
+parentPort?.on('message', () => server.close(() => process.exit()))

@@ -1,0 +1,236 @@
+/** One UDP port for the workers of a cluster, and for the threads of a process. */
+import cluster, { type Worker as Process } from 'node:cluster'
+import { createSocket } from 'node:dgram'
+import { once } from 'node:events'
+import net from 'node:net'
+import { Worker as Thread } from 'node:worker_threads'
+import t from 'tap'
+import { addresseeOf } from '../../lib/core/addressee.ts'
+import { createSecureServer, createSecureSocket, type SecureSocket } from '../../lib/index.ts'
+import { meetingPlace, PortBorrower, PortOwner } from '../../lib/node/port-group.ts'
+import type { Carrier } from '../../lib/node/udp-socket.ts'
+import type { PortWorkerData } from '../harness/port-worker.ts'
+
+const psk = 'a pre-shared key for these tests'
+const host = '127.0.0.1'
+const file = new URL('../harness/port-worker.js', import.meta.url)
+const PORT = 8080
+
+const freeUdpPort = async (): Promise<number> => {
+  const socket = createSocket('udp4').bind(0, host)
+  await once(socket, 'listening')
+  const { port } = socket.address()
+  await new Promise<void>(resolve => socket.close(resolve))
+  return port
+}
+
+/** A second at most. */
+const until = async (isSo: () => boolean): Promise<void> => {
+  for (let i = 0; i < 100 && !isSo(); i++) await new Promise(resolve => setTimeout(resolve, 10))
+}
+
+/** Client by client, each with a session of its own. */
+let clients = 0
+/** An open connection, and who has it. */
+const dial = async (ikePort: number): Promise<{ socket: SecureSocket; name: string }> => {
+  const localId = `client${clients++}.test`
+  const socket = createSecureSocket({ host, port: PORT, ikePort, psk, localId })
+  const [data] = (await once(socket, 'data')) as [Buffer]
+  return { socket, name: String(data) }
+}
+/** Connections until each of these has one. */
+const dialAll = async (
+  ikePort: number,
+  names: readonly string[],
+): Promise<ReadonlyMap<string, SecureSocket>> => {
+  const found = new Map<string, SecureSocket>()
+  for (let i = 0; i < 40 && found.size < names.length; i++) {
+    const { socket, name } = await dial(ikePort)
+    if (found.has(name)) socket.destroy()
+    else found.set(name, socket)
+  }
+  return found
+}
+/** It comes back whole. */
+const echoes = (socket: SecureSocket, octets: number): Promise<boolean> =>
+  new Promise((resolve, reject) => {
+    let left = octets
+    const count = (data: Buffer): void => {
+      left -= data.length
+      if (left > 0) return
+      socket.removeListener('data', count).removeListener('error', reject)
+      resolve(left === 0)
+    }
+    socket.on('data', count).on('error', reject).write(Buffer.alloc(octets, 'x'))
+  })
+
+t.test(
+  'workers of a cluster share a port; when its owner is killed, another one has it',
+  async t => {
+    const ikePort = await freeUdpPort()
+    cluster.setupPrimary({ exec: file.pathname })
+    const fork = async (name: string): Promise<[Process, string]> => {
+      const data = { name, port: PORT, options: { psk, ikePort } }
+      const worker = cluster.fork({ PORT_WORKER: JSON.stringify(data) })
+      const [said] = (await once(worker, 'message')) as [string]
+      return [worker, said]
+    }
+    const [owner, first] = await fork('a')
+    const [other, second] = await fork('b')
+    t.strictSame([first, second], ['listening', 'listening'])
+    const found = await dialAll(ikePort, ['a', 'b'])
+    t.strictSame([...found.keys()].sort(), ['a', 'b'], 'both get clients')
+    for (const [name, socket] of found) t.ok(await echoes(socket, 60_000), name)
+    const lost = once(found.get('a')!, 'error')
+    owner.process.kill('SIGKILL')
+    t.ok(await echoes(found.get('b')!, 20_000), 'connections of the other one go on')
+    const { socket, name } = await dial(ikePort)
+    t.equal(name, 'b')
+    // The peer of an SA that is lost learns it when it sends something.
+    found.get('a')!.write('x')
+    t.match(await lost, [{ code: 'ECONNRESET' }])
+    for (const end of [...found.values(), socket]) end.destroy()
+    other.kill()
+    await once(other, 'exit')
+  },
+)
+
+t.test('threads share a port with the main thread, whoever came first', async t => {
+  const ikePort = await freeUdpPort()
+  const options = { psk, ikePort }
+  const start = async (name: string, more: object = {}): Promise<[Thread, unknown]> => {
+    const workerData: PortWorkerData = { name, port: PORT, options: { ...options, ...more } }
+    const thread = new Thread(file, { workerData })
+    return [thread, (await once(thread, 'message'))[0]]
+  }
+  const server = createSecureServer(options, socket => {
+    socket.write('main')
+    socket.pipe(socket)
+  })
+  server.listen(PORT, host)
+  await once(server, 'listening')
+  const [one, first] = await start('one')
+  const [two, second] = await start('two')
+  t.strictSame([first, second], ['listening', 'listening'])
+  const [three, third] = await start('three', { psk: 'another pre-shared key of 32 octets' })
+  t.equal(third, 'EADDRINUSE')
+  await three.terminate()
+  const found = await dialAll(ikePort, ['main', 'one', 'two'])
+  t.strictSame([...found.keys()].sort(), ['main', 'one', 'two'])
+  for (const [name, socket] of found) t.ok(await echoes(socket, 20_000), name)
+  // The main thread had the port.
+  found.get('main')!.destroy()
+  await new Promise(resolve => void server.close(resolve))
+  for (const name of ['one', 'two']) t.ok(await echoes(found.get(name)!, 20_000), name)
+  const { socket, name } = await dial(ikePort)
+  t.ok(['one', 'two'].includes(name), 'new clients are served')
+  for (const end of [...found.values(), socket]) end.destroy()
+  await Promise.all([one, two].map(thread => thread.terminate()))
+})
+
+t.test('whom a datagram is for', t => {
+  const header = (spiI: number, spiR: number, flags: number): Uint8Array => {
+    const bytes = new Uint8Array(28)
+    bytes.fill(spiI, 0, 8)
+    bytes.fill(spiR, 8, 16)
+    bytes.set([0, 0x20, 34, flags], 16)
+    bytes[27] = 28
+    return bytes
+  }
+  const marked = (message: Uint8Array): Uint8Array => Uint8Array.of(0, 0, 0, 0, ...message)
+  const spi = (octet: number): Uint8Array => new Uint8Array(8).fill(octet)
+  for (const [wrap, bare] of [
+    [marked, false],
+    [(message: Uint8Array) => message, true],
+    [(message: Uint8Array) => message, false],
+  ] as const) {
+    t.strictSame(addresseeOf(wrap(header(1, 0, 0x08)), bare), { kind: 'newcomer', spi: spi(1) })
+    t.strictSame(addresseeOf(wrap(header(1, 2, 0x08)), bare), {
+      kind: 'ike',
+      spi: spi(2),
+      other: spi(1),
+    })
+    t.strictSame(addresseeOf(wrap(header(1, 2, 0x20)), bare), {
+      kind: 'ike',
+      spi: spi(1),
+      other: spi(2),
+    })
+  }
+  const esp = new Uint8Array(40).fill(7)
+  t.strictSame(addresseeOf(esp, false), { kind: 'esp', spi: 0x07070707, mark: 7 })
+  for (const bytes of [
+    Uint8Array.of(0xff),
+    new Uint8Array(0),
+    new Uint8Array(20),
+    esp.slice(0, 9),
+  ]) {
+    t.strictSame(addresseeOf(bytes, false), { kind: 'none' })
+  }
+  t.strictSame(addresseeOf(new Uint8Array(27), true), { kind: 'none' })
+  t.end()
+})
+
+t.test(
+  'at the local door nothing but a member gets in, and only so many wait before it',
+  async t => {
+    const place = { addresses: [host], port: 1, ipv6Only: false }
+    const sent: Uint8Array[] = []
+    const facts = { address: host, port: 1, family: 'IPv4', ipv6Only: false, bare: false } as const
+    const path = { socket: 0, localAddress: new Uint8Array(0), localPort: 1 }
+    const socket: Carrier = {
+      bare: false,
+      facts,
+      isCongested: false,
+      send: bytes => void sent.push(bytes),
+      path: (remoteAddress, remotePort) => ({ ...path, remoteAddress, remotePort }),
+      reaches: () => true,
+      address: () => facts,
+      ref: () => undefined,
+      unref: () => undefined,
+      close: () => undefined,
+    }
+    const lender = { print: () => 'print', sockets: [socket], has: () => false }
+    const owner = new PortOwner(place, lender, undefined)
+    owner['open']()
+    await until(() => owner['server']?.listening === true)
+    const knock = (bytes: Uint8Array): Promise<void> =>
+      new Promise(resolve => {
+        const stream = net.connect({ path: meetingPlace(place) }, () => stream.write(bytes))
+        stream.on('error', () => undefined)
+        stream.resume().on('close', () => resolve())
+      })
+    const frame = (kind: number, text: string): Buffer =>
+      Buffer.from([0, 0, 0, 1 + text.length, kind, ...Buffer.from(text)])
+    await knock(Buffer.from([0xff, 0xff, 0xff, 0xff, 0]))
+    await knock(Buffer.from([0, 0, 0, 0, 0]))
+    await knock(frame(3, '\0\x04\0\x50abcdxx'))
+    for (const text of ['', '{', 'null', '[]', '{"print":1}', '{"print":"other"}']) {
+      await knock(frame(0, text))
+    }
+    t.equal(owner['members'].size, 0)
+    const silent = Array.from({ length: 100 }, () => net.connect({ path: meetingPlace(place) }))
+    for (const stream of silent) stream.on('error', () => undefined)
+    await until(() => owner['strangers'] === 64)
+    t.equal(owner['strangers'], 64)
+    for (const stream of silent) stream.destroy()
+    await until(() => owner['strangers'] === 0)
+    t.equal(owner['strangers'], 0)
+    const inside = await Promise.all(
+      [300, 'x', undefined, 7, 7].map(
+        mark =>
+          new Promise<PortBorrower | undefined>(resolve => {
+            const hello = { print: 'print', mark: mark as number }
+            PortBorrower.join(place, hello, { onDatagram() {}, onLost() {} }, resolve)
+          }),
+      ),
+    )
+    const given = inside.map(borrower => borrower?.mark)
+    t.equal(new Set(given).size, 5, 'each has a mark of its own')
+    t.ok(given.includes(7), 'which is the one it had, if nobody else has it')
+    const borrowed = inside[0]!.sockets[0]!
+    borrowed.send(Uint8Array.of(1, 2, 3), borrowed.path(Uint8Array.of(192, 0, 2, 1), 9))
+    await until(() => sent.length > 0)
+    t.strictSame(sent, [Uint8Array.of(1, 2, 3)])
+    owner.close()
+  },
+)
