@@ -34,10 +34,12 @@ export type {
   PpkOption,
   SecureContextOptions,
   Psk,
+  Psks,
   SecureServerOptions,
   SecureSocketOptions,
   SignRequest,
 } from './api/options.ts'
+export type { FileReference } from './api/credential-files.ts'
 export { createSecureContext } from './api/options.ts'
 export type { SecureContext } from './api/secure-context.ts'
 export type { KeyLog } from './api/channels.ts'

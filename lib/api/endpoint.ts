@@ -5,6 +5,7 @@ import { formatAddress } from '../base/address.ts'
 import { ownProperties } from '../base/errors.ts'
 import type { SessionHandle } from '../core/events.ts'
 import { withNumber } from '../node/endpoint.ts'
+import { CredentialWatcher, filesOf } from './credential-files.ts'
 import { Hold } from './hold.ts'
 import {
   argumentError,
@@ -19,7 +20,7 @@ import {
   type SecureServerOptions,
   type SecureSocketOptions,
 } from './options.ts'
-import { giveContext } from './secure-context.ts'
+import { changedOptions, giveContext } from './secure-context.ts'
 import { createSecureServer, type RefusedPeer, type SecureServer } from './secure-server.ts'
 import { createSecureSocket, normalize, type SecureSocket } from './secure-socket.ts'
 import { Session } from './session.ts'
@@ -27,6 +28,8 @@ import { closeNamed, nameEndpoint, SharedEndpoint, type EndpointUser } from './s
 
 export interface SecureEndpointEvents {
   close: []
+  /** Files of credentials have changed, and these options with them. */
+  credentials: [changed: readonly string[]]
   error: [error: Error]
   ikeClientError: [error: Error, peer: RefusedPeer]
   listening: []
@@ -56,6 +59,7 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
   readonly #hold = new Hold()
   readonly #scope = new AsyncResource('SECUREENDPOINT')
   readonly #sessions = new Map<SessionHandle, Session>()
+  #watcher: CredentialWatcher | undefined
   #state: 'opening' | 'open' | 'closing' | 'closed' = 'opening'
 
   constructor(options: EndpointOptions) {
@@ -71,6 +75,14 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
       this.#emitInScope('listening')
     })
     if (this.#shared === undefined) return
+    if (this.#settings.watch) {
+      const { own } = this.#settings
+      this.#watcher = new CredentialWatcher(
+        () => this.#adopt({ ...this.#settings.own }),
+        changed => this.#emitInScope('credentials', changed),
+      )
+      this.#watcher.start(filesOf(own))
+    }
     nameEndpoint(this, this.#shared)
     this.#hold.take(this.#shared.endpoint)
   }
@@ -114,6 +126,7 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
   #failed(error: Error): void {
     this.#state = 'closed'
     closeNamed(this)
+    this.#watcher?.stop()
     this.#hold.drop()
     this.#shared?.abandon(this.#user)
     this.#emitInScope('error', withNumber(error))
@@ -150,13 +163,19 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
 
   /**
    * New SAs, those of all its servers and of new connections, are negotiated with these; what is not given stays. Live SAs
-   * go on.
+   * go on. Returns the names of the options that differ from before.
    */
-  setCredentials(options: SecureContextOptions): void {
-    const own = withCredentials(this.#settings.own, options)
-    this.#settings = parseEndpoint(own)
+  setCredentials(options: SecureContextOptions): readonly string[] {
+    return this.#adopt(withCredentials(this.#settings.own, options))
+  }
+
+  #adopt(own: Record<string, unknown>): readonly string[] {
+    const before = this.#settings.given
+    this.#settings = parseEndpoint(own as EndpointOptions)
     giveContext(this, this.#settings.context)
     this.#shared?.setCredentials(this.#settings)
+    this.#watcher?.start(filesOf(own))
+    return changedOptions({ ...before }, { ...this.#settings.given })
   }
 
   // --- facts ---
@@ -205,6 +224,7 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
     if (!isRunning) return this
     this.#state = 'closing'
     closeNamed(this)
+    this.#watcher?.stop()
     const shared = this.#shared
     if (shared === undefined) this.#closed()
     else shared.closeOf(this, () => shared.release(this.#user, () => this.#closed()))

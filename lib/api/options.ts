@@ -21,6 +21,7 @@ import { CONGESTION_CONTROLS, type CongestionControl } from '../core/tcp-config.
 import { CREDENTIAL_OPTIONS, CREDENTIAL_TABLE } from '../identity/credentials.ts'
 import { POLICY_OPTIONS, POLICY_TABLE } from '../policy/options.ts'
 import type { KeyLog } from './channels.ts'
+import { readFiles, type FileReference } from './credential-files.ts'
 import {
   contextOf,
   expandContext,
@@ -34,8 +35,10 @@ type Given = Readonly<Record<string, unknown>>
 
 /** A pre-shared key: text stands for its octets in UTF-8. */
 export type Psk = string | Uint8Array
+/** Several: a peer may use any of them, and we prove ourselves with the one it uses, else with the first. */
+export type Psks = Psk | FileReference | readonly (Psk | FileReference)[]
 /** PEM, or DER as octets. */
-export type Pem = string | Uint8Array
+export type Pem = string | Uint8Array | FileReference
 /** A private key. */
 export type Key = Pem | KeyObject | { pem: Pem | KeyObject; passphrase?: string | Uint8Array }
 
@@ -79,9 +82,9 @@ export interface IkeOptions {
   endpoint?: EndpointOption | undefined
   secureContext?: SecureContext | undefined
   psk?:
-    | Psk
-    | Readonly<Record<string, Psk>>
-    | ((identity: string, localIdentity: string) => Psk | undefined | Promise<Psk | undefined>)
+    | Psks
+    | Readonly<Record<string, Psks>>
+    | ((identity: string, localIdentity: string) => Psks | undefined | Promise<Psks | undefined>)
     | undefined
   localId?: string | undefined
   remoteId?: string | undefined
@@ -195,6 +198,8 @@ export const AUTHORIZATION_OPTIONS = [
 export type Authorization = boolean | Pick<IkeOptions, (typeof AUTHORIZATION_OPTIONS)[number]>
 
 export interface SecureServerOptions extends IkeOptions {
+  /** Files of credentials are read again when they change. */
+  watch?: boolean | undefined
   addressPool?: OneOrMore | undefined
   dns?: OneOrMore | undefined
   authorize?: ((peer: AuthorizedPeer) => Authorization | Promise<Authorization>) | undefined
@@ -486,6 +491,7 @@ const SERVER_TABLE = {
   ...CONNECTION_TABLE,
   ikePort: row('both', parsePort, DEFAULT_IKE_PORT),
   pauseOnConnect: row('server', boolean, false),
+  watch: row('server', boolean, false),
 } as const satisfies OptionTable
 
 /** What an endpoint reads itself. */
@@ -493,6 +499,7 @@ const ENDPOINT_TABLE = {
   ikePort: row('both', parsePort, DEFAULT_IKE_PORT),
   host: row('both', hostsOption),
   ipv6Only: row('both', boolean, false),
+  watch: row('both', boolean, false),
   keyLog: row('both', keyLog),
 } as const satisfies OptionTable
 
@@ -526,7 +533,7 @@ export const parseConnect = (
   if (typeof options !== 'object' || options === null) {
     throw new OptionError('options', options, 'an object', 'ERR_INVALID_ARG_TYPE')
   }
-  const own = ownOptions(options)
+  const own = readFiles(ownOptions(options))
   const read = reader(own)
   if (complete && own['path'] !== undefined && own['port'] === undefined) {
     throw new OptionError('path', own['path'], 'left out: there are no local (IPC) secure sockets')
@@ -632,9 +639,11 @@ const ownOptions = (options: object): Given => {
 }
 
 export interface ServerSettings {
-  /** With the contents of `secureContext`. */
+  /** With the contents of files and of `secureContext`. */
   readonly given: SecureServerOptions
   readonly context: ParsedContext
+  /** The files that are named are read again when they change. */
+  readonly watch: boolean
   readonly ikePort: number
   readonly pauseOnConnect: boolean
   readonly blockList: BlockList | undefined
@@ -646,7 +655,7 @@ export const parseServer = (options: SecureServerOptions): ServerSettings => {
   if (typeof options !== 'object' || options === null) {
     throw new OptionError('options', options, 'an object', 'ERR_INVALID_ARG_TYPE')
   }
-  const own = ownProperties('options', options)
+  const own = readFiles(ownProperties('options', options))
   if (!isLenient(own)) {
     refuse(own, 'port', 'left out: listen() has it')
     refuse(own, 'host', 'left out: listen() has it')
@@ -656,13 +665,14 @@ export const parseServer = (options: SecureServerOptions): ServerSettings => {
   refuse(given, 'checkServerIdentity', 'left out: it is for clients; a server has "authorize"')
   refuse(given, 'eap', 'left out: it is for clients')
   if (own['endpoint'] !== undefined) refuse(own, 'ikePort', 'left out: the endpoint has it')
-  const { ikePort, pauseOnConnect, blockList } = readTable(SERVER_TABLE, given)
+  const { ikePort, pauseOnConnect, blockList, watch } = readTable(SERVER_TABLE, given)
   const connection = CONNECTION_OPTIONS.flatMap(name =>
     given[name] === undefined ? [] : [[name, given[name]] as const],
   )
   return {
     given,
     context: checkedContext(own, given),
+    watch,
     ikePort,
     pauseOnConnect,
     blockList,
@@ -675,6 +685,8 @@ export interface EndpointOptions
   /** Addresses that IKE and ESP come to; default: all of this host, of both families. */
   host?: OneOrMore | undefined
   ipv6Only?: boolean | undefined
+  /** Files of credentials are read again when they change. */
+  watch?: boolean | undefined
   virtualAddress?: boolean | undefined
 }
 
@@ -692,6 +704,7 @@ export interface ParsedEndpoint {
   readonly ikePort: number
   readonly hosts: readonly (string | undefined)[]
   readonly ipv6Only: boolean
+  readonly watch: boolean
 }
 
 export const parseEndpoint = (options: EndpointOptions): ParsedEndpoint => {
@@ -703,12 +716,14 @@ export const parseEndpoint = (options: EndpointOptions): ParsedEndpoint => {
   for (const name of ['eap', 'checkServerIdentity', 'servername']) {
     refuse(own, name, 'left out: it is for clients; connect() has it')
   }
-  const given = expandContext(own)
-  const { ikePort, host, ipv6Only } = readTable(ENDPOINT_TABLE, given)
+  const read = readFiles(own)
+  const given = expandContext(read)
+  const { ikePort, host, ipv6Only, watch } = readTable(ENDPOINT_TABLE, given)
   return {
     own,
     given,
-    context: checkedContext(own, given),
+    context: checkedContext(read, given),
+    watch,
     ikePort,
     hosts: host ?? [undefined],
     ipv6Only,
@@ -716,7 +731,7 @@ export const parseEndpoint = (options: EndpointOptions): ParsedEndpoint => {
 }
 
 /** What cannot change while an end runs. */
-const FIXED_OPTIONS = ['ikePort', 'host', 'ipv6Only', 'endpoint'] as const
+const FIXED_OPTIONS = ['ikePort', 'host', 'ipv6Only', 'endpoint', 'watch'] as const
 
 /** Options of an end with other credentials: a `secureContext` takes the place of all, other options of those of their name. */
 export const withCredentials = (own: Given, options: object): Record<string, unknown> => {

@@ -4,6 +4,7 @@ import type { PeerCertificate } from 'node:tls'
 import { formatAddress } from '../base/address.ts'
 import { OptionError, ownProperties } from '../base/errors.ts'
 import type { Answer, AuthorizeAnswer, Question } from '../core/events.ts'
+import { MOST_KEYS } from '../identity/pre-shared-key.ts'
 import { identityText } from '../identity/identity.ts'
 import { nextUpdateOf } from '../identity/trust.ts'
 import { EapTlsClient, parseEapTls } from '../node/eap-tls.ts'
@@ -33,7 +34,7 @@ export const answerQuestion = async (question: Question, given: Given): Promise<
       const { psk } = given
       if (typeof psk !== 'function') return {}
       const found = await psk(identityText(question.remote), identityText(question.local))
-      return { findSecret: typeof found === 'string' ? found : octets(found) }
+      return { findSecret: Array.isArray(found) ? keysOf(found) : keyOf(found) }
     }
     case 'authorize':
       return { authorize: await askAuthorization(question, given) }
@@ -64,6 +65,16 @@ export const answerQuestion = async (question: Question, given: Given): Promise<
     default:
       return question satisfies never
   }
+}
+
+const keyOf = (value: unknown): string | Uint8Array | undefined =>
+  typeof value === 'string' && value !== '' ? value : octets(value)
+
+/** Nothing where one of them is no key. */
+const keysOf = (values: readonly unknown[]): readonly (string | Uint8Array)[] | undefined => {
+  const keys = values.map(keyOf)
+  const isWhole = keys.every(key => key !== undefined && key.length > 0)
+  return isWhole && keys.length <= MOST_KEYS ? (keys as (string | Uint8Array)[]) : undefined
 }
 
 const octets = (value: unknown): Uint8Array | undefined =>

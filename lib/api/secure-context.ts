@@ -14,6 +14,7 @@ import {
 import { SHORT_PSK } from '../identity/pre-shared-key.ts'
 import { parseEapTls } from '../node/eap-tls.ts'
 import { parsePolicy, POLICY_OPTIONS, type PeerPolicy } from '../policy/options.ts'
+import { readFiles } from './credential-files.ts'
 import { fingerprint } from './fingerprint.ts'
 
 type Given = Readonly<Record<string, unknown>>
@@ -51,7 +52,7 @@ export class SecureContext {
     if (typeof options !== 'object' || options === null) {
       throw new OptionError('options', options, 'an object', 'ERR_INVALID_ARG_TYPE')
     }
-    const given = ownProperties('options', options)
+    const given = readFiles(ownProperties('options', options))
     reader(given).refuseUnknown(CONTEXT_OPTIONS)
     contents.set(this, parse(given, printOf(given)))
   }
@@ -127,6 +128,10 @@ const printOf = (given: Given): string => fingerprint(given, SHARED_OPTIONS)
 /** What distinguishes peers, or servers, under one context. */
 export const peerPrint = (given: Given): string => fingerprint(given, PEER_OPTIONS)
 
+/** The names of the options in which these differ. */
+export const changedOptions = (before: Given, after: Given): readonly string[] =>
+  CONTEXT_OPTIONS.filter(name => fingerprint(before, [name]) !== fingerprint(after, [name]))
+
 /**
  * The same in every process or thread with equal options, as far as they can be compared: of functions and objects of
  * classes only that they are there. `authorize` is each server's own.
@@ -159,7 +164,7 @@ const warnAbout = (psk: unknown): void => {
     process.emitWarning(message, { code })
   }
   const keys = isTable(psk) ? Object.values(psk) : [psk]
-  for (const key of keys) {
+  for (const key of keys.flat()) {
     if (typeof key !== 'string' && !(key instanceof Uint8Array)) continue
     const last = typeof key === 'string' ? key.charCodeAt(key.length - 1) : key.at(-1)
     if (last === 0x0a || last === 0x0d) {

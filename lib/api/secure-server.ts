@@ -11,6 +11,7 @@ import type { Connection, SessionHandle } from '../core/events.ts'
 import { reader } from '../base/option-table.ts'
 import type { ConnectionOwner, Endpoint } from '../node/endpoint.ts'
 import { channels } from './channels.ts'
+import { CredentialWatcher, filesOf } from './credential-files.ts'
 import { Hold } from './hold.ts'
 import { useLocalEnd } from './local-ends.ts'
 import {
@@ -24,6 +25,7 @@ import {
   type SecureServerOptions,
   type ServerSettings,
 } from './options.ts'
+import { changedOptions } from './secure-context.ts'
 import { SecureSocket } from './secure-socket.ts'
 import {
   isClosing,
@@ -72,6 +74,8 @@ export interface SecureServerEvents {
   error: [error: Error]
   ikeClientError: [error: Error, peer: RefusedPeer]
   listening: []
+  /** Files of credentials have changed, and these options with them. */
+  credentials: [changed: readonly string[]]
   secureConnection: [socket: SecureSocket]
   session: [session: Session]
   sessionEnd: [session: Session, error: Error | undefined]
@@ -91,6 +95,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
   /** Connections are told of in the context of `listen`, as net does. */
   #scope = new AsyncResource('SECURESERVER')
   #closing = false
+  #watcher: CredentialWatcher | undefined
   #freeLocalEnd: (() => void) | undefined
   #starting = false
 
@@ -98,6 +103,11 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     super()
     this.#settings = parseServer(options)
     this.#own = ownProperties('options', options)
+    if (this.#settings.watch)
+      this.#watcher = new CredentialWatcher(
+        () => this.#adopt({ ...this.#own }),
+        changed => this.emit('credentials', changed),
+      )
     if (onConnection !== undefined) {
       if (typeof onConnection !== 'function') {
         throw argumentError('connectionListener', onConnection, 'of type function')
@@ -110,12 +120,20 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     return this.#shared?.endpoint
   }
 
-  /** New SAs are negotiated with these, those of servers that share the UDP port too; live ones stay as they are. */
-  setCredentials(options: SecureServerOptions): void {
-    const own = withCredentials({ ...this.#own }, options)
+  /**
+   * New SAs are negotiated with these, those of servers that share the UDP port too; live ones stay as they are. Returns
+   * the names of the options that differ from before.
+   */
+  setCredentials(options: SecureServerOptions): readonly string[] {
+    return this.#adopt(withCredentials({ ...this.#own }, options))
+  }
+
+  #adopt(own: Record<string, unknown>): readonly string[] {
+    const before = this.#settings.given
     this.#settings = parseServer(own)
     this.#own = own
     this.#shared?.setCredentials(this.#settings)
+    return changedOptions({ ...before }, { ...this.#settings.given })
   }
 
   // --- listening ---
@@ -239,6 +257,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
       })
       return this.#failed(listenError(used, host ?? '::', wanted, undefined))
     }
+    this.#watcher?.start(filesOf({ ...this.#own }))
     this.#freeLocalEnd = useLocalEnd(shared.endpoint.udpAddress?.address, this.#port)
     this.listening = true
     if (channels.serverListen.hasSubscribers) {
@@ -315,6 +334,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     this.#stopListening?.()
     this.#stopListening = undefined
     this.#freeLocalEnd?.()
+    this.#watcher?.stop()
     this.#closing = true
     this.#finishClosing()
     return this

@@ -53,6 +53,7 @@ const ofPsk = (psk: unknown): Secret | undefined => {
     ? [['', psk] as const]
     : Object.entries(psk as Readonly<Record<string, unknown>>)
   const parts = entries
+    .flatMap(([name, keys]) => [keys].flat().map(key => [name, key] as const))
     .map(
       ([name, key]) => [name, typeof key === 'string' ? utf8(key) : (key as Uint8Array)] as const,
     )

@@ -11,7 +11,7 @@ import { parseEap, type EapSettings } from './eap/eap-peer.ts'
 import { parseIdentity, parsePattern, type Identity } from './identity.ts'
 import { keyDigest, parseOwnKeys, type OwnKey } from './own-keys.ts'
 import { parsePpk, type PpkPolicy } from './ppk.ts'
-import { parsePsk, type SecretLookup } from './pre-shared-key.ts'
+import { mostKeys, parsePsk, type SecretLookup } from './pre-shared-key.ts'
 import { parseTrust, type Trust } from './trust.ts'
 
 export interface Credentials {
@@ -22,6 +22,8 @@ export interface Credentials {
   /** A client's: the host that the peer's certificate must be for when no identity is expected. */
   readonly peerName: string | undefined
   readonly secretOf: SecretLookup
+  /** Pre-shared keys that are tried for each peer. */
+  readonly keysTried: number
   /** Ours, to prove ourselves by signature; empty: by pre-shared key, or by EAP. */
   readonly ownKeys: readonly OwnKey[]
   /** OCSP answer about our certificate for peers that ask (RFC 4806); 'ask': the program has it. */
@@ -140,6 +142,7 @@ const parseOwn = (
         ? defaultIdentity(ownKeys)
         : readingOption('localId', () => parseIdentity('localId', own('localId'))),
     secretOf: psk === undefined ? () => undefined : readingOption('psk', () => parsePsk(psk)),
+    keysTried: mostKeys(psk),
     ownKeys,
     ocspResponse: readingOption('ocspResponse', () => parseOcspOption(own('ocspResponse'))),
     eap,

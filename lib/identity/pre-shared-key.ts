@@ -14,7 +14,10 @@ import type { ProofFact } from './principal.ts'
 
 /** A key, and what a peer proves that knows it. */
 export interface PeerSecret {
+  /** We prove ourselves with it, unless the peer has used another. */
   readonly secret: Secret
+  /** With which the peer may prove itself too, while keys are replaced. */
+  readonly others: readonly Secret[]
   readonly proof: ProofFact
 }
 
@@ -27,16 +30,18 @@ export const SHORT_PSK = 16
 /** Of the one key that all peers have, and of what a program's function gives: it could be anybody's. */
 export const UNBOUND_SECRET: ProofFact = { kind: 'psk', entry: undefined, isBound: false }
 
+/** Ours: each costs a MAC for each login, of strangers too. */
+export const MOST_KEYS = 8
 const ACCEPTED =
-  'a non-empty string or Uint8Array, an object from identity to key, or a function (identity, localIdentity)'
+  'a non-empty string or Uint8Array, an array of them, an object from identity to key, or a function (identity, localIdentity)'
 
 export const parsePsk = (given: unknown): SecretLookup => {
   if (typeof given === 'function') return () => 'ask'
-  if (typeof given === 'string' || given instanceof Uint8Array) {
-    const found: PeerSecret = { secret: parseKey('psk', given), proof: UNBOUND_SECRET }
+  if (typeof given === 'string' || given instanceof Uint8Array || Array.isArray(given)) {
+    const found = peerSecret(parseKeys('psk', given), UNBOUND_SECRET)
     return () => found
   }
-  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
+  if (typeof given !== 'object' || given === null) {
     throw new OptionError('psk', kindOf(given), ACCEPTED)
   }
   const entries = Object.entries(given).map(([name, key]) => readEntry(name, key))
@@ -47,15 +52,24 @@ export const parsePsk = (given: unknown): SecretLookup => {
 interface Entry {
   readonly name: string
   readonly pattern: Identity
-  readonly secret: Secret
+  readonly keys: Keys
 }
+
+/** One or more, the first is ours. */
+type Keys = readonly [Secret, ...Secret[]]
+
+const peerSecret = ([secret, ...others]: Keys, proof: ProofFact): PeerSecret => ({
+  secret,
+  others,
+  proof,
+})
 
 const optionOf = (name: string): string => `psk[${printable(name, 40)}]`
 
 const readEntry = (name: string, key: unknown): Entry => ({
   name,
   pattern: parsePattern(optionOf(name), name),
-  secret: parseKey(optionOf(name), key),
+  keys: parseKeys(optionOf(name), key),
 })
 
 /** An identity's own entry goes before names with '*' in them, in their order, and before '*' itself. */
@@ -66,7 +80,7 @@ const lookUpIn = (entries: readonly Entry[]): SecretLookup => {
   let fallback: PeerSecret | undefined
   const names = new Map<string, string>()
   for (const entry of entries) {
-    const { name, pattern, secret } = entry
+    const { name, pattern, keys } = entry
     const key = identityKey(pattern)
     const twin = names.get(key)
     if (twin !== undefined) {
@@ -76,7 +90,7 @@ const lookUpIn = (entries: readonly Entry[]): SecretLookup => {
     names.set(key, name)
     const isOne = pattern !== ANYONE && !hasWildcard(pattern)
     const isBound = isOne && !shared.has(entry)
-    const found: PeerSecret = { secret, proof: { kind: 'psk', entry: key, isBound } }
+    const found = peerSecret(keys, { kind: 'psk', entry: key, isBound })
     if (pattern === ANYONE) fallback = found
     else if (isOne) exact.set(key, found)
     else patterns.push({ pattern, found })
@@ -87,17 +101,48 @@ const lookUpIn = (entries: readonly Entry[]): SecretLookup => {
     fallback
 }
 
-/** Entries whose key another entry has too: whoever knows it can be either. */
+/** Entries of which another entry has a key too: whoever knows it can be either. */
 const sharedKeys = (entries: readonly Entry[]): ReadonlySet<Entry> => {
-  const sorted = [...entries].sort((a, b) => compare(a.secret.bytes, b.secret.bytes))
-  const isSame = (a: Entry, b: Entry | undefined): boolean =>
-    b !== undefined && compare(a.secret.bytes, b.secret.bytes) === 0
+  const sorted = entries
+    .flatMap(entry => entry.keys.map(({ bytes }) => ({ entry, bytes })))
+    .sort((a, b) => compare(a.bytes, b.bytes))
+  type Held = (typeof sorted)[number]
+  const isSame = (a: Held, b: Held | undefined): boolean =>
+    b !== undefined && a.entry !== b.entry && compare(a.bytes, b.bytes) === 0
   return new Set(
-    sorted.filter((entry, i) => isSame(entry, sorted[i - 1]) || isSame(entry, sorted[i + 1])),
+    sorted
+      .filter((held, i) => isSame(held, sorted[i - 1]) || isSame(held, sorted[i + 1]))
+      .map(({ entry }) => entry),
   )
 }
 
-/** Also for what a program's function returns. */
+/** One key, or an array of some. */
+const parseKeys = (name: string, given: unknown): Keys => {
+  if (!Array.isArray(given)) return [parseKey(name, given)]
+  if (given.length === 0 || given.length > MOST_KEYS) {
+    const words = new Words(`an array of ${given.length}`)
+    throw new OptionError(name, words, `a key or an array of 1 to ${MOST_KEYS}`)
+  }
+  const [first, ...others] = Array.from<unknown>(given).map((key, i) =>
+    parseKey(`${name}[${i}]`, key),
+  )
+  return [first!, ...others]
+}
+
+/** The same for what a program's function has answered. */
+export const answeredSecret = (given: unknown): PeerSecret =>
+  peerSecret(parseKeys('psk', given), UNBOUND_SECRET)
+
+/** How many keys an identity can have: so many are tried for each, so that none is told from another. */
+export const mostKeys = (given: unknown): number => {
+  const lists = Array.isArray(given)
+    ? [given]
+    : typeof given === 'object' && given !== null && !(given instanceof Uint8Array)
+      ? Object.values(given as Readonly<Record<string, unknown>>)
+      : []
+  return Math.max(1, ...lists.map(list => (Array.isArray(list) ? list.length : 1)))
+}
+
 export const parseKey = (name: string, given: unknown): Secret => {
   if (typeof given === 'string' && given !== '') return Secret.adopt(utf8(given))
   if (given instanceof Uint8Array && given.length > 0) return new Secret(given)

@@ -201,7 +201,7 @@ export class Authenticate {
       this.own = own
       return this.send()
     }
-    return prove(sa, ownClaims(sa, this.local, this.ppk), remote, requests, false, send, now)
+    return prove(sa, ownClaims(sa, this.local, this.ppk), remote, requests, false, 0, send, now)
   }
 
   private send(): Outcome {
@@ -430,6 +430,7 @@ const provenByEap = (sa: AuthContext): Proven => ({
   kind: 'proven',
   proof: { kind: 'eap', login: sa.config.credentials.eap?.identity ?? '' },
   authentication: 'eap',
+  keyIndex: 0,
   certificates: [],
   validUntil: Infinity,
 })
@@ -545,7 +546,7 @@ class Admittance {
     const requests = payloads.filter(({ kind }) => kind === 'certreq')
     const bySecret = verdict.authentication === 'psk' && sa.config.credentials.eitherWay
     const accept: Next<OwnProofs> = (proofs, later) => this.onProved(verdict, proofs, later)
-    return prove(sa, [own], ends.remote, requests, bySecret, accept, now)
+    return prove(sa, [own], ends.remote, requests, bySecret, verdict.keyIndex, accept, now)
   }
 
   private onProved(verdict: Proven, own: OwnProofs, now: Millis): Outcome {

@@ -9,7 +9,7 @@ import { Secret } from '../base/secret.ts'
 import { mixPpk } from '../crypto/key-material.ts'
 import { checkSharedKeyAuth, sharedKeyAuth, signedOctets } from '../identity/auth.ts'
 import { chooseKey, showKey, type OwnKey } from '../identity/own-keys.ts'
-import { parseKey, UNBOUND_SECRET, type PeerSecret } from '../identity/pre-shared-key.ts'
+import { answeredSecret, UNBOUND_SECRET, type PeerSecret } from '../identity/pre-shared-key.ts'
 import {
   formatIdentity,
   identityMatches,
@@ -72,13 +72,21 @@ const findSecret = (
     ? ask({ kind: 'findSecret', local, remote }, (answer, later) =>
         next(answeredKey(answer.findSecret), later),
       )
-    : next(found && { ...found, secret: new Secret(found.secret.bytes) }, now)
+    : next(found && copyOf(found), now)
 }
 
 const answeredKey = (key: Answers['findSecret'] | undefined): PeerSecret | undefined =>
-  key === undefined || key.length === 0
-    ? undefined
-    : { secret: parseKey('psk', key), proof: UNBOUND_SECRET }
+  key === undefined || key.length === 0 ? undefined : answeredSecret(key)
+
+const copyOf = (found: PeerSecret): PeerSecret => ({
+  ...found,
+  secret: new Secret(found.secret.bytes),
+  others: found.others.map(({ bytes }) => new Secret(bytes)),
+})
+
+const wipeAll = ({ secret, others }: PeerSecret): void => {
+  for (const key of [secret, ...others]) key.wipe()
+}
 
 /** Also with the MSK of an EAP method in the place of the shared key (§2.16). */
 export const proveWithSecret = (sa: AuthContext, claim: Claim, secret: Secret): Proof => ({
@@ -113,7 +121,7 @@ export type OwnProofs =
 
 /**
  * Proves the same identity of ours once for each claim. `requests`: the peer's CERTREQ. `bySecret`: although
- * we have a key.
+ * we have a key. `keyIndex`: which of the peer's pre-shared keys, the one that it has used; 0 before it has used any.
  */
 export const prove = (
   sa: AuthContext,
@@ -121,6 +129,7 @@ export const prove = (
   remote: Identity,
   requests: readonly Payload[],
   bySecret: boolean,
+  keyIndex: number,
   next: Next<OwnProofs>,
   now: Millis,
 ): Outcome => {
@@ -130,8 +139,14 @@ export const prove = (
     if (found === undefined) {
       return next({ kind: 'failed', why: 'There is no pre-shared key for this peer' }, later)
     }
-    const proofs = claims.map(claim => proveWithSecret(sa, claim, found.secret))
-    return next({ kind: 'proofs', shown: [], proofs, secret: found }, later)
+    const keys = [found.secret, ...found.others]
+    const [secret = found.secret] = keys.splice(keyIndex, 1)
+    for (const key of keys) key.wipe()
+    const proofs = claims.map(claim => proveWithSecret(sa, claim, secret))
+    return next(
+      { kind: 'proofs', shown: [], proofs, secret: { ...found, secret, others: [] } },
+      later,
+    )
   }
   return findSecret(sa, claims[0]!.identity, remote, byFound, now)
 }
@@ -221,6 +236,8 @@ export interface Proven {
   readonly kind: 'proven'
   readonly proof: ProofFact
   readonly authentication: Authentication
+  /** Which of its pre-shared keys the peer has used. */
+  readonly keyIndex: number
   readonly certificates: readonly Uint8Array[]
   /** The proof is good until then, in Unix milliseconds. */
   readonly validUntil: number
@@ -256,15 +273,16 @@ export const check = (
   if (trust !== undefined && !bySecret) return checkSignature(sa, evidence, trust, next, now)
   const judge: Next<PeerSecret | undefined> = (found, later) => {
     // Computed in every case, so that no answer comes sooner than another.
-    const proven = checkSecret(sa, claim, found?.secret, proof)
-    const why = secretRefusal(sa, evidence, found !== undefined, proven)
-    found?.secret.wipe()
+    const keyIndex = matchingKey(sa, claim, found, proof)
+    const why = secretRefusal(sa, evidence, found !== undefined, keyIndex >= 0)
+    if (found !== undefined) wipeAll(found)
     const verdict: Verdict =
       why === undefined
         ? {
             kind: 'proven',
             proof: found?.proof ?? UNBOUND_SECRET,
             authentication: 'psk',
+            keyIndex,
             certificates: [],
             validUntil: Infinity,
           }
@@ -274,6 +292,21 @@ export const check = (
   return secret === undefined
     ? findSecret(sa, local, claim.identity, judge, now)
     : judge(secret, now)
+}
+
+/** -1: none. As many are tried for every peer, known or not. */
+const matchingKey = (
+  sa: AuthContext,
+  claim: Claim,
+  found: PeerSecret | undefined,
+  proof: Proof | undefined,
+): number => {
+  const keys = found === undefined ? [] : [found.secret, ...found.others]
+  let match = -1
+  for (let at = 0; at < Math.max(keys.length, sa.config.credentials.keysTried); at++) {
+    if (checkSecret(sa, claim, keys[at], proof) && match < 0) match = at
+  }
+  return match
 }
 
 /** RFC 7296 §2.16: by leaving AUTH out an initiator asks for EAP, which this end does not do as a responder. */
@@ -369,7 +402,10 @@ const judgeTrust = (
       })
     case 'trusted': {
       const { proof, authentication, certificates, validUntil } = verdict
-      return next({ kind: 'proven', proof, authentication, certificates, validUntil }, now)
+      return next(
+        { kind: 'proven', proof, authentication, keyIndex: 0, certificates, validUntil },
+        now,
+      )
     }
     default:
       return verdict satisfies never

@@ -170,8 +170,8 @@ export type Question =
 
 /** What each kind of question is answered with. */
 export interface Answers {
-  /** The pre-shared key of that pair. */
-  readonly findSecret: string | Uint8Array
+  /** The pre-shared key of that pair, or several of which the peer may use any. */
+  readonly findSecret: string | Uint8Array | readonly (string | Uint8Array)[]
   readonly authorize: AuthorizeAnswer
   /** The signature, ECDSA in DER. */
   readonly sign: Uint8Array

@@ -1,0 +1,149 @@
+/** Credentials in files: they are read where options are read, and again when they change. */
+import { readFileSync, watch, type FSWatcher } from 'node:fs'
+import { dirname, resolve } from 'node:path'
+import { OptionError, printable, readingOption } from '../base/errors.ts'
+
+/** In the place of a value: what the file holds. */
+export interface FileReference {
+  /** A path, from the working directory. */
+  readonly file: string
+}
+
+type Given = Readonly<Record<string, unknown>>
+
+/** Options whose values, or members of arrays, may be files. */
+const FILE_OPTIONS = [
+  'psk',
+  'cert',
+  'key',
+  'passphrase',
+  'pfx',
+  'ca',
+  'crl',
+  'peerKeys',
+  'ocspResponse',
+]
+/** Of these, tables of identities have values that may be files. */
+const TABLES: ReadonlySet<string> = new Set(['psk', 'peerKeys'])
+
+const isReference = (value: unknown): value is { readonly file: unknown } =>
+  isPlain(value) && Object.keys(value).join() === 'file'
+
+const isPlain = (value: unknown): value is Given => {
+  if (typeof value !== 'object' || value === null) return false
+  const prototype: unknown = Object.getPrototypeOf(value)
+  return prototype === Object.prototype || prototype === null
+}
+
+/** Every reference in those options, by what stands in its place; the same object where there is none. */
+const replaceFiles = (given: Given, replace: (option: string, file: string) => unknown): Given => {
+  let replaced: Record<string, unknown> | undefined
+  const read = (option: string, value: unknown, mayBeTable: boolean): unknown => {
+    if (isReference(value)) {
+      if (typeof value.file === 'string' && value.file !== '') return replace(option, value.file)
+      throw new OptionError(`${option}.file`, value.file, 'a path')
+    }
+    if (Array.isArray(value)) {
+      const parts = value.map((part, i) => read(`${option}[${i}]`, part, false))
+      return parts.some((part, i) => part !== value[i]) ? parts : value
+    }
+    if (!mayBeTable || !isPlain(value)) return value
+    const entries = Object.entries(value)
+    const parts = entries.map(([name, part]) => [
+      name,
+      read(`${option}[${printable(name, 40)}]`, part, false),
+    ])
+    return parts.some(([, part], i) => part !== entries[i]![1]) ? Object.fromEntries(parts) : value
+  }
+  for (const option of FILE_OPTIONS) {
+    const value = given[option]
+    if (typeof value !== 'object' || value === null) continue
+    const whole = readingOption(option, () => read(option, value, TABLES.has(option)))
+    if (whole !== value) replaced = { ...(replaced ?? given), [option]: whole }
+  }
+  return replaced ?? given
+}
+
+/** Options with what their files hold. */
+export const readFiles = (given: Given): Given =>
+  replaceFiles(given, (option, file) => {
+    try {
+      const octets = readFileSync(file)
+      return new Uint8Array(octets.buffer, octets.byteOffset, octets.length)
+    } catch (error) {
+      throw OptionError.saying(option, `"${option}": ${(error as Error).message}`)
+    }
+  })
+
+/** The files that options name. */
+export const filesOf = (given: Given): readonly string[] => {
+  const files: string[] = []
+  replaceFiles(given, (_option, file) => files.push(resolve(file)))
+  return files
+}
+
+/** Ours: a writer that needs longer between two steps is waited for by the next change. */
+const SETTLE = 100
+
+/** Looks at the folders of files, so that one that is replaced by another is noticed as well as one that is written. */
+export class CredentialWatcher {
+  private readonly adopt: () => readonly string[]
+  private readonly tell: (changed: readonly string[]) => void
+  private watchers: readonly FSWatcher[] = []
+  private folders = ''
+  private timer: NodeJS.Timeout | undefined
+  private hasWarned = false
+
+  /** `adopt` reads the files and returns which options have changed; what it throws leaves everything as it was. */
+  constructor(adopt: () => readonly string[], tell: (changed: readonly string[]) => void) {
+    this.adopt = adopt
+    this.tell = tell
+  }
+
+  /** Watches these, and no others any more. */
+  start(files: readonly string[]): void {
+    const folders = [...new Set(files.map(file => dirname(file)))]
+    if (this.watchers.length > 0 && folders.join('\n') === this.folders) return
+    this.stop()
+    this.folders = folders.join('\n')
+    try {
+      this.watchers = folders.map(folder => {
+        const watcher = watch(folder, { persistent: false }, () => this.noteChange())
+        watcher.on('error', error => this.warn(error))
+        return watcher
+      })
+    } catch (error) {
+      this.warn(error)
+    }
+  }
+
+  private noteChange(): void {
+    clearTimeout(this.timer)
+    this.timer = setTimeout(() => this.look(), SETTLE)
+    this.timer.unref()
+  }
+
+  private look(): void {
+    try {
+      const changed = this.adopt()
+      this.hasWarned = false
+      if (changed.length > 0) this.tell(changed)
+    } catch (error) {
+      this.warn(error)
+    }
+  }
+
+  /** Once until it is right again. */
+  private warn(error: unknown): void {
+    if (this.hasWarned) return
+    this.hasWarned = true
+    const why = error instanceof Error ? error.message : String(error)
+    process.emitWarning(`Credentials stay as they are: ${why}`, { code: 'IKE_CREDENTIAL_FILES' })
+  }
+
+  stop(): void {
+    clearTimeout(this.timer)
+    for (const watcher of this.watchers) watcher.close()
+    this.watchers = []
+  }
+}

@@ -1,0 +1,152 @@
+/** Credentials that are replaced while servers run: several keys at once, and files that change. */
+import { once } from 'node:events'
+import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import {
+  createEndpoint,
+  createSecureServer,
+  createSecureSocket,
+  OptionError,
+  type SecureEndpoint,
+  type SecureServer,
+  type SecureSocketOptions,
+} from '../../lib/index.ts'
+
+const host = '127.0.0.1'
+const OLD = 'the old pre-shared key of these tests'
+const FRESH = 'the new pre-shared key of these tests'
+type Psk = SecureSocketOptions['psk']
+
+const started = async (options: object): Promise<SecureServer> => {
+  const server = createSecureServer({ ikePort: 0, ...options }, socket => socket.end('in'))
+  server.listen(0, host)
+  await once(server, 'listening')
+  return server
+}
+const closed = (end: SecureServer | SecureEndpoint): Promise<unknown> =>
+  new Promise(resolve => void end.close(resolve))
+let clients = 0
+/** Each dials with an SA of its own. */
+const dial = async (server: SecureServer, psk: Psk, localId?: string): Promise<string> => {
+  const socket = createSecureSocket({
+    host,
+    port: server.address()!.port,
+    ikePort: server.ikePort!,
+    psk,
+    localId: localId ?? `c${clients++}.test`,
+  })
+  try {
+    return String((await once(socket, 'data'))[0])
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code!
+  } finally {
+    socket.destroy()
+  }
+}
+
+t.test('a server with two keys knows clients with either, and answers with the same', async t => {
+  const server = await started({ psk: [FRESH, OLD] })
+  t.equal(await dial(server, OLD), 'in')
+  t.equal(await dial(server, FRESH), 'in')
+  t.equal(await dial(server, [FRESH, OLD]), 'in', 'a client uses its first')
+  t.equal(await dial(server, 'a key that nobody has given to us'), 'AUTHENTICATION_FAILED')
+  t.strictSame(server.setCredentials({ psk: [FRESH] }), ['psk'])
+  t.strictSame(server.setCredentials({ psk: [FRESH] }), [])
+  t.equal(await dial(server, OLD), 'AUTHENTICATION_FAILED')
+  t.equal(await dial(server, FRESH), 'in')
+  await closed(server)
+})
+
+t.test('in a table, and of a function, keys may be several too', async t => {
+  const table = await started({ psk: { 'a.test': [FRESH, OLD], '*': 'a key for all the others!' } })
+  t.equal(await dial(table, OLD, 'a.test'), 'in')
+  t.equal(await dial(table, FRESH, 'a.test'), 'in')
+  t.equal(await dial(table, OLD, 'b.test'), 'AUTHENTICATION_FAILED')
+  await closed(table)
+  const answers: Readonly<Record<string, unknown>> = {
+    'good.test': [FRESH, OLD],
+    'none.test': [],
+    'number.test': [FRESH, 1],
+    'empty.test': [FRESH, ''],
+    'many.test': Array<string>(9).fill(FRESH),
+  }
+  const asked = await started({ psk: async (id: string) => answers[id] })
+  t.equal(await dial(asked, OLD, 'good.test'), 'in')
+  const wrong = Object.keys(answers).slice(1)
+  const said = await Promise.all(wrong.map(id => dial(asked, FRESH, id)))
+  t.strictSame(said, Array(4).fill('AUTHENTICATION_FAILED'))
+  await closed(asked)
+})
+
+t.test('files are read, and read again when they change', async t => {
+  const folder = t.testdir({ key: OLD })
+  const file = join(folder, 'key')
+  const server = await started({ psk: { file }, watch: true })
+  const endpoint = createEndpoint({ psk: [{ file }], watch: true, host, ikePort: 0 })
+  await once(endpoint, 'listening')
+  t.equal(await dial(server, OLD), 'in')
+  const changes = [once(server, 'credentials'), once(endpoint, 'credentials')]
+  // As careful programs do: the whole file in one step.
+  writeFileSync(`${file}.new`, FRESH)
+  renameSync(`${file}.new`, file)
+  t.strictSame(await Promise.all(changes), [[['psk']], [['psk']]])
+  t.equal(await dial(server, FRESH), 'in')
+  t.equal(await dial(server, OLD), 'AUTHENTICATION_FAILED')
+  const warnings: Error[] = []
+  const note = (warning: Error): void => void warnings.push(warning)
+  process.on('warning', note)
+  const warned = once(process, 'warning')
+  writeFileSync(file, '')
+  await warned
+  rmSync(file)
+  await new Promise(resolve => setTimeout(resolve, 200))
+  t.equal(await dial(server, FRESH), 'in', 'what cannot be used changes nothing')
+  const back = once(server, 'credentials')
+  writeFileSync(file, OLD)
+  await back
+  t.equal(await dial(server, OLD), 'in')
+  process.removeListener('warning', note)
+  t.strictSame(
+    warnings.map(warning => (warning as NodeJS.ErrnoException).code),
+    ['IKE_CREDENTIAL_FILES', 'IKE_CREDENTIAL_FILES'],
+    'one of each of the two ends',
+  )
+  await Promise.all([closed(server), closed(endpoint)])
+  writeFileSync(file, FRESH)
+  await new Promise(resolve => setTimeout(resolve, 200))
+})
+
+t.test('a folder whose link is moved to another one, as orchestrators do, is noticed', async t => {
+  const folder = t.testdir({ one: { key: OLD }, two: { key: FRESH }, mount: {} })
+  const mount = join(folder, 'mount')
+  mkdirSync(mount, { recursive: true })
+  symlinkSync(join(folder, 'one'), join(mount, 'data'))
+  symlinkSync(join('data', 'key'), join(mount, 'key'))
+  const server = await started({ psk: { file: join(mount, 'key') }, watch: true })
+  t.equal(await dial(server, OLD), 'in')
+  const change = once(server, 'credentials')
+  symlinkSync(join(folder, 'two'), join(mount, 'new'))
+  renameSync(join(mount, 'new'), join(mount, 'data'))
+  await change
+  t.equal(await dial(server, FRESH), 'in')
+  await closed(server)
+})
+
+t.test('a file that is not there, or no path, is refused at once', t => {
+  const refused = (options: object): unknown => {
+    try {
+      createSecureServer(options)
+    } catch (error) {
+      return error instanceof OptionError ? error.option : error
+    }
+    return undefined
+  }
+  t.equal(refused({ psk: { file: '/nonexistent/key' } }), 'psk')
+  t.equal(refused({ psk: { file: 1 } }), 'psk.file')
+  t.equal(refused({ psk: { file: '' } }), 'psk.file')
+  t.equal(refused({ psk: { 'a.test': { file: '/nonexistent/key' } } }), "psk['a.test']")
+  t.equal(refused({ ca: [{ file: '/nonexistent/key' }] }), 'ca[0]')
+  t.equal(refused({ psk: OLD, watch: 1 }), 'watch')
+  t.end()
+})
