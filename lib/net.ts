@@ -49,8 +49,7 @@ export interface ServerConstructor {
 /** Of Node 24.19 and 26.4: undefined before. A secure server cannot listen on one. */
 export type NetBoundSocket = typeof net extends { BoundSocket: infer Class } ? Class : undefined
 
-export const BoundSocket: NetBoundSocket = (net as { BoundSocket?: NetBoundSocket })
-  .BoundSocket as NetBoundSocket
+export const BoundSocket: NetBoundSocket = (net as { BoundSocket?: NetBoundSocket }).BoundSocket
 
 const clientOptions = <T extends object>(options: T): T =>
   lenientOptions('client', configuration(), options)

@@ -508,13 +508,15 @@ const CONTEXT_ENDS = { secureContext: 'both', endpoint: 'both' } as const
 const CONTEXT_OPTIONS = namesOf(CONTEXT_ENDS)
 
 /** Every option, by the end that has it. */
-export const OPTION_ENDS: Readonly<Record<string, OptionEnd>> = {
-  ...CONTEXT_ENDS,
-  ...endsOf(POLICY_TABLE),
-  ...CREDENTIAL_TABLE,
-  ...endsOf(SOCKET_TABLE),
-  ...endsOf(SERVER_TABLE),
-}
+export const OPTION_ENDS: ReadonlyMap<string, OptionEnd> = new Map(
+  Object.entries({
+    ...CONTEXT_ENDS,
+    ...endsOf(POLICY_TABLE),
+    ...CREDENTIAL_TABLE,
+    ...endsOf(SOCKET_TABLE),
+    ...endsOf(SERVER_TABLE),
+  }),
+)
 
 /** What an option that stands by itself is when it is not given. */
 export const OPTION_TABLE: OptionTable = { ...POLICY_TABLE, ...SERVER_TABLE, ...SOCKET_TABLE }
@@ -602,8 +604,8 @@ const isLenient = (options: object): boolean => LENIENT in options
 /** What only the other end has; whom a program expects as `remoteId` is whom its clients speak to. */
 const isOtherEnds = (end: 'client' | 'server', name: string): boolean =>
   end === 'client'
-    ? OPTION_ENDS[name] === 'server'
-    : OPTION_ENDS[name] === 'client' || name === 'remoteId'
+    ? OPTION_ENDS.get(name) === 'server'
+    : OPTION_ENDS.get(name) === 'client' || name === 'remoteId'
 
 /** Options as net has them, over `defaults`: what only others know, or the other end, is left out. */
 export const lenientOptions = <T extends object>(

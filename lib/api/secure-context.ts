@@ -78,7 +78,7 @@ export const expandContext = (given: Given): Given => {
       throw new OptionError(name, holder, wanted, 'ERR_INVALID_ARG_TYPE')
     }
     const others = name === 'endpoint' ? ['secureContext', ...SHARED_OPTIONS] : SHARED_OPTIONS
-    const twice = others.find(other => given[other] !== undefined)
+    const twice = others.find(other => own(given, other) !== undefined)
     if (twice !== undefined) {
       throw OptionError.saying(twice, `"${twice}" cannot be combined with "${name}"`)
     }
@@ -86,6 +86,9 @@ export const expandContext = (given: Given): Given => {
   }
   return given
 }
+
+const own = (given: Given, name: string): unknown =>
+  Object.hasOwn(given, name) ? given[name] : undefined
 
 const heldBy = (
   held: WeakMap<object, ParsedContext>,
@@ -105,7 +108,10 @@ export const contextOf = (
   const { endpoint, secureContext } = given
   const made = heldBy(endpointContents, endpoint) ?? heldBy(contents, secureContext)
   if (made !== undefined) return made
-  if (before !== undefined && SHARED_OPTIONS.every(name => before.given[name] === expanded[name])) {
+  if (
+    before !== undefined &&
+    SHARED_OPTIONS.every(name => own(before.given, name) === own(expanded, name))
+  ) {
     return before
   }
   const print = printOf(expanded)

@@ -46,10 +46,12 @@ export const readTable = <Table extends OptionTable>(
   without = NONE,
 ): OptionValues<Table> => {
   const read = reader(options)
-  const values: Record<string, unknown> = {}
-  for (const [name, { parse, fallback }] of Object.entries(table)) {
-    values[name] = without.has(name) ? fallback : read(name, parse, fallback)
-  }
+  const values = Object.fromEntries(
+    Object.entries(table).map(([name, { parse, fallback }]) => [
+      name,
+      without.has(name) ? fallback : read(name, parse, fallback),
+    ]),
+  )
   // Each value is what its own row has read.
   return values as OptionValues<Table>
 }

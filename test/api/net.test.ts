@@ -76,10 +76,9 @@ const run = async (isOurs: boolean, setting: Setting, script: Script): Promise<u
       // A busy machine is no silent one.
       const patient = { autoSelectFamilyAttemptTimeout: 10_000 }
       const all = { host: '127.0.0.1', port, ...patient, ...client, ...more }
-      return isOurs ? (drop.connect(all) as net.Socket) : net.connect(all)
+      return isOurs ? drop.connect(all) : net.connect(all)
     },
-    socket: more =>
-      isOurs ? (drop.Socket({ ...client, ...more }) as net.Socket) : new net.Socket(more),
+    socket: more => (isOurs ? drop.Socket({ ...client, ...more }) : new net.Socket(more)),
     note: (...facts) => void log.push(facts.map(fact => plain(port, ikePort, fact))),
     watch: (socket, ...events) => {
       for (const event of events)

@@ -288,7 +288,7 @@ t.test('HTTP over it, with an agent that keeps connections', async t => {
 t.test('the same script gives the same events as net', async t => {
   const script = async (connect: () => net.Socket | SecureSocket): Promise<string[]> => {
     const events: string[] = []
-    const socket = connect() as net.Socket
+    const socket = connect()
     for (const name of ['connect', 'ready', 'end', 'close', 'error', 'finish'] as const) {
       socket.on(name, (...args: unknown[]) =>
         events.push(`${name}${name === 'close' ? `(${String(args[0])})` : ''}`),

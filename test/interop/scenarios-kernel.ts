@@ -400,7 +400,9 @@ const changes: readonly Scenario[] = [
       fetch('transport', ENDLESS).catch(() => {})
       const theirs = await until('they are connected', 5000, () => sockets[0])
       const theirEnd = failsWith(
-        once(theirs, 'close').then(() => Promise.reject(theirs.errored)),
+        once(theirs, 'close').then(() => {
+          throw theirs.errored ?? new Error('It closed without an error')
+        }),
         GONE,
       )
       const ours = await connect(options)
