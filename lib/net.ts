@@ -6,6 +6,7 @@
 import net from 'node:net'
 import { configuration, configure, type Configuration } from './api/configuration.ts'
 import {
+  argumentError,
   lenientOptions,
   type SecureServerOptions,
   type SecureSocketOptions,
@@ -60,11 +61,9 @@ const serverArguments = (
   second: unknown,
 ): [SecureServerOptions, OnConnection | undefined] => {
   const [options, listener] = typeof first === 'function' ? [{}, first] : [first ?? {}, second]
-  const given = typeof options === 'object' ? options : undefined
+  if (typeof options !== 'object') throw argumentError('options', options, 'of type object')
   return [
-    given === undefined
-      ? options
-      : lenientOptions<SecureServerOptions>('server', configuration(), given),
+    lenientOptions<SecureServerOptions>('server', configuration(), options),
     listener as OnConnection | undefined,
   ]
 }

@@ -341,8 +341,11 @@ const keyLog = (name: string, value: unknown): KeyLog => {
 }
 
 /** As net: less than ten milliseconds count as ten. */
-const attemptTimeout = (name: string, value: unknown): number =>
-  Math.max(10, integer(1, 2 ** 31 - 1)(name, typed<number>('number')(name, value)))
+const attemptTimeout = (name: string, value: unknown): number => {
+  const millis = typed<number>('number')(name, value)
+  if (Number.isInteger(millis) && millis >= 1 && millis < 2 ** 31) return Math.max(10, millis)
+  throw rangeError(`options.${name}`, millis, `an integer >= 1 && <= ${2 ** 31 - 1}`)
+}
 
 const blockListOption = (name: string, value: unknown): BlockList => {
   const check = (value as Partial<BlockList> | null)?.check
@@ -376,6 +379,14 @@ export const nodeError = (
   Type: ErrorConstructor | TypeErrorConstructor | RangeErrorConstructor = Error,
 ): Error => Object.assign(new Type(message), { code })
 
+/** As net's, of a number that is too small, too large or none. */
+export const rangeError = (name: string, value: number, wanted: string): Error =>
+  nodeError(
+    'ERR_OUT_OF_RANGE',
+    `The value of "${name}" is out of range. It must be ${wanted}. Received ${value}`,
+    RangeError,
+  )
+
 /** As net: a number or the text of one, 0 to 65535. */
 export const parsePort = (name: string, value: unknown): number => {
   if (typeof value !== 'number' && typeof value !== 'string') {
@@ -401,12 +412,8 @@ const peerPort = (name: string, value: unknown): number => {
 const hintsOption = (name: string, value: unknown): number => {
   const hints = typed<number>('number')(name, value)
   if ((hints & ~(dns.ADDRCONFIG | dns.ALL | dns.V4MAPPED)) === 0) return hints
-  throw argumentError(
-    `options.${name}`,
-    value,
-    'made of dns.ADDRCONFIG, dns.ALL and dns.V4MAPPED',
-    'ERR_INVALID_ARG_VALUE',
-  )
+  const message = `The argument '${name}' is invalid. Received ${hints}`
+  throw nodeError('ERR_INVALID_ARG_VALUE', message, TypeError)
 }
 
 /** More of what is none is not printed. */
@@ -426,12 +433,7 @@ const ipAddress = (name: string, value: unknown): string => {
 const socketTimeout = (name: string, value: unknown): number => {
   const millis = typed<number>('number')(name, value)
   if (Number.isFinite(millis) && millis >= 0) return millis
-  const wanted = `It must be a non-negative finite number. Received ${describe(millis)}`
-  throw nodeError(
-    'ERR_OUT_OF_RANGE',
-    `The value of "options.${name}" is out of range. ${wanted}`,
-    RangeError,
-  )
+  throw rangeError(`options.${name}`, millis, 'a non-negative finite number')
 }
 
 const localPort = (name: string, value: unknown): number =>
@@ -526,6 +528,9 @@ const LOOKUP_OPTIONS: ReadonlySet<string> = new Set(['hints', 'lookup'])
 /** Those of a server that its connections have. */
 const CONNECTION_OPTIONS = namesOf(CONNECTION_TABLE)
 
+/** As net says it. */
+export const MISSING_PORT = 'The "options" or "port" or "path" argument must be specified'
+
 /** `complete`: it is to connect now, so what connecting needs must be there; `before`: of the same socket. */
 export const parseConnect = (
   options: SecureSocketOptions,
@@ -541,17 +546,17 @@ export const parseConnect = (
     throw new OptionError('path', own['path'], 'left out: there are no local (IPC) secure sockets')
   }
   if (complete && own['port'] === undefined) {
-    throw nodeError('ERR_MISSING_ARGS', 'The "options.port" argument must be specified', TypeError)
+    throw nodeError('ERR_MISSING_ARGS', MISSING_PORT, TypeError)
   }
   for (const name of ['objectMode', 'readableObjectMode', 'writableObjectMode']) {
-    if (!options[name as keyof typeof options]) continue
-    throw argumentError(
-      `options.${name}`,
-      true,
-      'left out: it is not supported',
-      'ERR_INVALID_ARG_VALUE',
-    )
+    const value: unknown = options[name as keyof typeof options]
+    if (!value) continue
+    const received = typeof value === 'boolean' ? String(value) : describe(value)
+    const message = `The property 'options.${name}' is not supported. Received ${received}`
+    throw nodeError('ERR_INVALID_ARG_VALUE', message, TypeError)
   }
+  refuse(own, 'fd', 'left out: a descriptor cannot be protected')
+  refuse(own, 'handle', 'left out: a handle cannot be protected')
   const isStrict = !isLenient(own)
   if (isStrict) read.refuseUnknown(CLIENT_NAMES)
   if (isStrict)
@@ -599,7 +604,7 @@ export const SERVER_NAMES = [
 /** Marks options that come through net's own calls, where a name that nobody knows has no effect. */
 const LENIENT = Symbol('lenient')
 
-const isLenient = (options: object): boolean => LENIENT in options
+export const isLenient = (options: object): boolean => LENIENT in options
 
 /** What only the other end has; whom a program expects as `remoteId` is whom its clients speak to. */
 const isOtherEnds = (end: 'client' | 'server', name: string): boolean =>
@@ -627,7 +632,14 @@ export const lenientOptions = <T extends object>(
 }
 
 /** What net refuses, or we do, with words of their own. */
-const REFUSED_NAMES = ['path', 'objectMode', 'readableObjectMode', 'writableObjectMode']
+const REFUSED_NAMES = [
+  'path',
+  'fd',
+  'handle',
+  'objectMode',
+  'readableObjectMode',
+  'writableObjectMode',
+]
 
 /** Own properties only, without what other libraries add. */
 const ownOptions = (options: object): Given => {

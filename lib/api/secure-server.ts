@@ -3,7 +3,7 @@ import { AsyncResource } from 'node:async_hooks'
 import dns from 'node:dns'
 import { EventEmitter } from 'node:events'
 import { isIP } from 'node:net'
-import { constants } from 'node:os'
+import { constants, networkInterfaces } from 'node:os'
 import { getSystemErrorMap } from 'node:util'
 import { formatAddress } from '../base/address.ts'
 import { OptionError, ownProperties } from '../base/errors.ts'
@@ -85,11 +85,15 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
   /** More connections than this are refused with 'drop'; undefined: no limit. */
   maxConnections: number = undefined as never
   listening = false
+  /** As net has it: family, address and port that were asked for; cluster tells servers apart by it. */
+  _connectionKey: string | undefined
   #own: SecureServerOptions
   #settings: ServerSettings
   #shared: SharedEndpoint | undefined
   #stopListening: (() => void) | undefined
   #port = 0
+  /** Where it listens, until the system has said so. */
+  #place: Place = { address: '::', family: 'IPv6' }
   #sockets = new Set<SecureSocket>()
   readonly #hold = new Hold()
   /** Connections are told of in the context of `listen`, as net does. */
@@ -192,15 +196,18 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     options: ListenOptions & { backlog: number },
   ): void {
     const { ikePort, given } = this.#settings
+    // As net: it has its address within the call, although the UDP port is known a little later.
+    const place = placeOf(host)
+    this.#place = place
+    this._connectionKey = `${place.family === 'IPv4' ? 4 : 6}:${place.address}:${port}`
     const where = { hosts: [host], ipv6Only: Boolean(options.ipv6Only) }
     let shared: SharedEndpoint | undefined
     const bound = (error: NodeJS.ErrnoException | undefined): void => {
       // It was closed before it was open.
       if (this.#shared !== shared || !this.#starting) return
       this.#starting = false
-      if (error !== undefined)
-        return this.#failed(listenError(error, host ?? '::', port, portOf(error) ?? ikePort))
-      this.#begin(host, port, options.backlog)
+      if (error === undefined) this.#begin()
+      else this.#failed(listenError(error, host ?? '::', port, portOf(error) ?? ikePort))
     }
     if (given.endpoint === undefined) {
       shared = SharedEndpoint.use(this.#user, this.#settings, where, bound)
@@ -210,7 +217,27 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
       else shared.join(this.#user, bound)
     }
     this.#shared = shared
-    if (shared !== undefined) this.#hold.take(shared.endpoint)
+    if (shared === undefined) return
+    this.#hold.setActive(true)
+    this.#hold.take(shared.endpoint)
+    if (this.#reserve(shared, port, options.backlog)) {
+      this.listening = true
+      return
+    }
+    const used = Object.assign(nodeError('EADDRINUSE', ''), { errno: -constants.errno.EADDRINUSE })
+    this.#failed(listenError(used, host ?? '::', port, undefined))
+  }
+
+  /** The port inside the tunnel; 0: any that is free. */
+  #reserve(shared: SharedEndpoint, wanted: number, backlog: number): boolean {
+    const accept = (connection: Connection, session: SessionHandle): ConnectionOwner | undefined =>
+      this.#scope.runInAsyncScope(() => this.#accept(connection, session))
+    for (let i = 0; i < PORTS && this.#stopListening === undefined; i++) {
+      this.#port = wanted || FIRST_PORT + Math.floor(Math.random() * PORTS)
+      this.#stopListening = shared.listen(this.#user, this.#port, backlog, accept)
+      if (wanted !== 0) break
+    }
+    return this.#stopListening !== undefined
   }
 
   #inScope(run: () => void): void {
@@ -242,24 +269,9 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     }
   }
 
-  #begin(host: string | undefined, wanted: number, backlog: number): void {
-    const shared = this.#shared!
-    const accept = (connection: Connection, session: SessionHandle): ConnectionOwner | undefined =>
-      this.#scope.runInAsyncScope(() => this.#accept(connection, session))
-    for (let i = 0; i < PORTS && this.#stopListening === undefined; i++) {
-      this.#port = wanted || FIRST_PORT + Math.floor(Math.random() * PORTS)
-      this.#stopListening = shared.listen(this.#user, this.#port, backlog, accept)
-      if (wanted !== 0) break
-    }
-    if (this.#stopListening === undefined) {
-      const used = Object.assign(nodeError('EADDRINUSE', ''), {
-        errno: -constants.errno.EADDRINUSE,
-      })
-      return this.#failed(listenError(used, host ?? '::', wanted, undefined))
-    }
+  #begin(): void {
     this.#watcher?.start(filesOf({ ...this.#own }))
-    this.#freeLocalEnd = useLocalEnd(shared.endpoint.udpAddress?.address, this.#port)
-    this.listening = true
+    this.#freeLocalEnd = useLocalEnd(this.#endpoint?.udpAddress?.address, this.#port)
     if (channels.serverListen.hasSubscribers) {
       channels.serverListen.asyncEnd.publish({ server: this })
     }
@@ -268,6 +280,9 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
 
   #failed(error: Error): void {
     this.#starting = false
+    this.listening = false
+    this.#stopListening?.()
+    this.#stopListening = undefined
     this.#hold.drop()
     this.#shared?.abandon(this.#user)
     this.#shared = undefined
@@ -336,6 +351,8 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     this.#freeLocalEnd?.()
     this.#watcher?.stop()
     this.#closing = true
+    // As with net, what is left of it holds the process only by its connections.
+    this.#hold.setActive(false)
     this.#finishClosing()
     return this
   }
@@ -355,7 +372,10 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
       })
     }
     if (shared === undefined) done()
-    else shared.release(this.#user, done)
+    else {
+      this.#hold.setActive(true)
+      shared.release(this.#user, done)
+    }
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -374,8 +394,9 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
 
   /** The port of the service, inside the tunnel; null while not listening. */
   address(): { address: string; family: 'IPv4' | 'IPv6'; port: number } | null {
-    const udp = this.listening ? this.#endpoint?.udpAddress : undefined
-    return udp === undefined ? null : { address: udp.address, family: udp.family, port: this.#port }
+    if (!this.listening) return null
+    const { address, family } = this.#endpoint?.udpAddress ?? this.#place
+    return { address, family, port: this.#port }
   }
 
   /** The UDP port that IKE and ESP come to. */
@@ -414,6 +435,20 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     this.#hold.unref()
     return this
   }
+}
+
+interface Place {
+  readonly address: string
+  readonly family: 'IPv4' | 'IPv6'
+}
+
+/** The address that a server has which was told `host`: an IP address, or nothing for all of them. */
+const placeOf = (host: string | undefined): Place => {
+  if (host !== undefined) return { address: host, family: isIP(host) === 4 ? 'IPv4' : 'IPv6' }
+  const hasIpv6 = Object.values(networkInterfaces()).some(list =>
+    list?.some(({ family }) => family === 'IPv6'),
+  )
+  return hasIpv6 ? { address: '::', family: 'IPv6' } : { address: '0.0.0.0', family: 'IPv4' }
 }
 
 const factsOf = (

@@ -21,7 +21,10 @@ import {
   argumentError,
   nodeError,
   parseConnect,
+  isLenient,
+  MISSING_PORT,
   parsePort,
+  rangeError,
   type ConnectSettings,
   type OnRead,
   type SecureSocketOptions,
@@ -74,6 +77,8 @@ export class SecureSocket extends Duplex {
   #connection: Connection | undefined
   #session: Session | undefined
   #connector: Connector | undefined
+  /** The newest one. */
+  #attempt: { readonly address: string; readonly settings: ConnectSettings } | undefined
   #pendingWrite: PendingWrite | undefined
   #pendingFinal: Callback | undefined
   #wantsData = false
@@ -248,6 +253,7 @@ export class SecureSocket extends Duplex {
   #open(settings: ConnectSettings, inner: string, outer: string): Trial {
     const { endpoint, gateway } = clientWay({ address: outer, port: settings.ikePort, settings })
     this.#endpoint = endpoint
+    this.#attempt = { address: outer, settings }
     this.#hold.take(endpoint)
     const cancel = endpoint.connect(
       {
@@ -324,9 +330,29 @@ export class SecureSocket extends Duplex {
         if (error === undefined) {
           this.#ended = true
           this.#pull()
-        } else if (this.connecting) this.#connector?.failed(error)
+        } else if (this.connecting) this.#connector?.failed(this.#asNetSays(error))
         else this.destroy(error)
       }),
+  }
+
+  /** Where the program speaks of the service alone, so does a refusal; which UDP port had nobody is its cause. */
+  #asNetSays(error: NodeJS.ErrnoException): Error {
+    const attempt = this.#attempt
+    if (
+      error.code !== 'ECONNREFUSED' ||
+      attempt === undefined ||
+      !isLenient(attempt.settings.given)
+    )
+      return error
+    const { address, settings } = attempt
+    const { port, localAddress, localPort } = settings
+    const facts = { code: error.code, syscall: 'connect', address, port }
+    const told = withNumber(socketError(facts))
+    if (localAddress !== undefined && localPort !== undefined) {
+      told.message += ` - Local (${localAddress}:${localPort})`
+      Object.assign(told, { localAddress, localPort })
+    }
+    return Object.assign(told, { cause: error })
   }
 
   // --- reading ---
@@ -374,7 +400,7 @@ export class SecureSocket extends Duplex {
       if (octets === undefined) return
       this.#read += octets.length
       target.set(octets)
-      if (onread.callback(octets.length, target) === false) this.#wantsData = false
+      if (onread.callback.call(this, octets.length, target) === false) this.#wantsData = false
       this.#target = nextTarget(onread)
       // The callback may have ended it all.
       if (this.#connection !== connection || this.destroyed) return
@@ -541,16 +567,12 @@ export class SecureSocket extends Duplex {
 
   /** 'timeout' after so many milliseconds without traffic; 0: never. It ends nothing by itself. */
   setTimeout(milliseconds: number, callback?: () => void): this {
+    if (this.destroyed) return this
     if (typeof milliseconds !== 'number') {
       throw argumentError('msecs', milliseconds, 'of type number')
     }
     if (!(milliseconds >= 0) || milliseconds === Infinity) {
-      throw Object.assign(
-        new RangeError(
-          `The value of "msecs" is out of range. It must be a non-negative finite number. Received ${milliseconds}`,
-        ),
-        { code: 'ERR_OUT_OF_RANGE' },
-      )
+      throw rangeError('msecs', milliseconds, 'a non-negative finite number')
     }
     if (callback !== undefined && typeof callback !== 'function') {
       throw argumentError('callback', callback, 'of type function')
@@ -601,8 +623,7 @@ export class SecureSocket extends Duplex {
       throw argumentError('tos', tos, 'of type number')
     }
     if (!Number.isInteger(tos) || tos < 0 || tos > 255) {
-      const message = `The value of "tos" is out of range. It must be >= 0 && <= 255. Received ${tos}`
-      throw nodeError('ERR_OUT_OF_RANGE', message, RangeError)
+      throw rangeError('tos', tos, '>= 0 && <= 255')
     }
     this.#typeOfService = tos
     return this
@@ -636,12 +657,13 @@ export class SecureSocket extends Duplex {
   }
 
   get bytesRead(): number {
-    return #read in this ? this.#read : 0
+    // What inspects a prototype gets nothing, as from net's.
+    return #read in this ? this.#read : (undefined as never)
   }
 
   /** Also what still waits here to be sent, as with net. */
   get bytesWritten(): number {
-    if (!(#written in this)) return 0
+    if (!(#written in this)) return undefined as never
     return this.#written + Math.max(0, this.writableLength - this.#writing)
   }
 
@@ -867,11 +889,7 @@ export const normalize = (
     throw new OptionError('path', first, 'left out: there are no local (IPC) secure sockets')
   }
   if (first === undefined || typeof first === 'function') {
-    throw nodeError(
-      'ERR_MISSING_ARGS',
-      'The "options" or "port" argument must be specified',
-      TypeError,
-    )
+    throw nodeError('ERR_MISSING_ARGS', MISSING_PORT, TypeError)
   }
   const third = args[2]
   const more =

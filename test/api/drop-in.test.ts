@@ -106,6 +106,18 @@ socket.on('finish', () => console.log('client finished'))`)
   t.equal(status, 0)
 })
 
+t.test('a closed server does not hold its process for a connection that nobody reads', async t => {
+  const { lines, status } = run(`${PAIR}
+const server = await listen(socket => {
+  server.close()
+  socket.end()
+})
+const socket = net.connect(to(server))
+socket.resume().on('end', () => console.log('written', socket.write('never read')))`)
+  t.strictSame(lines, ['written true', 'exit 0'])
+  t.equal(status, 0)
+})
+
 t.test(
   'sockets and servers that are unref()ed before they connect let their process end',
   async t => {

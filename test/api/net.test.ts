@@ -790,3 +790,99 @@ t.test('a server that refuses an address gives it no connection', async t => {
   server.close()
   await closed(server)
 })
+
+/** What a call throws. */
+const thrown = (call: () => unknown): unknown => {
+  try {
+    call()
+    return 'nothing'
+  } catch (error) {
+    return error
+  }
+}
+
+same('arguments that are wrong are refused with the same words', {}, async rig => {
+  const connect = rig.isOurs ? (drop.connect as unknown as typeof net.connect) : net.connect
+  const serve = rig.isOurs
+    ? (drop.createServer as unknown as typeof net.createServer)
+    : net.createServer
+  const calls: (() => unknown)[] = [
+    () => connect(undefined as never),
+    () => connect({} as never),
+    () => rig.socket({ objectMode: true }),
+    () => rig.socket({ readableObjectMode: true }),
+    () => rig.connect({ host: 'a.test', hints: 98 }),
+    () => rig.connect({ autoSelectFamilyAttemptTimeout: -10 }),
+    () => rig.connect({ autoSelectFamilyAttemptTimeout: 1.5 }),
+    () => serve('path' as never),
+    () => serve(0 as never),
+  ]
+  for (const call of calls) {
+    const { name, code, message = '' } = thrown(call) as NodeJS.ErrnoException
+    // Of values out of range the words of net differ from Node to Node.
+    rig.note(name, code, code === 'ERR_OUT_OF_RANGE' ? '' : message.replace('[ERR', 'ERR'))
+  }
+})
+
+same('a server has its address within listen()', {}, async rig => {
+  const server = (
+    rig.isOurs ? drop.createServer({ psk, ikePort: 0 }) : net.createServer()
+  ) as net.Server & { _connectionKey?: string }
+  server.listen(0)
+  const { address, family, port } = server.address() as net.AddressInfo
+  rig.note(address, family, port > 0, server.listening, server._connectionKey)
+  server.on('listening', () =>
+    rig.note('listening', (server.address() as net.AddressInfo).port === port),
+  )
+  await once(server, 'listening')
+  server.close()
+  rig.note(server.address(), server.listening)
+  await closed(server)
+})
+
+same(
+  'a refused connection names the service, and the local end that was asked for',
+  {},
+  async rig => {
+    const free = createSocket('udp4').bind(0, '127.0.0.1')
+    await once(free, 'listening')
+    const { port } = free.address()
+    free.close()
+    await once(free, 'close')
+    for (const localPort of [undefined, port]) {
+      const local = localPort === undefined ? {} : { localAddress: '127.0.0.1', localPort }
+      const socket = rig.connect({ port: 1, ikePort: port, ...local })
+      const [error] = (await once(socket, 'error')) as [
+        NodeJS.ErrnoException & { localPort?: number },
+      ]
+      rig.note(error.message.replace(`:${localPort}`, ''), error.code, error.syscall)
+      rig.note(error.localPort === localPort)
+    }
+  },
+)
+
+same('prototypes have no counts, and a destroyed socket no timeout', {}, async rig => {
+  const prototype = Object.getPrototypeOf(rig.socket()) as net.Socket
+  rig.note(prototype.bytesRead, prototype.bytesWritten)
+  const socket = rig.connect()
+  await once(socket, 'connect')
+  socket.destroy()
+  rig.note(socket.setTimeout(1, () => rig.note('timeout')) === socket, socket.timeout)
+  await closed(socket)
+})
+
+same(
+  'the callback of onread is called as a method of the socket',
+  { onConnection: socket => socket.end('octets') },
+  async rig => {
+    let self: unknown
+    const buffer = Buffer.alloc(10)
+    const callback = function (this: unknown): boolean {
+      self = this
+      return true
+    }
+    const socket = rig.connect({ onread: { buffer, callback } })
+    await closed(socket)
+    rig.note(self === socket)
+  },
+)

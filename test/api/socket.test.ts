@@ -346,7 +346,7 @@ t.test(
     })
     controller.abort()
     t.match((await once(aborted, 'error'))[0], { code: 'ABORT_ERR' })
-    t.throws(() => socket.setTimeout(-1), { code: 'ERR_OUT_OF_RANGE' })
+    t.throws(() => new SecureSocket({ psk }).setTimeout(-1), { code: 'ERR_OUT_OF_RANGE' })
     await closed(server)
   },
 )

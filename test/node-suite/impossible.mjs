@@ -1,0 +1,29 @@
+/** Which tests of Node's say nothing about us, and which a stream without a native handle cannot pass, and why. */
+
+/** By name: they are about what is no TCP, or about the inside of Node. */
+export const INAPPLICABLE = [
+  // Local (IPC) sockets, descriptors and handles.
+  /-path$|pipe-|long-path|fd0?$|listen-handle|server-listen-options$|parallel\/pingpong$|end-close$/,
+  // The primary of a cluster owns the TCP port there.
+  /cluster|exclusive-random|shared-ports|ipc-response/,
+  // Functions below net, and what only they see.
+  /normalize-args|perf_hooks|simultaneous-?accepts|persistent-nodelay|socket-constructor|socket-setnodelay/,
+]
+
+const HANDLE = 'it replaces, or looks into, `_handle`, which is null here'
+const OWN_NET = 'its child process has a `net` of its own'
+const ONE_ADDRESS = 'it listens on several addresses; one UDP port here belongs to one of them'
+
+export const IMPOSSIBLE = {
+  'parallel/connect-keepalive': HANDLE,
+  'parallel/connect-nodelay': HANDLE,
+  'parallel/server-keepalive': HANDLE,
+  'parallel/server-nodelay': HANDLE,
+  'parallel/socket-write-after-close': HANDLE,
+  'parallel/child-process-connect-reset': OWN_NET,
+  'sequential/response-size': OWN_NET,
+  'sequential/GH-5504': OWN_NET,
+  'sequential/server-address': ONE_ADDRESS,
+  'sequential/server-bind': ONE_ADDRESS,
+  'pummel/pingpong': ONE_ADDRESS,
+}

@@ -1,0 +1,100 @@
+// npm run test:node -- FOLDER [piece of a name …] [--node BINARY] [--real]: Node's own tests of net, from the folder
+// `test` of Node's sources, with our module in the place of `net`. `--real`: with Node's, for comparison.
+import { spawn } from 'node:child_process'
+import { createSocket } from 'node:dgram'
+import { once } from 'node:events'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { IMPOSSIBLE, INAPPLICABLE } from './impossible.mjs'
+
+const root = fileURLToPath(new URL('../..', import.meta.url))
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { node: { type: 'string' }, real: { type: 'boolean' } },
+})
+const [folder, ...pieces] = positionals
+if (folder === undefined) {
+  process.stderr.write('Which folder? The one called "test" of the sources of Node.\n')
+  process.exit(2)
+}
+const AT_ONCE = 2
+const PATIENCE = 60_000
+const FOLDERS = ['async-hooks', 'parallel', 'sequential', 'pummel']
+
+const nameOf = file => file.replace(/^(.*)\/test-net-(.*)\.m?js$/, '$1/$2')
+const files = FOLDERS.flatMap(part =>
+  readdirSync(join(folder, part))
+    .filter(file => /^test-net-.*\.m?js$/.test(file))
+    .map(file => `${part}/${file}`),
+)
+  .filter(file => !INAPPLICABLE.some(pattern => pattern.test(nameOf(file))))
+  .filter(file => pieces.length === 0 || pieces.some(piece => nameOf(file).includes(piece)))
+
+const scratch = mkdtempSync(join(tmpdir(), 'ike-socket-node-'))
+process.on('exit', () => rmSync(scratch, { recursive: true, force: true }))
+
+const freePort = async () => {
+  const socket = createSocket('udp4').bind(0)
+  await once(socket, 'listening')
+  const { port } = socket.address()
+  socket.close()
+  return port
+}
+
+const FLAGS = /^\/\/ Flags: (.*)$/m
+
+const run = async file => {
+  const path = resolve(folder, file)
+  const flags = FLAGS.exec(readFileSync(path, 'utf8'))?.[1].split(' ') ?? []
+  const config = join(scratch, `${files.indexOf(file)}.json`)
+  writeFileSync(
+    config,
+    JSON.stringify({ psk: 'a pre-shared key for the tests of Node', ikePort: await freePort() }),
+  )
+  const preload = values.real ? [] : ['--require', join(root, 'test/node-suite/preload.cjs')]
+  const child = spawn(
+    values.node ?? process.execPath,
+    ['--no-warnings', ...flags, ...preload, path],
+    {
+      cwd: scratch,
+      env: { ...process.env, IKE_SOCKET_CONFIG: config, IKE_SOCKET_ROOT: root },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    },
+  )
+  let text = ''
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8').on('data', chunk => (text += chunk))
+  }
+  const began = performance.now()
+  const timer = setTimeout(() => {
+    text += `\nstill alive after ${PATIENCE / 1000} s`
+    child.kill('SIGKILL')
+  }, PATIENCE)
+  const [code] = await once(child, 'close')
+  clearTimeout(timer)
+  return { name: nameOf(file), ok: code === 0, text, millis: Math.round(performance.now() - began) }
+}
+
+let passed = 0
+const failed = []
+const waiting = [...files]
+const work = async () => {
+  for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
+    const { name, ok, text, millis } = await run(file)
+    const reason = IMPOSSIBLE[name]
+    if (ok) passed++
+    else if (reason === undefined) failed.push(name)
+    const verdict = ok ? 'ok' : reason === undefined ? 'FAILED' : `cannot (${reason})`
+    process.stdout.write(`${verdict}: ${name} ${millis} ms\n`)
+    if (!ok && reason === undefined) {
+      const lines = text.trim().split('\n')
+      for (const line of lines.slice(0, 25)) process.stdout.write(`    ${line.slice(0, 200)}\n`)
+    }
+  }
+}
+await Promise.all(Array.from({ length: AT_ONCE }, work))
+process.stdout.write(`${passed} passed, ${failed.length} failed\n`)
+process.exitCode = failed.length === 0 ? 0 : 1
