@@ -16,8 +16,8 @@ export type Job =
   | { kind: 'kernel server'; port: number }
   /** A connection of the product. */
   | { kind: 'product'; options: Options; plan: Plan }
-  /** A server of the product, until the process ends. */
-  | { kind: 'server'; options: Options; port: number }
+  /** A server of the product, until the process ends; `host`: at that address alone. */
+  | { kind: 'server'; options: Options; port: number; host?: string }
   /** A program; its output is the answer. */
   | { kind: 'command'; file: string; args: readonly string[] }
 
@@ -71,7 +71,7 @@ const run = async (job: Job, progress: (sent: number) => void): Promise<string |
     }
     case 'server': {
       const { listen } = await import('./product.ts')
-      await listen(job.options, job.port, answer)
+      await listen(job.options, job.port, answer, job.host)
       return
     }
     case 'command':

@@ -19,7 +19,7 @@ interface Habit {
 /** Where strongSwan plays a habit, one after the other. */
 const ADDRESS = '10.90.0.38'
 
-const HABITS: readonly Habit[] = [
+export const HABITS: readonly Habit[] = [
   {
     name: 'AWS site to site',
     ike: 'aes128-aes256-sha1-sha256-sha384-sha512-modp1024-modp2048-modp3072-modp4096-ecp256-ecp384-ecp521,aes128gcm16-aes256gcm16-prfsha256-prfsha384-prfsha512-modp1024-modp2048-modp3072-ecp256-ecp384',
@@ -152,12 +152,25 @@ const STRANGE: readonly (Habit & { readonly offers: RegExp })[] = [
   {
     name: 'AES-CTR alone',
     ike: 'aes128ctr-sha256-modp2048',
-    esp: 'aes256gcm16',
+    esp: 'aes128ctr-sha256',
     offers: /aes128ctr/,
+  },
+  {
+    name: 'AES-CCM alone in ESP',
+    ike: 'aes256-sha256-modp2048',
+    esp: 'aes128ccm16',
+    offers: /aes128ccm16/,
+  },
+  {
+    name: 'AES-GCM with a short ICV alone',
+    ike: 'aes256gcm12-prfsha256-modp2048',
+    esp: 'aes256gcm12',
+    offers: /aes256gcm12/,
   },
 ]
 
-const habitual = async (context: Context, { ike, esp, options = {} }: Habit): Promise<void> => {
+/** strongSwan waits with the habit; what our client needs to reach what is behind it. */
+const waiting = async (context: Context, { ike, esp, options }: Habit): Promise<Options> => {
   await context.rig.responder.add(
     'habit',
     `habit { version = 2
@@ -176,7 +189,7 @@ const habitual = async (context: Context, { ike, esp, options = {} }: Habit): Pr
     rekey_time = 0
     updown = /bin/true } } }`,
   )
-  const to: Options = {
+  return {
     host: SERVICE.host,
     port: SERVICE.port,
     gateway: ADDRESS,
@@ -190,6 +203,10 @@ const habitual = async (context: Context, { ike, esp, options = {} }: Habit): Pr
     idleTimeout: 200,
     ...options,
   }
+}
+
+const habitual = async (context: Context, habit: Habit): Promise<void> => {
+  const to = await waiting(context, habit)
   const socket = await connect(to)
   const session = socket.session!
   session.rekeyChild()
@@ -221,6 +238,19 @@ export const scenarios: readonly Scenario[] = [
       },
     },
   ]),
+  ...STRANGE.map((habit): Scenario => ({
+    name: `habit: ${habit.name} is refused`,
+    role: 'initiator',
+    peer: 'strongSwan',
+    lock: 'habits',
+    run: async context => {
+      const to = await waiting(context, habit)
+      const { details } = (await failsWith(connect(to), /NO_PROPOSAL_CHOSEN/)) as {
+        details?: { offered?: readonly string[] }
+      }
+      assert.ok((details?.offered?.length ?? 0) > 0, 'it says what we asked for')
+    },
+  })),
   ...STRANGE.map(({ name, ike, esp, offers }): Scenario => ({
     name: `habit: ${name} is named`,
     role: 'responder',

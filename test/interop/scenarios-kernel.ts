@@ -17,6 +17,7 @@ import {
   type Context,
   type Scenario,
 } from './scenario.ts'
+import { HABITS } from './scenarios-habits.ts'
 import { JOURNEY, LOCK as LINKS, restored } from './scenarios-mobility.ts'
 import { transfer, type Plan } from './transfer.ts'
 
@@ -290,7 +291,7 @@ const serving = async (
   const { sockets } = await context.listen({ ...defaults, ...options })
   const connection = `local_addrs = ${address}
     remote_addrs = ${Guest.host}
-    ${options.ikePort === undefined ? `local_port = 4500\n remote_port = ${context.ikePort}` : ''}
+    ${options.ikePort === 500 ? '' : `local_port = 4500\n remote_port = ${context.ikePort}`}
     ${lines.connection ?? ''}`
   const selectors = [`${context.serverAddress}/32`, `${Guest.inner}/32`] as const
   // Whoever is asked by an address has it as its name.
@@ -462,4 +463,50 @@ const changes: readonly Scenario[] = [
   ),
 ]
 
-export const scenarios: readonly Scenario[] = [...changes, ...asInitiator, ...asResponder]
+// --- what products propose unless they are told otherwise, route-based ---
+
+const LITTLE: Plan = { up: 20_000, down: 20_000 }
+
+const habits: readonly Scenario[] = [
+  initiator(
+    `habits of ${HABITS.length} products, for all addresses`,
+    async context => {
+      const daemon = await context.inGuest()
+      context.atEnd(() => daemon.terminate(context.name))
+      for (const [i, { name, ike, esp, options }] of HABITS.entries()) {
+        await daemon.add(
+          context.name,
+          `${context.name} {
+            local_addrs = ${context.guestAddress}
+            proposals = ${ike}
+            local { auth = psk }
+            remote { auth = psk }
+            children { net { local_ts = 0.0.0.0/0
+              remote_ts = 0.0.0.0/0
+              esp_proposals = ${esp} } } }`,
+        )
+        const to = {
+          host: Guest.inner,
+          port: SERVICE.port,
+          gateway: context.guestAddress,
+          psk: PSK,
+          localId: `${i}.${context.clientId}`,
+          ...options,
+        }
+        await moves(to, 'tunnel', LITTLE).catch((error: Error) => {
+          throw new Error(`${name}: ${error.message}`, { cause: error })
+        })
+        // Two at once would have the same selectors.
+        await daemon.terminate(context.name)
+      }
+    },
+    { seconds: 60 },
+  ),
+]
+
+export const scenarios: readonly Scenario[] = [
+  ...changes,
+  ...habits,
+  ...asInitiator,
+  ...asResponder,
+]

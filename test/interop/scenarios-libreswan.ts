@@ -244,6 +244,20 @@ const asResponder: readonly Scenario[] = [
     },
     { lock: ['libreswan', 'nat'] },
   ),
+  answers(
+    'transport mode for whole hosts, known by their addresses',
+    { type: 'transport', leftsubnet: '', rightsubnet: '', leftid: '', rightid: '' },
+    { localId: undefined, mode: undefined, localTs: undefined },
+    async (session, { libreswan }, context) => {
+      // Whoever asks for the same selectors by another connection would be refused.
+      context.atEnd(() => libreswan.whack('--delete', '--name', context.name))
+      await agree(context, session, libreswan)
+      const [child] = session.info.children
+      assert.equal(child?.mode, 'transport')
+      assert.deepEqual(child.localSelectors, ['10.90.0.1'])
+      assert.deepEqual(child.remoteSelectors, [Libreswan.address])
+    },
+  ),
   answers('they delete the IKE SA', {}, {}, async (_session, { libreswan, ended }, context) => {
     await libreswan.whack('--terminate', '--name', context.name)
     await until('the session ends', 3000, () => ended.length === 1)

@@ -373,6 +373,28 @@ export const scenarios: readonly Scenario[] = [
     await until('the old session ends', 1000, () => ended.length === 1)
     await context.kernel(SHORT)
   }),
+  scenario(
+    'two replicas of theirs with one identity: INITIAL_CONTACT of one does not end the other',
+    async context => {
+      const { server } = await context.listen()
+      const ended: unknown[] = []
+      server.on('sessionEnd', (session: unknown) => ended.push(session))
+      const connection = 'unique = no\n remote_addrs = 10.96.0.2'
+      await context.prepare({ connection: 'unique = no' })
+      await context.rig.initiator.initiate(context.name)
+      const replica = await another(context, 'home')
+      await context.prepare({ connection }, replica)
+      const home = new Agent('home')
+      context.atEnd(() => home.kill())
+      const service = { host: context.serverAddress, port: SERVER_PORT }
+      await context.kernel(SLOW, atParts(SLOW, { 0.3: () => replica.initiate(context.name) }))
+      await home.run({ kind: 'kernel', ...service, plan: SHORT })
+      await context.kernel(SHORT)
+      await replica.waitForLog(/N\(INIT_CONTACT\)/, 500)
+      assert.equal(ended.length, 0)
+    },
+    { lock: 'nat' },
+  ),
   scenario('they delete the IKE SA', async context => {
     const { sockets } = await context.listen()
     await context.prepare()
