@@ -271,9 +271,19 @@ const receiveAck = (tcb: Tcb, segment: TcpSegment, now: Millis): boolean => {
   if (tcb.sndWnd > 0 && tcb.timers.isSet(Timer.Persist)) {
     tcb.timers.clear(Timer.Persist)
     tcb.persistProbes = 0
+    if (ack === tcb.sndUna) takeProbeBack(tcb)
     recovery.rearm(now)
   }
   return advanceClosing(tcb, now)
+}
+
+/** The window opens, and the octet of the last probe was not taken: it goes out once more with what follows it. */
+const takeProbeBack = (tcb: Tcb): void => {
+  if (tcb.sentOctets !== 1 || tcb.flightOctets !== 1) return
+  tcb.sentOctets = 0
+  tcb.octetsSent--
+  tcb.sndNxt = tcb.sndUna
+  tcb.recovery.clear()
 }
 
 const beginAck = (tcb: Tcb, segment: TcpSegment, now: Millis): void => {

@@ -44,6 +44,9 @@ const ACK_DELAY_MEMORY = 7 / 8
 /** While ACKs come, the probe waits this share of a round trip for the next. */
 const ACK_SPACING = 1 / 8
 
+/** Ours: so few segments under way are no burst, however much of the flight before them was lost. */
+const SMALL_FLIGHT = 3
+
 /** None; lost segments are being repaired; the retransmission timer went off. */
 type Phase = 'open' | 'fast' | 'timeout'
 
@@ -60,6 +63,7 @@ const sample: AckSample = {
   inFlight: 0,
   isWindowLimited: false,
   isRecovering: false,
+  credit: 0,
   totalDelivered: 0,
   priorDelivered: -1,
   rate: 0,
@@ -127,6 +131,11 @@ export class Recovery implements Deliveries {
   private probeEnd = 0
   private probe: 'none' | 'new' | 'repeated' = 'none'
 
+  /** The largest flight of the round trip that ends when `roundEnd` is acknowledged. */
+  private roundFlight = 0
+  private roundEnd: number
+  /** Octets that have arrived behind a gap: they count when it is closed and nothing was lost. */
+  private uncredited = 0
   /** What the window held back was sent after this; -1: it has held nothing back. */
   private limitedUntil = -1
   /** Octets found lost, as far as the controller has heard of them. */
@@ -138,6 +147,7 @@ export class Recovery implements Deliveries {
     this.sent = new SentSegments(this)
     this.rtt = freshRtt(sender)
     this.rack = new Rack(sender.iss)
+    this.roundEnd = sender.iss
     this.ackDelay = sender.config.delayedAck
   }
 
@@ -157,7 +167,8 @@ export class Recovery implements Deliveries {
 
   /** Whether `octets` may go out now; else it is told by an ACK or the pacing timer when they may. */
   maySend(octets: number, now: Millis): boolean {
-    if (this.isForced) return true
+    // A probe goes out beyond the window (RFC 8985 §7.3).
+    if (this.isForced || this.wantsProbe) return true
     const { inFlight } = this
     if (inFlight > 0 && inFlight + octets > this.window) {
       this.limitedUntil = this.sender.sndNxt
@@ -223,6 +234,11 @@ export class Recovery implements Deliveries {
   private noteSent(slot: number, wasIdle: boolean, now: Millis): void {
     const octets = this.sent.octets(slot)
     this.isForced = false
+    const { sndUna, sndNxt } = this.sender
+    if (!before(sndUna, this.roundEnd) || this.sent.pipe > this.roundFlight) {
+      this.roundFlight = this.sent.pipe
+      this.roundEnd = sndNxt
+    }
     this.lastSentAt = now
     this.prrOut += octets
     this.rate.sent(this.sent, slot, wasIdle, now)
@@ -335,6 +351,9 @@ export class Recovery implements Deliveries {
     sample.inFlight = this.inFlight
     sample.isWindowLimited = isLimited
     sample.isRecovering = this.phase === 'fast'
+    this.uncredited += delivered
+    sample.credit = ack.isCumulative ? this.uncredited : 0
+    if (ack.isCumulative) this.uncredited = 0
     this.rate.finish(sample, this.rtt.minRtt)
     sample.lost = this.rate.lost - this.lostTold
     this.lostTold = this.rate.lost
@@ -346,8 +365,9 @@ export class Recovery implements Deliveries {
     const oldest = (this.sender.sndUna - advanced) >>> 0
     if (this.limitedUntil >= 0 && after(oldest, this.limitedUntil)) this.limitedUntil = -1
     if (this.limitedUntil >= 0) return true
+    // In slow start the window may be twice what was used of it in the last round trip.
     const { window, threshold } = this.congestion
-    return window < threshold && 2 * sample.priorInFlight >= window
+    return window < threshold && 2 * this.roundFlight > window
   }
 
   private measure(advanced: number): void {
@@ -404,13 +424,11 @@ export class Recovery implements Deliveries {
   private enter(now: Millis): void {
     this.beginEpisode()
     this.reportLoss(false, false, now)
+    this.uncredited = 0
     this.phase = 'fast'
     this.flight = Math.max(1, this.outstanding - this.sent.sackedOctets + sample.delivered)
     this.prrDelivered = 0
     this.prrOut = 0
-    // RFC 5681 §3.2 step 3: the first repetition goes out whatever the window has become.
-    this.isForced = true
-    this.reducedWindow = this.inFlight
   }
 
   private beginEpisode(): void {
@@ -441,15 +459,18 @@ export class Recovery implements Deliveries {
   private reduce(delivered: number): void {
     const { inFlight } = this
     const target = this.congestion.window
+    const { mss } = this.sender
     this.prrDelivered += delivered
     const allowed =
       inFlight > target
         ? Math.ceil((this.prrDelivered * target) / this.flight) - this.prrOut
         : Math.min(
             target - inFlight,
-            Math.max(this.prrDelivered - this.prrOut, delivered) + this.sender.mss,
+            Math.max(this.prrDelivered - this.prrOut, delivered, SMALL_FLIGHT * mss - inFlight) +
+              mss,
           )
-    this.reducedWindow = inFlight + Math.max(0, allowed)
+    // RFC 5681 §3.2 step 3: the first repetition goes out whatever the window has become.
+    this.reducedWindow = inFlight + Math.max(this.prrOut === 0 ? mss : 0, allowed)
   }
 
   private leave(): void {

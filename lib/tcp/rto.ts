@@ -52,8 +52,8 @@ export class RtoEstimator {
       this.rttvar = rtt / 2
       this.srtt = rtt
     }
-    // §2.3: the variance counts for at least the clock's granularity, here one millisecond.
-    this.base = Math.max(this.min, this.srtt + Math.max(1, K * this.rttvar))
+    // §2.3, with the least timeout as what the variance counts for at least: a steady path is no reason for haste.
+    this.base = this.srtt + Math.max(this.min, K * this.rttvar)
     this.backoffs = 0
   }
 

@@ -4,6 +4,13 @@ import { join } from 'node:path'
 import t from 'tap'
 import { runFolder, runScript, totals } from './packetdrill.ts'
 
+t.test('our own scripts pass, each of them', t => {
+  const verdicts = runFolder(join(process.cwd(), 'test/conformance/scripts'))
+  t.ok(verdicts.size >= 36)
+  for (const [name, verdict] of verdicts) t.strictSame(verdict, { kind: 'passed' }, name)
+  t.end()
+})
+
 const FOREIGN = join(process.cwd(), '../shared/packetdrill')
 
 if (!existsSync(FOREIGN)) {

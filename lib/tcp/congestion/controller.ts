@@ -24,6 +24,8 @@ export interface AckSample {
   isWindowLimited: boolean
   /** Lost segments are being sent again. */
   isRecovering: boolean
+  /** Octets by which it may let the window grow: ACKs that advance do, others may tell of a loss (RFC 5681 §3.1). */
+  credit: number
   /** Octets delivered in all, now and when the segment that it reports was sent; -1: it reports none. */
   totalDelivered: number
   priorDelivered: number

@@ -51,9 +51,9 @@ export abstract class LossBased implements CongestionController {
 
   onAck(sample: AckSample): void {
     this.srtt = sample.srtt
-    if (sample.isRecovering || sample.delivered === 0) return
+    if (sample.isRecovering || sample.credit === 0) return
     if (!sample.isWindowLimited) return this.pause(sample)
-    let octets = sample.delivered
+    let octets = sample.credit
     if (this.cwnd < this.ssthresh) {
       // RFC 9406 §4.3: a threshold that is known needs no guess.
       const isFirst = this.ssthresh === Infinity
@@ -81,7 +81,10 @@ export abstract class LossBased implements CongestionController {
     if (!loss.isRepeated) {
       this.before = { cwnd: this.cwnd, ssthresh: this.ssthresh }
       // Slow start has gone on until the loss was found; what overflowed was the flight of a round trip ago.
-      if (this.cwnd < this.ssthresh) this.cwnd = Math.min(this.cwnd, loss.inFlightThen)
+      // It has grown by no more than was ahead of the lost segment then.
+      const grown = loss.inFlightThen - loss.segment
+      if (this.cwnd < this.ssthresh)
+        this.cwnd = Math.min(this.cwnd, Math.max(loss.inFlightThen, this.cwnd - grown))
       this.ssthresh = Math.max(this.reduced(loss), LEAST_SEGMENTS * loss.segment)
     }
     this.cwnd = loss.isTimeout ? loss.segment : this.ssthresh

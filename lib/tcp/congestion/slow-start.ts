@@ -42,7 +42,7 @@ export class SlowStart {
       this.judge()
     }
     // The sender is paced, so an ACK may count in full, whatever it acknowledges (RFC 9406 §4.2, L).
-    return this.conservativeRounds < 0 ? sample.delivered : sample.delivered / GROWTH_DIVISOR
+    return this.conservativeRounds < 0 ? sample.credit : sample.credit / GROWTH_DIVISOR
   }
 
   private judge(): void {
