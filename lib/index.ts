@@ -3,9 +3,18 @@ export {
   createEndpoint,
   SecureEndpoint,
   type EndpointConnectOptions,
+  type EndpointDatagramOptions,
   type EndpointServerOptions,
   type SecureEndpointEvents,
 } from './api/endpoint.ts'
+export {
+  createSecureDatagram,
+  SecureDatagram,
+  type DatagramBindOptions,
+  type DatagramInfo,
+  type SecureDatagramEvents,
+  type SecureDatagramListener,
+} from './api/secure-datagram.ts'
 export {
   createSecureServer,
   SecureServer,
@@ -24,6 +33,7 @@ export type {
   Authorization,
   AuthorizedPeer,
   EapOption,
+  DatagramOptions,
   EndpointOption,
   EndpointOptions,
   IkeOptions,

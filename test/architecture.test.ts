@@ -13,12 +13,24 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   ike: ['base', 'wire', 'crypto', 'policy', 'identity'],
   esp: ['base', 'wire', 'crypto', 'policy'],
   tcp: ['base', 'wire'],
-  core: ['base', 'wire', 'policy', 'identity', 'ike', 'esp', 'tcp'],
+  udp: ['base', 'wire'],
+  core: ['base', 'wire', 'policy', 'identity', 'ike', 'esp', 'tcp', 'udp'],
   node: ['base', 'wire', 'core'],
   api: ['base', 'policy', 'identity', 'core', 'node'],
   cli: ['base', 'identity'],
 }
-const PURE = new Set(['base', 'wire', 'crypto', 'policy', 'identity', 'ike', 'esp', 'tcp', 'core'])
+const PURE = new Set([
+  'base',
+  'wire',
+  'crypto',
+  'policy',
+  'identity',
+  'ike',
+  'esp',
+  'tcp',
+  'udp',
+  'core',
+])
 const IMPURE =
   /\b(Date\.now|performance\.now|Math\.random|set(Timeout|Interval|Immediate)\(|queueMicrotask|process\.(nextTick|hrtime)|randomFillSync|console\.)/
 

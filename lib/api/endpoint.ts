@@ -12,6 +12,7 @@ import {
   nodeError,
   parseEndpoint,
   withCredentials,
+  type DatagramOptions,
   type EndpointOption,
   type EndpointOptions,
   type IkeOptions,
@@ -22,6 +23,11 @@ import {
 } from './options.ts'
 import { changedOptions, giveContext } from './secure-context.ts'
 import { createSecureServer, type RefusedPeer, type SecureServer } from './secure-server.ts'
+import {
+  createSecureDatagram,
+  type SecureDatagram,
+  type SecureDatagramListener,
+} from './secure-datagram.ts'
 import { createSecureSocket, normalize, type SecureSocket } from './secure-socket.ts'
 import { Session } from './session.ts'
 import { closeNamed, nameEndpoint, SharedEndpoint, type EndpointUser } from './shared-endpoint.ts'
@@ -41,6 +47,11 @@ export interface SecureEndpointEvents {
 export type EndpointServerOptions = Omit<
   SecureServerOptions,
   keyof IkeOptions | 'addressPool' | 'dns'
+>
+/** What a socket for datagrams of an endpoint may have of its own; `ikePort` is the gateway's. */
+export type EndpointDatagramOptions = Pick<
+  DatagramOptions,
+  'authorize' | 'gateway' | 'ikePort' | 'remoteId' | 'servername' | 'checkServerIdentity'
 >
 /** What a connection over an endpoint may have of its own; `ikePort` is the gateway's. */
 export type EndpointConnectOptions = Omit<
@@ -159,6 +170,24 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
   connect(...args: unknown[]): SecureSocket {
     const { options, listener } = normalize(args)
     return createSecureSocket({ ...ownProperties('options', options), endpoint: this }, listener)
+  }
+
+  /** A socket for datagrams, as `createSecureDatagram` makes it, on this UDP port. */
+  createDatagram(
+    options: EndpointDatagramOptions,
+    onMessage?: SecureDatagramListener,
+  ): SecureDatagram
+  createDatagram(onMessage?: SecureDatagramListener): SecureDatagram
+  createDatagram(
+    first?: EndpointDatagramOptions | SecureDatagramListener,
+    second?: SecureDatagramListener,
+  ): SecureDatagram {
+    const isListener = typeof first === 'function' || first === undefined
+    const options = isListener ? {} : ownProperties('options', first)
+    return createSecureDatagram(
+      { ...options, endpoint: this },
+      isListener ? (first ?? second) : second,
+    )
   }
 
   /**

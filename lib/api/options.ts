@@ -760,3 +760,50 @@ export const withCredentials = (own: Given, options: object): Record<string, unk
   )
   return { ...Object.fromEntries(kept), ...fresh }
 }
+
+/** Of a socket for datagrams: those of IKE in both roles, and where it sends by a gateway. */
+export interface DatagramOptions
+  extends
+    IkeOptions,
+    Pick<
+      SecureSocketOptions,
+      'gateway' | 'servername' | 'checkServerIdentity' | 'virtualAddress' | 'reconnect'
+    >,
+    Pick<SecureServerOptions, 'addressPool' | 'dns' | 'authorize'> {}
+
+/** What a socket for datagrams reads itself; the rest is a client's and a server's. */
+const DATAGRAM_TABLE = {
+  gateway: SOCKET_TABLE.gateway,
+  ikePort: SERVER_TABLE.ikePort,
+  keyLog: SERVER_TABLE.keyLog,
+} as const satisfies OptionTable
+
+const DATAGRAM_NAMES = [
+  ...namesOf(DATAGRAM_TABLE),
+  ...POLICY_OPTIONS,
+  ...CREDENTIAL_OPTIONS,
+  ...CONTEXT_OPTIONS,
+] as const
+
+export interface DatagramSettings {
+  /** As a server. */
+  readonly given: SecureServerOptions
+  readonly context: ParsedContext
+  readonly ikePort: number
+  /** As a client. */
+  readonly connect: ConnectSettings
+}
+
+export const parseDatagram = (options: DatagramOptions): DatagramSettings => {
+  if (typeof options !== 'object' || options === null) {
+    throw new OptionError('options', options, 'an object', 'ERR_INVALID_ARG_TYPE')
+  }
+  const own = readFiles(ownProperties('options', options))
+  reader(own).refuseUnknown(DATAGRAM_NAMES)
+  refuse(own, 'eap', 'left out: datagrams go in both directions')
+  const { ikePort } = readTable(DATAGRAM_TABLE, own)
+  const client = { ...own, ikePort: ikePort || undefined, authorize: undefined }
+  const connect = parseConnect(client, false)
+  const given = expandContext(own)
+  return { given, context: checkedContext(own, given), ikePort, connect }
+}

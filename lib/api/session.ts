@@ -5,6 +5,11 @@ import type { SessionHandle, SessionInfo } from '../core/events.ts'
 import type { Authentication } from '../identity/trust.ts'
 import type { Endpoint } from '../node/endpoint.ts'
 
+const handles = new WeakMap<Session, SessionHandle>()
+
+/** What a session that a program holds stands for. */
+export const sessionHandle = (session: Session): SessionHandle | undefined => handles.get(session)
+
 export class Session {
   readonly #handle: SessionHandle
   readonly #endpoint: Endpoint
@@ -16,6 +21,7 @@ export class Session {
    */
   constructor(handle: SessionHandle, endpoint: Endpoint, claimed?: Uint8Array) {
     this.#handle = handle
+    handles.set(this, handle)
     this.#endpoint = endpoint
     this.#claimed = claimed
   }

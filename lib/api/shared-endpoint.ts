@@ -7,6 +7,7 @@ import type { Answer, Connection, Question, SessionHandle } from '../core/events
 import {
   Endpoint,
   type ConnectionOwner,
+  type DatagramOwner,
   type EndpointWatcher,
   type ListenerOwner,
 } from '../node/endpoint.ts'
@@ -214,6 +215,31 @@ export class SharedEndpoint {
     })
   }
 
+  /** Datagrams to that port are `receive`'s, from peers that the user lets in. Undefined: the port is taken. */
+  openDatagrams(
+    user: EndpointUser,
+    port: number,
+    receive: DatagramOwner['onDatagram'],
+  ): (() => void) | undefined {
+    return this.endpoint.openDatagrams(port, {
+      admits: session => session.isClient || this.verdict(user, session) !== false,
+      onDatagram: (datagram, session) => {
+        if (session.isClient || this.verdict(user, session) === true) receive(datagram, session)
+        // Datagrams may be lost: what comes before the user has said whether it wants the peer is.
+        else void this.ask(user, session)
+      },
+    })
+  }
+
+  /** The session is older than the user. */
+  private async ask(user: EndpointUser, session: SessionHandle): Promise<boolean> {
+    const question = { kind: 'authorize', peer: session.peer, path: session.path } as const
+    const isWanted = isYes(await askAuthorization(question, this.optionsFor(user)))
+    const verdicts = this.verdicts.get(session.peer.proven) ?? new Map<EndpointUser, boolean>()
+    this.verdicts.set(session.peer.proven, verdicts.set(user, isWanted))
+    return isWanted
+  }
+
   /** The session is older than the user: its connection waits until the user has said whether it wants the peer. */
   private decide(
     user: EndpointUser,
@@ -224,12 +250,9 @@ export class SharedEndpoint {
     let isOver = false
     let hasEnded = false
     const ignore = (): void => undefined
-    const question = { kind: 'authorize', peer: session.peer, path: session.path } as const
-    void askAuthorization(question, this.optionsFor(user)).then(answer => {
-      const verdicts = this.verdicts.get(session.peer.proven) ?? new Map<EndpointUser, boolean>()
-      this.verdicts.set(session.peer.proven, verdicts.set(user, isYes(answer)))
+    void this.ask(user, session).then(isWanted => {
       if (isOver) return
-      const owner = isYes(answer) ? accept(connection, session) : undefined
+      const owner = isWanted ? accept(connection, session) : undefined
       connection.context = owner
       if (owner === undefined) connection.abort()
       else if (hasEnded) owner.onEnded()

@@ -11,6 +11,7 @@ import { formatSelector, singlePort } from '../policy/traffic-selectors.ts'
 import type { TcpConnection } from '../tcp/connection.ts'
 import { EphemeralPorts } from '../tcp/ports.ts'
 import type { Flow, TcpStack } from '../tcp/stack.ts'
+import { IpProtocol } from '../wire/registry.ts'
 import type { ChildSa } from '../ike/child-sa.ts'
 import {
   childRequest,
@@ -128,6 +129,10 @@ export class Attempts {
     const { host } = this
     this.waiting.delete(pending.context)
     host.emit({ kind: 'session', attempt: pending, session: host })
+    if (pending.request.protocol === IpProtocol.Udp) {
+      const ends = { ...flow, protocol: IpProtocol.Udp }
+      return host.emit({ kind: 'associated', attempt: pending, flow: ends, session: host })
+    }
     const connection = stack.connect(flow, pending.request, now)
     if (connection === undefined) {
       const error = faultOf('EADDRINUSE', 'connect', flow)

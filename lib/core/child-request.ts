@@ -16,8 +16,6 @@ import { IpProtocol } from '../wire/registry.ts'
 import type { Child } from './child-table.ts'
 import type { Attempt } from './events.ts'
 
-const IP_TCP = IpProtocol.Tcp
-
 /**
  * What a Child SA is asked for: what options and the peer's make suggest; one pair of addresses and ports, since the peer
  * gives no more (RFC 7296 §2.9); or, since it does not give a pair, all traffic of the two hosts, at last in tunnel mode.
@@ -47,6 +45,8 @@ export interface Situation {
 /** For a connection between these ends a local port that nothing uses or waits for; undefined: there is none. */
 export type FreePort = (ends: Omit<Flow, 'localPort'>) => number | undefined
 
+const protocolOf = ({ request }: Pending): number => request.protocol ?? IpProtocol.Tcp
+
 /** What to negotiate so that an attempt can go through. */
 export const childRequest = (
   pending: Pending,
@@ -73,7 +73,7 @@ export const childRequest = (
       remoteSelectors: policy.remoteTs ?? [hostSelector(remoteAddress)],
     }
   }
-  if (isOurs) return hostRequest(policy, local, remoteAddress)
+  if (isOurs) return hostRequest(policy, local, remoteAddress, protocolOf(pending))
   // Other makes look SAs up by selectors, so host-wide ones of two clients behind one address would
   // collide there: one TCP port pair for each Child SA.
   return exactRequest(pending, situation, freePort)
@@ -118,15 +118,16 @@ export const nextShape = (
   return code === 'NO_PROPOSAL_CHOSEN' && mayTunnel && shape !== 'pair' ? 'tunnel' : undefined
 }
 
-/** All TCP between two hosts. */
+/** All of a protocol between two hosts. */
 export const hostRequest = (
   { mode }: PeerPolicy,
   local: Uint8Array,
   remote: Uint8Array,
+  protocol: number = IpProtocol.Tcp,
 ): ChildRequest => ({
   mode,
-  localSelectors: [hostSelector(local, IP_TCP)],
-  remoteSelectors: [hostSelector(remote, IP_TCP)],
+  localSelectors: [hostSelector(local, protocol)],
+  remoteSelectors: [hostSelector(remote, protocol)],
 })
 
 /** One pair of addresses and ports; where no local port is free, all ports of that address. */
@@ -136,14 +137,15 @@ const exactRequest = (
   freePort: FreePort,
 ): ChildRequest => {
   const { remoteAddress, remotePort, localAddress: wanted } = pending.request
+  const protocol = protocolOf(pending)
   const given = facts?.virtualAddresses.find(({ length }) => length === remoteAddress.length)
   const isHost = given === undefined && equal(remoteAddress, path.remoteAddress)
   const localAddress = wanted ?? given ?? path.localAddress
   pending.localPort ||= freePort({ localAddress, remoteAddress, remotePort }) ?? 0
   return {
     mode: policy.mode === 'auto' && !isHost ? 'tunnel' : policy.mode,
-    localSelectors: [hostSelector(localAddress, IP_TCP, pending.localPort || undefined)],
-    remoteSelectors: [hostSelector(remoteAddress, IP_TCP, remotePort)],
+    localSelectors: [hostSelector(localAddress, protocol, pending.localPort || undefined)],
+    remoteSelectors: [hostSelector(remoteAddress, protocol, remotePort)],
   }
 }
 
@@ -181,6 +183,7 @@ export const flowOver = (
   isTaken: (flow: Flow) => boolean,
 ): Flow | undefined => {
   const { remoteAddress, remotePort } = pending.request
+  const protocol = protocolOf(pending)
   for (const child of children) {
     if (child === pending.seen) break
     const own = [...(facts?.virtualAddresses ?? []), path.localAddress]
@@ -188,15 +191,15 @@ export const flowOver = (
     const mayBeOther = policy.localTs !== undefined || policy.virtualAddress
     const localAddress =
       pending.request.localAddress ??
-      addressIn(child, remoteAddress, own, mayBeOther) ??
+      addressIn(child, protocol, remoteAddress, own, mayBeOther) ??
       path.localAddress
     const ofChild = singlePort(child.sa.localSelectors)
     const localPort = pending.localPort || ofChild || 0
     const flow = { localAddress, localPort, remoteAddress, remotePort }
     if (
       localAddress.length === remoteAddress.length &&
-      covers(child.sa.remoteSelectors, remoteAddress, IP_TCP, remotePort) &&
-      covers(child.sa.localSelectors, localAddress, IP_TCP, localPort) &&
+      covers(child.sa.remoteSelectors, remoteAddress, protocol, remotePort) &&
+      covers(child.sa.localSelectors, localAddress, protocol, localPort) &&
       // A Child SA for one port serves one connection at a time; who did not ask for that port gets another.
       !(pending.localPort === 0 && ofChild !== undefined && isTaken(flow))
     ) {
@@ -210,6 +213,7 @@ export const flowOver = (
 /** Which of our addresses a Child SA lets us use towards a host of that family. */
 const addressIn = (
   child: Child,
+  protocol: number,
   remote: Uint8Array,
   own: readonly Uint8Array[],
   mayBeOther: boolean,
@@ -217,7 +221,7 @@ const addressIn = (
   if (child.sa.mode === 'transport') return child.localHost
   const usable = own.find(
     address =>
-      address.length === remote.length && covers(child.sa.localSelectors, address, IP_TCP, 0),
+      address.length === remote.length && covers(child.sa.localSelectors, address, protocol, 0),
   )
   if (usable !== undefined) return usable
   if (!mayBeOther) return undefined

@@ -10,6 +10,11 @@ import { covers, overlap } from '../policy/traffic-selectors.ts'
 import type { Flow } from '../tcp/stack.ts'
 import { IpProtocol } from '../wire/registry.ts'
 
+/** The two ends of a packet; of TCP where nothing else is said. */
+export interface InnerFlow extends Flow {
+  readonly protocol?: number
+}
+
 /** An installed Child SA: what IKE negotiated and what carries its packets. */
 export interface Child<Owner = unknown> {
   readonly session: Owner
@@ -39,7 +44,7 @@ export class ChildTable<Owner> {
   private lingering: Child<Owner>[] = []
   private readonly bySpi = new Map<number, Child<Owner>>()
   /** A connection asks for each segment and remembers its Child SA, so that many of them cost it nothing. */
-  private readonly routes = new WeakMap<Flow, Route<Owner>>()
+  private readonly routes = new WeakMap<InnerFlow, Route<Owner>>()
   private generation = 0
   /** One that was not exhausted when it was asked last. */
   private fresh: Child<Owner> | undefined
@@ -78,7 +83,7 @@ export class ChildTable<Owner> {
   }
 
   /** The newest one we may send on whose selectors cover the flow. The same object means the same flow. */
-  route(flow: Flow): Child<Owner> | undefined {
+  route(flow: InnerFlow): Child<Owner> | undefined {
     const known = this.routes.get(flow)
     if (known?.generation === this.generation) return known.child
     const child = this.used.find(({ sa, pair }) => pair.outboundReady && isFor(sa, flow))
@@ -87,7 +92,7 @@ export class ChildTable<Owner> {
   }
 
   /** One that is in use covers the flow, even if the peer does not have it yet. */
-  isCovered(flow: Flow): boolean {
+  isCovered(flow: InnerFlow): boolean {
     return this.used.some(({ sa }) => isFor(sa, flow))
   }
 
@@ -154,9 +159,12 @@ export class ChildTable<Owner> {
   }
 }
 
-const isFor = ({ localSelectors, remoteSelectors }: ChildSa, flow: Flow): boolean =>
-  covers(remoteSelectors, flow.remoteAddress, IpProtocol.Tcp, flow.remotePort) &&
-  covers(localSelectors, flow.localAddress, IpProtocol.Tcp, flow.localPort)
+const isFor = (
+  { localSelectors, remoteSelectors }: ChildSa,
+  { protocol = IpProtocol.Tcp, localAddress, localPort, remoteAddress, remotePort }: InnerFlow,
+): boolean =>
+  covers(remoteSelectors, remoteAddress, protocol, remotePort) &&
+  covers(localSelectors, localAddress, protocol, localPort)
 
 const maySend = ({ pair, removeAt }: Child): boolean =>
   removeAt === Infinity && pair.outboundReady && pair.lifetimeState() !== 'hard'

@@ -22,6 +22,7 @@ import type { PeerPolicy } from '../policy/options.ts'
 import type { TcpConnection } from '../tcp/connection.ts'
 import { TcpListeners, type TcpListener } from '../tcp/listener.ts'
 import { TcpStack, type TcpConfig } from '../tcp/stack.ts'
+import { UdpPorts, UdpStack, type UdpFlow } from '../udp/stack.ts'
 import {
   classify,
   isIkeMessage,
@@ -92,6 +93,8 @@ export class Core {
   private readonly heldSpis = new Set<string>()
   private readonly sessions = new SessionTable()
   private readonly stacks = new Map<TcpStack, Session>()
+  private readonly udpPorts = new UdpPorts()
+  private readonly udpStacks = new WeakMap<UdpStack, Session>()
   /** Sessions that are up. */
   private readonly up = new Roster<Session>()
   /** The session of each attempt, by its context, and of the connection that it became. */
@@ -184,6 +187,25 @@ export class Core {
       return session === undefined || admits === undefined || admits(session)
     }
     return this.listeners.listen(port, backlog, mayReach)
+  }
+
+  /** From now on datagrams to that port come out as events; false: it is taken. */
+  openPort(port: number, admits: (session: SessionHandle) => boolean): boolean {
+    return this.udpPorts.open(port, stack => {
+      const session = this.udpStacks.get(stack)
+      return session !== undefined && admits(session)
+    })
+  }
+
+  closePort(port: number): void {
+    this.udpPorts.close(port)
+  }
+
+  /** False: too many datagrams wait for that peer. */
+  sendDatagram(session: SessionHandle, flow: UdpFlow, payload: Uint8Array, now: Millis): boolean {
+    const isTaken = (session as Session).sendDatagram(flow, payload)
+    this.touch(session as Session, now)
+    return isTaken
   }
 
   // --- commands ---
@@ -631,6 +653,11 @@ export class Core {
             }
         const stack = new TcpStack(config.environment, tcp, this.listeners)
         this.stacks.set(stack, session)
+        return stack
+      },
+      newUdpStack: session => {
+        const stack = new UdpStack(this.udpPorts)
+        this.udpStacks.set(stack, session)
         return stack
       },
       bindIkeSa: (sa, session) => void this.sas.set(sa.ownSpi, { sa, session }),

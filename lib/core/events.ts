@@ -7,8 +7,11 @@ import type { Millis } from '../base/environment.ts'
 import type { IpsecError } from '../base/errors.ts'
 import type { Path } from '../base/path.ts'
 import type { Answer, AuthorizeAnswer, PeerFacts, Question } from '../ike/exchange.ts'
+import type { UdpDatagram, UdpFlow } from '../udp/stack.ts'
+import type { IpProtocol } from '../wire/registry.ts'
 import type { CongestionControl } from './tcp-config.ts'
 
+export type { UdpDatagram, UdpFlow }
 export type { Answer, AuthorizeAnswer, PeerFacts, Question }
 export type { StatusData, StatusSource } from '../identity/trust.ts'
 
@@ -53,6 +56,8 @@ export interface KeepAlive {
 
 /** What a socket asks for. The peer is the core's own: a client endpoint speaks to one gateway. */
 export interface ConnectRequest {
+  /** Default TCP. Of UDP there is no connection: 'associated' tells that datagrams can be sent. */
+  readonly protocol?: typeof IpProtocol.Tcp | typeof IpProtocol.Udp | undefined
   /** The service inside the tunnel. */
   readonly remoteAddress: Uint8Array
   readonly remotePort: number
@@ -87,6 +92,10 @@ export interface SessionHandle {
    * peer to it or the peer's datagrams come from it, else the one they come from.
    */
   addressOf(claimed: Uint8Array): Uint8Array
+  /** Octets of the largest payload of a datagram that is sent. */
+  readonly datagramLimit: number
+  /** A Child SA carries datagrams between these ends. */
+  carries(flow: UdpFlow): boolean
   info(): SessionInfo
   rekeyIke(now: Millis): void
   rekeyChild(now: Millis): void
@@ -135,6 +144,9 @@ export interface ChildInfo {
 export type CoreEvent =
   /** The SAs that an attempt waited for are up; TCP follows. */
   | { kind: 'session'; attempt: Attempt; session: SessionHandle }
+  /** An attempt for UDP: the SA carries datagrams between these ends; nothing else follows for it. */
+  | { kind: 'associated'; attempt: Attempt; flow: UdpFlow; session: SessionHandle }
+  | { kind: 'datagram'; datagram: UdpDatagram; session: SessionHandle }
   | { kind: 'connected'; attempt: Attempt; connection: Connection; session: SessionHandle }
   /** The attempt ended without a connection; nothing else follows for it. */
   | { kind: 'failed'; attempt: Attempt; error: Error }

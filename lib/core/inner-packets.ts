@@ -1,21 +1,24 @@
 /**
- * What comes out of ESP: it must be what its SA was negotiated for (RFC 4301 §5.2 step 4), and goes to TCP.
+ * What comes out of ESP: it must be what its SA was negotiated for (RFC 4301 §5.2 step 4), and goes to TCP or
+ * UDP.
  * Errors of the inner path by ICMP are authenticated by ESP, so they are believed as far as they may do harm.
  */
 import type { Millis } from '../base/environment.ts'
 import { mayBeInner } from '../policy/inner-addresses.ts'
 import { covers } from '../policy/traffic-selectors.ts'
 import type { TcpStack } from '../tcp/stack.ts'
+import type { UdpStack } from '../udp/stack.ts'
 import { readIcmpError } from '../wire/icmp.ts'
 import { readIpHeader, type IpHeader } from '../wire/ip.ts'
 import { IpProtocol } from '../wire/registry.ts'
+import { UDP_HEADER_LENGTH } from '../wire/udp.ts'
 import type { Child } from './child-table.ts'
 
 /** RFC 9293 §3.1. */
 const TCP_HEADER = 20
 
 /**
- * Hands the payload that the SA has just opened to TCP; else the reason why it was dropped. `outer` is the address that
+ * Hands the payload that the SA has just opened to TCP or UDP; else the reason why it was dropped. `outer` is the address that
  * the packet came from.
  */
 export const handleInner = (
@@ -23,14 +26,18 @@ export const handleInner = (
   bytes: Uint8Array,
   outer: Uint8Array,
   tcp: TcpStack | undefined,
+  udp: UdpStack | undefined,
   now: Millis,
 ): string | undefined => {
   const { payloadFrom, payloadTo, nextHeader } = child.pair.inbound
   if (child.sa.mode === 'tunnel') {
-    return handleIp(child, bytes, payloadFrom, payloadTo, nextHeader, outer, tcp, now)
+    return handleIp(child, bytes, payloadFrom, payloadTo, nextHeader, outer, tcp, udp, now)
+  }
+  const { remoteHost, localHost } = child
+  if (nextHeader === IpProtocol.Udp) {
+    return handleUdp(child, bytes, payloadFrom, payloadTo, remoteHost, localHost, false, udp)
   }
   if (nextHeader !== IpProtocol.Tcp) return 'esp.nextHeader'
-  const { remoteHost, localHost } = child
   // RFC 3948 §3.1.2: a NAT has changed the addresses under the checksum; the ICV stands for it.
   return handleTcp(child, bytes, payloadFrom, payloadTo, remoteHost, localHost, false, tcp, now)
 }
@@ -58,6 +65,28 @@ const handleTcp = (
   return tcp?.handleSegment(bytes, from, to, source, destination, now, verifyChecksum)
 }
 
+const handleUdp = (
+  child: Child,
+  bytes: Uint8Array,
+  from: number,
+  to: number,
+  source: Uint8Array,
+  destination: Uint8Array,
+  verifyChecksum: boolean,
+  udp: UdpStack | undefined,
+): string | undefined => {
+  if (to - from < UDP_HEADER_LENGTH) return 'udp.malformed'
+  const remotePort = (bytes[from]! << 8) | bytes[from + 1]!
+  const localPort = (bytes[from + 2]! << 8) | bytes[from + 3]!
+  if (
+    !covers(child.sa.remoteSelectors, source, IpProtocol.Udp, remotePort) ||
+    !covers(child.sa.localSelectors, destination, IpProtocol.Udp, localPort)
+  ) {
+    return 'esp.selectors'
+  }
+  return udp?.handleDatagram(bytes, from, to, source, destination, verifyChecksum)
+}
+
 const handleIp = (
   child: Child,
   bytes: Uint8Array,
@@ -66,6 +95,7 @@ const handleIp = (
   nextHeader: number,
   outer: Uint8Array,
   tcp: TcpStack | undefined,
+  udp: UdpStack | undefined,
   now: Millis,
 ): string | undefined => {
   if (nextHeader !== IpProtocol.Ipv4 && nextHeader !== IpProtocol.Ipv6) return 'esp.nextHeader'
@@ -78,6 +108,9 @@ const handleIp = (
   if (!mayBeInner(source, outer) || !mayBeInner(destination, outer)) return 'ip.address'
   if (protocol === IpProtocol.Tcp) {
     return handleTcp(child, bytes, payloadFrom, payloadTo, source, destination, true, tcp, now)
+  }
+  if (protocol === IpProtocol.Udp) {
+    return handleUdp(child, bytes, payloadFrom, payloadTo, source, destination, true, udp)
   }
   return protocol === IpProtocol.Icmp || protocol === IpProtocol.Icmpv6
     ? handleIcmp(child, bytes, ip, tcp)

@@ -30,14 +30,16 @@ import { drawLifetime } from '../policy/lifetime.ts'
 import type { PeerPolicy } from '../policy/options.ts'
 import { isLoopback } from '../policy/inner-addresses.ts'
 import { covers, formatSelector, singleHost } from '../policy/traffic-selectors.ts'
-import type { Flow, TcpStack } from '../tcp/stack.ts'
+import type { TcpStack } from '../tcp/stack.ts'
+import type { UdpFlow, UdpStack } from '../udp/stack.ts'
 import { writeIkeDatagram } from '../wire/encapsulation.ts'
 import type { IkeHeader } from '../wire/ike-header.ts'
 import { prependIpHeader } from '../wire/ip.ts'
 import { IpProtocol } from '../wire/registry.ts'
+import { UDP_HEADER_LENGTH } from '../wire/udp.ts'
 import { Attempts, faultOf, type AttemptHost } from './attempts.ts'
 import { hostRequest, requestsOf, type Situation } from './child-request.ts'
-import { ChildTable, type Child as ChildOf } from './child-table.ts'
+import { ChildTable, type Child as ChildOf, type InnerFlow } from './child-table.ts'
 import type { Attempt, ChildInfo, CoreCounters, CoreEvent, SessionInfo } from './events.ts'
 import { handleInner } from './inner-packets.ts'
 import { Lineage } from './lineage.ts'
@@ -68,6 +70,7 @@ export interface SessionHost {
   readonly counters: Readonly<CoreCounters>
   readonly sad: Sad<Child>
   newStack(session: Session): TcpStack
+  newUdpStack(session: Session): UdpStack
   bindIkeSa(sa: IkeSa | HalfOpen, session: Session): void
   unbindIkeSa(sa: IkeSa | HalfOpen): void
   /** It has failed or is closed, and may still repeat its last answer. */
@@ -119,6 +122,9 @@ export class Session implements AttemptHost, Scheduled {
   private readonly children: ChildTable<Session>
   private readonly attempts: Attempts
   private tcp: TcpStack | undefined
+  private udp: UdpStack | undefined
+  /** TCP and UDP take turns. */
+  private isUdpTurn = false
   private sizes: SegmentSizes | undefined
   /** The moves of the path that those know of. */
   private sizedMoves = 0
@@ -333,6 +339,22 @@ export class Session implements AttemptHost, Scheduled {
     this.lineage.close(now)
   }
 
+  /** Octets of the largest payload of a datagram that is sent. */
+  get datagramLimit(): number {
+    return this.children.segmentLimit(this.paths.datagramLimit) - UDP_HEADER_LENGTH
+  }
+
+  /** A Child SA carries datagrams between these ends. */
+  carries(flow: UdpFlow): boolean {
+    return !this.isOver && this.children.isCovered(flow)
+  }
+
+  /** False: too many wait. A datagram that is larger than `datagramLimit` is the caller's mistake. */
+  sendDatagram(flow: UdpFlow, payload: Uint8Array): boolean {
+    this.idleAt = Infinity
+    return this.udp?.send(flow, payload) === true
+  }
+
   /** Deletes the SAs without waiting for anything: this process ends. */
   closeNow(now: Millis): void {
     this.lineage.closeNow(now)
@@ -458,7 +480,7 @@ export class Session implements AttemptHost, Scheduled {
     }
     if (drop !== Drop.None) return this.host.drop(dropName(drop))
     if (child.pair.lifetimeState() !== 'ok') this.expire(child, now)
-    const reason = handleInner(child, bytes, path.remoteAddress, this.tcp, now)
+    const reason = handleInner(child, bytes, path.remoteAddress, this.tcp, this.udp, now)
     if (reason !== undefined) this.host.drop(reason)
     if (this.paths.takeRevived()) this.tcp?.hasten(now)
   }
@@ -525,24 +547,24 @@ export class Session implements AttemptHost, Scheduled {
   }
 
   private pollSegment(packet: Packet, now: Millis): Path | undefined {
-    const stack = this.tcp
     // TCP would take what is not sent for lost, so it is not even asked.
-    if (stack === undefined || this.children.isExhausted) return undefined
+    if (this.tcp === undefined || this.children.isExhausted) return undefined
     if (this.paths.dataAllowance < this.paths.datagramLimit) return undefined
     for (;;) {
       packet.reset()
-      const flow = stack.pollTransmit(packet, now)
+      const flow = this.pollFlow(packet, now)
       if (flow === undefined) return undefined
+      const { protocol = IP_TCP } = flow
       const child = this.children.route(flow)
       if (child === undefined) {
         // TCP sends the segment again; by then the Child SA that this asks for is there.
-        this.host.drop('tcp.noSa')
+        this.host.drop(protocol === IP_TCP ? 'tcp.noSa' : 'udp.noSa')
         this.requestChildFor(flow, now)
         continue
       }
-      let nextHeader: number = IP_TCP
+      let nextHeader: number = protocol
       if (child.sa.mode === 'tunnel')
-        nextHeader = prependIpHeader(packet, flow.localAddress, flow.remoteAddress, IP_TCP)
+        nextHeader = prependIpHeader(packet, flow.localAddress, flow.remoteAddress, protocol)
       if (!child.pair.outbound.seal(packet, nextHeader)) {
         this.host.drop('esp.exhausted')
         this.expire(child, now)
@@ -556,6 +578,15 @@ export class Session implements AttemptHost, Scheduled {
     }
   }
 
+  /** The next packet of one of the stacks, and its ends. */
+  private pollFlow(packet: Packet, now: Millis): InnerFlow | undefined {
+    this.isUdpTurn = !this.isUdpTurn
+    const { tcp, udp } = this
+    return this.isUdpTurn
+      ? (udp?.pollTransmit(packet) ?? tcp?.pollTransmit(packet, now))
+      : (tcp?.pollTransmit(packet, now) ?? udp?.pollTransmit(packet))
+  }
+
   /** Carries everything that happened to where it belongs. Called after every input and command. */
   settle(now: Millis): void {
     for (let busy = true; busy;) {
@@ -564,6 +595,7 @@ export class Session implements AttemptHost, Scheduled {
     }
     this.endLost(now)
     this.settleTcp()
+    this.settleUdp()
     this.watchIdle(now)
     if (this.closing && this.connectionCount === 0) this.close(now)
   }
@@ -584,6 +616,15 @@ export class Session implements AttemptHost, Scheduled {
   /** Something that an owner wrote before it let go has not arrived yet. */
   get hasUndelivered(): boolean {
     return this.tcp?.hasUndelivered ?? false
+  }
+
+  private settleUdp(): void {
+    const { udp } = this
+    if (udp === undefined) return
+    for (let datagram = udp.pollEvent(); datagram !== undefined; datagram = udp.pollEvent()) {
+      this.idleAt = Infinity
+      this.host.emit({ kind: 'datagram', datagram, session: this })
+    }
   }
 
   private settleTcp(): void {
@@ -757,6 +798,7 @@ export class Session implements AttemptHost, Scheduled {
     this.lineage.policy = sa.config.policy
     this.unrenewed = undefined
     this.tcp ??= this.host.newStack(this)
+    this.udp ??= this.host.newUdpStack(this)
     if (!this.announced) {
       this.announced = true
       this.host.emit({ kind: 'sessionUp', session: this })
@@ -795,6 +837,7 @@ export class Session implements AttemptHost, Scheduled {
     }
     this.children.install(child)
     this.tcp ??= this.host.newStack(this)
+    this.udp ??= this.host.newUdpStack(this)
     this.sizes ??= new SegmentSizes(this.paths, this.children, this.tcp)
     this.sizes.refresh()
     this.attempts.noteChildInstalled(output.ticket, this.lineage.isRenewing, sa, now)
@@ -852,6 +895,7 @@ export class Session implements AttemptHost, Scheduled {
     const reason = cause instanceof UnreachablePeerError ? 'ETIMEDOUT' : 'ECONNRESET'
     this.tcp?.abortAll(this.unrenewed ?? reason, orderly)
     this.settleTcp()
+    this.udp?.clear()
     this.children.clear()
     this.paths.close()
     this.idleAt = Infinity
@@ -938,11 +982,15 @@ export class Session implements AttemptHost, Scheduled {
     return ticket
   }
 
-  private requestChildFor(flow: Flow, now: Millis): void {
+  private requestChildFor(flow: InnerFlow, now: Millis): void {
     const sa = this.lineage.current
     if (sa === undefined || sa.state !== 'established' || sa.children.size > 0) return
     if (!this.lineage.isClient) return
-    this.requestChild(sa, hostRequest(this.policy, flow.localAddress, flow.remoteAddress), now)
+    this.requestChild(
+      sa,
+      hostRequest(this.policy, flow.localAddress, flow.remoteAddress, flow.protocol),
+      now,
+    )
   }
 
   reopen(attempt: Attempt, now: Millis): void {

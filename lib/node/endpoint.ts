@@ -20,6 +20,8 @@ import type {
   CoreEvent,
   Question,
   SessionHandle,
+  UdpDatagram,
+  UdpFlow,
 } from '../core/events.ts'
 import { DEFAULT_TCP_CONFIG, type TcpConfig } from '../core/tcp-config.ts'
 import { monotonicNow, systemEnvironment } from './environment.ts'
@@ -34,6 +36,8 @@ export interface ConnectionOwner {
   /** The SAs are up; TCP follows. */
   onSession(session: SessionHandle): void
   onConnected(connection: Connection): void
+  /** In the place of `onConnected`, where datagrams were asked for: they can be sent between these ends. */
+  onAssociated?(session: SessionHandle, flow: UdpFlow): void
   onReadable(): void
   onWritable(): void
   /** The peer's FIN; what came before it may still have to be read. */
@@ -48,6 +52,12 @@ export interface ListenerOwner {
   admits(session: SessionHandle): boolean
   /** Undefined: it is not wanted. */
   onConnection(connection: Connection, session: SessionHandle): ConnectionOwner | undefined
+}
+
+/** A port for datagrams, as the endpoint sees it. */
+export interface DatagramOwner {
+  admits(session: SessionHandle): boolean
+  onDatagram(datagram: UdpDatagram, session: SessionHandle): void
 }
 
 /** What concerns no single connection. */
@@ -168,6 +178,7 @@ export class Endpoint implements NetworkWatcher {
   /** Attempts that came before. */
   private readonly waiting = new Set<{ start(): void; fail(error: Error): void }>()
   private readonly listeners = new Map<number, ListenerOwner>()
+  private readonly datagramOwners = new Map<number, DatagramOwner>()
   private timer: NodeJS.Timeout | undefined
   private timerAt: Millis = Infinity
   private isDraining = false
@@ -577,6 +588,10 @@ export class Endpoint implements NetworkWatcher {
     return this.core.isLive(name)
   }
 
+  get isClosed(): boolean {
+    return this.closed
+  }
+
   get udpAddress(): { address: string; port: number; family: 'IPv4' | 'IPv6' } | undefined {
     return this.sockets[0]?.address()
   }
@@ -665,6 +680,23 @@ export class Endpoint implements NetworkWatcher {
       this.listeners.delete(port)
       this.core.listeners.close(listener)
     }
+  }
+
+  /** Undefined when the inner port is taken. */
+  openDatagrams(port: number, owner: DatagramOwner): (() => void) | undefined {
+    if (!this.core.openPort(port, session => owner.admits(session))) return undefined
+    this.datagramOwners.set(port, owner)
+    return () => {
+      this.datagramOwners.delete(port)
+      this.core.closePort(port)
+    }
+  }
+
+  /** False: too many wait. */
+  sendDatagram(session: SessionHandle, flow: UdpFlow, payload: Uint8Array): boolean {
+    const isTaken = this.core.sendDatagram(session, flow, payload, this.now())
+    this.wake()
+    return isTaken
   }
 
   /** After commands on a connection: what they made ready goes out at the end of this tick. */
@@ -772,6 +804,12 @@ export class Endpoint implements NetworkWatcher {
     switch (event.kind) {
       case 'session':
         return (event.attempt.context as ConnectionOwner).onSession(event.session)
+      case 'associated':
+        return (event.attempt.context as ConnectionOwner).onAssociated?.(event.session, event.flow)
+      case 'datagram':
+        return this.datagramOwners
+          .get(event.datagram.localPort)
+          ?.onDatagram(event.datagram, event.session)
       case 'connected':
         return (event.attempt.context as ConnectionOwner).onConnected(event.connection)
       case 'failed':
