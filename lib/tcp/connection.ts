@@ -104,8 +104,8 @@ export class TcpConnection extends Tcb implements Scheduled {
 
   /** Facts under the names of Linux's tcp_info, and `ca`, the congestion control; times in microseconds as there. */
   tcpInfo(): Record<string, number | string> {
-    const { rtt, sent } = this.recovery
-    const threshold = Math.min(this.congestion.threshold, LARGEST_WINDOW)
+    const { rtt, sent, window, congestion } = this.shownRecovery
+    const threshold = Math.min(congestion.threshold, LARGEST_WINDOW)
     return {
       state: this.state,
       ca: this.congestionControl,
@@ -113,7 +113,7 @@ export class TcpConnection extends Tcb implements Scheduled {
       rttvar: Math.round(rtt.rttvar * 1000),
       rto: Math.round(rtt.rto * 1000),
       snd_mss: this.mss,
-      snd_cwnd: Math.floor(this.recovery.window / Math.max(1, this.mss)),
+      snd_cwnd: Math.floor(window / Math.max(1, this.mss)),
       snd_ssthresh: Math.floor(threshold / Math.max(1, this.mss)),
       unacked: sent.length,
       lost: sent.lostCount,
@@ -158,6 +158,8 @@ export class TcpConnection extends Tcb implements Scheduled {
   /** The segments go another way now: what was measured is void, and what waits for an ACK goes out again. */
   pathChanged(now: Millis): void {
     if (this.state === 'CLOSED' || this.state === 'TIME-WAIT') return
+    this.forgetExperience()
+    if (this.isResting) return
     if (this.isSynchronized) {
       const congestion = newController(this.congestionControl)
       this.recovery.pathChanged(congestion, this.initialWindow, now)
@@ -175,6 +177,8 @@ export class TcpConnection extends Tcb implements Scheduled {
         return this.stack.ready(this)
       case Timer.Pacing:
         return this.stack.ready(this)
+      case Timer.Rest:
+        return this.rest()
       case Timer.User:
         return this.giveUp()
       case Timer.Persist:
@@ -214,6 +218,7 @@ export class TcpConnection extends Tcb implements Scheduled {
 
   /** What goes to the peer arrives again: the wait for the next try is over. */
   hasten(now: Millis): void {
+    if (this.isResting) return
     if (this.repeatsInRow === 0 && !this.recovery.hasWaited(LONG, now)) return
     this.recovery.rtt.backoffs = 0
     this.retries = 0

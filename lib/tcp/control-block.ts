@@ -7,6 +7,7 @@ import { newController, type CongestionControl } from './congestion/choose.ts'
 import type { CongestionController } from './congestion/controller.ts'
 import { Reassembly } from './reassembly.ts'
 import type { MemoryHolder, SharedMemory } from './memory.ts'
+import type { Experience } from './experience.ts'
 import { Recovery, type Sender } from './recovery.ts'
 import { Timer, TIMERS } from './timer.ts'
 
@@ -141,7 +142,7 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   rcvWndShift: number
   /** Right edge of the window that the peer knows of. */
   rcvAdvertised = 0
-  readonly reassembly = new Reassembly()
+  private received: Reassembly | undefined
   finReceived = false
   /** Sequence number of the peer's FIN while it is ahead of a gap; -1: none. */
   finAt = -1
@@ -162,7 +163,10 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   duplicateEnd = 0
   hasDuplicate = false
 
-  readonly recovery: Recovery
+  private sending: Recovery | undefined
+  /** What is left of that in a rest. */
+  private experience: Experience | undefined
+  retransmissions = 0
   synRetries = 0
   retries = 0
   persistProbes = 0
@@ -224,7 +228,6 @@ export class Tcb implements Flow, Sender, MemoryHolder {
     this.rcvWndShift = windowShift(config.receiveBuffer)
     this.sendQueue = new ByteRing(config.sendBuffer)
     this.congestionControl = config.congestionControl
-    this.recovery = new Recovery(this, newController(this.congestionControl))
     this.quickAcks = config.quickAcks
     this.keepAliveDelay = config.keepAliveDelay
     this.keepAliveInterval = config.keepAliveInterval
@@ -298,13 +301,61 @@ export class Tcb implements Flow, Sender, MemoryHolder {
     return this.synRetries > 1 ? mss : octets
   }
 
-  get congestion(): CongestionController {
-    return this.recovery.congestion
+  /** Of what is sent: there while it is used, and some time longer. */
+  get recovery(): Recovery {
+    if (this.sending === undefined) {
+      this.sending = this.newRecovery()
+      this.experience = undefined
+    }
+    return this.sending
   }
 
-  /** Segments sent again. */
-  get retransmissions(): number {
-    return this.recovery.retransmissions
+  /** The same to be looked at, which does not end a rest. */
+  protected get shownRecovery(): Recovery {
+    return this.sending ?? this.newRecovery()
+  }
+
+  private newRecovery(): Recovery {
+    const recovery = new Recovery(this, newController(this.congestionControl))
+    if (this.experience !== undefined) recovery.resume(this.experience, this.heardAt)
+    return recovery
+  }
+
+  /** Of what comes: there while something waits. */
+  get reassembly(): Reassembly {
+    return (this.received ??= new Reassembly())
+  }
+
+  /** Nothing is under way in either direction: little of the memory is needed. */
+  rest(): void {
+    if (this.awaitsAck || this.sending === undefined) return
+    this.experience = this.sending.experience
+    this.sending = undefined
+    if (this.received?.isEmpty === true) this.received = undefined
+  }
+
+  get isResting(): boolean {
+    return this.sending === undefined
+  }
+
+  /** Another path has other round trips, and another threshold. */
+  forgetExperience(): void {
+    this.experience = undefined
+  }
+
+  /** There is something that was never sent. */
+  get hasMore(): boolean {
+    return this.unsent > 0 || (this.finQueued && !this.finSent)
+  }
+
+  /** Nothing is sent any more. */
+  stopSending(): void {
+    this.sending?.clear()
+    this.sendQueue.clear()
+  }
+
+  get congestion(): CongestionController {
+    return this.recovery.congestion
   }
 
   get flightOctets(): number {
@@ -343,7 +394,7 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   }
 
   get heldOctets(): number {
-    return this.reassembly.octets + this.sendQueue.length
+    return (this.received?.octets ?? 0) + this.sendQueue.length
   }
 
   onRoom(): void {
@@ -359,7 +410,7 @@ export class Tcb implements Flow, Sender, MemoryHolder {
 
   /** Something of ours has not been acknowledged. */
   get awaitsAck(): boolean {
-    return this.sendQueue.length > 0 || !this.recovery.sent.isEmpty
+    return this.sendQueue.length > 0 || this.sending?.sent.isEmpty === false
   }
 
   get isSynchronized(): boolean {

@@ -38,6 +38,10 @@ export class Reassembly {
     return this.readable + this.ahead
   }
 
+  get isEmpty(): boolean {
+    return this.readable === 0 && !this.hasGap
+  }
+
   get hasGap(): boolean {
     return this.ranges.length > 0
   }

@@ -367,8 +367,7 @@ const enterTimeWait = (tcb: Tcb, now: Millis): void => {
   tcb.state = 'TIME-WAIT'
   tcb.timers.clearAll()
   tcb.timers.set(Timer.Wait, now + tcb.config.timeWait)
-  tcb.recovery.clear()
-  tcb.sendQueue.clear()
+  tcb.stopSending()
   tcb.stack.closed(tcb, undefined)
 }
 

@@ -9,6 +9,7 @@ import type { TimerTable } from '../base/timers.ts'
 import type { TcpConfig } from './config.ts'
 import type { AckSample, CongestionController } from './congestion/controller.ts'
 import { DeliveryRate } from './delivery-rate.ts'
+import type { Experience } from './experience.ts'
 import { Pacer } from './pacing.ts'
 import { DUPLICATE_THRESHOLD, Rack } from './rack.ts'
 import { RtoEstimator } from './rto.ts'
@@ -17,7 +18,6 @@ import { Timer } from './timer.ts'
 
 /** What recovery asks the connection for. */
 export interface Sender {
-  readonly iss: number
   readonly sndUna: number
   readonly sndNxt: number
   readonly mss: number
@@ -26,6 +26,8 @@ export interface Sender {
   readonly timestamps: boolean
   readonly timers: TimerTable
   readonly config: TcpConfig
+  /** Segments sent again. */
+  retransmissions: number
   timestamp(now: Millis): number
   /** A segment with so many octets, sent once, has arrived. */
   noteArrived(octets: number): void
@@ -41,6 +43,9 @@ const LEAST_PROBE_WAIT: Millis = 10
 const LONGEST_ACK_DELAY: Millis = 200
 /** An ACK's delay seen once counts for so many more round trips. */
 const ACK_DELAY_MEMORY = 7 / 8
+/** Ours: an idle connection gives back what it needs to send, after so long and so many timeouts. */
+const REST: Millis = 5000
+const REST_TIMEOUTS = 12
 /** While ACKs come, the probe waits this share of a round trip for the next. */
 const ACK_SPACING = 1 / 8
 
@@ -93,8 +98,6 @@ const ack = {
 export class Recovery implements Deliveries {
   readonly sent: SentSegments
   rtt: RtoEstimator
-  /** Segments sent again. */
-  retransmissions = 0
   /** A tail loss probe is due: new data, else the last segment once more (RFC 8985 §7.3). */
   wantsProbe = false
   congestion: CongestionController
@@ -105,7 +108,7 @@ export class Recovery implements Deliveries {
 
   private phase: Phase = 'open'
   /** The phase ends when this is acknowledged (RFC 6675 §5). */
-  private recoverAt = 0
+  private recoverAt: number
   /** One segment may go out whatever the window says. */
   private isForced = false
   /** Without SACK: ACKs that tell of a segment that has arrived (RFC 5681 §3.2). */
@@ -146,8 +149,9 @@ export class Recovery implements Deliveries {
     this.congestion = congestion
     this.sent = new SentSegments(this)
     this.rtt = freshRtt(sender)
-    this.rack = new Rack(sender.iss)
-    this.roundEnd = sender.iss
+    this.rack = new Rack(sender.sndNxt)
+    this.recoverAt = sender.sndNxt
+    this.roundEnd = sender.sndNxt
     this.ackDelay = sender.config.delayedAck
   }
 
@@ -207,7 +211,10 @@ export class Recovery implements Deliveries {
   /** `isProbe`: it is larger than what is known to get through. */
   sentNew(seq: number, end: number, isProbe: boolean, now: Millis): void {
     const wasIdle = this.sent.isEmpty
-    if (wasIdle) this.timeoutFrom = now
+    if (wasIdle) {
+      this.timeoutFrom = now
+      this.sender.timers.clear(Timer.Rest)
+    }
     const slot = this.sent.sent(seq, end, now)
     if (isProbe) this.sent.markProbe(slot)
     this.noteSent(slot, wasIdle, now)
@@ -216,7 +223,7 @@ export class Recovery implements Deliveries {
   }
 
   sentAgain(slot: number, now: Millis): void {
-    this.retransmissions++
+    this.sender.retransmissions++
     this.sent.resent(slot, now)
     this.noteSent(slot, false, now)
     if (this.phase !== 'open') {
@@ -619,6 +626,7 @@ export class Recovery implements Deliveries {
   rearm(now: Millis): void {
     const { sent, rtt } = this
     const { timers } = this.sender
+    if (sent.isEmpty) this.awaitRest(now)
     if (sent.isEmpty || timers.isSet(Timer.Persist)) return timers.clear(Timer.Retransmit)
     const timeoutAt = this.timeoutFrom + rtt.rto
     if (!this.mayProbe) return timers.set(Timer.Retransmit, timeoutAt)
@@ -627,6 +635,25 @@ export class Recovery implements Deliveries {
     const delay = sent.length === 1 ? this.ackDelay : 0
     const probeAt = Math.max(this.lastSentAt + wait + delay, now + srtt * ACK_SPACING)
     timers.set(Timer.Retransmit, Math.min(probeAt, timeoutAt))
+  }
+
+  /** After such an idle time the window is the first one again (RFC 2861), and hardly anything is worth keeping. */
+  private awaitRest(now: Millis): void {
+    const { congestion, rtt, sender } = this
+    if (congestion.mayRest && rtt.isMeasured)
+      sender.timers.set(Timer.Rest, now + Math.max(REST, REST_TIMEOUTS * rtt.rto))
+  }
+
+  /** What is. */
+  get experience(): Experience {
+    const { srtt, rttvar, minRtt } = this.rtt
+    return { srtt, rttvar, minRtt, threshold: this.congestion.threshold }
+  }
+
+  /** After a rest. */
+  resume(experience: Experience, now: Millis): void {
+    this.rtt.restore(experience, now)
+    this.congestion.onResume(this.sender.initialWindow, experience.threshold)
   }
 
   private noteProbe(probe: 'new' | 'repeated', now: Millis): void {

@@ -1,5 +1,6 @@
 /** Round trips measured, and the retransmission timeout from them (RFC 6298). */
 import type { Millis } from '../base/environment.ts'
+import type { Experience } from './experience.ts'
 
 const ALPHA = 1 / 8
 const BETA = 1 / 4
@@ -52,9 +53,21 @@ export class RtoEstimator {
       this.rttvar = rtt / 2
       this.srtt = rtt
     }
+    this.rebase()
+    this.backoffs = 0
+  }
+
+  private rebase(): void {
     // §2.3, with the least timeout as what the variance counts for at least: a steady path is no reason for haste.
     this.base = this.srtt + Math.max(this.min, K * this.rttvar)
-    this.backoffs = 0
+  }
+
+  /** What was measured before a rest. */
+  restore({ srtt, rttvar, minRtt }: Experience, now: Millis): void {
+    this.measure(minRtt, now)
+    this.srtt = srtt
+    this.rttvar = rttvar
+    this.rebase()
   }
 
   backOff(): void {

@@ -104,7 +104,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
 
   get hasUndelivered(): boolean {
     for (const connection of this.orphans) {
-      if (connection.unsent > 0 || !connection.recovery.sent.isEmpty) return true
+      if (connection.awaitsAck) return true
     }
     return false
   }
@@ -362,8 +362,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
       else this.connections.delete(key)
       this.freePort(tcb)
     }
-    tcb.recovery.clear()
-    tcb.sendQueue.clear()
+    tcb.stopSending()
     this.memory.release(tcb)
     this.rearm(tcb)
   }

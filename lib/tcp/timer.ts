@@ -9,6 +9,7 @@ export const Timer = {
   Wait: 5,
   Pacing: 6,
   User: 7,
+  Rest: 8,
 } as const
 
-export const TIMERS = 8
+export const TIMERS = 9

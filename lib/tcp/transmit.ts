@@ -24,10 +24,13 @@ export const transmitNext = (tcb: Tcb, packet: Packet, now: Millis): boolean => 
     case 'SYN-RECEIVED':
       return transmitSyn(tcb, packet, now) || transmitAck(tcb, packet, now)
     default:
+      if (tcb.isResting && !tcb.hasMore)
+        return transmitKeepAlive(tcb, packet, now) || transmitAck(tcb, packet, now)
       return (
         transmitLost(tcb, packet, now) ||
         transmitNew(tcb, packet, now) ||
         transmitProbe(tcb, packet, now) ||
+        transmitKeepAlive(tcb, packet, now) ||
         transmitAck(tcb, packet, now)
       )
   }
@@ -183,7 +186,7 @@ const armPersistAgain = (tcb: Tcb, now: Millis): void => {
   tcb.timers.set(Timer.Persist, now + wait)
 }
 
-/** A tail loss probe, a window probe or a keep-alive. */
+/** A tail loss probe or a window probe. */
 const transmitProbe = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
   const { recovery } = tcb
   const { sent } = recovery
@@ -215,13 +218,15 @@ const transmitProbe = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
       return true
     }
   }
-  if (tcb.keepAliveProbe) {
-    tcb.keepAliveProbe = false
-    // RFC 1122 §4.2.3.6: an old sequence number, which the peer must answer.
-    writeSegment(tcb, packet, (tcb.sndNxt - 1) >>> 0, TcpFlag.Ack, 0, 0, now)
-    return true
-  }
   return false
+}
+
+const transmitKeepAlive = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
+  if (!tcb.keepAliveProbe) return false
+  tcb.keepAliveProbe = false
+  // RFC 1122 §4.2.3.6: an old sequence number, which the peer must answer.
+  writeSegment(tcb, packet, (tcb.sndNxt - 1) >>> 0, TcpFlag.Ack, 0, 0, now)
+  return true
 }
 
 const transmitAck = (tcb: Tcb, packet: Packet, now: Millis): boolean => {

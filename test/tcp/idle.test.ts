@@ -1,5 +1,6 @@
 /** A connection on which nobody says anything is not a broken one. */
 import t from 'tap'
+import { TcpPath } from '../harness/tcp-path.ts'
 import { PERFECT, Stream, World } from '../harness/world.ts'
 
 const HOUR = 3_600_000
@@ -32,5 +33,41 @@ t.test('hours of silence behind the handshake end nothing and slow nothing down'
   t.equal(stream.received, 3000)
   t.equal(served.received, 3000)
   t.ok(world.now - from < 15_000, `${world.now - from} ms with TIME-WAIT`)
+  t.end()
+})
+
+t.test('a connection that rests keeps what it has learnt, and little else', t => {
+  const path = new TcpPath({ rate: 20, delay: 25, queue: 50 }, { delay: 25 })
+  const bulk = path.bulk(3_000_000)
+  path.run(10_000)
+  t.equal(bulk.received, 3_000_000)
+  const { connection } = bulk
+  const { rtt, rto, snd_ssthresh: threshold } = connection.tcpInfo()
+  path.run(60_000)
+  t.ok(connection.isResting)
+  bulk.left = 100_000
+  bulk.fill()
+  path.run(path.now + 1000)
+  t.equal(bulk.received, 3_100_000)
+  t.notOk(connection.isResting)
+  const info = connection.tcpInfo()
+  t.ok(Math.abs(Number(info.rtt) / Number(rtt) - 1) < 0.5, `${info.rtt} after ${rtt} us`)
+  t.ok(Number(info.rto) <= Number(rto) * 1.5)
+  t.ok(
+    info.snd_ssthresh === threshold,
+    'it does not overflow the queue to find the threshold again',
+  )
+  t.equal(path.a.stack.nextTimeout() < path.now + 20_000, true, 'it will rest again')
+  path.run(path.now + 60_000)
+  t.equal(path.a.stack.nextTimeout(), Infinity)
+  t.end()
+})
+
+t.test('another path voids it', t => {
+  const path = new TcpPath({ delay: 25 }, { delay: 25 })
+  const { connection } = path.bulk(300_000)
+  path.run(60_000)
+  connection.pathChanged(path.now)
+  t.equal(connection.tcpInfo().rtt, 0)
   t.end()
 })

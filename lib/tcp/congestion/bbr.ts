@@ -52,6 +52,7 @@ const CRUISE_TIME: Millis = 2500
 export class Bbr implements CongestionController {
   readonly threshold = Infinity
   readonly reducesProportionally = false
+  readonly mayRest = false
   private state: State = 'startup'
   private cwnd = 0
   private srtt: Millis = 0
@@ -109,6 +110,10 @@ export class Bbr implements CongestionController {
     this.ambientLoss = 0
     this.roundEnds = 0
     this.before = undefined
+  }
+
+  onResume(initialWindow: number): void {
+    this.onStart(initialWindow)
   }
 
   onSent(): void {}

@@ -60,8 +60,12 @@ export interface CongestionController {
   readonly pacingRate: number
   /** In recovery the window is reduced step by step (RFC 6937), not by the controller. */
   readonly reducesProportionally: boolean
+  /** All that it knows after a rest is its threshold. */
+  readonly mayRest: boolean
   /** The connection begins, on a path of which nothing is known. */
   onStart(initialWindow: number): void
+  /** It begins, or goes on after a rest, and this is known. */
+  onResume(initialWindow: number, threshold: number): void
   onSent(octets: number, inFlight: number, now: Millis): void
   onAck(sample: AckSample): void
   onLoss(loss: Loss): void

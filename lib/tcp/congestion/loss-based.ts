@@ -19,9 +19,11 @@ export abstract class LossBased implements CongestionController {
   cwnd = 0
   ssthresh = Infinity
   readonly reducesProportionally = true
+  readonly mayRest = true
   private initialWindow = 0
   private srtt: Millis = 0
-  private readonly slowStart = new SlowStart()
+  /** While there is no threshold. */
+  private slowStart: SlowStart | undefined
   private before: { cwnd: number; ssthresh: number } | undefined
 
   get window(): number {
@@ -44,7 +46,12 @@ export abstract class LossBased implements CongestionController {
     this.ssthresh = Infinity
     this.srtt = 0
     this.before = undefined
-    this.slowStart.restart()
+    this.slowStart = undefined
+  }
+
+  onResume(initialWindow: number, threshold: number): void {
+    this.onStart(initialWindow)
+    this.ssthresh = threshold
   }
 
   onSent(): void {}
@@ -57,13 +64,16 @@ export abstract class LossBased implements CongestionController {
     if (this.cwnd < this.ssthresh) {
       // RFC 9406 §4.3: a threshold that is known needs no guess.
       const isFirst = this.ssthresh === Infinity
-      const growth = isFirst ? this.slowStart.growth(sample) : octets
+      const growth = isFirst ? (this.slowStart ??= new SlowStart()).growth(sample) : octets
       if (growth > 0) {
         const grown = Math.min(this.cwnd + growth, Math.max(this.ssthresh, this.cwnd))
         octets -= grown - this.cwnd
         this.cwnd = Math.min(grown, LARGEST_WINDOW)
         if (this.cwnd < this.ssthresh || octets <= 0) return
-      } else this.ssthresh = this.cwnd
+      } else {
+        this.ssthresh = this.cwnd
+        this.slowStart = undefined
+      }
     }
     this.cwnd = Math.min(this.cwnd + this.avoid(sample, octets), LARGEST_WINDOW)
   }
@@ -88,7 +98,7 @@ export abstract class LossBased implements CongestionController {
       this.ssthresh = Math.max(this.reduced(loss), LEAST_SEGMENTS * loss.segment)
     }
     this.cwnd = loss.isTimeout ? loss.segment : this.ssthresh
-    this.slowStart.restart()
+    this.slowStart = undefined
   }
 
   onSpurious(): void {
@@ -104,6 +114,6 @@ export abstract class LossBased implements CongestionController {
     const floor = Math.min(this.initialWindow, this.cwnd)
     this.ssthresh = Math.max(this.ssthresh === Infinity ? 0 : this.ssthresh, IDLE_SHARE * this.cwnd)
     this.cwnd = Math.max(floor, this.cwnd / 2 ** Math.min(30, Math.floor(idle / rto)))
-    this.slowStart.restart()
+    this.slowStart = undefined
   }
 }

@@ -19,14 +19,6 @@ export class SlowStart {
   private conservativeRounds = -1
   private baseline: Millis = Infinity
 
-  restart(): void {
-    this.roundEnds = 0
-    this.lastMin = Infinity
-    this.currentMin = Infinity
-    this.samples = 0
-    this.conservativeRounds = -1
-  }
-
   /** How much the window grows; 0: slow start is over. */
   growth(sample: AckSample): number {
     if (sample.priorDelivered >= this.roundEnds) {
