@@ -55,7 +55,8 @@ export const tcpInfo = (
   if (constant !== undefined) return constant
   if (connection === undefined)
     return name === 'tcpi_state' ? (isFreeBsd ? FREEBSD_STATES : LINUX_STATES).CLOSED : undefined
-  const { sent, rtt, retransmissions } = connection.recovery
+  const { sent, rtt } = connection.recovery
+  const { retransmissions } = connection
   const info = connection.tcpInfo()
   switch (name) {
     case 'tcpi_state':
