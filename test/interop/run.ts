@@ -39,6 +39,7 @@ const load = async (): Promise<readonly Scenario[]> => {
     import('./scenarios-mobility.ts'),
     import('./scenarios-habits.ts'),
     import('./scenarios-kernel.ts'),
+    import('./scenarios-tcp.ts'),
     import('./scenarios-restart.ts'),
   ])
   return parts.flatMap(part => part.scenarios)
