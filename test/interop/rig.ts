@@ -1,9 +1,17 @@
 /** The hosts and daemons around the product: strongSwan, processes in other namespaces, a guest, the protected service. */
 import { execFile, execFileSync, spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { connect as connectTo, createServer, type Socket } from 'node:net'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
@@ -30,18 +38,27 @@ export const PEER_PORT = 14500
 /** The limits of scenarios are what a quiet machine needs with room to spare; a busy one gets so many times as much. */
 export const PATIENCE = 6
 
-export const script = async (name: string, ...args: string[]): Promise<string> => {
+const program = async (
+  file: string,
+  args: readonly string[],
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<string> => {
   try {
-    const { stdout, stderr } = await execute(join(HOME, name), args, {
+    const { stdout, stderr } = await execute(file, args, {
+      env,
       maxBuffer: 1 << 24,
       timeout: 30_000 * PATIENCE,
     })
     return stdout + stderr
   } catch (error) {
     const { stdout = '', stderr = '' } = error as { stdout?: string; stderr?: string }
-    throw new Error(`${name} ${args.join(' ')} failed:\n${stdout}${stderr}`.trim().slice(-3000))
+    const what = `${basename(file)} ${args.join(' ')}`
+    throw new Error(`${what} failed:\n${stdout}${stderr}`.trim().slice(-3000))
   }
 }
+
+export const script = (name: string, ...args: string[]): Promise<string> =>
+  program(join(HOME, name), args)
 
 /** Polls until `probe` gives something. */
 export const until = async <T>(
@@ -76,6 +93,8 @@ export interface DaemonOptions {
 export class Daemon {
   readonly name: string
   private readonly options: DaemonOptions
+  private said = ''
+  private octetsRead = 0
   /** Configuration is loaded by one caller at a time. */
   private loading: Promise<unknown> = Promise.resolve()
 
@@ -106,7 +125,7 @@ export class Daemon {
   }
 
   /** The script `charon`, where the daemon is. */
-  private script(action: string, ...args: string[]): Promise<string> {
+  private script(action: 'start' | 'stop' | 'kill', ...args: string[]): Promise<string> {
     const { guest } = this.options
     return guest === undefined
       ? script('charon', action, this.name, ...args)
@@ -123,17 +142,32 @@ export class Daemon {
   }
 
   control(...args: string[]): Promise<string> {
-    return script('charon', 'swanctl', this.name, ...args)
+    return program('swanctl', this.controlled(args), this.controlling)
   }
 
   /** The same, and nothing else of ours happens meanwhile. */
   controlSync(...args: string[]): void {
-    execFileSync(join(HOME, 'charon'), ['swanctl', this.name, ...args])
+    execFileSync('swanctl', this.controlled(args), { env: this.controlling })
+  }
+
+  private controlled([command, ...rest]: string[]): string[] {
+    const uri = readFileSync(join(this.folder, 'uri'), 'latin1').trim()
+    return [command!, '--uri', uri, ...rest]
+  }
+
+  private get controlling(): NodeJS.ProcessEnv {
+    const STRONGSWAN_CONF = join(this.folder, 'strongswan.conf')
+    const SWANCTL_DIR = join(this.folder, 'swanctl')
+    return { ...process.env, STRONGSWAN_CONF, SWANCTL_DIR, LEAK_DETECTIVE_DISABLE: '1' }
+  }
+
+  private get folder(): string {
+    return join(RUN, this.name)
   }
 
   /** Adds a connection of its configuration language. */
   add(name: string, connection: string): Promise<void> {
-    const file = join(RUN, this.name, 'swanctl/conf.d', `${name}.conf`)
+    const file = join(this.folder, 'swanctl/conf.d', `${name}.conf`)
     const loaded = this.loading.then(async () => {
       mkdirSync(join(file, '..'), { recursive: true })
       writeFileSync(file, `connections {\n${connection}\n}\n`)
@@ -161,12 +195,18 @@ export class Daemon {
       .filter(sa => sa.includes('ESTABLISHED'))
   }
 
+  /** All that it has said, also before a restart. It is long, and asked for often: what is known is not read again. */
   get log(): string {
-    try {
-      return readFileSync(join(RUN, this.name, 'charon.log'), 'utf8')
-    } catch {
-      return ''
-    }
+    const file = join(this.folder, 'charon.log')
+    const size = statSync(file, { throwIfNoEntry: false })?.size ?? 0
+    if (size <= this.octetsRead) return this.said
+    const piece = Buffer.alloc(size - this.octetsRead)
+    const fd = openSync(file, 'r')
+    const length = readSync(fd, piece, 0, piece.length, this.octetsRead)
+    closeSync(fd)
+    this.octetsRead += length
+    this.said += piece.toString('latin1', 0, length)
+    return this.said
   }
 
   waitForLog(pattern: RegExp, milliseconds: number, from = 0): Promise<RegExpExecArray> {
