@@ -382,6 +382,7 @@ export class Guest extends Worker {
       await once(line, 'connect').catch(() => {})
       return line.readyState === 'open' ? line : void line.destroy()
     })
+    connected.catch(() => {})
     this.line = await Promise.race([connected, ended])
     this.line.on('error', () => {}).once('close', () => this.ended())
     createInterface(this.line).on('line', text => this.received(JSON.parse(text) as Message))

@@ -195,6 +195,8 @@ const print = (results: readonly Result[]): void => {
   }
 }
 
+// Until all is said: a rig that does not start has passed nothing.
+process.exitCode = 1
 // A scenario that fails badly must not take the others with it.
 process.on('uncaughtException', error => console.log('uncaught:', error.stack))
 process.on('unhandledRejection', error => console.log('unhandled:', (error as Error)?.stack))
