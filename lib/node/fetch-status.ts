@@ -7,10 +7,11 @@
 import { createHash } from 'node:crypto'
 import { lookup } from 'node:dns'
 import { request, type ClientRequest } from 'node:http'
-import { BlockList, isIP, type LookupFunction } from 'node:net'
+import { BlockList, isIP, type LookupFunction, type SocketConnectOpts } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Millis } from '../base/environment.ts'
 import type { StatusData, StatusSource } from '../core/events.ts'
+import { plainConnect } from './plain-connect.ts'
 
 const LARGEST = 8 << 20
 /** Of one certificate. */
@@ -98,7 +99,7 @@ const fetchOne = (
     // Node refuses other schemes than http: here, file: among them.
     const outgoing: ClientRequest = request(url, {
       method: body === undefined ? 'GET' : 'POST',
-      agent: false,
+      createConnection: options => plainConnect(options as SocketConnectOpts),
       lookup: publicLookup(listed, surroundings.lookup),
       timeout: surroundings.patience,
       signal: AbortSignal.any([signal, AbortSignal.timeout(surroundings.patience)]),

@@ -2,7 +2,7 @@
  * Whether the system knows a way to a host. A router's answer that there is none is told by Linux to a
  * connection of TCP, but not to a UDP socket of `dgram`, connected or not; so a silent peer is also called by TCP.
  */
-import { connect } from 'node:net'
+import { plainConnect } from './plain-connect.ts'
 
 /** What ICMP says of a host or network (RFC 792); all else may be meant for TCP alone. */
 const UNREACHABLE: ReadonlySet<string> = new Set(['EHOSTDOWN', 'EHOSTUNREACH', 'ENETUNREACH'])
@@ -19,7 +19,7 @@ export const askForWay = (
   unreachable: (code: string) => void,
   done: () => void,
 ): (() => void) => {
-  const socket = connect({ host, port })
+  const socket = plainConnect({ host, port })
   socket.unref()
   const timer = setTimeout(() => socket.destroy(), PATIENCE)
   timer.unref()

@@ -1,0 +1,512 @@
+/**
+ * A security policy for a whole process: every `connect()` of a `net.Socket`, every `tls.connect()` and every
+ * `listen()` of a `net.Server` goes by it, however the program came by the function. What is to be protected is
+ * reached by a secure socket or not at all. Child processes and workers get the same.
+ */
+import childProcess from 'node:child_process'
+import dns, { type LookupAddress } from 'node:dns'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
+import net, { type LookupFunction } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import tls from 'node:tls'
+import workerThreads from 'node:worker_threads'
+import {
+  decideInbound,
+  decideOutbound,
+  hasAddress,
+  parsePolicyFile,
+  type SecurityPolicy,
+  type Verdict,
+} from '../policy/spd.ts'
+import { configuration } from './configuration.ts'
+import { lenientOptions, nodeError, type SecureSocketOptions } from './options.ts'
+import { createSecureServer, type SecureServer } from './secure-server.ts'
+import { createSecureSocket, type SecureSocket } from './secure-socket.ts'
+
+// --- the file ---
+
+/** Ends the start of the program, with the file and the key. */
+const faulty = (file: string, error: unknown): Error => {
+  const why = error instanceof Error ? error.message : String(error)
+  const fault = nodeError('ERR_IKE_POLICY', `IKE_SOCKET_POLICY: ${file}: ${why}`)
+  return Object.assign(fault, { cause: error })
+}
+
+/** Of a fault of JSON: V8 names the place by counting characters. */
+const withLine = (error: unknown, text: string): unknown => {
+  const at = /position (\d+)/.exec(String(error))?.[1]
+  if (!(error instanceof SyntaxError) || at === undefined) return error
+  const line = text.slice(0, Number(at)).split('\n').length
+  return new SyntaxError(`line ${line}: ${error.message}`, { cause: error })
+}
+
+export const loadPolicy = (file: string | undefined): SecurityPolicy => {
+  if (file === undefined || file === '') {
+    const message = 'IKE_SOCKET_POLICY must name a policy file: JSON with "rules" and "default"'
+    throw nodeError('ERR_IKE_POLICY', message)
+  }
+  let text = ''
+  try {
+    text = readFileSync(file, 'utf8')
+    return parsePolicyFile(JSON.parse(text))
+  } catch (error) {
+    throw faulty(file, withLine(error, text))
+  }
+}
+
+/** What net itself does. */
+const original = {
+  connect: net.Socket.prototype.connect as (...args: unknown[]) => net.Socket,
+  listen: net.Server.prototype.listen as (...args: unknown[]) => net.Server,
+  tlsConnect: tls.connect as (...args: unknown[]) => tls.TLSSocket,
+}
+
+// --- connections that go out ---
+
+interface ConnectOptions {
+  readonly host?: string | undefined
+  readonly port?: number | string | undefined
+  readonly path?: string | undefined
+  readonly lookup?: LookupFunction | undefined
+}
+
+type Listener = (() => void) | undefined
+
+/** The overloads of `connect`; net itself hands over an array of options and listener. */
+const connectArguments = (
+  args: readonly unknown[],
+): { options: ConnectOptions; listener: Listener } => {
+  const list = Array.isArray(args[0]) ? (args[0] as unknown[]) : args
+  const last = list.findLast(value => typeof value === 'function')
+  const listener = last as Listener
+  const [first, second] = list
+  if (typeof first === 'object' && first !== null) return { options: first, listener }
+  const isPort = typeof first === 'number' || /^\s*\d+\s*$/.test(String(first))
+  if (!isPort) return { options: { path: first as string }, listener }
+  const host = typeof second === 'string' ? second : undefined
+  return { options: { port: first as number | string, host }, listener }
+}
+
+/** `tls.connect` merges a further object into what the first arguments say. */
+const tlsArguments = (
+  args: readonly unknown[],
+): { options: ConnectOptions & { readonly socket?: unknown }; listener: Listener } => {
+  const { options, listener } = connectArguments(args)
+  const more = args.slice(1).find(value => typeof value === 'object' && value !== null)
+  return { options: { ...options, ...(more as object | undefined) }, listener }
+}
+
+const refusal = (words: string, verdict: Verdict): Error => {
+  const by = verdict.rule === undefined ? '"default"' : `"${verdict.rule.name}"`
+  return Object.assign(nodeError('EACCES', `${words} (${by} of IKE_SOCKET_POLICY)`), {
+    syscall: 'connect',
+  })
+}
+
+/** Looks a name up, and refuses it when one of its addresses is under an earlier rule. */
+const guarded = (options: ConnectOptions, { unless }: Verdict): LookupFunction => {
+  const lookup: LookupFunction =
+    options.lookup ??
+    ((host, how, done) => dns.lookup(host, how as dns.LookupAllOptions, done as never))
+  return (host, how, done) =>
+    lookup(host, how, (error, found, family) => {
+      if (error === null || error === undefined) {
+        const list = Array.isArray(found) ? found : [{ address: found } as LookupAddress]
+        for (const { address } of list) {
+          const rule = unless.find(each => hasAddress(each, String(address)))
+          if (rule === undefined) continue
+          const words = `${host} has the address ${address}, for which "${rule.name}" of IKE_SOCKET_POLICY says "${rule.action}": name the host in a rule of its own before it`
+          return done(nodeError('EACCES', words), found, family)
+        }
+      }
+      done(error, found, family)
+    })
+}
+
+/** Of the program's own options only net's: those of its TLS are not meant for IKE. */
+const PLACE_OPTIONS = [
+  'host',
+  'port',
+  'family',
+  'hints',
+  'localAddress',
+  'localPort',
+  'autoSelectFamily',
+  'autoSelectFamilyAttemptTimeout',
+]
+
+const secureTowards = (
+  options: ConnectOptions,
+  verdict: Verdict,
+  allowHalfOpen: boolean,
+): SecureSocket =>
+  createSecureSocket(
+    lenientOptions<SecureSocketOptions>('client', configuration(), {
+      ...Object.fromEntries(
+        PLACE_OPTIONS.map(name => [name, Reflect.get(options, name) as unknown]),
+      ),
+      ...(verdict.rule?.gateway === undefined ? {} : { gateway: verdict.rule.gateway }),
+      lookup: guarded(options, verdict),
+      allowHalfOpen,
+      // What the program's own socket says of it is not heard here, and waiting is the worse mistake.
+      noDelay: true,
+    }),
+  )
+
+let folder: string | undefined
+let relays = 0
+
+/** Other users of this host have no access to it. */
+const relayPath = (): string => {
+  if (process.platform === 'win32') {
+    return `\\\\.\\pipe\\ike-socket-${process.pid}-${Math.random().toString(36).slice(2)}-${relays++}`
+  }
+  if (folder === undefined) {
+    const made = mkdtempSync(join(tmpdir(), 'ike-socket-'))
+    process.once('exit', () => rmSync(made, { recursive: true, force: true }))
+    folder = made
+  }
+  return join(folder, String(relays++))
+}
+
+/**
+ * Gives the program's own socket, which exists already and has its native handle, a way to the secure one: a local
+ * socket that takes a single connection.
+ */
+const relay = (socket: net.Socket, secure: SecureSocket): void => {
+  const path = relayPath()
+  const server = net.createServer({ allowHalfOpen: true }, local => {
+    server.close()
+    local.on('error', () => secure.destroy())
+    local.on('close', () => secure.destroy())
+    local.pipe(secure).pipe(local)
+  })
+  server.on('error', error => socket.destroy(error))
+  socket.once('close', () => server.close())
+  original.listen.call(server, { path }, () => {
+    if (!socket.destroyed) original.connect.call(socket, { path })
+  })
+}
+
+const FACTS = [
+  'remoteAddress',
+  'remotePort',
+  'remoteFamily',
+  'localAddress',
+  'localPort',
+  'localFamily',
+] as const
+
+const connectProtected = (socket: net.Socket, options: ConnectOptions, verdict: Verdict): void => {
+  let secure: SecureSocket
+  try {
+    secure = secureTowards(options, verdict, true)
+  } catch (error) {
+    return void process.nextTick(() => socket.destroy(error as Error))
+  }
+  Object.assign(socket, { connecting: true })
+  for (const name of FACTS) {
+    Object.defineProperty(socket, name, { configurable: true, get: () => secure[name] })
+  }
+  for (const event of [
+    'lookup',
+    'connectionAttempt',
+    'connectionAttemptFailed',
+    'connectionAttemptTimeout',
+  ])
+    secure.on(event, (...facts) => socket.emit(event, ...(facts as unknown[])))
+  secure.on('error', error => socket.destroy(error))
+  socket.once('close', () => secure.destroy())
+  secure.once('connect', () => relay(socket, secure))
+}
+
+/** Where no connection can go: the test at the start asks whether the hooks hear of it. */
+const PROBE = 'probe.ike-socket.invalid'
+let heard = 0
+
+const isRemote = ({ path, port, host }: ConnectOptions): boolean =>
+  !path &&
+  port !== undefined &&
+  port !== null &&
+  (host === undefined || host === null || typeof host === 'string')
+
+const decide = (policy: SecurityPolicy, { host, port }: ConnectOptions): Verdict =>
+  decideOutbound(policy, host || 'localhost', Number(port))
+
+const hookConnect = (policy: SecurityPolicy): void => {
+  const connect = function (this: net.Socket, ...args: unknown[]): net.Socket {
+    const { options, listener } = connectArguments(args)
+    // What is no connection of TCP, and what is no argument, is net's.
+    if (!isRemote(options)) return original.connect.apply(this, args)
+    if (options.host === PROBE) {
+      heard++
+      return this
+    }
+    const verdict = decide(policy, options)
+    if (verdict.action === 'bypass') {
+      if (verdict.unless.length === 0) return original.connect.apply(this, args)
+      const all = { ...options, lookup: guarded(options, verdict) }
+      return original.connect.call(this, all, listener)
+    }
+    if (this.destroyed) (this as unknown as { _undestroy(): void })._undestroy()
+    if (listener !== undefined) this.once('connect', listener)
+    if (verdict.action === 'discard' || this instanceof tls.TLSSocket) {
+      const words =
+        verdict.action === 'discard'
+          ? `A connection to ${options.host || 'localhost'}:${options.port} is discarded`
+          : 'A TLSSocket that connects itself cannot be protected: use tls.connect()'
+      process.nextTick(() => this.destroy(refusal(words, verdict)))
+      return this
+    }
+    connectProtected(this, options, verdict)
+    return this
+  }
+  net.Socket.prototype.connect = connect as net.Socket['connect']
+}
+
+/** TLS goes inside the secure socket: the handle of a TLSSocket of its own would be one of TCP. */
+const hookTls = (policy: SecurityPolicy): void => {
+  const connect = (...args: unknown[]): tls.TLSSocket => {
+    const { options, listener } = tlsArguments(args)
+    const verdict =
+      options.socket === undefined && isRemote(options) && options.host !== PROBE
+        ? decide(policy, options)
+        : undefined
+    if (verdict?.action !== 'protect') return original.tlsConnect(...args)
+    const socket = secureTowards(options, verdict, false)
+    const { path: _path, ...rest } = options
+    return original.tlsConnect({ host: 'localhost', ...rest, socket }, listener)
+  }
+  tls.connect = connect as typeof tls.connect
+}
+
+// --- servers ---
+
+const protectedServers = new WeakMap<net.Server, SecureServer>()
+
+const listenArguments = (args: readonly unknown[]): net.ListenOptions | undefined => {
+  const [first, second, third] = args
+  if (typeof first === 'object' && first !== null) {
+    const isPlace = 'port' in first && !('path' in first && first.path)
+    return isPlace ? (first as net.ListenOptions) : undefined
+  }
+  const isPort =
+    first === undefined || typeof first === 'function' || /^\s*\d+\s*$/.test(String(first))
+  if (!isPort) return undefined
+  const port = typeof first === 'function' ? 0 : Number(first ?? 0)
+  const host = typeof second === 'string' ? second : undefined
+  const backlog = [second, third].find(value => typeof value === 'number')
+  return {
+    port,
+    ...(host === undefined ? {} : { host }),
+    ...(backlog === undefined ? {} : { backlog: Number(backlog) }),
+  }
+}
+
+/** What net keeps of a server's options. */
+const CONNECTION_OPTIONS = [
+  'allowHalfOpen',
+  'pauseOnConnect',
+  'noDelay',
+  'keepAlive',
+  'keepAliveInitialDelay',
+  'highWaterMark',
+]
+
+const listenProtected = (server: net.Server, where: net.ListenOptions): void => {
+  const options = Object.fromEntries(
+    CONNECTION_OPTIONS.map(name => [name, Reflect.get(server, name) as unknown]),
+  )
+  const secure = createSecureServer(lenientOptions('server', configuration(), options), socket => {
+    if (server.maxConnections !== undefined && secure.connections > server.maxConnections) {
+      return void socket.destroy()
+    }
+    socket.server = server
+    server.emit('connection', socket)
+  })
+  protectedServers.set(server, secure)
+  secure.on('listening', () => server.emit('listening'))
+  secure.on('drop', facts => server.emit('drop', facts))
+  secure.on('close', () => {
+    protectedServers.delete(server)
+    server.emit('close')
+  })
+  secure.on('error', error => {
+    protectedServers.delete(server)
+    server.emit('error', error)
+  })
+  secure.listen(where)
+}
+
+const ANYWHERE = new Set(['0.0.0.0', '::', ''])
+
+const hookListen = (policy: SecurityPolicy): void => {
+  const listen = function (this: net.Server, ...args: unknown[]): net.Server {
+    const where = listenArguments(args)
+    if (where === undefined) return original.listen.apply(this, args)
+    if (where.host === PROBE) {
+      heard++
+      return this
+    }
+    const host = where.host === 'localhost' ? '127.0.0.1' : where.host
+    const isAddress = host !== undefined && net.isIP(host) !== 0 && !ANYWHERE.has(host)
+    const verdict = decideInbound(policy, isAddress ? host : undefined, Number(where.port))
+    const [doubt] = verdict.unless
+    if (doubt === undefined && verdict.action === 'bypass') return original.listen.apply(this, args)
+    const listener = args.findLast(value => typeof value === 'function')
+    if (doubt !== undefined || verdict.action === 'discard') {
+      const words =
+        doubt === undefined
+          ? `Listening on port ${where.port} is discarded`
+          : `Listening on ${where.host ?? 'all addresses'}, port ${where.port}: "${doubt.name}" decides otherwise for some of them`
+      const error = Object.assign(refusal(words, verdict), { syscall: 'listen' })
+      process.nextTick(() => this.emit('error', error))
+      return this
+    }
+    if (protectedServers.has(this)) {
+      throw nodeError(
+        'ERR_SERVER_ALREADY_LISTEN',
+        'Listen method has been called more than once without closing.',
+      )
+    }
+    if (listener !== undefined) this.once('listening', listener as () => void)
+    listenProtected(this, where)
+    return this
+  }
+  net.Server.prototype.listen = listen
+  hookProtected()
+}
+
+/** What a server that is protected answers itself. */
+const hookProtected = (): void => {
+  const { prototype } = net.Server
+  for (const name of [
+    'close',
+    'address',
+    'getConnections',
+    'ref',
+    'unref',
+    Symbol.asyncDispose,
+  ] as const) {
+    const own = Reflect.get(prototype, name) as (...args: unknown[]) => unknown
+    const hooked = function (this: net.Server, ...args: unknown[]): unknown {
+      const secure = protectedServers.get(this)
+      if (secure === undefined) return own.apply(this, args)
+      const answer: unknown = (Reflect.get(secure, name) as typeof own).apply(secure, args)
+      return answer === secure ? this : answer
+    }
+    Object.defineProperty(prototype, name, { configurable: true, writable: true, value: hooked })
+  }
+  const listening = Object.getOwnPropertyDescriptor(prototype, 'listening')?.get
+  Object.defineProperty(prototype, 'listening', {
+    configurable: true,
+    get(this: net.Server): unknown {
+      return protectedServers.get(this)?.listening ?? listening?.call(this)
+    },
+  })
+}
+
+// --- child processes and workers ---
+
+type Environment = Readonly<Record<string, string | undefined>>
+
+const CARRIED = ['IKE_SOCKET_POLICY', 'IKE_SOCKET_CONFIG']
+
+const withOption = (given: string | undefined, option: string): string =>
+  given === undefined || given === ''
+    ? option
+    : given.includes(option)
+      ? given
+      : `${given} ${option}`
+
+const hookChildren = (url: string): void => {
+  const option = `--import=${url}`
+  process.env['NODE_OPTIONS'] = withOption(process.env['NODE_OPTIONS'], option)
+  const carried = Object.fromEntries(CARRIED.map(name => [name, process.env[name]]))
+  const withPolicy = (env: Environment): Record<string, string | undefined> => ({
+    ...env,
+    ...carried,
+    NODE_OPTIONS: withOption(env['NODE_OPTIONS'], option),
+  })
+  // Every asynchronous way to start a child ends here, with the environment as a list.
+  const { prototype } = childProcess.ChildProcess as unknown as {
+    prototype: { spawn(options: { envPairs?: string[] }): unknown }
+  }
+  const spawn = prototype.spawn
+  prototype.spawn = function (options) {
+    const env = (options.envPairs ?? []).map(pair => {
+      const at = pair.indexOf('=')
+      return [pair.slice(0, at), pair.slice(at + 1)] as const
+    })
+    const pairs = Object.entries(withPolicy(Object.fromEntries(env)))
+    const envPairs = pairs.flatMap(([name, value]) =>
+      value === undefined ? [] : [`${name}=${value}`],
+    )
+    return spawn.call(this, options.envPairs === undefined ? options : { ...options, envPairs })
+  }
+  for (const name of ['spawnSync', 'execFileSync', 'execSync'] as const) {
+    const own = childProcess[name] as (...args: unknown[]) => unknown
+    const hooked = (...args: unknown[]): unknown =>
+      own(
+        ...args.map(value =>
+          hasEnvironment(value) ? { ...value, env: withPolicy(value.env) } : value,
+        ),
+      )
+    Object.assign(childProcess, { [name]: hooked })
+  }
+  const { Worker } = workerThreads
+  workerThreads.Worker = class extends Worker {
+    constructor(file: string | URL, options: workerThreads.WorkerOptions = {}) {
+      const env = hasEnvironment(options)
+        ? { env: withPolicy(options.env) as NodeJS.ProcessEnv }
+        : {}
+      const execArgv = [...(options.execArgv ?? process.execArgv), option]
+      super(file, { ...options, ...env, execArgv })
+    }
+  }
+}
+
+const hasEnvironment = (value: unknown): value is { env: Environment } =>
+  typeof value === 'object' &&
+  value !== null &&
+  'env' in value &&
+  typeof value.env === 'object' &&
+  value.env !== null
+
+// --- all of it ---
+
+/** Tells loudly when a hook did not take: then nothing would be protected. */
+const probe = (): void => {
+  const calls: Record<string, () => unknown> = {
+    'net.connect': () => net.connect({ host: PROBE, port: 1 }),
+    'net.createConnection': () => net.createConnection(1, PROBE),
+    'net.Socket.connect': () => new net.Socket().connect(1, PROBE),
+    'tls.connect': () => tls.connect({ host: PROBE, port: 1 }),
+    'net.Server.listen': () => net.createServer().listen(1, PROBE),
+  }
+  for (const [name, call] of Object.entries(calls)) {
+    const before = heard
+    call()
+    if (heard === before + 1) continue
+    throw nodeError(
+      'ERR_IKE_POLICY',
+      `IKE_SOCKET_POLICY has no effect on ${name}: another module has replaced it`,
+    )
+  }
+}
+
+let isInstalled = false
+
+/** From now on `policy` holds in this process and in those that it starts, which import `url` first. */
+export const installPolicy = (policy: SecurityPolicy, url: string): void => {
+  if (isInstalled) return
+  isInstalled = true
+  hookConnect(policy)
+  hookTls(policy)
+  hookListen(policy)
+  hookChildren(url)
+  syncBuiltinESMExports()
+  probe()
+}

@@ -1,0 +1,228 @@
+/** `node --import ike-socket/register`: programs that know nothing of us, under a policy. */
+import { spawn } from 'node:child_process'
+import { createSocket } from 'node:dgram'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import net from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import t from 'tap'
+import { certificate } from '../harness/certificates.ts'
+
+const register = pathToFileURL(join(import.meta.dirname, '../../lib/register.js')).href
+const folder = mkdtempSync(join(tmpdir(), 'ike-'))
+t.teardown(() => rmSync(folder, { recursive: true }))
+const config = join(folder, 'ike.json')
+const policyFile = join(folder, 'policy.json')
+
+const freePort = async (): Promise<number> => {
+  const socket = createSocket('udp4').bind(0)
+  await once(socket, 'listening')
+  const { port } = socket.address()
+  socket.close()
+  return port
+}
+
+/** Far beyond what a program needs. */
+const LIMIT = 60_000
+
+/** A program in a file of that name, under that policy. */
+const run = async (
+  name: string,
+  program: string,
+  policy: unknown,
+  more: NodeJS.ProcessEnv = {},
+): Promise<{ lines: string[]; stderr: string; status: number | null }> => {
+  const retransmit = { initial: 50, tries: 2 }
+  const settings = {
+    psk: 'a pre-shared key for these tests',
+    ikePort: await freePort(),
+    retransmit,
+  }
+  writeFileSync(config, JSON.stringify(settings))
+  writeFileSync(policyFile, typeof policy === 'string' ? policy : JSON.stringify(policy))
+  const file = join(folder, name)
+  writeFileSync(file, program)
+  const env = { ...process.env, IKE_SOCKET_CONFIG: config, IKE_SOCKET_POLICY: policyFile, ...more }
+  const child = spawn(process.execPath, ['--no-warnings', '--import', register, file], {
+    env,
+    timeout: LIMIT,
+  })
+  let stdout = ''
+  let stderr = ''
+  child.stdout.setEncoding('utf8').on('data', chunk => (stdout += chunk))
+  child.stderr.setEncoding('utf8').on('data', chunk => (stderr += chunk))
+  const [status] = (await once(child, 'close')) as [number | null]
+  return { lines: stdout.trim().split('\n'), stderr, status }
+}
+
+const protect = (port: number): object => ({
+  rules: [{ action: 'protect', port }],
+  default: 'bypass',
+})
+
+/** A server in the clear, which nobody should reach. */
+const trap = async (): Promise<{ port: number; connections: () => number; close: () => void }> => {
+  let connections = 0
+  const server = net.createServer(socket => {
+    connections++
+    socket.destroy()
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as net.AddressInfo
+  return { port, connections: () => connections, close: () => void server.close() }
+}
+
+t.test('a program of http, in CommonJS, is protected at both ends', async t => {
+  const port = await freePort()
+  const { lines, stderr, status } = await run(
+    'web.cjs',
+    `
+const http = require('http')
+const net = require('net')
+const server = http.createServer((request, response) => {
+  response.end([request.url, request.socket.constructor.name, request.socket.peerId].join(' '))
+})
+server.listen(${port}, '127.0.0.1', async () => {
+  console.log(server.listening, server.address().port === ${port})
+  const text = await new Promise(resolve => http.get('http://127.0.0.1:${port}/http', response => {
+    let text = ''
+    response.on('data', data => (text += data)).on('end', () => resolve(text))
+  }))
+  console.log(text)
+  console.log(await (await fetch('http://127.0.0.1:${port}/fetch')).text())
+  const tables = ['/proc/net/tcp', '/proc/net/tcp6'].map(name => { try { return require('fs').readFileSync(name, 'utf8') } catch { return '' } })
+  console.log('in the clear', tables.join('').includes(':${port.toString(16).toUpperCase().padStart(4, '0')} '))
+  server.close(() => console.log('closed', server.listening, server.address()))
+  server.closeAllConnections()
+  setTimeout(() => process.exit(), 2000).unref()
+})`,
+    protect(port),
+  )
+  t.equal(stderr, '')
+  t.equal(status, 0)
+  t.match(lines, [
+    'true true',
+    /^\/http SecureSocket /,
+    /^\/fetch SecureSocket /,
+    'in the clear false',
+    'closed false',
+  ])
+})
+
+t.test('TLS goes inside; sockets that are made before they connect are protected', async t => {
+  const port = await freePort()
+  const { pem: cert, keyPem: key } = certificate('CN=localhost', 'P-256', undefined)
+  const { lines, stderr } = await run(
+    'tls.mjs',
+    `
+import { connect, createServer } from 'node:tls'
+import net, { Socket } from 'node:net'
+const options = ${JSON.stringify({ cert, key })}
+const server = createServer(options, socket => socket.end('over tls'))
+server.listen(${port}, '127.0.0.1', () => {
+  const socket = connect({ host: '127.0.0.1', port: ${port}, ca: options.cert, checkServerIdentity: () => undefined })
+  socket.on('data', data => console.log(String(data)))
+  socket.on('close', () => {
+    const plain = new Socket()
+    plain.connect(${port}, '127.0.0.1', () => console.log(plain.remoteAddress, plain.remotePort === ${port}))
+    plain.write('no TLS')
+    plain.on('error', error => console.log(error.code))
+    plain.on('close', hadError => {
+      console.log('close', hadError)
+      process.exit()
+    })
+  })
+})
+server.on('tlsClientError', () => {})`,
+    protect(port),
+  )
+  t.equal(stderr, '')
+  t.match(lines, ['over tls', '127.0.0.1 true', /close/])
+})
+
+t.test('what is protected is never reached in the clear when IKE fails', async t => {
+  const { port, connections, close } = await trap()
+  const attempt = `
+import childProcess from 'node:child_process'
+import { connect } from 'node:net'
+import { isMainThread, Worker } from 'node:worker_threads'
+import { once } from 'node:events'
+const where = process.env.STEP ?? (isMainThread ? 'main' : 'worker')
+const socket = connect(${port}, '127.0.0.1')
+const [error] = await once(socket, 'error')
+console.log(where, error.code)
+if (where === 'main') {
+  await once(new Worker(new URL(import.meta.url), { execArgv: [] }), 'exit')
+  const file = process.argv[1]
+  const bare = { PATH: process.env.PATH, STEP: 'child' }
+  const child = childProcess.spawn(process.execPath, [file], { env: bare, stdio: 'inherit' })
+  await once(child, 'exit')
+  childProcess.execFileSync(process.execPath, [file], { env: { ...bare, STEP: 'sync' }, stdio: 'inherit' })
+  await once(childProcess.fork(file, { execArgv: [], env: { ...bare, STEP: 'fork' } }), 'exit')
+}`
+  const { lines, stderr } = await run('attempts.mjs', attempt, protect(port))
+  t.equal(stderr, '')
+  const failed = ['main', 'worker', 'child', 'sync', 'fork'].map(step => `${step} ECONNREFUSED`)
+  t.strictSame(lines, failed)
+  t.equal(connections(), 0)
+  close()
+})
+
+t.test(
+  'what is discarded fails; a name that has an address of another rule is refused',
+  async t => {
+    const { port, connections, close } = await trap()
+    const { lines, stderr } = await run(
+      'refused.cjs',
+      `
+const net = require('net')
+const tell = (name, emitter) => new Promise(resolve => emitter.on('error', error => resolve(console.log(name, error.code, error.message))))
+;(async () => {
+  await tell('name', net.connect(${port}, 'localhost'))
+  await tell('discarded', net.connect({ port: 1, host: 'a.evil.test' }))
+  await tell('server', net.createServer().listen(7))
+  const clear = net.createServer().listen(0, '127.0.0.1', () => {
+    net.connect(clear.address().port, '127.0.0.1', () => {
+      console.log('in the clear')
+      process.exit()
+    })
+  })
+})()`,
+      {
+        rules: [
+          { action: 'discard', host: '*.evil.test' },
+          { action: 'protect', direction: 'out', address: ['127.0.0.1', '::1'], port },
+          { action: 'discard', direction: 'in', port: 7 },
+        ],
+        default: 'bypass',
+      },
+    )
+    t.equal(stderr, '')
+    t.match(lines, [
+      /^name EACCES localhost has the address .* for which "rules\[1\]".*"protect"/,
+      /^discarded EACCES .*a\.evil\.test:1 is discarded \("rules\[0\]"/,
+      /^server EACCES .*port 7 is discarded/,
+      'in the clear',
+    ])
+    t.equal(connections(), 0)
+    close()
+  },
+)
+
+t.test('a faulty policy file stops the program, and says where', async t => {
+  const faults: [string, RegExp, NodeJS.ProcessEnv?][] = [
+    ['{ "rules": [],\n "default": }', /policy\.json: .*JSON/],
+    ['{ "rules": [], "default": "bypass", "x": 1 }', /policy\.json: Unknown option "x"/],
+    ['{}', /must name a policy file/, { IKE_SOCKET_POLICY: '' }],
+    ['{}', /no-such-file/, { IKE_SOCKET_POLICY: join(folder, 'no-such-file') }],
+  ]
+  for (const [content, words, env] of faults) {
+    const { lines, stderr, status } = await run('never.cjs', 'console.log("started")', content, env)
+    t.match(stderr, words)
+    t.equal(status, 1)
+    t.strictSame(lines, [''])
+  }
+})

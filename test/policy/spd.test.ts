@@ -1,0 +1,118 @@
+/** A policy for a program's connections: which rule decides, and which files are refused. */
+import t from 'tap'
+import { decideInbound, decideOutbound, hasAddress, parsePolicyFile } from '../../lib/policy/spd.ts'
+
+t.test('the first rule that matches decides', t => {
+  const policy = parsePolicyFile({
+    rules: [
+      { action: 'bypass', host: 'Monitor.Internal.', port: 9000 },
+      {
+        action: 'protect',
+        host: ['db.internal', '*.secure.internal'],
+        port: ['5432', '8000-8099'],
+      },
+      { action: 'discard', address: '192.0.2.0/24', direction: 'out' },
+      { action: 'protect', address: ['10.0.0.0/8', 'fd00::/8'], gateway: 'gw.internal' },
+      { action: 'protect', direction: 'in', port: 8443 },
+    ],
+    default: 'bypass',
+  })
+  const out: [string, number, string, string | undefined][] = [
+    ['monitor.internal', 9000, 'bypass', 'rules[0]'],
+    ['monitor.internal', 9001, 'bypass', undefined],
+    ['db.internal.', 5432, 'protect', 'rules[1]'],
+    ['DB.internal', 8099, 'protect', 'rules[1]'],
+    ['a.b.secure.internal', 8000, 'protect', 'rules[1]'],
+    ['secure.internal', 8000, 'bypass', undefined],
+    ['192.0.2.9', 1, 'discard', 'rules[2]'],
+    ['10.255.0.1', 1, 'protect', 'rules[3]'],
+    ['::ffff:10.0.0.1', 1, 'protect', 'rules[3]'],
+    ['fd00::1%eth0', 1, 'protect', 'rules[3]'],
+    ['11.0.0.1', 8443, 'bypass', undefined],
+  ]
+  for (const [host, port, action, name] of out) {
+    const { action: found, rule } = decideOutbound(policy, host, port)
+    t.strictSame([found, rule?.name], [action, name], `${host}:${port}`)
+  }
+  t.equal(decideOutbound(policy, '10.0.0.1', 1).rule?.gateway, 'gw.internal')
+  const { unless } = decideOutbound(policy, 'other.test', 1)
+  t.strictSame(
+    unless.map(({ name }) => name),
+    ['rules[2]', 'rules[3]'],
+    'a name may have addresses that are under other rules',
+  )
+  t.ok(hasAddress(unless[1]!, '10.1.1.1'))
+  t.notOk(hasAddress(unless[1]!, 'no address'))
+  t.equal(decideInbound(policy, '127.0.0.1', 8443).action, 'protect')
+  t.equal(decideInbound(policy, '10.0.0.1', 80).action, 'protect')
+  t.equal(decideInbound(policy, undefined, 80).unless.length, 1)
+  t.equal(decideInbound(policy, undefined, 8443).unless.length, 0)
+  t.end()
+})
+
+t.test('files with a fault are refused, by key and with what is accepted', t => {
+  const rule = { action: 'protect' }
+  const faults: [unknown, RegExp][] = [
+    [[], /"policy" must be an object/],
+    [{ rules: [] }, /"default" must be 'protect', 'bypass' or 'discard'/],
+    [{ rules: {}, default: 'bypass' }, /"rules" must be an array/],
+    [{ rules: [], defualt: 'bypass' }, /Unknown option "defualt"\. Did you mean "default"/],
+    [{ rules: [], default: 'encrypt' }, /"default"/],
+    [{ rules: ['x'], default: 'bypass' }, /"rules\[0\]" must be an object/],
+    [{ rules: [{}], default: 'bypass' }, /"rules\[0\]\.action"/],
+    [{ rules: [{ ...rule, prot: 1 }], default: 'bypass' }, /"rules\[0\]\.prot".*"port"/],
+    [{ rules: [{ ...rule, port: 0 }], default: 'bypass' }, /"rules\[0\]\.port".*from 1 to 65535/],
+    [{ rules: [{ ...rule, port: '9-8' }], default: 'bypass' }, /"rules\[0\]\.port"/],
+    [{ rules: [{ ...rule, port: [] }], default: 'bypass' }, /"rules\[0\]\.port"/],
+    [{ rules: [{ ...rule, address: 'ten' }], default: 'bypass' }, /"rules\[0\]\.address"/],
+    [
+      { rules: [{ ...rule, host: '10.0.0.1' }], default: 'bypass' },
+      /host.*"address" is for addresses/,
+    ],
+    [{ rules: [{ ...rule, host: 'a*.test' }], default: 'bypass' }, /"rules\[0\]\.host"/],
+    [{ rules: [{ ...rule, host: 'a', direction: 'in' }], default: 'bypass' }, /"rules\[0\]\.host"/],
+    [{ rules: [{ action: 'bypass', gateway: 'g' }], default: 'bypass' }, /"rules\[0\]\.gateway"/],
+  ]
+  for (const [content, message] of faults) {
+    t.throws(() => parsePolicyFile(content), { name: 'OptionError', message })
+  }
+  t.end()
+})
+
+t.test('a rule that can never match is refused', t => {
+  const wide = { action: 'bypass', port: '1-1000', address: '10.0.0.0/8' }
+  const dead = [
+    [wide, { action: 'protect', port: 80, address: ['10.1.0.0/16', '10.2.0.1'] }],
+    [wide, { action: 'protect', port: 80, address: '10.1.0.0/16', host: 'a.test' }],
+    [{ action: 'bypass' }, { action: 'protect', direction: 'in', port: 80 }],
+    [
+      { action: 'bypass', direction: 'out' },
+      { action: 'protect', host: 'a.test' },
+    ],
+    [
+      { action: 'bypass', host: '*.test' },
+      { action: 'protect', host: ['a.test', '*.b.test'] },
+    ],
+  ]
+  for (const rules of dead) {
+    const message = /"rules\[1\]" can never match: "rules\[0\]"/
+    t.throws(() => parsePolicyFile({ rules, default: 'bypass' }), { message })
+  }
+  const live = [
+    [wide, { action: 'protect', port: 80 }],
+    [wide, { action: 'protect', port: 1001, address: '10.0.0.1' }],
+    [{ action: 'bypass', direction: 'out' }, { action: 'protect' }],
+    [
+      { action: 'bypass', host: 'a.test' },
+      { action: 'protect', host: '*.test' },
+    ],
+    [
+      { action: 'bypass', host: '*.b.test' },
+      { action: 'protect', host: 'b.test' },
+    ],
+  ]
+  for (const rules of live) {
+    t.doesNotThrow(() => parsePolicyFile({ rules, default: 'bypass' }))
+  }
+  t.end()
+})
