@@ -618,8 +618,10 @@ t.test('E3: every pad length, wrong padding, dummies and other next headers', t 
   t.equal(drops('tcp.truncated'), 1)
   send(concat(new Uint8Array(1000), Uint8Array.of(0, 59)))
   t.equal(drops('esp.dummy'), 1)
-  for (const next of [0, 1, 4, 17, 41, 50, 255]) send(espText(segment, next))
-  t.equal(drops('esp.nextHeader'), 7)
+  for (const next of [0, 1, 4, 41, 50, 255]) send(espText(segment, next))
+  t.equal(drops('esp.nextHeader'), 6)
+  send(espText(segment, IpProtocol.Udp))
+  t.equal(drops('esp.selectors'), 1, 'UDP, of which this SA is not')
   t.end()
 })
 
@@ -658,7 +660,7 @@ t.test('E4: in tunnel mode only what was negotiated comes out of an SA', t => {
   )
   t.equal(
     ip(packet => void (packet[9] = 17)),
-    'ip.protocol',
+    'esp.selectors',
     'UDP',
   )
   t.equal(
