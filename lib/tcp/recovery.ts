@@ -577,7 +577,7 @@ export class Recovery implements Deliveries {
     if (congestion.threshold === Infinity) congestion.onStart(this.sender.initialWindow)
     else congestion.onIdle(Infinity, this.rtt.rto)
     this.rtt.backoffs = 0
-    for (let slot = sent.oldest; slot !== NONE; slot = sent.oldest) sent.markLost(slot)
+    sent.markAllLost()
     this.rearm(now)
   }
 
@@ -597,7 +597,9 @@ export class Recovery implements Deliveries {
     this.beginEpisode()
     this.phase = 'timeout'
     this.recoverAt = sender.sndNxt
-    for (let slot = sent.oldest; slot !== NONE; slot = sent.oldest) this.markLost(slot)
+    const before = this.goneOctets
+    sent.markAllLost()
+    this.rate.lost += this.goneOctets - before
     this.timeoutFrom = now
     this.rearm(now)
   }

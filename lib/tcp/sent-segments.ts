@@ -92,6 +92,8 @@ export class SentSegments {
   private head = 0
   private readonly outstanding: List = { first: NONE, last: NONE }
   private readonly lost: List = { first: NONE, last: NONE }
+  /** The one that was found lost last. */
+  private found = NONE
   private readonly deliveries: Deliveries
 
   constructor(deliveries: Deliveries) {
@@ -337,10 +339,34 @@ export class SentSegments {
       this.lostProbes++
       this.lostProbeOctets += this.octets(slot)
     }
-    // What is first in the stream goes first; else they go in the order in which they were found.
+    // What is first in the stream goes first, with what was found behind it; else they go in the order in which they
+    // were found.
     const { first } = this.lost
+    const { found } = this
+    this.found = slot
     if (first !== NONE && before(this.seq(slot), this.seq(first))) this.prepend(this.lost, slot)
+    else if (found !== NONE && this.isLost(found) && this.end(found) === this.seq(slot))
+      this.insert(this.lost, found, slot)
     else this.append(this.lost, slot)
+  }
+
+  /** Nothing of what is under way will arrive; it goes out again in the order of the stream. */
+  markAllLost(): void {
+    for (const list of [this.outstanding, this.lost]) {
+      list.first = NONE
+      list.last = NONE
+    }
+    this.lostCount = 0
+    this.lostProbes = 0
+    this.pipe = 0
+    for (let i = 0; i < this.length; i++) {
+      const slot = this.slotAt(i)
+      if (this.isSacked(slot)) continue
+      this.setFlag(slot, LOST, true)
+      this.setFlag(slot, PROBE, false)
+      this.lostCount++
+      this.append(this.lost, slot)
+    }
   }
 
   /** What was believed lost is on its way after all. It was sent before all that is outstanding. */
@@ -421,6 +447,7 @@ export class SentSegments {
     this.head = 0
     this.length = count
     this.lostProbes = 0
+    this.found = NONE
     this.relink(this.outstanding, orders[0]!, starts, parts)
     this.lostCount = this.relink(this.lost, orders[1]!, starts, parts)
   }
@@ -466,6 +493,7 @@ export class SentSegments {
     this.ring = NO_RING
     this.capacity = 0
     this.head = 0
+    this.found = NONE
   }
 
   private giveBack(): void {
@@ -497,6 +525,16 @@ export class SentSegments {
     if (list.last === NONE) list.first = slot
     else this.link(list.last, NEXT, slot)
     list.last = slot
+  }
+
+  /** Behind another one. */
+  private insert(list: List, other: number, slot: number): void {
+    const next = this.linked(other, NEXT)
+    if (next === NONE) return this.append(list, slot)
+    this.link(slot, PREVIOUS, other)
+    this.link(slot, NEXT, next)
+    this.link(other, NEXT, slot)
+    this.link(next, PREVIOUS, slot)
   }
 
   private prepend(list: List, slot: number): void {
