@@ -17,7 +17,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   core: ['base', 'wire', 'policy', 'identity', 'ike', 'esp', 'tcp', 'udp'],
   node: ['base', 'wire', 'core'],
   api: ['base', 'policy', 'identity', 'core', 'node'],
-  cli: ['base', 'identity'],
+  cli: ['base', 'identity', 'api'],
 }
 const PURE = new Set([
   'base',

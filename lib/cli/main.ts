@@ -2,12 +2,15 @@
 /** The command `ike-socket`. Exit code 0: done; 1: it could not be done; 2: it was not understood. */
 import { readFileSync } from 'node:fs'
 import { keygen, KEYGEN_HELP } from './keygen.ts'
+import { sidecar } from './sidecar.ts'
 import { UsageError } from './usage.ts'
 
 const HELP = `Usage: ike-socket <command> [options]
 
 Commands:
   keygen [folder]   make a certificate authority, certificates and a pre-shared key
+  connect, listen   one connection inside ESP, with standard input and output
+  forward, socks    ways between TCP here and services inside ESP
 
 ike-socket <command> --help tells more; --version prints the version.
 `
@@ -18,11 +21,17 @@ const version = (): string => {
 }
 
 /** What is to be printed. */
-const run = (args: readonly string[]): string => {
+const run = async (args: readonly string[]): Promise<string> => {
   const [command, ...rest] = args
   switch (command) {
     case 'keygen':
       return rest.includes('--help') || rest.includes('-h') ? KEYGEN_HELP : keygen(rest, Date.now())
+    case 'connect':
+    case 'listen':
+    case 'forward':
+    case 'socks':
+      await sidecar(command, rest)
+      return ''
     case '--help':
     case '-h':
     case 'help':
@@ -38,7 +47,7 @@ const run = (args: readonly string[]): string => {
 }
 
 try {
-  process.stdout.write(run(process.argv.slice(2)))
+  process.stdout.write(await run(process.argv.slice(2)))
 } catch (error) {
   const isUsage = error instanceof UsageError
   const hint = isUsage ? '\nTry: ike-socket --help' : ''

@@ -1,0 +1,246 @@
+/**
+ * `ike-socket connect`, `listen`, `forward` and `socks`: for programs that are not in Node, in the manner of netcat and
+ * ssh. One side of each connection is plain TCP or the standard streams, the other one is inside ESP.
+ */
+import net from 'node:net'
+import { parseArgs } from 'node:util'
+import { printable } from '../base/errors.ts'
+import { configuration, loadConfiguration } from '../api/configuration.ts'
+import {
+  lenientOptions,
+  type SecureServerOptions,
+  type SecureSocketOptions,
+} from '../api/options.ts'
+import { createSecureServer, type SecureServer } from '../api/secure-server.ts'
+import { createSecureSocket, type SecureSocket } from '../api/secure-socket.ts'
+import { join, type Log } from './join.ts'
+import { serveSocks } from './socks.ts'
+import { UsageError } from './usage.ts'
+
+export const SIDECAR_HELP = `Usage:
+  ike-socket connect HOST PORT           standard input and output over one connection
+  ike-socket listen [HOST] PORT          the same, for the first connection that comes
+  ike-socket forward [-L [BIND:]PORT:HOST:PORT]… [-R PORT:HOST:PORT]…
+                                         -L: from TCP here to a service inside ESP;
+                                         -R: from a service inside ESP here to TCP
+  ike-socket socks [BIND:]PORT           a SOCKS 5 proxy whose connections go inside ESP
+
+Options:
+  --config FILE     credentials, as JSON with the options of ike-socket (default: IKE_SOCKET_CONFIG);
+                    forward and socks read it again at SIGHUP, for new connections
+  --allow-remote    also bind, and forward to, addresses that are not of the loopback
+  --permit HOST     socks: hosts that may be asked for, others are refused; may be repeated
+  --json            log lines, on standard error, are JSON
+  --help
+
+IPv6 addresses stand in brackets. Exit code 0: done; 1: it could not be done; 2: it was not understood.
+`
+
+interface Place {
+  readonly host: string
+  readonly port: number
+}
+
+interface Route {
+  readonly from: Place
+  readonly to: Place
+}
+
+const LOOPBACK = '127.0.0.1'
+
+/** Splits at colons that are not in brackets. */
+const splitAtColons = (text: string): string[] =>
+  (text.match(/\[[^\]]*\]|[^:[\]]+/g) ?? []).map(part => part.replace(/^\[(.*)\]$/, '$1'))
+
+const portOf = (text: string | undefined, least: number): number => {
+  const port = /^\d{1,5}$/.test(text ?? '') ? Number(text) : -1
+  if (port >= least && port <= 65535) return port
+  throw new UsageError(`${printable(text ?? '')} is no port`)
+}
+
+const parsePlace = (text: string): Place => {
+  const parts = splitAtColons(text)
+  if (parts.length === 0 || parts.length > 2)
+    throw new UsageError(`${printable(text)} is not [HOST:]PORT`)
+  return { host: parts.length === 2 ? parts[0]! : LOOPBACK, port: portOf(parts.at(-1), 0) }
+}
+
+const parseRoute = (text: string): Route => {
+  const parts = splitAtColons(text)
+  if (parts.length !== 3 && parts.length !== 4) {
+    throw new UsageError(`${printable(text)} is not [BIND:]PORT:HOST:PORT`)
+  }
+  const [host, port] = parts.slice(-2) as [string, string]
+  return {
+    from: { host: parts.length === 4 ? parts[0]! : LOOPBACK, port: portOf(parts.at(-3), 0) },
+    to: { host, port: portOf(port, 1) },
+  }
+}
+
+const isLoopback = (host: string): boolean =>
+  host === 'localhost' || host === '::1' || (net.isIPv4(host) && host.startsWith('127.'))
+
+const refuseRemote = (host: string, isAllowed: boolean, what: string): void => {
+  if (isAllowed || isLoopback(host)) return
+  throw new UsageError(
+    `${what} ${printable(host)} is not of the loopback: --allow-remote permits it`,
+  )
+}
+
+const logger = (isJson: boolean): Log => {
+  return (event, facts) => {
+    const text = Object.entries(facts).map(
+      ([name, value]) => ` ${name}=${printable(String(value))}`,
+    )
+    const line = isJson
+      ? JSON.stringify({ event, ...facts })
+      : `ike-socket: ${event}${text.join('')}`
+    process.stderr.write(`${line}\n`)
+  }
+}
+
+const dial = (to: Place): SecureSocket =>
+  createSecureSocket(
+    lenientOptions<SecureSocketOptions>('client', configuration(), {
+      ...to,
+      allowHalfOpen: true,
+    }),
+  )
+
+const serve = (onConnection: (socket: SecureSocket) => void): SecureServer =>
+  createSecureServer(
+    lenientOptions<SecureServerOptions>('server', configuration(), { allowHalfOpen: true }),
+    onConnection,
+  )
+
+const listening = (server: net.Server | SecureServer, where: Place): Promise<net.AddressInfo> =>
+  new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen({ ...where }, () => {
+      server.removeListener('error', reject)
+      resolve(server.address() as net.AddressInfo)
+    })
+  })
+
+/** The standard streams and one connection, until both have ended. */
+const talk = (socket: SecureSocket): Promise<void> =>
+  new Promise((resolve, reject) => {
+    socket.on('error', reject)
+    socket.on('close', () => resolve())
+    process.stdin.pipe(socket)
+    socket.pipe(process.stdout)
+  })
+
+const connect = async ([host, port, ...more]: readonly string[]): Promise<void> => {
+  if (host === undefined || port === undefined || more.length > 0)
+    throw new UsageError('connect wants HOST and PORT')
+  await talk(dial({ host, port: portOf(port, 1) }))
+  process.stdin.destroy()
+}
+
+const listen = async (args: readonly string[], isAllowed: boolean, log: Log): Promise<void> => {
+  const [first, second, ...more] = args
+  if (first === undefined || more.length > 0) throw new UsageError('listen wants [HOST] PORT')
+  const where =
+    second === undefined ? { host: LOOPBACK, port: first } : { host: first, port: second }
+  refuseRemote(where.host, isAllowed, 'the address')
+  let arrived: (socket: SecureSocket) => void = () => {}
+  const came = new Promise<SecureSocket>(resolve => (arrived = resolve))
+  const server = serve(socket => arrived(socket))
+  const { port } = await listening(server, { host: where.host, port: portOf(where.port, 0) })
+  log('listening', { address: where.host, port, udp: server.ikePort ?? 0 })
+  const socket = await came
+  server.close()
+  await talk(socket)
+  process.stdin.destroy()
+}
+
+const forward = async (
+  routes: { out: readonly Route[]; in: readonly Route[] },
+  log: Log,
+): Promise<SecureServer[]> => {
+  for (const { from, to } of routes.out) {
+    const server = net.createServer({ allowHalfOpen: true, noDelay: true }, socket =>
+      join(socket, () => dial(to), log, { to: to.host, port: to.port }),
+    )
+    const { address, port } = await listening(server, from)
+    log('listening', { address, port, to: `${to.host}:${to.port}` })
+  }
+  const servers: SecureServer[] = []
+  for (const { from, to } of routes.in) {
+    const server = serve(socket => {
+      log('connection', { peer: socket.peerId ?? '', to: `${to.host}:${to.port}` })
+      join(socket, () => net.connect({ ...to, allowHalfOpen: true, noDelay: true }), log, {
+        to: to.host,
+        port: to.port,
+      })
+    })
+    const { address, port } = await listening(server, from)
+    log('listening', { address, port, udp: server.ikePort ?? 0, to: `${to.host}:${to.port}` })
+    servers.push(server)
+  }
+  return servers
+}
+
+/** New connections, and new SAs of servers, are made with what the file holds now. */
+const reloadAtHangup = (file: string, servers: readonly SecureServer[], log: Log): void => {
+  process.on('SIGHUP', () => {
+    try {
+      loadConfiguration(file)
+      const given = lenientOptions<SecureServerOptions>('server', configuration(), {})
+      for (const server of servers) server.setCredentials(given)
+      log('reloaded', { file })
+    } catch (error) {
+      log('notReloaded', { error: error instanceof Error ? error.message : String(error) })
+    }
+  })
+}
+
+const OPTIONS = {
+  config: { type: 'string' },
+  'allow-remote': { type: 'boolean' },
+  permit: { type: 'string', multiple: true },
+  json: { type: 'boolean' },
+  help: { type: 'boolean', short: 'h' },
+  local: { type: 'string', short: 'L', multiple: true },
+  remote: { type: 'string', short: 'R', multiple: true },
+} as const
+
+const parse = (args: readonly string[]) => {
+  try {
+    return parseArgs({ args: [...args], options: OPTIONS, allowPositionals: true })
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error))
+  }
+}
+
+/** Runs one of the commands; it goes on while anything is open. */
+export const sidecar = async (command: string, args: readonly string[]): Promise<void> => {
+  const { values, positionals } = parse(args)
+  if (values.help === true) return void process.stdout.write(SIDECAR_HELP)
+  const log = logger(values.json === true)
+  const isAllowed = values['allow-remote'] === true
+  const file = values.config ?? process.env['IKE_SOCKET_CONFIG']
+  if (file === undefined || file === '')
+    throw new UsageError('--config or IKE_SOCKET_CONFIG is missing')
+  loadConfiguration(file)
+  if (command === 'connect') return connect(positionals)
+  if (command === 'listen') return listen(positionals, isAllowed, log)
+  if (command === 'socks') {
+    const [place, ...more] = positionals
+    if (place === undefined || more.length > 0) throw new UsageError('socks wants [BIND:]PORT')
+    const where = parsePlace(place)
+    refuseRemote(where.host, isAllowed, 'the address')
+    const server = serveSocks(dial, values.permit, log)
+    const { address, port } = await listening(server, where)
+    log('listening', { address, port })
+    return reloadAtHangup(file, [], log)
+  }
+  const out = (values.local ?? []).map(parseRoute)
+  const inward = (values.remote ?? []).map(parseRoute)
+  if (positionals.length > 0 || out.length + inward.length === 0)
+    throw new UsageError('forward wants -L or -R')
+  for (const { from } of out) refuseRemote(from.host, isAllowed, 'the address')
+  for (const { to } of inward) refuseRemote(to.host, isAllowed, 'the target')
+  reloadAtHangup(file, await forward({ out, in: inward }, log), log)
+}

@@ -1,0 +1,164 @@
+/** The commands for programs that are not in Node: each as a process of its own. */
+import { spawn, spawnSync, type ChildProcessWithoutNullStreams } from 'node:child_process'
+import { createSocket } from 'node:dgram'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import net from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t from 'tap'
+
+const main = join(import.meta.dirname, '../../lib/cli/main.js')
+const folder = mkdtempSync(join(tmpdir(), 'ike-'))
+const config = join(folder, 'ike.json')
+const children: ChildProcessWithoutNullStreams[] = []
+t.teardown(() => {
+  for (const child of children) child.kill('SIGKILL')
+  rmSync(folder, { recursive: true })
+})
+
+const freePort = async (): Promise<number> => {
+  const socket = createSocket('udp4').bind(0)
+  await once(socket, 'listening')
+  const { port } = socket.address()
+  socket.close()
+  return port
+}
+
+interface Line {
+  readonly event: string
+  readonly port: number
+  readonly reply?: number
+}
+
+/** Starts a command; `next` waits for an event of that name in its log. */
+const start = (
+  ...args: string[]
+): { child: ChildProcessWithoutNullStreams; next(event: string): Promise<Line> } => {
+  const child = spawn(process.execPath, [main, ...args, '--json', '--config', config])
+  children.push(child)
+  const lines: Line[] = []
+  let text = ''
+  let wake: () => void = () => {}
+  child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
+    const parts = (text + chunk).split('\n')
+    text = parts.pop()!
+    for (const part of parts) if (part.startsWith('{')) lines.push(JSON.parse(part) as Line)
+    wake()
+  })
+  const next = async (event: string): Promise<Line> => {
+    for (;;) {
+      const at = lines.findIndex(line => line.event === event)
+      if (at >= 0) return lines.splice(at, 1)[0]!
+      await new Promise<void>(resolve => (wake = resolve))
+    }
+  }
+  return { child, next }
+}
+
+const readAll = async (stream: NodeJS.ReadableStream): Promise<string> => {
+  let text = ''
+  for await (const chunk of stream) text += String(chunk)
+  return text
+}
+
+/** A request of SOCKS for a name; the code of the reply, and the socket. */
+const ask = async (port: number, host: string, target: number): Promise<[number, net.Socket]> => {
+  const socket = net.connect(port, '127.0.0.1')
+  const name = Buffer.from(host)
+  const place = Buffer.from([...name, target >> 8, target & 255])
+  socket.write(Buffer.concat([Buffer.from([5, 1, 0, 5, 1, 0, 3, name.length]), place]))
+  let octets = Buffer.alloc(0)
+  while (octets.length < 12) {
+    const [chunk] = (await once(socket, 'data')) as [Buffer]
+    octets = Buffer.concat([octets, chunk])
+  }
+  socket.pause()
+  return [octets[3]!, socket]
+}
+
+t.test('forward and socks: from TCP through ESP to TCP and back', async t => {
+  writeFileSync(
+    config,
+    JSON.stringify({ psk: 'a pre-shared key for tests', ikePort: await freePort() }),
+  )
+  const target = net.createServer({ allowHalfOpen: true }, socket => {
+    let text = ''
+    socket.on('data', chunk => (text += String(chunk)))
+    socket.on('end', () => socket.end(text.toUpperCase()))
+  })
+  target.listen(0, '127.0.0.1')
+  await once(target, 'listening')
+  const { port } = target.address() as net.AddressInfo
+  const far = start('forward', '-R', `7001:127.0.0.1:${port}`)
+  await far.next('listening')
+  const near = start('forward', '-L', '0:127.0.0.1:7001')
+  const { port: local } = await near.next('listening')
+  const socket = net.connect(local, '127.0.0.1')
+  socket.end('forwarded')
+  t.equal(await readAll(socket), 'FORWARDED')
+
+  const proxy = start('socks', '0', '--permit', '127.0.0.1', '--permit', 'nowhere.invalid')
+  const { port: socks } = await proxy.next('listening')
+  const [code, proxied] = await ask(socks, '127.0.0.1', 7001)
+  t.equal(code, 0)
+  proxied.end('by proxy')
+  t.equal(await readAll(proxied), 'BY PROXY')
+  const refusals: [string, number, number][] = [
+    ['127.0.0.1', 7002, 5],
+    ['forbidden.test', 80, 2],
+    ['nowhere.invalid', 80, 4],
+  ]
+  for (const [host, at, reply] of refusals) {
+    const [refused, gone] = await ask(socks, host, at)
+    t.equal(refused, reply, host)
+    t.equal((await proxy.next('refused')).reply, reply)
+    gone.destroy()
+  }
+
+  writeFileSync(config, '{ "psk": ')
+  far.child.kill('SIGHUP')
+  await far.next('notReloaded')
+  t.equal(far.child.exitCode, null, 'a faulty file changes nothing')
+  target.close()
+})
+
+t.test('connect and listen: standard input and output', async t => {
+  writeFileSync(
+    config,
+    JSON.stringify({ psk: 'a pre-shared key for tests', ikePort: await freePort() }),
+  )
+  const server = start('listen', '7003')
+  await server.next('listening')
+  const client = start('connect', '127.0.0.1', '7003')
+  server.child.stdin.end('from the server')
+  client.child.stdin.end('from the client')
+  const exits = [server, client].map(({ child }) => once(child, 'exit'))
+  const texts = [server, client].map(({ child }) => readAll(child.stdout))
+  t.strictSame(await Promise.all(texts), ['from the client', 'from the server'])
+  t.strictSame(
+    (await Promise.all(exits)).map(([status]) => status as number),
+    [0, 0],
+  )
+})
+
+t.test('what is not understood, or not permitted, ends with 2', t => {
+  const run = (...args: string[]) =>
+    spawnSync(process.execPath, [main, ...args], { encoding: 'utf8' })
+  const faults: [string[], RegExp][] = [
+    [['forward', '--config', config], /forward wants -L or -R/],
+    [['forward', '-L', '1:2', '--config', config], /1:2.* is not \[BIND:\]PORT:HOST:PORT/],
+    [['forward', '-L', '0.0.0.0:1:a:2', '--config', config], /0\.0\.0\.0.*--allow-remote/],
+    [['forward', '-R', '1:10.0.0.1:2', '--config', config], /10\.0\.0\.1.*--allow-remote/],
+    [['socks', '[::]:1080', '--config', config], /'::'.*--allow-remote/],
+    [['connect', 'a', '99999', '--config', config], /'99999' is no port/],
+    [['connect', 'a', '1', '--confg', 'x'], /--confg/],
+  ]
+  for (const [args, words] of faults) {
+    const { status, stderr } = run(...args)
+    t.match(stderr, words)
+    t.equal(status, 2, args.join(' '))
+  }
+  t.match(run('socks', '--help').stdout, /Usage:/)
+  t.end()
+})
