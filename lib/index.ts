@@ -71,3 +71,8 @@ export {
 } from './base/errors.ts'
 export { formatKeyLog, type KeyLogRow } from './node/key-log.ts'
 export type { KeyLogEntry, TraceEvent } from './base/trace.ts'
+export type {
+  Callback as DatagramCallback,
+  Octets,
+  Payload as DatagramPayload,
+} from './api/secure-datagram.ts'

@@ -30,7 +30,7 @@ import {
   type EndpointUser,
 } from './shared-endpoint.ts'
 
-type Callback = (error: Error | null, octets?: number) => void
+export type Callback = (error: Error | null, octets?: number) => void
 
 /** Where a datagram has come from. */
 export interface DatagramInfo {
@@ -499,8 +499,8 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
 
 export type SecureDatagramListener = (message: Buffer, from: DatagramInfo) => void
 
-type Octets = string | Uint8Array | DataView
-type Payload = Octets | readonly Octets[]
+export type Octets = string | Uint8Array | DataView
+export type Payload = Octets | readonly Octets[]
 
 const ignore = (): void => undefined
 
