@@ -200,7 +200,7 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
 
   #adopt(own: Record<string, unknown>): readonly string[] {
     const before = this.#settings.given
-    this.#settings = parseEndpoint(own as EndpointOptions)
+    this.#settings = parseEndpoint(own)
     giveContext(this, this.#settings.context)
     this.#shared?.setCredentials(this.#settings)
     this.#watcher?.start(filesOf(own))

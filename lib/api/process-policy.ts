@@ -95,7 +95,7 @@ const tlsArguments = (
 ): { options: ConnectOptions & { readonly socket?: unknown }; listener: Listener } => {
   const { options, listener } = connectArguments(args)
   const more = args.slice(1).find(value => typeof value === 'object' && value !== null)
-  return { options: { ...options, ...(more as object | undefined) }, listener }
+  return { options: { ...options, ...more }, listener }
 }
 
 const refusal = (words: string, verdict: Verdict): Error => {
@@ -263,7 +263,7 @@ const hookConnect = (policy: SecurityPolicy): void => {
     connectProtected(this, options, verdict)
     return this
   }
-  net.Socket.prototype.connect = connect as net.Socket['connect']
+  net.Socket.prototype.connect = connect
 }
 
 /** TLS goes inside the secure socket: the handle of a TLSSocket of its own would be one of TCP. */
@@ -279,7 +279,7 @@ const hookTls = (policy: SecurityPolicy): void => {
     const { path: _path, ...rest } = options
     return original.tlsConnect({ host: 'localhost', ...rest, socket }, listener)
   }
-  tls.connect = connect as typeof tls.connect
+  tls.connect = connect
 }
 
 // --- servers ---
@@ -424,7 +424,9 @@ const withOption = (given: string | undefined, option: string): string =>
 const hookChildren = (url: string): void => {
   const option = `--import=${url}`
   process.env['NODE_OPTIONS'] = withOption(process.env['NODE_OPTIONS'], option)
-  const carried = Object.fromEntries(CARRIED.map(name => [name, process.env[name]]))
+  const carried = Object.fromEntries(
+    CARRIED.filter(name => Object.hasOwn(process.env, name)).map(name => [name, process.env[name]]),
+  )
   const withPolicy = (env: Environment): Record<string, string | undefined> => ({
     ...env,
     ...carried,

@@ -44,7 +44,8 @@ for (const story of STORIES) {
 t.test('clients that stay: all within its bounds, no dear message, nothing left at the end', t => {
   const most = { sas: 0, children: 0, connections: 0 }
   const seen = new Set<string>()
-  for (let seed = 1; seed <= 3; seed++) {
+  // Seeds that come to many SAs, Child SAs and connections.
+  for (const seed of [3, 4, 11]) {
     try {
       const account = accumulate(seed)
       for (const name of account.seen) seen.add(name)
