@@ -56,7 +56,7 @@ const replaceFiles = (given: Given, replace: (option: string, file: string) => u
     return parts.some(([, part], i) => part !== entries[i]![1]) ? Object.fromEntries(parts) : value
   }
   for (const option of FILE_OPTIONS) {
-    const value = given[option]
+    const value = Object.hasOwn(given, option) ? given[option] : undefined
     if (typeof value !== 'object' || value === null) continue
     const whole = readingOption(option, () => read(option, value, TABLES.has(option)))
     if (whole !== value) replaced = { ...(replaced ?? given), [option]: whole }
