@@ -48,7 +48,8 @@ export class SegmentSizes implements SizeProber {
   }
 
   candidate(most: number, now: Millis): number {
-    if (this.paths.isOnTrial) return 0
+    // Without a Child SA nobody knows what stands around a segment, and nothing is sent.
+    if (this.paths.isOnTrial || this.children.inUse.length === 0) return 0
     const packet = this.search.candidate(this.packetOf(most), now)
     if (packet === 0) return 0
     this.tried = packet
@@ -62,7 +63,7 @@ export class SegmentSizes implements SizeProber {
     const excess = this.segmentOf(most) - segment
     if (excess <= 0) return most
     let packet = most - excess
-    while (this.segmentOf(packet) > segment) packet--
+    while (packet > 0 && this.segmentOf(packet) > segment) packet--
     return packet
   }
 
