@@ -1,8 +1,8 @@
 /**
- * What comes out of ESP: it must be what its SA was negotiated for (RFC 4301 §5.2 step 4), and goes to TCP or
- * UDP.
+ * What comes out of ESP: it must be what its SA was negotiated for (RFC 4301 §5.2 step 4), and goes to TCP or UDP.
  * Errors of the inner path by ICMP are authenticated by ESP, so they are believed as far as they may do harm.
  */
+import { getU16 } from '../base/bytes.ts'
 import type { Millis } from '../base/environment.ts'
 import { mayBeInner } from '../policy/inner-addresses.ts'
 import { covers } from '../policy/traffic-selectors.ts'
@@ -33,17 +33,30 @@ export const handleInner = (
   if (child.sa.mode === 'tunnel') {
     return handleIp(child, bytes, payloadFrom, payloadTo, nextHeader, outer, tcp, udp, now)
   }
+  if (!isTransport(nextHeader)) return 'esp.nextHeader'
   const { remoteHost, localHost } = child
-  if (nextHeader === IpProtocol.Udp) {
-    return handleUdp(child, bytes, payloadFrom, payloadTo, remoteHost, localHost, false, udp)
-  }
-  if (nextHeader !== IpProtocol.Tcp) return 'esp.nextHeader'
   // RFC 3948 §3.1.2: a NAT has changed the addresses under the checksum; the ICV stands for it.
-  return handleTcp(child, bytes, payloadFrom, payloadTo, remoteHost, localHost, false, tcp, now)
+  return handleTransport(
+    child,
+    nextHeader,
+    bytes,
+    payloadFrom,
+    payloadTo,
+    remoteHost,
+    localHost,
+    false,
+    tcp,
+    udp,
+    now,
+  )
 }
 
-const handleTcp = (
+const isTransport = (protocol: number): boolean =>
+  protocol === IpProtocol.Tcp || protocol === IpProtocol.Udp
+
+const handleTransport = (
   child: Child,
+  protocol: number,
   bytes: Uint8Array,
   from: number,
   to: number,
@@ -51,40 +64,22 @@ const handleTcp = (
   destination: Uint8Array,
   verifyChecksum: boolean,
   tcp: TcpStack | undefined,
+  udp: UdpStack | undefined,
   now: Millis,
 ): string | undefined => {
-  if (to - from < TCP_HEADER) return 'tcp.truncated'
-  const remotePort = (bytes[from]! << 8) | bytes[from + 1]!
-  const localPort = (bytes[from + 2]! << 8) | bytes[from + 3]!
+  const isTcp = protocol === IpProtocol.Tcp
+  if (to - from < (isTcp ? TCP_HEADER : UDP_HEADER_LENGTH)) {
+    return isTcp ? 'tcp.truncated' : 'udp.malformed'
+  }
   if (
-    !covers(child.sa.remoteSelectors, source, IpProtocol.Tcp, remotePort) ||
-    !covers(child.sa.localSelectors, destination, IpProtocol.Tcp, localPort)
+    !covers(child.sa.remoteSelectors, source, protocol, getU16(bytes, from)) ||
+    !covers(child.sa.localSelectors, destination, protocol, getU16(bytes, from + 2))
   ) {
     return 'esp.selectors'
   }
-  return tcp?.handleSegment(bytes, from, to, source, destination, now, verifyChecksum)
-}
-
-const handleUdp = (
-  child: Child,
-  bytes: Uint8Array,
-  from: number,
-  to: number,
-  source: Uint8Array,
-  destination: Uint8Array,
-  verifyChecksum: boolean,
-  udp: UdpStack | undefined,
-): string | undefined => {
-  if (to - from < UDP_HEADER_LENGTH) return 'udp.malformed'
-  const remotePort = (bytes[from]! << 8) | bytes[from + 1]!
-  const localPort = (bytes[from + 2]! << 8) | bytes[from + 3]!
-  if (
-    !covers(child.sa.remoteSelectors, source, IpProtocol.Udp, remotePort) ||
-    !covers(child.sa.localSelectors, destination, IpProtocol.Udp, localPort)
-  ) {
-    return 'esp.selectors'
-  }
-  return udp?.handleDatagram(bytes, from, to, source, destination, verifyChecksum)
+  return isTcp
+    ? tcp?.handleSegment(bytes, from, to, source, destination, now, verifyChecksum)
+    : udp?.handleDatagram(bytes, from, to, source, destination, verifyChecksum)
 }
 
 const handleIp = (
@@ -106,11 +101,20 @@ const handleIp = (
   if (ip.fragment) return 'ip.fragment'
   const { protocol, payloadFrom, payloadTo, source, destination } = ip
   if (!mayBeInner(source, outer) || !mayBeInner(destination, outer)) return 'ip.address'
-  if (protocol === IpProtocol.Tcp) {
-    return handleTcp(child, bytes, payloadFrom, payloadTo, source, destination, true, tcp, now)
-  }
-  if (protocol === IpProtocol.Udp) {
-    return handleUdp(child, bytes, payloadFrom, payloadTo, source, destination, true, udp)
+  if (isTransport(protocol)) {
+    return handleTransport(
+      child,
+      protocol,
+      bytes,
+      payloadFrom,
+      payloadTo,
+      source,
+      destination,
+      true,
+      tcp,
+      udp,
+      now,
+    )
   }
   return protocol === IpProtocol.Icmp || protocol === IpProtocol.Icmpv6
     ? handleIcmp(child, bytes, ip, tcp)
