@@ -68,11 +68,16 @@ export class SizeSearch {
     return size < this.ceiling
   }
 
-  /** A size above the limit, and not above `most`, that is worth a try now; 0: none. */
+  /** A larger size may be worth a try now. */
+  isDue(now: Millis): boolean {
+    if (this.limit >= this.most || now < this.probeEndsAt) return false
+    return !this.isDone || now >= this.raiseAt
+  }
+
+  /** When one is due: a size above the limit, and not above `most`; 0: none. */
   candidate(most: number, now: Millis): number {
-    if (now < this.probeEndsAt || most <= this.limit || this.limit >= this.most) return 0
+    if (!this.isDue(now) || most <= this.limit) return 0
     if (this.isDone) {
-      if (now < this.raiseAt) return 0
       this.ceiling = this.most + 1
       this.favourite = this.most
       this.raiseWait = Math.min(2 * this.raiseWait, LAST_RAISE)

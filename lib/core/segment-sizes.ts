@@ -50,7 +50,10 @@ export class SegmentSizes implements SizeProber {
   candidate(most: number, now: Millis): number {
     // Without a Child SA nobody knows what stands around a segment, and nothing is sent.
     if (this.paths.isOnTrial || this.children.inUse.length === 0) return 0
-    const packet = this.search.candidate(this.packetOf(most), now)
+    const { search } = this
+    // Each new segment asks, so what costs more comes last.
+    if (!search.isDue(now)) return 0
+    const packet = search.candidate(this.packetOf(most), now)
     if (packet === 0) return 0
     this.tried = packet
     const size = this.segmentOf(packet)
