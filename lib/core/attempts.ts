@@ -146,9 +146,15 @@ export class Attempts {
   private flowOf(pending: Pending, stack: TcpStack, now: Millis): Flow | undefined {
     // The Child SA for one port is for the attempt that asked for it.
     const isTaken = (flow: Flow): boolean =>
-      [...this.waiting.values()].some(({ localPort }) => localPort === flow.localPort) ||
-      stack.isTaken(flow, now)
+      this.isReserved(flow.localPort) || stack.isTaken(flow, now)
     return flowOver(this.host.childrenInUse, pending, this.host.situation, isTaken)
+  }
+
+  private isReserved(port: number): boolean {
+    for (const { localPort } of this.waiting.values()) {
+      if (localPort === port) return true
+    }
+    return false
   }
 
   /** TCP has connected, or failed: the attempt that it was, if it was one. */
