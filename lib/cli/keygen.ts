@@ -5,7 +5,6 @@
 import { generateKeyPairSync, randomBytes, type KeyObject } from 'node:crypto'
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { parseArgs } from 'node:util'
 import { parseAddress } from '../base/address.ts'
 import type { Millis } from '../base/environment.ts'
 import {
@@ -16,7 +15,7 @@ import {
   type Issuer,
 } from '../identity/certificate-builder.ts'
 import { KeyPurpose, KeyUsage } from '../identity/extensions.ts'
-import { UsageError } from './usage.ts'
+import { parseArguments, UsageError } from './usage.ts'
 
 export const KEYGEN_HELP = `Usage: ike-socket keygen [folder] [options]
 
@@ -92,16 +91,8 @@ const OPTIONS = {
   force: { type: 'boolean' },
 } as const
 
-const parse = (args: readonly string[]) => {
-  try {
-    return parseArgs({ args: [...args], options: OPTIONS, allowPositionals: true })
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error))
-  }
-}
-
 const readPlan = (args: readonly string[]): Plan => {
-  const { values, positionals } = parse(args)
+  const { values, positionals } = parseArguments(args, OPTIONS)
   if (positionals.length > 1) throw new UsageError('keygen takes one folder')
   const type = values.type ?? 'all'
   const types = KEY_TYPES.filter(name => type === 'all' || type === name)

@@ -3,7 +3,6 @@
  * ssh. One side of each connection is plain TCP or the standard streams, the other one is inside ESP.
  */
 import net from 'node:net'
-import { parseArgs } from 'node:util'
 import { printable } from '../base/errors.ts'
 import { configuration, loadConfiguration } from '../api/configuration.ts'
 import {
@@ -15,7 +14,7 @@ import { createSecureServer, type SecureServer } from '../api/secure-server.ts'
 import { createSecureSocket, type SecureSocket } from '../api/secure-socket.ts'
 import { join, type Log } from './join.ts'
 import { serveSocks } from './socks.ts'
-import { UsageError } from './usage.ts'
+import { parseArguments, UsageError } from './usage.ts'
 
 export const SIDECAR_HELP = `Usage:
   ike-socket connect HOST PORT           standard input and output over one connection
@@ -206,17 +205,9 @@ const OPTIONS = {
   remote: { type: 'string', short: 'R', multiple: true },
 } as const
 
-const parse = (args: readonly string[]) => {
-  try {
-    return parseArgs({ args: [...args], options: OPTIONS, allowPositionals: true })
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error))
-  }
-}
-
 /** Runs one of the commands; it goes on while anything is open. */
 export const sidecar = async (command: string, args: readonly string[]): Promise<void> => {
-  const { values, positionals } = parse(args)
+  const { values, positionals } = parseArguments(args, OPTIONS)
   if (values.help === true) return void process.stdout.write(SIDECAR_HELP)
   const log = logger(values.json === true)
   const isAllowed = values['allow-remote'] === true
