@@ -1,7 +1,6 @@
 /**
  * Which sockets share an IKE SA: those of this process towards the same gateway with the same options.
- * An endpoint of
- * its own goes when its last SA is gone.
+ * An endpoint of its own goes when its last SA is gone.
  */
 import { parseAddress } from '../base/address.ts'
 import { Endpoint, type EndpointWatcher, type RemoteGateway } from '../node/endpoint.ts'
@@ -9,7 +8,7 @@ import { makeTracer } from './channels.ts'
 import type { ConnectSettings } from './options.ts'
 import { answerQuestion } from './questions.ts'
 import { namedEndpoint } from './shared-endpoint.ts'
-import { peerPrint, securityTowards } from './secure-context.ts'
+import { optionsOf, peerPrint, securityTowards } from './secure-context.ts'
 
 export interface ClientContext {
   /** Of the gateway: an IP address and its UDP port. */
@@ -24,9 +23,6 @@ const endpoints = new Map<string, Endpoint>()
 /** Only certificates are for a name; by pre-shared keys all names of an address are one peer. */
 const peerNameOf = ({ given, gateway, host }: ConnectSettings): string | undefined =>
   given.ca === undefined ? undefined : (gateway ?? host)
-
-const optionsOf = ({ given }: ConnectSettings): Readonly<Record<string, unknown>> =>
-  given as Readonly<Record<string, unknown>>
 
 const keyOf = ({ address, port, settings }: ClientContext): string =>
   [

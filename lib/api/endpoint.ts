@@ -1,7 +1,6 @@
 /** One UDP port for all that a program does: servers, and connections to any number of gateways. */
 import { AsyncResource } from 'node:async_hooks'
 import { EventEmitter } from 'node:events'
-import { formatAddress } from '../base/address.ts'
 import { ownProperties } from '../base/errors.ts'
 import type { SessionHandle } from '../core/events.ts'
 import { withNumber } from '../node/endpoint.ts'
@@ -22,7 +21,12 @@ import {
   type SecureSocketOptions,
 } from './options.ts'
 import { changedOptions, giveContext } from './secure-context.ts'
-import { createSecureServer, type RefusedPeer, type SecureServer } from './secure-server.ts'
+import {
+  createSecureServer,
+  refusedPeer,
+  type RefusedPeer,
+  type SecureServer,
+} from './secure-server.ts'
 import {
   createSecureDatagram,
   type SecureDatagram,
@@ -83,14 +87,14 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
       if (this.#state !== 'opening') return
       if (error !== undefined) return this.#failed(error)
       this.#state = 'open'
-      this.#emitInScope('listening')
+      this.#inScope(() => this.emit('listening'))
     })
     if (this.#shared === undefined) return
     if (this.#settings.watch) {
       const { own } = this.#settings
       this.#watcher = new CredentialWatcher(
         () => this.#adopt({ ...this.#settings.own }),
-        changed => this.#emitInScope('credentials', changed),
+        changed => this.#inScope(() => this.emit('credentials', changed)),
       )
       this.#watcher.start(filesOf(own))
     }
@@ -112,26 +116,19 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
         return given()
       },
       close: done => done(),
-      onRefused: (error, identity, { remoteAddress, remotePort }) => {
-        const peer = { identity, address: formatAddress(remoteAddress), port: remotePort }
-        this.#emitInScope('ikeClientError', error, peer)
-      },
-      onSessionUp: handle => this.#emitInScope('session', sessionOf(handle)),
+      onRefused: (error, identity, path) =>
+        this.#inScope(() => this.emit('ikeClientError', error, refusedPeer(identity, path))),
+      onSessionUp: handle => this.#inScope(() => this.emit('session', sessionOf(handle))),
       onSessionDown: (handle, error) => {
         const session = sessionOf(handle)
         this.#sessions.delete(handle)
-        this.#emitInScope('sessionEnd', session, error)
+        this.#inScope(() => this.emit('sessionEnd', session, error))
       },
     }
   }
 
-  #emitInScope<Name extends keyof SecureEndpointEvents>(
-    name: Name,
-    ...facts: SecureEndpointEvents[Name]
-  ): void {
-    // The types of EventEmitter do not follow a name that is a parameter.
-    const emit = this.emit.bind(this) as (name: string, ...facts: unknown[]) => boolean
-    this.#scope.runInAsyncScope(() => emit(name, ...facts))
+  #inScope(run: () => void): void {
+    this.#scope.runInAsyncScope(run)
   }
 
   #failed(error: Error): void {
@@ -140,7 +137,7 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
     this.#watcher?.stop()
     this.#hold.drop()
     this.#shared?.abandon(this.#user)
-    this.#emitInScope('error', withNumber(error))
+    this.#inScope(() => this.emit('error', withNumber(error)))
   }
 
   // --- what it is for ---
@@ -155,12 +152,8 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
     first?: EndpointServerOptions | ((socket: SecureSocket) => void),
     second?: (socket: SecureSocket) => void,
   ): SecureServer {
-    const isListener = typeof first === 'function' || first === undefined
-    const options = isListener ? {} : ownProperties('options', first)
-    return createSecureServer(
-      { ...options, endpoint: this },
-      isListener ? (first ?? second) : second,
-    )
+    const { options, listener } = optionsAndListener<(socket: SecureSocket) => void>(first, second)
+    return createSecureServer({ ...options, endpoint: this }, listener)
   }
 
   /** As `createSecureSocket`, from this UDP port. */
@@ -182,12 +175,8 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
     first?: EndpointDatagramOptions | SecureDatagramListener,
     second?: SecureDatagramListener,
   ): SecureDatagram {
-    const isListener = typeof first === 'function' || first === undefined
-    const options = isListener ? {} : ownProperties('options', first)
-    return createSecureDatagram(
-      { ...options, endpoint: this },
-      isListener ? (first ?? second) : second,
-    )
+    const { options, listener } = optionsAndListener<SecureDatagramListener>(first, second)
+    return createSecureDatagram({ ...options, endpoint: this }, listener)
   }
 
   /**
@@ -264,7 +253,7 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
     this.#hold.drop()
     process.nextTick(() => {
       this.#state = 'closed'
-      this.#emitInScope('close')
+      this.#inScope(() => this.emit('close'))
     })
   }
 
@@ -282,6 +271,15 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
     return this
   }
 }
+
+/** Of an overload in which the options may be left out. */
+const optionsAndListener = <Listener extends (...facts: never) => void>(
+  first: object | Listener | undefined,
+  second: Listener | undefined,
+): { options: object; listener: Listener | undefined } =>
+  typeof first === 'function'
+    ? { options: {}, listener: first as Listener }
+    : { options: first === undefined ? {} : ownProperties('options', first), listener: second }
 
 export const createEndpoint = (options: EndpointOptions): SecureEndpoint =>
   new SecureEndpoint(options)

@@ -42,6 +42,9 @@ const OF_CONTEXT: ReadonlySet<string> = new Set(SHARED_OPTIONS)
 /** That option is part of a context. */
 export const isOfContext = (name: string): boolean => OF_CONTEXT.has(name)
 
+/** What was given, to be looked at option by option. */
+export const optionsOf = ({ given }: { readonly given: object }): Given => given as Given
+
 const contents = new WeakMap<object, ParsedContext>()
 /** Of endpoints, as they are now. */
 const endpointContents = new WeakMap<object, ParsedContext>()

@@ -135,7 +135,7 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
         return this.#failBinding(used)
       }
       this.#state = 'bound'
-      this.#emit('listening')
+      this.#inScope(() => this.emit('listening'))
     }
     if (endpoint === undefined) {
       const where = { hosts: [address], ipv6Only: false }
@@ -154,7 +154,8 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
     this.#hold.drop()
     this.#shared?.abandon(this.#user)
     this.#shared = undefined
-    this.#emit('error', withNumber(Object.assign(error, { syscall: 'bind' })))
+    const fault = withNumber(Object.assign(error, { syscall: 'bind' }))
+    this.#inScope(() => this.emit('error', fault))
   }
 
   readonly #user: EndpointUser = this.#makeUser()
@@ -215,13 +216,8 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
     const message = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
     const { remotePort: port } = flow
     const size = message.length
-    this.#emit('message', message, {
-      address,
-      family: families(address),
-      port,
-      size,
-      session: from,
-    })
+    const info = { address, family: families(address), port, size, session: from }
+    this.#inScope(() => this.emit('message', message, info))
   }
 
   /** An address is the session's that had it first, as long as that is up. */
@@ -272,7 +268,7 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
     const done: Callback = (error, octets) => {
       if (callback !== undefined)
         return this.#scope.runInAsyncScope(callback, undefined, error, octets)
-      if (error !== null) this.#emit('error', error)
+      if (error !== null) this.#inScope(() => this.emit('error', error))
     }
     this.#sendTo(destination, payload, (error, octets) => process.nextTick(done, error, octets))
   }
@@ -367,7 +363,7 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
     if (this.#shared === undefined) this.#hold.take(endpoint)
     if (this.#state === 'new') {
       this.#state = 'bound'
-      this.#emit('listening')
+      this.#inScope(() => this.emit('listening'))
     }
     const owner: ConnectionOwner = {
       onSession: ignore,
@@ -404,12 +400,12 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
     if (done !== undefined) this.once('connect', done)
     if (typeof to.address !== 'string') {
       this.#peer = to
-      return void process.nextTick(() => this.#emit('connect'))
+      return void process.nextTick(() => this.#inScope(() => this.emit('connect')))
     }
     lookUp(to.address, (error, found) => {
-      if (found === undefined) return this.#emit('error', error!)
+      if (found === undefined) return this.#inScope(() => this.emit('error', error!))
       this.#peer = { port: to.port, address: found }
-      this.#emit('connect')
+      this.#inScope(() => this.emit('connect'))
     })
   }
 
@@ -463,7 +459,7 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
     this.#openings.clear()
     const done = (): void => {
       this.#hold.drop()
-      process.nextTick(() => this.#emit('close'))
+      process.nextTick(() => this.#inScope(() => this.emit('close')))
     }
     if (shared === undefined) done()
     else shared.release(this.#user, done)
@@ -487,13 +483,8 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
     return this
   }
 
-  #emit<Name extends keyof SecureDatagramEvents>(
-    name: Name,
-    ...facts: SecureDatagramEvents[Name]
-  ): void {
-    // The types of EventEmitter do not follow a name that is a parameter.
-    const emit = this.emit.bind(this) as (name: string, ...facts: unknown[]) => boolean
-    this.#scope.runInAsyncScope(() => emit(name, ...facts))
+  #inScope(run: () => void): void {
+    this.#scope.runInAsyncScope(run)
   }
 }
 

@@ -7,6 +7,7 @@ import { constants, networkInterfaces } from 'node:os'
 import { getSystemErrorMap } from 'node:util'
 import { formatAddress } from '../base/address.ts'
 import { OptionError, ownProperties } from '../base/errors.ts'
+import type { Path } from '../base/path.ts'
 import type { Connection, SessionHandle } from '../core/events.ts'
 import { reader } from '../base/option-table.ts'
 import type { ConnectionOwner, Endpoint } from '../node/endpoint.ts'
@@ -66,6 +67,12 @@ export interface RefusedPeer {
   address: string
   port: number
 }
+
+/** `path`: by which it came. */
+export const refusedPeer = (
+  identity: string | undefined,
+  { remoteAddress, remotePort }: Path,
+): RefusedPeer => ({ identity, address: formatAddress(remoteAddress), port: remotePort })
 
 export interface SecureServerEvents {
   close: []
@@ -257,11 +264,8 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
       get given() {
         return given()
       },
-      onRefused: (error, identity, { remoteAddress, remotePort }) =>
-        this.#inScope(() => {
-          const peer = { identity, address: formatAddress(remoteAddress), port: remotePort }
-          this.emit('ikeClientError', error, peer)
-        }),
+      onRefused: (error, identity, path) =>
+        this.#inScope(() => this.emit('ikeClientError', error, refusedPeer(identity, path))),
       onSessionUp: session =>
         this.#inScope(() => this.emit('session', new Session(session, this.#endpoint!))),
       onSessionDown: (session, error) =>

@@ -14,7 +14,13 @@ import {
 import { makeTracer } from './channels.ts'
 import { nodeError, type ServerSettings } from './options.ts'
 import { answerQuestion, askAuthorization, type Given } from './questions.ts'
-import { peerPrint, portablePrint, securityTowards, type Security } from './secure-context.ts'
+import {
+  optionsOf,
+  peerPrint,
+  portablePrint,
+  securityTowards,
+  type Security,
+} from './secure-context.ts'
 
 /** What concerns no single connection is told to every user whom it concerns. */
 export interface EndpointUser extends Omit<EndpointWatcher, 'onQuestion'> {
@@ -310,9 +316,6 @@ export const notRunning = (): NodeJS.ErrnoException =>
 
 const isYes = (answer: unknown): boolean =>
   answer === true || (typeof answer === 'object' && answer !== null && 'policy' in answer)
-
-const optionsOf = ({ given }: EndpointSettings): Readonly<Record<string, unknown>> =>
-  given as Readonly<Record<string, unknown>>
 
 /** The application is asked about each peer, since servers with an `authorize` may come later. */
 const securityOf = (settings: EndpointSettings): Security => {
