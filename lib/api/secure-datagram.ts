@@ -94,6 +94,8 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
   /** Endpoints on which our port is open, and what closes it there. */
   readonly #open = new Map<Endpoint, () => void>()
   readonly #ways = new Map<string, Way>()
+  /** The newest with each session, whoever else has its address. */
+  readonly #waysOf = new WeakMap<SessionHandle, Way>()
   readonly #openings = new Map<string, Opening>()
   #peer: Destination | undefined
 
@@ -222,6 +224,7 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
 
   /** An address is the session's that had it first, as long as that is up. */
   #remember(key: string, way: Way): void {
+    this.#waysOf.set(way.session, way)
     const known = this.#ways.get(key)
     const isOther = known !== undefined && known.session !== way.session
     if (isOther && isUp(known)) return
@@ -301,10 +304,9 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
   }
 
   #wayTo(session: Session, port: number): Way | undefined {
-    for (const way of this.#ways.values()) {
-      if (way.session === sessionHandle(session) && way.flow.remotePort === port) return way
-    }
-    return undefined
+    const handle = sessionHandle(session)
+    const way = handle && this.#waysOf.get(handle)
+    return way && { ...way, flow: { ...way.flow, remotePort: port } }
   }
 
   #sendOver(way: Way | undefined, payload: Uint8Array, done: Callback): void {

@@ -143,7 +143,12 @@ t.test('a second peer at the address of the first does not get its answers', asy
   ] as const) {
     const arrival = next(server)
     socket.send(text, port, host)
-    t.equal((await arrival)[0], text)
+    const [message, from] = await arrival
+    t.equal(message, text)
+    // Each session gets its own answer, although both have one address.
+    const answer = next(socket)
+    server.send(`to ${text}`, from.port, from.session)
+    t.equal((await answer)[0], `to ${text}`)
   }
   const answers: string[] = []
   a!.on('message', message => answers.push(`a: ${message}`))
