@@ -48,6 +48,7 @@ import { SessionTable } from './session-table.ts'
 import { Session, type Child, type SessionHost } from './session.ts'
 import { Strangers } from './strangers.ts'
 import { Schedule } from '../base/schedule.ts'
+import { addTo, removeFrom } from '../base/set-map.ts'
 
 export interface CoreConfig {
   readonly environment: Environment
@@ -322,10 +323,7 @@ export class Core {
     const known = this.clients.get(name)
     if (known !== undefined) this.leave(known)
     this.clients.set(name, session)
-    const key = toHex(session.gatewayAddress)
-    const there = this.clientsAt.get(key)
-    if (there === undefined) this.clientsAt.set(key, new Set([session]))
-    else there.add(session)
+    addTo(this.clientsAt, toHex(session.gatewayAddress), session)
   }
 
   /** The next attempt gets another session. */
@@ -333,10 +331,7 @@ export class Core {
     const { name = SOLE } = session.gateway ?? {}
     if (this.clients.get(name) !== session) return
     this.clients.delete(name)
-    const key = toHex(session.gatewayAddress)
-    const there = this.clientsAt.get(key)
-    there?.delete(session)
-    if (there?.size === 0) this.clientsAt.delete(key)
+    removeFrom(this.clientsAt, toHex(session.gatewayAddress), session)
   }
 
   private clientsTowards(path: Path): readonly Session[] {
@@ -786,18 +781,12 @@ export class Core {
   /** What its peer had proved by then counts. A session that we opened takes nobody's place. */
   private noteUp(session: Session): void {
     if (!session.isClient) return this.up.add(session, session.peer.principal.key)
-    const { name = SOLE } = session.gateway ?? {}
-    const known = this.clientsUp.get(name)
-    if (known === undefined) this.clientsUp.set(name, new Set([session]))
-    else known.add(session)
+    addTo(this.clientsUp, session.gateway?.name ?? SOLE, session)
   }
 
   private noteDown(session: Session): void {
     this.up.delete(session)
-    const { name = SOLE } = session.gateway ?? {}
-    const known = this.clientsUp.get(name)
-    known?.delete(session)
-    if (known?.size === 0) this.clientsUp.delete(name)
+    removeFrom(this.clientsUp, session.gateway?.name ?? SOLE, session)
   }
 }
 

@@ -1,4 +1,5 @@
 /** Questions to the application that are open, each with the IKE SA, or the handshake, that waits for the answer. */
+import { addTo, removeFrom } from '../base/set-map.ts'
 import type { HalfOpen } from '../ike/half-open.ts'
 import type { IkeSa } from '../ike/ike-sa.ts'
 import type { Session } from './session.ts'
@@ -23,9 +24,7 @@ export class Questions {
   add(question: Open): number {
     const number = this.next++
     this.open.set(number, question)
-    const known = this.bySession.get(question.session)
-    if (known === undefined) this.bySession.set(question.session, new Set([number]))
-    else known.add(number)
+    addTo(this.bySession, question.session, number)
     return number
   }
 
@@ -34,9 +33,7 @@ export class Questions {
     const question = this.open.get(number)
     if (question === undefined) return undefined
     this.open.delete(number)
-    const left = this.bySession.get(question.session)
-    left?.delete(number)
-    if (left?.size === 0) this.bySession.delete(question.session)
+    removeFrom(this.bySession, question.session, number)
     return question
   }
 

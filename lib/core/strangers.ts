@@ -6,6 +6,7 @@ import { equal, toHex } from '../base/bytes.ts'
 import type { Environment, Millis } from '../base/environment.ts'
 import { IpsecError, PeerRefusedError } from '../base/errors.ts'
 import { formatEndpoint, type Path } from '../base/path.ts'
+import { addTo, removeFrom } from '../base/set-map.ts'
 import type { Tracer } from '../base/trace.ts'
 import { CookieJar } from '../ike/cookie.ts'
 import { IkeSa } from '../ike/ike-sa.ts'
@@ -238,7 +239,7 @@ export class Strangers {
     this.byKey.set(key, [...(this.byKey.get(key) ?? []), entry])
     this.bySa.set(sa, entry)
     this.halfOpen.add(entry)
-    this.bySource.set(source, (this.bySource.get(source) ?? new Set()).add(entry))
+    addTo(this.bySource, source, entry)
   }
 
   /** It is authenticated. */
@@ -280,9 +281,7 @@ export class Strangers {
   }
 
   private close(entry: Opening): void {
-    const siblings = this.bySource.get(entry.source)!
-    siblings.delete(entry)
-    if (siblings.size === 0) this.bySource.delete(entry.source)
+    removeFrom(this.bySource, entry.source, entry)
     this.halfOpen.delete(entry)
     this.admission.settled(entry.path)
   }
