@@ -13,6 +13,7 @@ import type { SessionHandle, UdpDatagram, UdpFlow } from '../core/events.ts'
 import { withNumber, type ConnectionOwner, type Endpoint } from '../node/endpoint.ts'
 import { clientWay } from './client-endpoints.ts'
 import { Hold } from './hold.ts'
+import { openInnerPort } from './inner-port.ts'
 import {
   argumentError,
   nodeError,
@@ -75,8 +76,7 @@ interface Destination {
 }
 
 /** Ours: inner ports that are given out, as IANA has them. */
-const FIRST_PORT = 49152
-const PORTS = 16384
+const PORTS = { first: 49152, count: 16384 }
 /** Ours: datagrams that wait for an SA; more are refused. */
 const MAX_WAITING = 64
 /** Ours: peers that are remembered by their address; the one that was not heard longest is forgotten. */
@@ -181,17 +181,12 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
 
   /** False: the port is taken. */
   #choosePort(wanted: number, endpoint: Endpoint): boolean {
-    if (this.#port !== 0) return this.#openOn(endpoint)
-    for (let i = 0; i < PORTS; i++) {
-      this.#port = wanted || FIRST_PORT + Math.floor(Math.random() * PORTS)
-      if (this.#openOn(endpoint)) return true
-      if (wanted !== 0) break
-    }
-    this.#port = 0
-    return false
+    if (this.#port !== 0) return this.#openOn(endpoint, this.#port)
+    this.#port = openInnerPort(wanted, PORTS, port => this.#openOn(endpoint, port)) ?? 0
+    return this.#port !== 0
   }
 
-  #openOn(endpoint: Endpoint): boolean {
+  #openOn(endpoint: Endpoint, port: number): boolean {
     if (this.#open.has(endpoint)) return true
     for (const other of this.#open.keys()) {
       if (other.isClosed) this.#open.delete(other)
@@ -201,8 +196,8 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
     const shared = this.#shared ?? namedEndpoint(this.#settings.given.endpoint)
     const close =
       shared?.endpoint === endpoint
-        ? shared.openDatagrams(this.#user, this.#port, receive)
-        : endpoint.openDatagrams(this.#port, { admits: () => true, onDatagram: receive })
+        ? shared.openDatagrams(this.#user, port, receive)
+        : endpoint.openDatagrams(port, { admits: () => true, onDatagram: receive })
     if (close !== undefined) this.#open.set(endpoint, close)
     return close !== undefined
   }

@@ -14,6 +14,7 @@ import type { ConnectionOwner, Endpoint } from '../node/endpoint.ts'
 import { channels } from './channels.ts'
 import { CredentialWatcher, filesOf } from './credential-files.ts'
 import { Hold } from './hold.ts'
+import { openInnerPort } from './inner-port.ts'
 import { useLocalEnd } from './local-ends.ts'
 import {
   argumentError,
@@ -39,8 +40,7 @@ import { Session } from './session.ts'
 
 const DEFAULT_BACKLOG = 511
 /** Inner ports given out for `listen(0)`. */
-const FIRST_PORT = 32768
-const PORTS = 28232
+const PORTS = { first: 32768, count: 28232 }
 
 export interface ListenOptions {
   port?: number | string | undefined
@@ -239,12 +239,12 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
   #reserve(shared: SharedEndpoint, wanted: number, backlog: number): boolean {
     const accept = (connection: Connection, session: SessionHandle): ConnectionOwner | undefined =>
       this.#scope.runInAsyncScope(() => this.#accept(connection, session))
-    for (let i = 0; i < PORTS && this.#stopListening === undefined; i++) {
-      this.#port = wanted || FIRST_PORT + Math.floor(Math.random() * PORTS)
-      this.#stopListening = shared.listen(this.#user, this.#port, backlog, accept)
-      if (wanted !== 0) break
-    }
-    return this.#stopListening !== undefined
+    const port = openInnerPort(wanted, PORTS, at => {
+      this.#stopListening = shared.listen(this.#user, at, backlog, accept)
+      return this.#stopListening !== undefined
+    })
+    this.#port = port ?? wanted
+    return port !== undefined
   }
 
   #inScope(run: () => void): void {
