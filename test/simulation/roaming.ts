@@ -4,18 +4,9 @@
  */
 import type { Tracer } from '../../lib/base/trace.ts'
 import { Random } from '../harness/random.ts'
-import { Stream, World, type Side } from '../harness/world.ts'
-import {
-  allClosed,
-  HOUR,
-  noDrops,
-  nothingLeft,
-  outcome,
-  secrecy,
-  streamsIntact,
-  trickle,
-  type Outcome,
-} from './audit.ts'
+import { World } from '../harness/world.ts'
+import { HOUR, outcome, type Outcome } from './audit.ts'
+import { Talk } from './talk.ts'
 
 const ROUNDS = 20
 /** No outage is so long that an end gives up the other: 58 s after its first request. */
@@ -44,18 +35,8 @@ export const runRoaming = (seed: number, tracer?: Tracer): Outcome => {
     world.inside = { localAddress: Uint8Array.of(10, 0, 0, 5), localPort: 4500 }
     world.mappingTime = random.chance(0.5) ? random.integer(25_000, 90_000) : Infinity
   }
-  const total = (ROUNDS + 1) * WORDS
-  const serving = trickle(new Stream(total, 2, 1))
-  const stream = trickle(new Stream(total, 1, 2))
-  world.serve = () => serving
-  world.connect(stream)
-  // A handshake that is cut short for longer than the server keeps a half of one starts again, later.
-  world.run(HOUR, () => world.accepted.length > 0)
+  const talk = new Talk(world, (ROUNDS + 1) * WORDS)
   const problems: string[] = []
-  const both = (['client', 'server'] as Side[]).map(
-    side => [world[side], side === 'client' ? stream : serving] as const,
-  )
-  const isHeard = (upTo: number): boolean => stream.received >= upTo && serving.received >= upTo
   for (let round = 1; round <= ROUNDS; round++) {
     const hasOutage = random.chance(0.6)
     if (hasOutage) {
@@ -63,10 +44,7 @@ export const runRoaming = (seed: number, tracer?: Tracer): Outcome => {
       if (random.chance(0.7)) world.deaf.add('client')
     }
     world.run(random.integer(0, 1000))
-    for (const [core, end] of both) {
-      end.budget += WORDS
-      world.work(core, end)
-    }
+    talk.say(WORDS)
     const outage = hasOutage ? random.integer(0, LONGEST_OUTAGE) : 0
     world.run(outage)
     world.deaf.clear()
@@ -74,17 +52,10 @@ export const runRoaming = (seed: number, tracer?: Tracer): Outcome => {
       const address = Uint8Array.of(203, 0, 113, random.integer(1, 200))
       world.roam(address, random.chance(0.5) ? world.clientPort : random.integer(1024, 65_535))
     } else world.client.seekGateway(world.now)
-    world.run(isClean && outage >= NOTICED ? SOON : HOUR, () => isHeard(round * WORDS))
-    if (!isHeard(round * WORDS)) problems.push(`round ${round}: not heard in time`)
+    world.run(isClean && outage >= NOTICED ? SOON : HOUR, () => talk.isHeard(round * WORDS))
+    if (!talk.isHeard(round * WORDS)) problems.push(`round ${round}: not heard in time`)
     if (random.chance(0.3)) world.run(random.integer(0, 200_000))
   }
-  for (const [core, end] of both) {
-    end.budget = Infinity
-    world.work(core, end)
-  }
-  world.run(HOUR, () => allClosed(world))
-  problems.push(...streamsIntact(world), ...noDrops(world))
-  world.run(HOUR)
-  problems.push(...nothingLeft(world), ...secrecy(world))
+  problems.push(...talk.finish())
   return outcome(seed, world, problems)
 }

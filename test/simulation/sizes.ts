@@ -4,18 +4,9 @@
  */
 import type { Tracer } from '../../lib/base/trace.ts'
 import { Random } from '../harness/random.ts'
-import { Stream, World, type Side } from '../harness/world.ts'
-import {
-  allClosed,
-  HOUR,
-  noDrops,
-  nothingLeft,
-  outcome,
-  secrecy,
-  streamsIntact,
-  trickle,
-  type Outcome,
-} from './audit.ts'
+import { World } from '../harness/world.ts'
+import { outcome, type Outcome } from './audit.ts'
+import { Talk } from './talk.ts'
 
 const ROUNDS = 5
 /** Octets that each end sends in a round, and what time they may take. */
@@ -36,36 +27,17 @@ export const runSizes = (seed: number, tracer?: Tracer): Outcome => {
   }
   const options = { mode: random.chance(0.5) ? 'auto' : 'tunnel' }
   const world = new World(seed, network, { ...options, idleTimeout: 3000 }, options, tracer)
-  const total = (ROUNDS + 1) * PART
-  const serving = trickle(new Stream(total, 2, 1))
-  const stream = trickle(new Stream(total, 1, 2))
-  world.serve = () => serving
-  world.connect(stream)
-  world.run(HOUR, () => world.accepted.length > 0)
+  const talk = new Talk(world, (ROUNDS + 1) * PART)
   const problems: string[] = []
-  const both = (['client', 'server'] as Side[]).map(
-    side => [world[side], side === 'client' ? stream : serving] as const,
-  )
   for (let round = 1; round <= ROUNDS; round++) {
-    for (const [core, end] of both) {
-      end.budget += PART
-      world.work(core, end)
-    }
+    talk.say(PART)
     world.run(random.integer(0, 300))
     if (random.chance(0.7)) world.network.mtu = SIZES[random.integer(0, SIZES.length - 1)]!
-    const isThere = (): boolean =>
-      stream.received >= round * PART && serving.received >= round * PART
+    const isThere = (): boolean => talk.isHeard(round * PART)
     world.run(isClean ? SOON : 3 * SOON, isThere)
     if (!isThere()) problems.push(`round ${round}: not there in time`)
     if (random.chance(0.3)) world.run(random.integer(0, 120_000))
   }
-  for (const [core, end] of both) {
-    end.budget = Infinity
-    world.work(core, end)
-  }
-  world.run(HOUR, () => allClosed(world))
-  problems.push(...streamsIntact(world), ...noDrops(world))
-  world.run(HOUR)
-  problems.push(...nothingLeft(world), ...secrecy(world))
+  problems.push(...talk.finish())
   return outcome(seed, world, problems)
 }
