@@ -91,6 +91,8 @@ export const MAX_WINDOW_SCALE = 14
 
 /** Of TCP, without options. */
 const HEADER = 20
+/** Octets of the option with a single block (RFC 2018 §3), padded. */
+const LEAST_SACK = 12
 /** Segments that there is always room for: enough for a window that is worth telling. */
 const LEAST_SEGMENTS = 4
 
@@ -274,7 +276,10 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   noteVain(times: number, now: Millis): void {
     const { sent } = this.recovery
     if (sent.isEmpty) return
-    const size = sent.octets(sent.first) + this.headerOctets
+    const octets = sent.octets(sent.first)
+    // SACK blocks stand beside data that is smaller than a segment may be, and may be what is too much.
+    const beside = this.received?.hasGap === true ? LEAST_SACK : 0
+    const size = Math.max(octets, Math.min(octets + beside, this.mss)) + this.headerOctets
     if (this.stack.prober?.noteTimeout(size, times, now) !== true) return
     this.timeoutsInVain = 0
     this.repeats = 0
