@@ -7,11 +7,11 @@ import {
   createEndpoint,
   createSecureServer,
   createSecureSocket,
-  OptionError,
   type SecureEndpoint,
   type SecureServer,
   type SecureSocketOptions,
 } from '../../lib/index.ts'
+import { refusedOption } from '../harness/refused-option.ts'
 
 const host = '127.0.0.1'
 const OLD = 'the old pre-shared key of these tests'
@@ -134,14 +134,7 @@ t.test('a folder whose link is moved to another one, as orchestrators do, is not
 })
 
 t.test('a file that is not there, or no path, is refused at once', t => {
-  const refused = (options: object): unknown => {
-    try {
-      createSecureServer(options)
-    } catch (error) {
-      return error instanceof OptionError ? error.option : error
-    }
-    return undefined
-  }
+  const refused = (options: object): unknown => refusedOption(() => createSecureServer(options))
   t.equal(refused({ psk: { file: '/nonexistent/key' } }), 'psk')
   t.equal(refused({ psk: { file: 1 } }), 'psk.file')
   t.equal(refused({ psk: { file: '' } }), 'psk.file')

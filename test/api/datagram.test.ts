@@ -6,10 +6,10 @@ import {
   createSecureDatagram,
   createSecureServer,
   createSecureSocket,
-  OptionError,
   type DatagramInfo,
   type SecureDatagram,
 } from '../../lib/index.ts'
+import { refusedOption } from '../harness/refused-option.ts'
 
 const psk = 'a pre-shared key for these tests'
 const host = '127.0.0.1'
@@ -161,14 +161,8 @@ t.test('a second peer at the address of the first does not get its answers', asy
 })
 
 t.test('errors of arguments and options are those of dgram, at once', async t => {
-  const refused = (options: unknown): unknown => {
-    try {
-      createSecureDatagram(options as never)
-    } catch (error) {
-      return error instanceof OptionError ? error.option : error
-    }
-    return undefined
-  }
+  const refused = (options: unknown): unknown =>
+    refusedOption(() => createSecureDatagram(options as never))
   t.equal(refused({}), 'psk')
   t.equal(refused(undefined), 'options')
   t.equal(refused({ psk, prot: 1 }), 'prot')

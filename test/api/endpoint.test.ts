@@ -7,11 +7,11 @@ import {
   createSecureContext,
   createSecureServer,
   createSecureSocket,
-  OptionError,
   SecureEndpoint,
   type SecureServer,
   type SecureSocket,
 } from '../../lib/index.ts'
+import { refusedOption } from '../harness/refused-option.ts'
 
 const psk = 'a pre-shared key for these tests'
 const host = '127.0.0.1'
@@ -255,18 +255,8 @@ t.test('a used UDP port, and other options on it, are told with the cure', async
   await closed(same)
 })
 
-/** Which option the error names; undefined when there is none. */
-const refused = (make: () => unknown): unknown => {
-  try {
-    make()
-  } catch (error) {
-    return error instanceof OptionError ? error.option : error
-  }
-  return undefined
-}
-
 t.test('options that have no place are refused at once, by name', async t => {
-  const made = (options: unknown): unknown => refused(() => createEndpoint(options as never))
+  const made = (options: unknown): unknown => refusedOption(() => createEndpoint(options as never))
   t.equal(made(undefined), 'options')
   t.equal(made({}), 'psk')
   t.equal(made({ psk, prot: 1 }), 'prot')
@@ -281,38 +271,38 @@ t.test('options that have no place are refused at once, by name', async t => {
   for (const extra of [{ psk }, { mtu: 1400 }, { secureContext: createSecureContext({ psk }) }]) {
     const [name] = Object.keys(extra)
     t.equal(
-      refused(() => endpoint.connect({ port: 1, ...extra } as never)),
+      refusedOption(() => endpoint.connect({ port: 1, ...extra } as never)),
       name,
     )
     t.equal(
-      refused(() => endpoint.createServer(extra as never)),
+      refusedOption(() => endpoint.createServer(extra as never)),
       name,
     )
   }
   t.equal(
-    refused(() => endpoint.createServer({ ikePort: port } as never)),
+    refusedOption(() => endpoint.createServer({ ikePort: port } as never)),
     'ikePort',
   )
   t.equal(
-    refused(() => createSecureServer({ endpoint: {} as never })),
+    refusedOption(() => createSecureServer({ endpoint: {} as never })),
     'endpoint',
   )
   t.equal(
-    refused(() => createSecureSocket({ port: 1, endpoint: 1 as never })),
+    refusedOption(() => createSecureSocket({ port: 1, endpoint: 1 as never })),
     'endpoint',
   )
   for (const name of ['ikePort', 'host', 'endpoint']) {
     t.equal(
-      refused(() => endpoint.setCredentials({ [name]: 1 })),
+      refusedOption(() => endpoint.setCredentials({ [name]: 1 })),
       name,
     )
   }
   t.equal(
-    refused(() => endpoint.setCredentials(null as never)),
+    refusedOption(() => endpoint.setCredentials(null as never)),
     'options',
   )
   t.match(
-    refused(() => endpoint.close(1 as never)),
+    refusedOption(() => endpoint.close(1 as never)),
     { code: 'ERR_INVALID_ARG_TYPE' },
   )
   await closed(endpoint)

@@ -13,21 +13,12 @@ import {
   type SecureSocket,
 } from '../../lib/index.ts'
 import { POLICY_OPTIONS } from '../../lib/policy/options.ts'
+import { refusedOption } from '../harness/refused-option.ts'
 
 const psk = 'a pre-shared key for these tests'
 const nowhere = { host: '127.0.0.1', port: 1, ikePort: 9, psk }
 const client = (options: object): unknown => createSecureSocket({ ...nowhere, ...options })
 const server = (options: object): unknown => createSecureServer({ psk, ...options })
-
-/** Which option the error names; undefined when there is none. */
-const refusedOption = (make: () => unknown): unknown => {
-  try {
-    make()
-  } catch (error) {
-    return error instanceof OptionError ? error.option : error
-  }
-  return undefined
-}
 
 /** The README's rows: names, the end and the default. */
 const rows = readFileSync('README.md', 'utf8')

@@ -1,6 +1,5 @@
 /** `node --import ike-socket/register`: programs that know nothing of us, under a policy. */
 import { spawn } from 'node:child_process'
-import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
@@ -9,20 +8,13 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import t from 'tap'
 import { certificate } from '../harness/certificates.ts'
+import { freePort } from '../harness/free-port.ts'
 
 const register = pathToFileURL(join(import.meta.dirname, '../../lib/register.js')).href
 const folder = mkdtempSync(join(tmpdir(), 'ike-'))
 t.teardown(() => rmSync(folder, { recursive: true }))
 const config = join(folder, 'ike.json')
 const policyFile = join(folder, 'policy.json')
-
-const freePort = async (): Promise<number> => {
-  const socket = createSocket('udp4').bind(0)
-  await once(socket, 'listening')
-  const { port } = socket.address()
-  socket.close()
-  return port
-}
 
 /** Far beyond what a program needs. */
 const LIMIT = 60_000

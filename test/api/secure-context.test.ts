@@ -6,9 +6,9 @@ import {
   createSecureContext,
   createSecureServer,
   createSecureSocket,
-  OptionError,
   type SecureSocketOptions,
 } from '../../lib/index.ts'
+import { refusedOption } from '../harness/refused-option.ts'
 
 const psk = 'a pre-shared key for these tests'
 
@@ -59,24 +59,16 @@ t.test('a table of 20,000 keys is read once', t => {
   t.end()
 })
 
-/** Which option the error names; undefined when there is none. */
-const refused = (make: () => unknown): unknown => {
-  try {
-    make()
-  } catch (error) {
-    return error instanceof OptionError ? error.option : error
-  }
-  return undefined
-}
-
 t.test('what is wrong with a context is said at once, by its name', t => {
   const secureContext = createSecureContext({ psk })
   const client = (options: object): unknown =>
-    refused(() => createSecureSocket({ host: '127.0.0.1', port: 1, secureContext, ...options }))
+    refusedOption(() =>
+      createSecureSocket({ host: '127.0.0.1', port: 1, secureContext, ...options }),
+    )
   const server = (options: object): unknown =>
-    refused(() => createSecureServer({ secureContext, ...options }))
+    refusedOption(() => createSecureServer({ secureContext, ...options }))
   const context = (options: unknown): unknown =>
-    refused(() => createSecureContext(options as never))
+    refusedOption(() => createSecureContext(options as never))
   t.equal(context({}), 'psk')
   t.equal(context({ psk, prot: 1 }), 'prot')
   t.equal(context({ psk, ikePort: 1 }), 'ikePort')

@@ -1,12 +1,12 @@
 /** The commands for programs that are not in Node: each as a process of its own. */
 import { spawn, spawnSync, type ChildProcessWithoutNullStreams } from 'node:child_process'
-import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
+import { freePort } from '../harness/free-port.ts'
 
 const main = join(import.meta.dirname, '../../lib/cli/main.js')
 const folder = mkdtempSync(join(tmpdir(), 'ike-'))
@@ -16,14 +16,6 @@ t.teardown(() => {
   for (const child of children) child.kill('SIGKILL')
   rmSync(folder, { recursive: true })
 })
-
-const freePort = async (): Promise<number> => {
-  const socket = createSocket('udp4').bind(0)
-  await once(socket, 'listening')
-  const { port } = socket.address()
-  socket.close()
-  return port
-}
 
 interface Line {
   readonly event: string
