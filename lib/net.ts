@@ -26,20 +26,25 @@ const {
   SocketAddress,
 } = net
 
-/** What `ike-socket` and what `net` accept; the names that only `net` knows have no effect. */
+/** Options of `ike-socket` and of `net`; those that only `net` has are ignored. */
 export type SocketOptions = SecureSocketOptions | net.SocketConstructorOpts
+/** What `connect` accepts. */
 export type ConnectOptions = SecureSocketOptions | net.NetConnectOpts
+/** What `createServer` accepts. */
 export type ServerOptions = SecureServerOptions | net.ServerOpts
+/** Gets each connection of a server. */
 export type OnConnection = (socket: SecureSocket) => void
 
-/** The class `Class`, which may also be called without `new`; what it is made of is said by `Make`. */
+/** A class that may also be called without `new`; `Make` has its constructors. */
 export type Callable<Class, Make> = Pick<Class, keyof Class> & Make
 
+/** The class `Socket`, with and without `new`. */
 export interface SocketConstructor {
   new (options?: SocketOptions): SecureSocket
   (options?: SocketOptions): SecureSocket
 }
 
+/** The class `Server`, with and without `new`. */
 export interface ServerConstructor {
   new (onConnection?: OnConnection): SecureServer
   new (options?: ServerOptions, onConnection?: OnConnection): SecureServer
@@ -47,9 +52,10 @@ export interface ServerConstructor {
   (options?: ServerOptions, onConnection?: OnConnection): SecureServer
 }
 
-/** Of Node 24.19 and 26.4: undefined before. A secure server cannot listen on one. */
+/** `net.BoundSocket` of Node 24.19 and 26.4, undefined before. A secure server cannot listen on one. */
 export type NetBoundSocket = typeof net extends { BoundSocket: infer Class } ? Class : undefined
 
+/** As in this Node's `net`; undefined where it has none. */
 export const BoundSocket: NetBoundSocket = (net as { BoundSocket?: NetBoundSocket }).BoundSocket
 
 const clientOptions = <T extends object>(options: T): T =>
@@ -79,6 +85,7 @@ const callable = <Class extends new (...args: never) => object, Make>(
       Reflect.construct(target, prepare(args), newTarget) as object,
   }) as unknown as Callable<Class, Make>
 
+/** As `net.Socket`, with the options of `configure` as defaults. */
 export const Socket = callable<typeof SecureSocket, SocketConstructor>(
   SecureSocket,
   ([options]) => [
@@ -87,18 +94,21 @@ export const Socket = callable<typeof SecureSocket, SocketConstructor>(
 )
 export type Socket = SecureSocket
 
+/** As `net.Server`, with the options of `configure` as defaults. */
 export const Server = callable<typeof SecureServer, ServerConstructor>(
   SecureServer,
   ([first, second]) => serverArguments(first, second),
 )
 export type Server = SecureServer
 
+/** As `net.createServer`, with the options of `configure` as defaults. */
 export function createServer(onConnection?: OnConnection): SecureServer
 export function createServer(options?: ServerOptions, onConnection?: OnConnection): SecureServer
 export function createServer(first?: unknown, second?: unknown): SecureServer {
   return createSecureServer(...serverArguments(first, second))
 }
 
+/** As `net.connect`, with the options of `configure` as defaults. */
 export function connect(options: ConnectOptions, listener?: () => void): SecureSocket
 export function connect(port: number | string, host?: string, listener?: () => void): SecureSocket
 export function connect(port: number | string, listener?: () => void): SecureSocket
@@ -144,6 +154,6 @@ const own = {
   Stream: Socket,
 }
 
-/** Whatever else `net` has in this version of Node, it has here too. */
+/** Everything else that `net` has in this version of Node. */
 const secureNet: Omit<typeof net, keyof typeof own> & typeof own = { ...net, ...own }
 export default secureNet

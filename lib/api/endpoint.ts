@@ -36,14 +36,21 @@ import { createSecureSocket, normalize, type SecureSocket } from './secure-socke
 import { Session } from './session.ts'
 import { closeNamed, nameEndpoint, SharedEndpoint, type EndpointUser } from './shared-endpoint.ts'
 
+/** Events of an endpoint, with the arguments of their listeners. */
 export interface SecureEndpointEvents {
+  /** The last connection has ended and the SAs are deleted. */
   close: []
-  /** Files of credentials have changed, and these options with them. */
+  /** With `watch`: files of credentials have changed, and these options with them. */
   credentials: [changed: readonly string[]]
+  /** The UDP port cannot be bound. The endpoint is closed. */
   error: [error: Error]
+  /** A peer was refused, and why. */
   ikeClientError: [error: Error, peer: RefusedPeer]
+  /** The UDP port is bound. */
   listening: []
+  /** An IKE SA is up, in either role. */
   session: [session: Session]
+  /** An IKE SA has ended; with an error when it ended badly. */
   sessionEnd: [session: Session, error: Error | undefined]
 }
 
@@ -142,7 +149,7 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
 
   // --- what it is for ---
 
-  /** A server whose `listen(port)` names the port inside ESP. `authorize` narrows whom it receives. */
+  /** Makes a server; its `listen(port)` names the port inside ESP. Its `authorize` narrows that of the endpoint. */
   createServer(
     options: EndpointServerOptions,
     onConnection?: (socket: SecureSocket) => void,
@@ -156,7 +163,7 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
     return createSecureServer({ ...options, endpoint: this }, listener)
   }
 
-  /** As `createSecureSocket`, from this UDP port. */
+  /** Opens a connection as `createSecureSocket` does, from this UDP port. */
   connect(options: EndpointConnectOptions, listener?: () => void): SecureSocket
   connect(port: number | string, host: string, listener?: () => void): SecureSocket
   connect(port: number | string, listener?: () => void): SecureSocket
@@ -165,7 +172,7 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
     return createSecureSocket({ ...ownProperties('options', options), endpoint: this }, listener)
   }
 
-  /** A socket for datagrams, as `createSecureDatagram` makes it, on this UDP port. */
+  /** Makes a socket for datagrams as `createSecureDatagram` does, on this UDP port. */
   createDatagram(
     options: EndpointDatagramOptions,
     onMessage?: SecureDatagramListener,
@@ -180,8 +187,8 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
   }
 
   /**
-   * New SAs, those of all its servers and of new connections, are negotiated with these; what is not given stays. Live SAs
-   * go on. Returns the names of the options that differ from before.
+   * Replaces options for new SAs, in both roles; options that are not given stay. Live SAs go on. Returns the names of the
+   * options that changed.
    */
   setCredentials(options: SecureContextOptions): readonly string[] {
     return this.#adopt(withCredentials(this.#settings.own, options))
@@ -208,6 +215,7 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
     return { ...this.#shared?.endpoint.core.counters }
   }
 
+  /** The UDP port is bound and `close` was not called. */
   get listening(): boolean {
     return this.#state === 'open'
   }
@@ -217,6 +225,7 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
     return this.#state === 'open' ? (this.#shared?.endpoint.udpAddress ?? null) : null
   }
 
+  /** The UDP port of IKE and ESP, once it is bound. */
   get ikePort(): number | undefined {
     return this.address()?.port
   }
@@ -224,8 +233,8 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
   // --- the end ---
 
   /**
-   * Its servers accept no more, and there are no new connections over it; when those that are open have ended, the SAs are
-   * deleted and 'close' follows.
+   * Drains: servers accept no more connections and new ones fail. When the open connections have ended, the SAs are deleted
+   * and 'close' follows.
    */
   close(callback?: (error?: Error) => void): this {
     if (callback !== undefined && typeof callback !== 'function') {
@@ -257,15 +266,18 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
     })
   }
 
+  /** Closes the endpoint; for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return new Promise(resolve => void this.close(() => resolve()))
   }
 
+  /** The endpoint keeps the process alive again. */
   ref(): this {
     this.#hold.ref()
     return this
   }
 
+  /** The endpoint no longer keeps the process alive. */
   unref(): this {
     this.#hold.unref()
     return this
@@ -281,5 +293,6 @@ const optionsAndListener = <Listener extends (...facts: never) => void>(
     ? { options: {}, listener: first as Listener }
     : { options: first === undefined ? {} : ownProperties('options', first), listener: second }
 
+/** Binds a UDP port for any number of servers and connections. Options are checked at once: a wrong one throws an `OptionError`. */
 export const createEndpoint = (options: EndpointOptions): SecureEndpoint =>
   new SecureEndpoint(options)

@@ -30,6 +30,7 @@ export class Server extends http.Server {
     secureServer.on('drop', facts => this.emit('drop', facts))
   }
 
+  /** As `SecureServer.listen`. */
   override listen(...args: unknown[]): this {
     const last = args.at(-1)
     if (typeof last === 'function') this.once('listening', last as () => void)
@@ -46,6 +47,7 @@ export class Server extends http.Server {
     return this
   }
 
+  /** As `SecureServer.address`: the port inside the tunnel. */
   override address(): ReturnType<SecureServer['address']> {
     return this.secureServer.address()
   }
@@ -55,22 +57,26 @@ export class Server extends http.Server {
     return this.secureServer.ikePort
   }
 
+  /** As `net.Server`. */
   override getConnections(callback: (error: Error | null, count: number) => void): this {
     this.secureServer.getConnections(callback)
     return this
   }
 
+  /** As `net.Server`. */
   override ref(): this {
     this.secureServer.ref()
     return this
   }
 
+  /** As `net.Server`. */
   override unref(): this {
     this.secureServer.unref()
     return this
   }
 }
 
+/** As `http.createServer`; the options are those of `node:http` and of `createSecureServer`. */
 export const createServer = (options: HttpServerOptions, onRequest?: RequestListener): Server =>
   new Server(options, onRequest)
 
@@ -83,6 +89,7 @@ export class Agent extends http.Agent {
     this.#given = options
   }
 
+  /** Opens a connection inside ESP; `http` calls it. */
   override createConnection(
     options: http.ClientRequestArgs & Readonly<Record<string, unknown>>,
   ): Duplex {

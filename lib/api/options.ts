@@ -1,8 +1,6 @@
 /** Options of sockets and servers: those net has are read here, the others by policy and identity. */
-import type { KeyObject, X509Certificate } from 'node:crypto'
 import dns from 'node:dns'
 import { isIP, type BlockList, type LookupFunction } from 'node:net'
-import type { PeerCertificate } from 'node:tls'
 import { parseAddress } from '../base/address.ts'
 import { describe, listOf, OptionError, ownProperties, withoutContent } from '../base/errors.ts'
 import {
@@ -21,7 +19,15 @@ import { CONGESTION_CONTROLS, type CongestionControl } from '../core/tcp-config.
 import { CREDENTIAL_OPTIONS, CREDENTIAL_TABLE } from '../identity/credentials.ts'
 import { POLICY_OPTIONS, POLICY_TABLE } from '../policy/options.ts'
 import type { KeyLog } from './channels.ts'
-import { readFiles, type FileReference } from './credential-files.ts'
+import { readFiles } from './credential-files.ts'
+import type {
+  DatagramOptions,
+  EndpointOptions,
+  OnRead,
+  SecureContextOptions,
+  SecureServerOptions,
+  SecureSocketOptions,
+} from './option-types.ts'
 import {
   contextOf,
   expandContext,
@@ -31,204 +37,9 @@ import {
   type ParsedContext,
 } from './secure-context.ts'
 
+export * from './option-types.ts'
+
 type Given = Readonly<Record<string, unknown>>
-
-/** A pre-shared key: text stands for its octets in UTF-8. */
-export type Psk = string | Uint8Array
-/** Several: a peer may use any of them, and we prove ourselves with the one it uses, else with the first. */
-export type Psks = Psk | FileReference | readonly (Psk | FileReference)[]
-/** PEM, or DER as octets. */
-export type Pem = string | Uint8Array | FileReference
-/** A private key. */
-export type Key = Pem | KeyObject | { pem: Pem | KeyObject; passphrase?: string | Uint8Array }
-
-/** What `sign` is asked: an algorithm by name, its hash, and the octets to sign. */
-export interface SignRequest {
-  readonly algorithm: string
-  readonly hash: 'sha256' | 'sha384' | 'sha512' | 'identity'
-  readonly message: Uint8Array
-}
-
-export interface PpkOption {
-  id: string
-  secret: string | Uint8Array
-  required?: boolean | undefined
-}
-
-export type EapOption =
-  | { method: 'mschapv2'; identity: string; password: string }
-  | {
-      method: 'tls'
-      identity: string
-      cert: Pem
-      key: Pem
-      passphrase?: string | undefined
-      ca: Pem
-      crl?: Pem | undefined
-      servername?: string | undefined
-      only?: boolean | undefined
-    }
-export type OneOrMore = string | readonly string[]
-
-/** What `createEndpoint` returns, as an option. */
-export interface EndpointOption {
-  readonly counters: Readonly<Record<string, unknown>>
-  createServer(...args: never): unknown
-  connect(...args: never): unknown
-}
-
-/** Options that a client and a server share; the README's table says what each means. */
-export interface IkeOptions {
-  endpoint?: EndpointOption | undefined
-  secureContext?: SecureContext | undefined
-  psk?:
-    | Psks
-    | Readonly<Record<string, Psks>>
-    | ((identity: string, localIdentity: string) => Psks | undefined | Promise<Psks | undefined>)
-    | undefined
-  localId?: string | undefined
-  remoteId?: string | undefined
-  cert?: Pem | readonly Pem[] | undefined
-  key?: Key | readonly Key[] | undefined
-  passphrase?: string | Uint8Array | undefined
-  pfx?: Uint8Array | { buf: Uint8Array; passphrase?: string } | undefined
-  sign?: ((request: SignRequest) => Uint8Array | Promise<Uint8Array>) | undefined
-  ocspResponse?:
-    Uint8Array | (() => Uint8Array | undefined | Promise<Uint8Array | undefined>) | undefined
-  ca?: Pem | readonly Pem[] | undefined
-  crl?: Pem | readonly Pem[] | undefined
-  revocation?: 'require' | 'prefer' | 'off' | undefined
-  fetchRevocation?: boolean | readonly string[] | undefined
-  extendedKeyUsage?: 'ike' | 'tls' | undefined
-  peerKeys?: Pem | readonly Pem[] | Readonly<Record<string, Pem | readonly Pem[]>> | undefined
-  rsaPkcs1?: boolean | undefined
-  rejectUnauthorized?: true | undefined
-  ppk?: PpkOption | readonly PpkOption[] | undefined
-  crashTokenSecret?: string | Uint8Array | false | undefined
-  ike?: OneOrMore | undefined
-  esp?: OneOrMore | undefined
-  pfs?: boolean | undefined
-  mode?: 'auto' | 'transport' | 'tunnel' | undefined
-  localTs?: OneOrMore | undefined
-  remoteTs?: OneOrMore | undefined
-  crypto?: 'auto' | 'node' | 'noble' | undefined
-  mtu?: number | undefined
-  replayWindow?: number | undefined
-  ikeLifetime?: number | undefined
-  childLifetime?: number | undefined
-  childOctets?: number | undefined
-  childPackets?: number | undefined
-  reauthInterval?: number | undefined
-  authLifetime?: number | undefined
-  livenessInterval?: number | undefined
-  retransmit?: { initial?: number; factor?: number; max?: number; tries?: number } | undefined
-  natKeepalive?: number | undefined
-  mobike?: boolean | undefined
-  allowNats?: boolean | undefined
-  fragmentSize?: number | undefined
-  fragmentation?: boolean | undefined
-  idleTimeout?: number | undefined
-  childless?: 'allow' | 'force' | 'never' | undefined
-  /** The peer is told that older SAs of our identity are dead (RFC 7296 section 2.4). Default false: replicas share an identity. */
-  initialContact?: boolean | undefined
-  ikePort?: number | undefined
-  keyLog?: KeyLog | undefined
-}
-
-export interface OnRead {
-  buffer: Uint8Array | (() => Uint8Array)
-  callback(nread: number, buffer: Uint8Array): boolean | void
-}
-
-export interface SecureSocketOptions extends IkeOptions {
-  host?: string | undefined
-  port?: number | string | undefined
-  gateway?: string | undefined
-  servername?: string | undefined
-  checkServerIdentity?:
-    ((host: string, certificate: PeerCertificate) => Error | undefined) | undefined
-  eap?: EapOption | undefined
-  virtualAddress?: boolean | undefined
-  reconnect?: boolean | undefined
-  localAddress?: string | undefined
-  localPort?: number | undefined
-  family?: number | undefined
-  hints?: number | undefined
-  lookup?: LookupFunction | undefined
-  allowHalfOpen?: boolean | undefined
-  noDelay?: boolean | undefined
-  keepAlive?: boolean | undefined
-  keepAliveInitialDelay?: number | undefined
-  userTimeout?: number | undefined
-  congestionControl?: CongestionControl | undefined
-  timeout?: number | undefined
-  highWaterMark?: number | undefined
-  signal?: AbortSignal | undefined
-  onread?: OnRead | undefined
-  blockList?: BlockList | undefined
-  encrypted?: boolean | undefined
-  autoSelectFamily?: boolean | undefined
-  autoSelectFamilyAttemptTimeout?: number | undefined
-}
-
-/** A peer that has proved who it is. */
-export interface AuthorizedPeer {
-  readonly id: string
-  readonly address: string
-  readonly port: number
-  readonly authentication: 'psk' | 'certificate' | 'rawKey' | 'eap'
-  readonly certificate: X509Certificate | undefined
-}
-
-/** What `authorize` may answer for one peer. */
-export const AUTHORIZATION_OPTIONS = [
-  'esp',
-  'pfs',
-  'mode',
-  'localTs',
-  'remoteTs',
-  'ikeLifetime',
-  'childLifetime',
-  'childOctets',
-  'childPackets',
-  'livenessInterval',
-] as const
-
-/** Yes, no, or yes with options of the SA that hold for this peer alone. */
-export type Authorization = boolean | Pick<IkeOptions, (typeof AUTHORIZATION_OPTIONS)[number]>
-
-export interface SecureServerOptions extends IkeOptions {
-  /** Files of credentials are read again when they change. */
-  watch?: boolean | undefined
-  addressPool?: OneOrMore | undefined
-  dns?: OneOrMore | undefined
-  authorize?: ((peer: AuthorizedPeer) => Authorization | Promise<Authorization>) | undefined
-  requestCert?: true | undefined
-  allowHalfOpen?: boolean | undefined
-  pauseOnConnect?: boolean | undefined
-  noDelay?: boolean | undefined
-  keepAlive?: boolean | undefined
-  keepAliveInitialDelay?: number | undefined
-  userTimeout?: number | undefined
-  congestionControl?: CongestionControl | undefined
-  highWaterMark?: number | undefined
-  blockList?: BlockList | undefined
-  encrypted?: boolean | undefined
-  cookieThreshold?: number | undefined
-  halfOpenPerSource?: number | undefined
-  maxHalfOpen?: number | undefined
-  halfOpenTimeout?: number | undefined
-  maxSessions?: number | undefined
-  maxSessionsPerIdentity?: number | undefined
-  sessionIdleTimeout?: number | undefined
-  maxConnectionsPerSession?: number | undefined
-  maxBufferPerSession?: number | undefined
-}
-
-/** Options of a context: all of IKE's but the UDP port. */
-export type SecureContextOptions = Omit<IkeOptions, 'ikePort' | 'secureContext' | 'endpoint'> &
-  Pick<SecureSocketOptions, 'eap' | 'virtualAddress' | 'servername' | 'checkServerIdentity'> &
-  Pick<SecureServerOptions, 'addressPool' | 'dns' | 'authorize'>
 
 /**
  * Reads credentials, proposals and policy once. Sockets, servers and endpoints take the result as `secureContext`; beside
@@ -694,16 +505,6 @@ export const parseServer = (options: SecureServerOptions): ServerSettings => {
   }
 }
 
-export interface EndpointOptions
-  extends IkeOptions, Pick<SecureServerOptions, 'addressPool' | 'dns' | 'authorize'> {
-  /** Addresses that IKE and ESP come to; default: all of this host, of both families. */
-  host?: OneOrMore | undefined
-  ipv6Only?: boolean | undefined
-  /** Files of credentials are read again when they change. */
-  watch?: boolean | undefined
-  virtualAddress?: boolean | undefined
-}
-
 export const ENDPOINT_NAMES = [
   ...namesOf(ENDPOINT_TABLE),
   ...POLICY_OPTIONS,
@@ -760,16 +561,6 @@ export const withCredentials = (own: Given, options: object): Record<string, unk
   )
   return { ...Object.fromEntries(kept), ...fresh }
 }
-
-/** Of a socket for datagrams: those of IKE in both roles, and where it sends by a gateway. */
-export interface DatagramOptions
-  extends
-    IkeOptions,
-    Pick<
-      SecureSocketOptions,
-      'gateway' | 'servername' | 'checkServerIdentity' | 'virtualAddress' | 'reconnect'
-    >,
-    Pick<SecureServerOptions, 'addressPool' | 'dns' | 'authorize'> {}
 
 /** What a socket for datagrams reads itself; the rest is a client's and a server's. */
 const DATAGRAM_TABLE = {

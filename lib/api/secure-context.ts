@@ -85,10 +85,14 @@ export const expandContext = (given: Given): Given => {
     if (twice !== undefined) {
       throw OptionError.saying(twice, `"${twice}" cannot be combined with "${name}"`)
     }
-    return { ...context.given, ...given }
+    return { ...contextPart(context.given), ...given }
   }
   return given
 }
+
+/** The context alone: the port and the host of its maker are not those of other sockets. */
+const contextPart = (given: Given): Given =>
+  Object.fromEntries(Object.entries(given).filter(([name]) => CONTEXT_OPTIONS.includes(name)))
 
 const own = (given: Given, name: string): unknown =>
   Object.hasOwn(given, name) ? given[name] : undefined

@@ -31,26 +31,38 @@ import {
   type EndpointUser,
 } from './shared-endpoint.ts'
 
+/** Called when a datagram was handed to the SA, with its octets, or with an error. */
 export type Callback = (error: Error | null, octets?: number) => void
 
 /** Where a datagram has come from. */
 export interface DatagramInfo {
+  /** The sender's address inside ESP. */
   readonly address: string
+  /** The family of `address`. */
   readonly family: 'IPv4' | 'IPv6'
+  /** The sender's UDP port inside ESP. */
   readonly port: number
+  /** Octets of the datagram. */
   readonly size: number
   /** The peer; `send(answer, port, session)` answers it, whoever else has the same address. */
   readonly session: Session
 }
 
+/** Events of a socket for datagrams, with the arguments of their listeners. */
 export interface SecureDatagramEvents {
+  /** The socket is closed. */
   close: []
+  /** `connect` has set the default destination. */
   connect: []
+  /** Binding failed, or sending failed and there was no callback. */
   error: [error: Error]
+  /** The socket is bound. */
   listening: []
+  /** A datagram has arrived. */
   message: [message: Buffer, from: DatagramInfo]
 }
 
+/** Options of `bind`. */
 export interface DatagramBindOptions {
   /** Inside ESP; 0 or undefined: any. */
   port?: number | undefined
@@ -84,6 +96,7 @@ const MAX_PEERS = 10_000
 
 const families = (address: string): 'IPv4' | 'IPv6' => (isIP(address) === 6 ? 'IPv6' : 'IPv4')
 
+/** A socket for datagrams inside ESP with the members and events of `dgram.Socket`; without multicast and broadcast. */
 export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
   readonly #settings: DatagramSettings
   readonly #scope = new AsyncResource('SECUREDATAGRAM')
@@ -406,6 +419,7 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
     })
   }
 
+  /** As `dgram`: removes the default destination. */
   disconnect(): void {
     if (this.#peer === undefined) {
       throw nodeError('ERR_SOCKET_DGRAM_NOT_CONNECTED', 'Not connected')
@@ -413,6 +427,7 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
     this.#peer = undefined
   }
 
+  /** As `dgram`: the default destination. For a session the address is that of its gateway. */
   remoteAddress(): { address: string; family: 'IPv4' | 'IPv6'; port: number } {
     if (this.#peer === undefined) {
       throw nodeError('ERR_SOCKET_DGRAM_NOT_CONNECTED', 'Not connected')
@@ -445,6 +460,7 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
     return way !== undefined && isUp(way) ? way.session.datagramLimit : undefined
   }
 
+  /** Closes the socket; 'close' follows. */
   close(callback?: () => void): this {
     if (callback !== undefined) this.once('close', callback)
     if (this.#state === 'closed') throw nodeError('ERR_SOCKET_DGRAM_NOT_RUNNING', 'Not running')
@@ -463,6 +479,7 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
     return this
   }
 
+  /** Closes the socket; for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return new Promise(resolve => {
       if (this.#state === 'closed') resolve()
@@ -470,11 +487,13 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
     })
   }
 
+  /** As `dgram`: the socket keeps the process alive again. */
   ref(): this {
     this.#hold.ref()
     return this
   }
 
+  /** As `dgram`: the socket no longer keeps the process alive. */
   unref(): this {
     this.#hold.unref()
     return this
@@ -485,6 +504,7 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
   }
 }
 
+/** Gets each datagram with where it came from. */
 export type SecureDatagramListener = (message: Buffer, from: DatagramInfo) => void
 
 export type Octets = string | Uint8Array | DataView
@@ -554,6 +574,7 @@ const lookUp = (
   )
 }
 
+/** Makes a socket for datagrams (UDP, protocol 17) inside ESP. */
 export const createSecureDatagram = (
   options: DatagramOptions,
   onMessage?: SecureDatagramListener,

@@ -42,29 +42,45 @@ const DEFAULT_BACKLOG = 511
 /** Inner ports given out for `listen(0)`. */
 const PORTS = { first: 32768, count: 28232 }
 
+/** Options of `listen`. `exclusive` is accepted and has no effect. */
 export interface ListenOptions {
+  /** TCP port inside the tunnel; 0: any that is free. */
   port?: number | string | undefined
+  /** Address that IKE and ESP come to. Default: all addresses. */
   host?: string | undefined
+  /** Connections that may wait to be accepted. Default 511. */
   backlog?: number | undefined
+  /** As in `net`: an IPv6 address does not receive IPv4. Default `false`. */
   ipv6Only?: boolean | undefined
+  /** No effect. */
   exclusive?: boolean | undefined
+  /** As in `net`: closes the server when it is aborted. */
   signal?: AbortSignal | undefined
 }
 
-/** The addresses of a connection that was not let in. */
+/** The addresses inside ESP of a connection that was refused because of `maxConnections`. */
 export interface DropFacts {
+  /** Ours. */
   localAddress: string
+  /** Our TCP port. */
   localPort: number
+  /** The family of `localAddress`. */
   localFamily: 'IPv4' | 'IPv6'
+  /** The peer's, as `socket.remoteAddress` would be. */
   remoteAddress: string
+  /** The peer's TCP port. */
   remotePort: number
+  /** The family of `remoteAddress`. */
   remoteFamily: 'IPv4' | 'IPv6'
 }
 
-/** A peer that was refused: who it said it was, and from where. */
+/** A peer that was refused. */
 export interface RefusedPeer {
+  /** The identity that it claimed; undefined when it did not get that far. */
   identity: string | undefined
+  /** The address that its UDP datagrams came from. */
   address: string
+  /** The UDP port that they came from. */
   port: number
 }
 
@@ -74,23 +90,35 @@ export const refusedPeer = (
   { remoteAddress, remotePort }: Path,
 ): RefusedPeer => ({ identity, address: formatAddress(remoteAddress), port: remotePort })
 
+/** Events of a server, with the arguments of their listeners. */
 export interface SecureServerEvents {
+  /** The last connection has ended and the SAs are deleted. */
   close: []
+  /** A peer opened a connection. */
   connection: [socket: SecureSocket]
+  /** A connection was refused because of `maxConnections`. */
   drop: [facts: DropFacts]
+  /** The server cannot listen. It is closed. */
   error: [error: Error]
+  /** A peer was refused, and why: before it proved its identity, or by a policy of ours. */
   ikeClientError: [error: Error, peer: RefusedPeer]
+  /** The UDP port is bound. */
   listening: []
-  /** Files of credentials have changed, and these options with them. */
+  /** With `watch`: files of credentials have changed, and these options with them. */
   credentials: [changed: readonly string[]]
+  /** The same as `connection`, under the name that `tls` uses. */
   secureConnection: [socket: SecureSocket]
+  /** A peer proved its identity: its IKE SA is up. */
   session: [session: Session]
+  /** An IKE SA has ended; with an error when it ended badly. */
   sessionEnd: [session: Session, error: Error | undefined]
 }
 
+/** A server inside ESP with the members and events of `net.Server`. */
 export class SecureServer extends EventEmitter<SecureServerEvents> {
   /** More connections than this are refused with 'drop'; undefined: no limit. */
   maxConnections: number = undefined as never
+  /** As `net.Server`: `listen` was called and has not failed. */
   listening = false
   /** As net has it: family, address and port that were asked for; cluster tells servers apart by it. */
   _connectionKey: string | undefined
@@ -132,8 +160,8 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
   }
 
   /**
-   * New SAs are negotiated with these, those of servers that share the UDP port too; live ones stay as they are. Returns
-   * the names of the options that differ from before.
+   * Replaces options for new SAs, including those of servers that share the UDP port. Live SAs, `ikePort`, `keyLog` and the
+   * `addressPool` stay. Returns the names of the options that changed.
    */
   setCredentials(options: SecureServerOptions): readonly string[] {
     return this.#adopt(withCredentials({ ...this.#own }, options))
@@ -382,6 +410,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     }
   }
 
+  /** Closes the server; for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return new Promise(resolve => {
       if (!this.listening) return resolve()
@@ -389,6 +418,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     })
   }
 
+  /** A promise that a listener returned was rejected: the socket ends with that error. */
   [Symbol.for('nodejs.rejection')](error: Error, event: string, ...args: unknown[]): void {
     if (event === 'connection') (args[0] as SecureSocket).destroy(error)
     else this.emit('error', error)
@@ -408,6 +438,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     return this.#endpoint?.udpAddress?.port
   }
 
+  /** As `net.Server`: calls back with the number of open connections. */
   getConnections(callback: (error: Error | null, count: number) => void): this {
     if (typeof callback !== 'function') {
       throw argumentError('callback', callback, 'of type function')
@@ -421,6 +452,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     return { ...this.#endpoint?.core.counters }
   }
 
+  /** As `net.Server`, for libraries that read it. */
   get _connections(): number {
     return this.#sockets.size
   }
@@ -430,11 +462,13 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     return this.#sockets.size
   }
 
+  /** As `net.Server`: the server keeps the process alive again. */
   ref(): this {
     this.#hold.ref()
     return this
   }
 
+  /** As `net.Server`: the server no longer keeps the process alive. */
   unref(): this {
     this.#hold.unref()
     return this
@@ -528,6 +562,7 @@ const normalizeListen = (
   return { options, listener }
 }
 
+/** Makes a server; `listen(port)` opens it. Options are checked at once: a wrong one throws an `OptionError`. */
 export const createSecureServer = (
   options: SecureServerOptions,
   onConnection?: (socket: SecureSocket) => void,

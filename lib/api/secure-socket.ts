@@ -60,6 +60,7 @@ export interface Accepted {
   readonly settings: ConnectSettings
 }
 
+/** A connection inside ESP: a Duplex with the members and events of `net.Socket`. `instanceof net.Socket` is false. */
 export class SecureSocket extends Duplex {
   /** Writable, since http puts its own server here. */
   server: Server | null = null
@@ -547,14 +548,14 @@ export class SecureSocket extends Duplex {
     process.nextTick(() => this.#inScope(() => this.emit('close', error !== null)))
   }
 
-  /** Destroys after what was written has gone out. */
+  /** Destroys the socket after everything written has been sent. */
   destroySoon(): void {
     if (this.writable) this.end()
     if (this.writableFinished) this.destroy()
     else this.once('finish', () => this.destroy())
   }
 
-  /** RST instead of FIN. */
+  /** As `net.Socket`: ends the connection with RST instead of FIN. */
   resetAndDestroy(): this {
     this.#wantsReset = true
     if (this.connecting) return this
@@ -565,7 +566,7 @@ export class SecureSocket extends Duplex {
 
   // --- settings ---
 
-  /** 'timeout' after so many milliseconds without traffic; 0: never. It ends nothing by itself. */
+  /** Emits 'timeout' after this many milliseconds without traffic; 0: never. It ends nothing by itself. */
   setTimeout(milliseconds: number, callback?: () => void): this {
     if (this.destroyed) return this
     if (typeof milliseconds !== 'number') {
@@ -586,6 +587,7 @@ export class SecureSocket extends Duplex {
     return this
   }
 
+  /** As `net.Socket`: turns Nagle's algorithm off. */
   setNoDelay(enable = true): this {
     this.#noDelay = Boolean(enable)
     this.#connection?.setNoDelay(this.#noDelay)
@@ -593,7 +595,7 @@ export class SecureSocket extends Duplex {
     return this
   }
 
-  /** Delays in milliseconds; what is left out of the object stays as it was set, `enable` is `false` then. */
+  /** As `net.Socket`; delays in milliseconds. An object keeps earlier values for what it leaves out, except `enable`, which is then `false`. */
   setKeepAlive(options: Partial<KeepAlive>): this
   setKeepAlive(enable?: boolean, initialDelay?: number, interval?: number, count?: number): this
   setKeepAlive(
@@ -629,15 +631,18 @@ export class SecureSocket extends Duplex {
     return this
   }
 
+  /** The value of `setTypeOfService`, 0 at first. */
   getTypeOfService(): number {
     return this.#typeOfService
   }
 
+  /** As `net.Socket`: an active socket keeps the process alive again. */
   ref(): this {
     this.#hold.ref()
     return this
   }
 
+  /** As `net.Socket`: the socket no longer keeps the process alive. */
   unref(): this {
     this.#hold.unref()
     return this
@@ -645,10 +650,12 @@ export class SecureSocket extends Duplex {
 
   // --- facts ---
 
+  /** As `net.Socket`: it has not connected yet. */
   get pending(): boolean {
     return this.connecting || SecureSocket.#endOf(this) === undefined
   }
 
+  /** As `net.Socket`. */
   get readyState(): 'opening' | 'open' | 'readOnly' | 'writeOnly' | 'closed' {
     if (this.connecting) return 'opening'
     if (this.readable && this.writable) return 'open'
@@ -656,17 +663,19 @@ export class SecureSocket extends Duplex {
     return this.writable ? 'writeOnly' : 'closed'
   }
 
+  /** Octets of the stream received so far. */
   get bytesRead(): number {
     // What inspects a prototype gets nothing, as from net's.
     return #read in this ? this.#read : (undefined as never)
   }
 
-  /** Also what still waits here to be sent, as with net. */
+  /** Octets written so far, including those that wait to be sent, as with `net.Socket`. */
   get bytesWritten(): number {
     if (!(#written in this)) return undefined as never
     return this.#written + Math.max(0, this.writableLength - this.#writing)
   }
 
+  /** Octets that are written and not sent yet. Deprecated in `net`; use `writableLength`. */
   get bufferSize(): number {
     return this.writableLength
   }
@@ -707,21 +716,25 @@ export class SecureSocket extends Duplex {
   }
 
   /**
-   * As `net.Socket`. Of an accepted connection the peer's address inside ESP only where the server gave or allows it
-   * that address; else the one that the peer's datagrams come from, and `session.claimedAddress` is the other.
+   * As `net.Socket`. For an accepted connection this is the peer's address inside ESP only where the server assigned or
+   * allows that address; otherwise it is the address that the peer's datagrams come from, and `session.claimedAddress` is
+   * the inner one.
    */
   get remoteAddress(): string | undefined {
     return SecureSocket.#peerOf(this)?.address
   }
 
+  /** The peer's TCP port inside ESP. */
   get remotePort(): number | undefined {
     return SecureSocket.#peerOf(this)?.port
   }
 
+  /** The family of `remoteAddress`. */
   get remoteFamily(): 'IPv4' | 'IPv6' | undefined {
     return SecureSocket.#peerOf(this)?.family
   }
 
+  /** Our address and TCP port inside ESP; an empty object without a connection. */
   address(): { address: string; family: string; port: number } | Record<string, never> {
     const end = SecureSocket.#endOf(this)
     if (end === undefined) return {}
@@ -732,22 +745,22 @@ export class SecureSocket extends Duplex {
     }
   }
 
-  /** The IKE SA this socket rides on, once there is one. Several sockets may share it. */
+  /** The session (IKE SA) of this socket, once there is one. Several sockets may share it. */
   get session(): Session | undefined {
     return #session in this ? this.#session : undefined
   }
 
-  /** Who the peer proved to be. */
+  /** The identity that the peer proved; see `Session.peerId`. */
   get peerId(): string | undefined {
     return this.session?.peerId
   }
 
-  /** The peer has proved who it is. */
+  /** The peer has proved its identity: there is an SA. */
   get authorized(): boolean {
     return this.session !== undefined
   }
 
-  /** As tls has it; a peer that did not prove itself is never connected. */
+  /** As in `tls`. Always null: a peer that did not prove its identity is never connected. */
   get authorizationError(): null {
     return null
   }
@@ -763,6 +776,7 @@ export class SecureSocket extends Duplex {
     return legacy[0] ?? {}
   }
 
+  /** As `tls`: the peer's certificate; undefined when it has none. */
   getPeerX509Certificate(): X509Certificate | undefined {
     return this.session?.peerCertificates[0]
   }
@@ -772,10 +786,12 @@ export class SecureSocket extends Duplex {
     return #settings in this && this.#settings.encrypted
   }
 
+  /** As `tls`: `'IKEv2'`; null before there is an SA. */
   getProtocol(): string | null {
     return this.#session === undefined ? null : 'IKEv2'
   }
 
+  /** As `tls`: the suite of the newest Child SA, by its proposal keywords. */
   getCipher(): { name: string; standardName: string; version: string } | Record<string, never> {
     const suite = this.#session?.info.children[0]?.suite
     return suite === undefined ? {} : { name: suite, standardName: suite, version: 'IKEv2' }
@@ -801,8 +817,11 @@ export class SecureSocket extends Duplex {
 
 /** Events by name, with what their listeners get. */
 export interface SecureSocket {
+  /** Our address inside ESP. */
   readonly localAddress?: string
+  /** Our TCP port inside ESP. */
   readonly localPort?: number
+  /** The family of `localAddress`. */
   readonly localFamily?: 'IPv4' | 'IPv6'
   on<E extends keyof SecureSocketEvents>(event: E, listener: Listener<SecureSocketEvents, E>): this
   on(event: string | symbol, listener: AnyListener): this

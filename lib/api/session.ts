@@ -10,6 +10,7 @@ const handles = new WeakMap<Session, SessionHandle>()
 /** What a session that a program holds stands for. */
 export const sessionHandle = (session: Session): SessionHandle | undefined => handles.get(session)
 
+/** An IKE SA with its Child SAs. It stays the same object over rekeys. */
 export class Session {
   readonly #handle: SessionHandle
   readonly #endpoint: Endpoint
@@ -50,6 +51,7 @@ export class Session {
     return this.#handle.peer.usesPpk
   }
 
+  /** Our identity, as the peer knows it. */
   get localId(): string {
     return this.#handle.peer.localIdentityText
   }
@@ -59,6 +61,7 @@ export class Session {
     return formatAddress(this.#handle.path.remoteAddress)
   }
 
+  /** The UDP port that they come from. */
   get gatewayPort(): number {
     return this.#handle.path.remotePort
   }
@@ -78,10 +81,12 @@ export class Session {
     return this.#handle.peer.virtualAddresses.map(formatAddress)
   }
 
+  /** DNS servers of the configuration payload. */
   get dns(): readonly string[] {
     return this.#handle.peer.dns.map(formatAddress)
   }
 
+  /** Netmask of the configuration payload. */
   get netmask(): string | undefined {
     const { netmask } = this.#handle.peer
     return netmask && formatAddress(netmask)

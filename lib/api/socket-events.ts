@@ -9,21 +9,36 @@ export type Listener<Events, E extends keyof Events> = Events[E] extends unknown
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- a listener may take what it likes
 export type AnyListener = (...facts: any[]) => void
 
+/** Events of a socket, with the arguments of their listeners. */
 export interface SecureSocketEvents {
+  /** The socket is closed. */
   close: [hadError: boolean]
+  /** The connection is open. */
   connect: []
+  /** An address of the peer is being tried. */
   connectionAttempt: [address: string, port: number, family: number]
+  /** An address of the peer failed. */
   connectionAttemptFailed: [address: string, port: number, family: number, error: Error]
+  /** An address of the peer was silent for too long. */
   connectionAttemptTimeout: [address: string, port: number, family: number]
+  /** Octets of the stream; text after `setEncoding`. */
   // net's types say Buffer also where `setEncoding` makes it text.
   // eslint-disable-next-line @typescript-eslint/no-explicit-any -- as in net's types
   data: [chunk: any]
+  /** After `write` returned `false`: write again. */
   drain: []
+  /** The peer has ended its side. */
   end: []
+  /** The connection, or the attempt to open it, has failed; 'close' follows. */
   error: [error: Error]
+  /** Our side has ended, and everything written is with TCP. */
   finish: []
+  /** A name was looked up. */
   lookup: [error: Error | null, address: string, family: number | string, host: string]
+  /** Follows 'connect'. */
   ready: []
+  /** Follows 'connect', under the name that `tls` uses. */
   secureConnect: []
+  /** The time of `setTimeout` has passed without traffic. */
   timeout: []
 }

@@ -46,11 +46,15 @@ export interface Connection {
   context: unknown
 }
 
+/** Probes of an idle TCP connection. */
 export interface KeepAlive {
+  /** Send them. */
   enable: boolean
   /** Milliseconds of silence before the first probe; undefined keeps what was set. */
   initialDelay?: Millis | undefined
+  /** Milliseconds between probes. */
   interval?: Millis | undefined
+  /** Probes without an answer before the connection ends. */
   count?: number | undefined
 }
 
@@ -104,18 +108,29 @@ export interface SessionHandle {
   close(now: Millis): void
 }
 
+/** The state of a session at one moment. */
 export interface SessionInfo {
+  /** The state of the newest IKE SA, for example `established` or `closed`. */
   readonly state: string
+  /** The initiator's SPI of the IKE SA, in hexadecimal digits. */
   readonly spiI: string
+  /** The responder's SPI of the IKE SA, in hexadecimal digits. */
   readonly spiR: string
+  /** The algorithms of the IKE SA, in proposal keywords. */
   readonly ikeSuite: string
+  /** Our identity. */
   readonly localIdentity: string
+  /** The identity that the peer proved. */
   readonly remoteIdentity: string
+  /** Our address was changed on the way. */
   readonly localBehindNat: boolean
+  /** The peer's address was changed on the way. */
   readonly remoteBehindNat: boolean
   /** Milliseconds of silence after which the mapping of a NAT on the way is refreshed; 0: never. */
   readonly natKeepalive: Millis
+  /** Rekeys of the IKE SA so far. */
   readonly ikeRekeys: number
+  /** Rekeys of Child SAs so far. */
   readonly childRekeys: number
   /** The peer has given a token, so that it is known at once when it starts again without this SA (RFC 6290). */
   readonly detectsCrash: boolean
@@ -125,19 +140,31 @@ export interface SessionInfo {
   readonly mtu: number
   /** When the first of the certificates that prove the peer expires, in Unix milliseconds; the SA ends then. */
   readonly validUntil: number | undefined
+  /** The Child SAs in use, newest first. */
   readonly children: readonly ChildInfo[]
 }
 
+/** The state of one Child SA at one moment. */
 export interface ChildInfo {
+  /** The SPI that packets to us carry. */
   readonly spiIn: number
+  /** The SPI that packets to the peer carry. */
   readonly spiOut: number
+  /** The mode that was negotiated. */
   readonly mode: 'transport' | 'tunnel'
+  /** The algorithms, in proposal keywords. */
   readonly suite: string
+  /** Traffic selectors of our side. */
   readonly localSelectors: readonly string[]
+  /** Traffic selectors of the peer's side. */
   readonly remoteSelectors: readonly string[]
+  /** Octets received. */
   readonly octetsIn: number
+  /** Octets sent. */
   readonly octetsOut: number
+  /** Packets received. */
   readonly packetsIn: number
+  /** Packets sent. */
   readonly packetsOut: number
 }
 

@@ -1,6 +1,7 @@
 /** One UDP port for a program's servers and clients, and who may reach which of them. */
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
+import type { LookupFunction } from 'node:net'
 import t from 'tap'
 import {
   createEndpoint,
@@ -42,6 +43,22 @@ const says =
   (text: string) =>
   (socket: SecureSocket): void =>
     void socket.end(text)
+
+t.test('a connection has the default port and host, not those of its endpoint', async t => {
+  const context = { psk: `${psk} of this test` }
+  const first = createSecureSocket({ ...context, host, port: 9, ikePort: 9 })
+  first.on('error', () => undefined).destroy()
+  const endpoint = await opened(createEndpoint({ ...context, host, ikePort: 0 }))
+  const attempts: unknown[] = []
+  const lookup: LookupFunction = (name, _options, done) => {
+    attempts.push(name)
+    done(new Error('none'), '', 4)
+  }
+  const socket = endpoint.connect({ port: 1, lookup })
+  await new Promise(resolve => socket.on('error', resolve))
+  t.strictSame(attempts, ['localhost'])
+  await closed(endpoint)
+})
 
 t.test('several services and clients in both directions need one UDP port each', async t => {
   const secureContext = createSecureContext({ psk })
