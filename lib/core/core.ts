@@ -705,15 +705,18 @@ export class Core {
     session: Session,
     principal: Principal,
     next: NewSa,
-    replaces: Uint8Array | undefined,
+    replaces: readonly Uint8Array[],
   ): Session {
-    const old = replaces && this.findPredecessor(replaces)
-    if (replaces === undefined || old === undefined || old.session === session) return session
-    const isSame =
-      old.session.isEstablished &&
-      samePrincipal(old.session.peer.principal, principal) &&
-      isSuccession(old.sa, next, replaces)
-    return isSame ? old.session : session
+    for (const proof of replaces) {
+      const old = this.findPredecessor(proof)
+      if (
+        old?.session.isEstablished === true &&
+        samePrincipal(old.session.peer.principal, principal) &&
+        isSuccession(old.sa, next, proof)
+      )
+        return old.session
+    }
+    return session
   }
 
   private mayEnter(

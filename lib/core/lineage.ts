@@ -7,6 +7,7 @@ import { PeerRefusedError } from '../base/errors.ts'
 import type { ChildRequest, PeerFacts } from '../ike/exchange.ts'
 import { HalfOpen } from '../ike/half-open.ts'
 import type { IkeSa } from '../ike/ike-sa.ts'
+import { MAX_PREDECESSORS } from '../ike/succession.ts'
 import type { PeerPolicy } from '../policy/options.ts'
 import { MAX_LINGERING } from './child-table.ts'
 
@@ -54,6 +55,16 @@ export class Lineage {
       if (living[i]!.state === 'established') return living[i]
     }
     return living.at(-1)
+  }
+
+  /**
+   * Those by which the peer knows the session, when an SA that replaces them names them: an SA that the peer has
+   * made by a rekey and not used yet, it may not know, or may know as the only one.
+   */
+  get predecessors(): readonly IkeSa[] {
+    const { current, living } = this
+    if (current?.state !== 'established') return []
+    return current.isShared ? [current] : living.slice(-MAX_PREDECESSORS)
   }
 
   get isOver(): boolean {

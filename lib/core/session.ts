@@ -76,13 +76,13 @@ export interface SessionHost {
   /** It has failed or is closed, and may still repeat its last answer. */
   ended(sa: IkeSa, now: Millis): void
   /** A responder's SA was authenticated: the session it belongs to, which may be one that exists. */
-  joinable(session: Session, sa: IkeSa, replaces: Uint8Array | undefined, now: Millis): Session
+  joinable(session: Session, sa: IkeSa, replaces: readonly Uint8Array[], now: Millis): Session
   /** The session that a new SA of that principal joins; the given one when none is. */
   joined(
     session: Session,
     principal: Principal,
     next: NewSa,
-    replaces: Uint8Array | undefined,
+    replaces: readonly Uint8Array[],
   ): Session
   /** There is a place for that peer, whose session is not up yet. */
   mayEnter(session: Session, newcomer: Newcomer, now: Millis): boolean
@@ -941,10 +941,7 @@ export class Session implements AttemptHost, Scheduled {
       childCount: () => this.children.inUse.length,
       requestRate: this.requestRate,
       pay: (cost, now) => host.pay(this, cost, now),
-      predecessor: () => {
-        const old = this.lineage.current
-        return old?.state === 'established' ? old : undefined
-      },
+      predecessors: () => this.lineage.predecessors,
       isFirstContact: () => host.isFirstContact(this),
       drop: why => host.drop(why),
       holdIkeSpi: spi => host.holdIkeSpi(spi),

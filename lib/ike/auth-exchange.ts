@@ -23,7 +23,7 @@ import { findPpk, type Ppk } from '../identity/ppk.ts'
 import { makePrincipal } from '../identity/principal.ts'
 import { isLoopback } from '../policy/inner-addresses.ts'
 import { find, hasExcess } from '../wire/message.ts'
-import { findErrorNotify, findNotify, notify } from '../wire/notify.ts'
+import { findErrorNotify, findNotify, notify, notifyData } from '../wire/notify.ts'
 import type { Payload } from '../wire/payloads.ts'
 import { notifyName, NotifyType } from '../wire/registry.ts'
 import {
@@ -71,7 +71,7 @@ import {
   offerMobike,
   readAdditional,
 } from './mobike.ts'
-import { proveSuccession } from './succession.ts'
+import { MAX_PREDECESSORS, proveSuccession } from './succession.ts'
 
 /** Ours: of so many addresses of this host a peer may have meant one. */
 const MAX_OWN_ADDRESSES = 64
@@ -221,7 +221,7 @@ export class Authenticate {
       ...(own === undefined ? [] : proofPayloads(own.proofs, this.ppk)),
       ...(credentials.eap?.only === true ? [notify(NotifyType.EapOnlyAuthentication)] : []),
       ...ownCrashToken(sa, sa.spiI, sa.spiR),
-      ...successionNotify(sa),
+      ...successionNotifies(sa),
       ...(policy.virtualAddress ? [configurationRequest(sa.config.heldAddresses())] : []),
       ...offerMobike(policy),
       ...forbidNats(policy, sa.path),
@@ -436,11 +436,12 @@ const provenByEap = (sa: AuthContext): Proven => ({
 })
 
 /** A server of our make lets what lives on the older SA go on. */
-const successionNotify = (sa: AuthContext): readonly Payload[] => {
-  const old = sa.handshake.peerIsOurs ? sa.config.predecessor() : undefined
-  if (old === undefined) return []
-  const { spiI } = sa
-  return [notify(NotifyType.Reauthenticates, proveSuccession(old, { ...sa.handshake, spiI }))]
+const successionNotifies = (sa: AuthContext): readonly Payload[] => {
+  const { handshake, spiI } = sa
+  if (!handshake.peerIsOurs) return []
+  return sa.config
+    .predecessors()
+    .map(old => notify(NotifyType.Reauthenticates, proveSuccession(old, { ...handshake, spiI })))
 }
 
 /** RFC 8784 §3: while the post-quantum key is optional, the peer may choose the proof made without it. */
@@ -635,7 +636,7 @@ const newcomerOf = (
   return {
     principal,
     sa: { ...sa.handshake, spiI: sa.spiI },
-    replaced: findNotify(payloads, NotifyType.Reauthenticates)?.data,
+    replaced: notifyData(payloads, NotifyType.Reauthenticates, MAX_PREDECESSORS),
     // Nobody else can be that principal, so its other sessions end.
     isRestarted: principal.isBound && isFirst,
   }

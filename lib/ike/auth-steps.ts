@@ -24,8 +24,8 @@ export interface AuthContext extends ExchangeContext {
   usePpk(ppk: Ppk): void
   /** The application's own policy for this peer. */
   adoptPolicy(policy: PeerPolicy): void
-  /** `replaces`: the peer's proof that it authenticates an older SA anew. */
-  establish(peer: PeerFacts, now: Millis, replaces?: Uint8Array): void
+  /** `replaces`: the peer's proofs that it authenticates an older SA again. */
+  establish(peer: PeerFacts, now: Millis, replaces?: readonly Uint8Array[]): void
 }
 
 /** The step that follows when something has been found out. */

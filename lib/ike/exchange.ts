@@ -66,8 +66,8 @@ export interface PeerPlace {
 export interface Newcomer {
   readonly principal: Principal
   readonly sa: NewSa
-  /** Its proof that its SA joins a session. */
-  readonly replaced: Uint8Array | undefined
+  /** Its proofs that its SA joins a session, one of which is enough. */
+  readonly replaced: readonly Uint8Array[]
   /** Its older sessions end now. */
   readonly isRestarted: boolean
 }
@@ -83,18 +83,18 @@ export interface IkeSaConfig {
   readonly place: PeerPlace
   /** Addresses for peers that ask for one. */
   readonly pool: AddressPool | undefined
-  /** Of those, what the session holds that this principal's new SA joins; `replaced`: its proof that it joins. */
+  /** Of those, what the session holds that this principal's new SA joins; `replaced`: its proofs that it joins. */
   addressesOf(
     principal: Principal,
     next: NewSa,
-    replaced: Uint8Array | undefined,
+    replaced: readonly Uint8Array[],
   ): readonly Uint8Array[]
   /** A responder has room for that peer, or makes it: an SA that joins a session, or starts one anew, needs none. */
   mayEnter(newcomer: Newcomer, now: Millis): boolean
   /** What the peer gave us by an SA that this one is to replace. */
   heldAddresses(): readonly Uint8Array[]
-  /** The IKE SA that this one is to replace (RFC 7296 §2.8.3). */
-  predecessor(): Predecessor | undefined
+  /** The IKE SAs that this one is to replace (RFC 7296 §2.8.3); the peer knows one of them at least. */
+  predecessors(): readonly Predecessor[]
   /** Child SAs in use, over all IKE SAs with that peer. */
   childCount(): number
   /** One for all IKE SAs with that peer. */
@@ -193,8 +193,8 @@ export interface ChildKeys {
 }
 
 export type IkeOutput<Sa = unknown> =
-  /** `replaces`: a client's proof that it authenticates an older SA anew; to be checked. */
-  | { kind: 'established'; peer: PeerFacts; replaces: Uint8Array | undefined }
+  /** `replaces`: a client's proofs that it authenticates an older SA again; to be checked. */
+  | { kind: 'established'; peer: PeerFacts; replaces: readonly Uint8Array[] }
   | {
       kind: 'childInstalled'
       child: ChildSa

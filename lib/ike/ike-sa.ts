@@ -874,7 +874,7 @@ export class IkeSa implements AuthContext, Successor {
 
   // --- transitions that exchanges use ---
 
-  establish(peer: PeerFacts, now: Millis, replaces?: Uint8Array): void {
+  establish(peer: PeerFacts, now: Millis, replaces: readonly Uint8Array[] = []): void {
     this.peer = peer
     this.authenticating = undefined
     this.state = 'established'

@@ -24,6 +24,8 @@ export interface NewSa {
 
 const LABEL = utf8('ike-socket reauthentication\0')
 const SPIS_LENGTH = 16
+/** Ours: a rekey that goes on, or two at once, leave no more of which either end may be the first to know. */
+export const MAX_PREDECESSORS = 3
 
 /** Both SPIs of the older SA, and a MAC under its SK_d over them and all of the newer one's. */
 export const proveSuccession = (old: Predecessor, next: NewSa): Uint8Array => {

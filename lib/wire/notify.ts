@@ -23,6 +23,18 @@ export const findNotify = (payloads: readonly Payload[], type: number): NotifyPa
     (payload): payload is NotifyPayload => payload.kind === 'notify' && payload.type === type,
   )
 
+/** What those of that type carry, of the first `most`. */
+export const notifyData = (
+  payloads: readonly Payload[],
+  type: number,
+  most: number,
+): readonly Uint8Array[] =>
+  payloads
+    .filter(payload => payload.kind === 'notify')
+    .filter(payload => payload.type === type)
+    .slice(0, most)
+    .map(({ data }) => data)
+
 /** The first error notify, which decides what a response means. */
 export const findErrorNotify = (payloads: readonly Payload[]): NotifyPayload | undefined =>
   payloads.find(

@@ -174,7 +174,7 @@ export class End {
       mayEnter: () => true,
       pay: () => true,
       heldAddresses: () => [],
-      predecessor: () => undefined,
+      predecessors: () => [],
     }
   }
 

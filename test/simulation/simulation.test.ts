@@ -71,6 +71,7 @@ const REGRESSIONS = [
   [runDays, 30, 'a peer heard from a new place was given up for the silence of the old one'],
   [runDays, 1397, 'the timer of an acknowledged SYN went on and made every later repetition wait'],
   [runDays, 2132, 'an authentication from a new port was taken for another client'],
+  [runDays, 203179, 'an authentication named an SA of whose rekey the server had not heard'],
   [runDays, 5324, 'a first message that the network doubled made two sessions'],
   [runDays, 5702, 'a socket opened while the idle SA was deleted failed'],
   [runTransfer, 1561, 'the window of our SYN was counted from zero'],
