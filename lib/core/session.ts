@@ -35,6 +35,7 @@ import type { UdpFlow, UdpStack } from '../udp/stack.ts'
 import { writeIkeDatagram } from '../wire/encapsulation.ts'
 import type { IkeHeader } from '../wire/ike-header.ts'
 import { prependIpHeader } from '../wire/ip.ts'
+import { NO_FEATURES, type Features } from '../wire/own-features.ts'
 import { IpProtocol } from '../wire/registry.ts'
 import { UDP_HEADER_LENGTH } from '../wire/udp.ts'
 import { Attempts, faultOf, type AttemptHost } from './attempts.ts'
@@ -174,6 +175,11 @@ export class Session implements AttemptHost, Scheduled {
   /** Of the peer, once it has proved who it is. */
   get facts(): PeerFacts | undefined {
     return this.lineage.facts
+  }
+
+  /** What the peer can do inside the SAs, if it is this package too. */
+  get peerFeatures(): Features {
+    return this.facts?.features ?? NO_FEATURES
   }
 
   get claimedAddress(): Uint8Array | undefined {
@@ -380,7 +386,7 @@ export class Session implements AttemptHost, Scheduled {
   adopt(from: Session, sa: IkeSa, facts: PeerFacts, now: Millis): void {
     this.paths.adopt(from.paths)
     this.addSa(sa)
-    this.lineage.facts = facts
+    this.noteFacts(facts)
     this.lineage.policy = sa.config.policy
     // From here on it counts with the other SAs of this session.
     sa.config = { ...this.saConfig(), credentials: sa.config.credentials }
@@ -793,12 +799,11 @@ export class Session implements AttemptHost, Scheduled {
         return owner.settle(now)
       }
     }
-    this.lineage.facts = facts
+    this.noteFacts(facts)
     // The application may have given this peer a policy of its own.
     this.lineage.policy = sa.config.policy
     this.unrenewed = undefined
-    this.tcp ??= this.host.newStack(this)
-    this.udp ??= this.host.newUdpStack(this)
+    this.openStacks()
     if (!this.announced) {
       this.announced = true
       this.host.emit({ kind: 'sessionUp', session: this })
@@ -836,11 +841,22 @@ export class Session implements AttemptHost, Scheduled {
       removeAt: Infinity,
     }
     this.children.install(child)
-    this.tcp ??= this.host.newStack(this)
-    this.udp ??= this.host.newUdpStack(this)
-    this.sizes ??= new SegmentSizes(this.paths, this.children, this.tcp)
+    this.sizes ??= new SegmentSizes(this.paths, this.children, this.openStacks())
     this.sizes.refresh()
     this.attempts.noteChildInstalled(output.ticket, this.lineage.isRenewing, sa, now)
+  }
+
+  private openStacks(): TcpStack {
+    this.tcp ??= this.host.newStack(this)
+    this.tcp.peerFeatures = this.peerFeatures
+    this.udp ??= this.host.newUdpStack(this)
+    return this.tcp
+  }
+
+  /** Who the peer is, anew with each authentication. */
+  private noteFacts(facts: PeerFacts): void {
+    this.lineage.facts = facts
+    if (this.tcp !== undefined) this.tcp.peerFeatures = facts.features
   }
 
   private logKeys(

@@ -24,6 +24,13 @@ import { makePrincipal } from '../identity/principal.ts'
 import { isLoopback } from '../policy/inner-addresses.ts'
 import { find, hasExcess } from '../wire/message.ts'
 import { findErrorNotify, findNotify, notify, notifyData } from '../wire/notify.ts'
+import {
+  featuresIn,
+  featuresPayload,
+  NO_FEATURES,
+  OWN_FEATURES,
+  type Features,
+} from '../wire/own-features.ts'
 import type { Payload } from '../wire/payloads.ts'
 import { notifyName, NotifyType } from '../wire/registry.ts'
 import {
@@ -102,6 +109,10 @@ interface Ends {
   readonly remote: Identity
 }
 
+/** The peer's own word counts only where its Vendor ID says too that it is ours. */
+const peerFeatures = ({ handshake }: AuthContext, payloads: readonly Payload[]): Features =>
+  handshake.peerIsOurs ? featuresIn(payloads) : NO_FEATURES
+
 const factsOf = (
   sa: AuthContext,
   { local, remote }: Ends,
@@ -109,7 +120,7 @@ const factsOf = (
   ppk: Ppk | undefined,
   configuration: Configuration,
   assigned: readonly Uint8Array[],
-  mobike = false,
+  payloads: readonly Payload[] = [],
 ): PeerFacts => {
   const { proof, authentication, certificates, validUntil } = proven
   const principal = makePrincipal(remote, proof)
@@ -126,7 +137,8 @@ const factsOf = (
     validUntil,
     usesPpk: ppk !== undefined,
     ikeSuite: sa.suite.text,
-    mobike,
+    features: peerFeatures(sa, payloads),
+    mobike: agreesOnMobike(sa.config.policy, payloads),
     localBehindNat: sa.handshake.nat.localBehindNat,
     remoteBehindNat: sa.handshake.nat.remoteBehindNat,
     virtualAddresses: configuration.addresses,
@@ -222,6 +234,7 @@ export class Authenticate {
       ...(credentials.eap?.only === true ? [notify(NotifyType.EapOnlyAuthentication)] : []),
       ...ownCrashToken(sa, sa.spiI, sa.spiR),
       ...successionNotifies(sa),
+      ...(sa.handshake.peerIsOurs ? [featuresPayload(OWN_FEATURES)] : []),
       ...(policy.virtualAddress ? [configurationRequest(sa.config.heldAddresses())] : []),
       ...offerMobike(policy),
       ...forbidNats(policy, sa.path),
@@ -368,9 +381,10 @@ export class Authenticate {
     const { sa } = this
     this.wipe()
     if (ppk !== undefined) sa.usePpk(ppk)
-    const mobike = agreesOnMobike(sa.config.policy, payloads)
-    if (mobike) sa.config.place.noteAddresses(readAdditional(payloads, sa.path) ?? [])
-    sa.establish(factsOf(sa, ends, verdict, ppk, readConfiguration(payloads), [], mobike), now)
+    const configuration = readConfiguration(payloads)
+    const facts = factsOf(sa, ends, verdict, ppk, configuration, [], payloads)
+    if (facts.mobike) sa.config.place.noteAddresses(readAdditional(payloads, sa.path) ?? [])
+    sa.establish(facts, now)
     sa.crashTokens.note(payloads)
     const lifetime = readAuthLifetime(payloads)
     if (lifetime !== undefined) sa.limitAuthentication(lifetime, now)
@@ -678,8 +692,7 @@ const accept = (
   const assignment = assignAddresses(sa, payloads, newcomer)
   if (ppk !== undefined) sa.usePpk(ppk)
   const { addresses } = assignment
-  const mobike = agreesOnMobike(sa.config.policy, payloads)
-  const facts = factsOf(sa, ends, verdict, ppk, readConfiguration([]), addresses, mobike)
+  const facts = factsOf(sa, ends, verdict, ppk, readConfiguration([]), addresses, payloads)
   sa.establish(facts, now, newcomer.replaced)
   sa.crashTokens.note(payloads)
   if (findNotify(payloads, NotifyType.InitialContact) !== undefined) {
@@ -689,8 +702,9 @@ const accept = (
     ...proofOfOurs(ends.local, ppk, own),
     ...ownCrashToken(sa, sa.spiI, sa.spiR),
     ...announceAuthLifetime(sa.config.policy, validFor(sa, facts)),
-    ...(mobike ? offerMobike(sa.config.policy) : []),
-    ...(mobike ? additionalAddresses(sa.config.ownAddresses(), sa.path) : []),
+    ...(facts.features.size > 0 ? [featuresPayload(OWN_FEATURES)] : []),
+    ...(facts.mobike ? offerMobike(sa.config.policy) : []),
+    ...(facts.mobike ? additionalAddresses(sa.config.ownAddresses(), sa.path) : []),
     ...assignment.payloads,
     ...(assignment.failed ? [] : acceptFirstChild(sa, payloads, now)),
   ]

@@ -17,6 +17,7 @@ import type { Principal } from '../identity/principal.ts'
 import type { Authentication, StatusData, StatusSource } from '../identity/trust.ts'
 import type { AddressPool } from '../policy/address-pool.ts'
 import type { PeerPolicy } from '../policy/options.ts'
+import type { Features } from '../wire/own-features.ts'
 import type { Payload } from '../wire/payloads.ts'
 import type { TrafficSelector } from '../wire/traffic-selector.ts'
 import type { ChildFacts, ChildSa } from './child-sa.ts'
@@ -132,6 +133,8 @@ export interface PeerFacts {
   readonly localIdentityText: string
   /** The other end is this package too (by its Vendor ID). */
   readonly isOurs: boolean
+  /** What it can do inside the SA; none of a peer that is not ours. */
+  readonly features: Features
   /** How it proved itself. */
   readonly authentication: Authentication
   /** One object for one authentication: the question about a peer and the session that follows have the same. */

@@ -9,6 +9,7 @@ import type { Packet } from '../base/packet.ts'
 import { Schedule } from '../base/schedule.ts'
 import { after } from '../base/serial.ts'
 import { addWords, fold, pseudoHeaderSum } from '../wire/checksum.ts'
+import { NO_FEATURES, type Features } from '../wire/own-features.ts'
 import { IpProtocol } from '../wire/registry.ts'
 import { TcpFlag, TcpSegment } from '../wire/tcp.ts'
 import { DEFAULT_TCP_CONFIG, type TcpConfig } from './config.ts'
@@ -61,6 +62,8 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   readonly config: TcpConfig
   segmentLimit = 1220
   prober: SizeProber | undefined
+  /** What the peer's TCP can do beyond the RFCs. */
+  peerFeatures: Features = NO_FEATURES
   readonly memory: SharedMemory
   private readonly environment: Environment
   private readonly listeners: TcpListeners

@@ -221,6 +221,8 @@ export const NotifyType = {
   PpkIdentityKey: 16446,
   /** Ours, private use (RFC 7296 §3.10.1): in IKE_AUTH, the SPIs of the IKE SA that this one will replace. */
   Reauthenticates: 40960,
+  /** Ours too: in IKE_AUTH, what this end can do inside the SA (`own-features.ts`). */
+  OwnFeatures: 40961,
 } as const
 
 /** The name of a number in one of the tables above, else the number. */

@@ -1,0 +1,46 @@
+/**
+ * What two ends of this package can do for each other inside their SAs beyond what TCP and ESP say: a set of bits in a
+ * private notify of IKE_AUTH, which that exchange authenticates. Other products neither get it nor are believed it.
+ */
+import { concat, equal, getU32, utf8 } from '../base/bytes.ts'
+import { findNotify, notify, u32Data } from './notify.ts'
+import type { NotifyPayload, Payload } from './payloads.ts'
+import { NotifyType } from './registry.ts'
+
+/** Bits are never given to another meaning; a new one is a new feature. */
+const BITS = {
+  /** It accepts data on a SYN before the handshake is done, as RFC 7413 does, without a cookie. */
+  'data-on-syn': 1,
+  /** Its TCP delays ACKs by no more than what its SYN tells. */
+  'ack-delay': 2,
+  /** It drops a segment that comes twice without counting that as a loss. */
+  'repeat-small': 4,
+  /** It accepts inner packets without a checksum, which the ICV covers. */
+  'no-checksum': 8,
+} as const
+
+export type Feature = keyof typeof BITS
+export type Features = ReadonlySet<Feature>
+
+export const NO_FEATURES: Features = new Set()
+/** Those of this version. */
+export const OWN_FEATURES: Features = new Set(Object.keys(BITS) as Feature[])
+
+/** Another product may use the same number of a private notify for something else. */
+const MAGIC = utf8('ike-socket/inner')
+const LENGTH = MAGIC.length + 4
+
+export const featuresPayload = (features: Features): NotifyPayload => {
+  let bits = 0
+  for (const feature of features) bits |= BITS[feature]
+  return notify(NotifyType.OwnFeatures, concat(MAGIC, u32Data(bits)))
+}
+
+/** Those of the peer that this version knows too; bits and octets of later versions are passed over. */
+export const featuresIn = (payloads: readonly Payload[]): Features => {
+  const data = findNotify(payloads, NotifyType.OwnFeatures)?.data
+  if (data === undefined || data.length < LENGTH) return NO_FEATURES
+  if (!equal(data.subarray(0, MAGIC.length), MAGIC)) return NO_FEATURES
+  const bits = getU32(data, MAGIC.length)
+  return new Set([...OWN_FEATURES].filter(feature => (bits & BITS[feature]) !== 0))
+}
