@@ -28,6 +28,7 @@ export class Server extends http.Server {
     secureServer.on('listening', () => this.emit('listening'))
     secureServer.on('error', error => this.emit('error', error))
     secureServer.on('drop', facts => this.emit('drop', facts))
+    secureServer.on('close', () => this.emit('close'))
   }
 
   /** As `SecureServer.listen`. */
@@ -41,10 +42,40 @@ export class Server extends http.Server {
 
   /** As `http.Server.close`: idle connections are closed, the others finish first. */
   override close(callback?: (error?: Error) => void): this {
-    // Ends http's interval of checks; it has no handle of its own, so its error says nothing.
-    super.close(() => {})
-    this.secureServer.close(error => callback?.(error))
+    // Ends http's interval of checks, and connections that are idle.
+    super.close()
+    this.secureServer.close(callback)
     return this
+  }
+
+  /**
+   * What net's `close` calls at its end: 'close' comes from the server below.
+   * @internal
+   */
+  _emitCloseIfDrained(): void {}
+
+  /** Closes the server; for `await using`. */
+  override [Symbol.asyncDispose](): Promise<void> {
+    return new Promise(resolve => {
+      if (this.listening) this.close(() => resolve())
+      else resolve()
+    })
+  }
+
+  /** Net's types have these as properties, which an accessor of a class cannot be. */
+  static {
+    for (const name of ['listening', 'maxConnections', '_connections', 'connections'] as const) {
+      Object.defineProperty(this.prototype, name, {
+        configurable: true,
+        get(this: Server) {
+          return this.secureServer[name]
+        },
+        // http's own constructor sets some of them before there is a server below.
+        set(this: Partial<Server>, value: never) {
+          if (this.secureServer !== undefined) Object.assign(this.secureServer, { [name]: value })
+        },
+      })
+    }
   }
 
   /** As `SecureServer.address`: the port inside the tunnel. */

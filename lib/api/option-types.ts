@@ -635,6 +635,20 @@ export interface SecureSocketOptions extends IkeOptions, ConnectionOptions {
    */
   timeout?: number | undefined
   /**
+   * As `highWaterMark`, for what is received.
+   * @category Sockets
+   * @defaultValue that of `highWaterMark`
+   * @example readableHighWaterMark: 1 << 20
+   */
+  readableHighWaterMark?: number | undefined
+  /**
+   * As `highWaterMark`, for what is sent.
+   * @category Sockets
+   * @defaultValue that of `highWaterMark`
+   * @example writableHighWaterMark: 1 << 20
+   */
+  writableHighWaterMark?: number | undefined
+  /**
    * As in `net`: destroys the socket when it is aborted.
    * @category Sockets
    * @example signal: new AbortController().signal

@@ -73,6 +73,8 @@ export interface ConnectSettings {
   readonly congestionControl: CongestionControl
   readonly timeout: number | undefined
   readonly highWaterMark: number | undefined
+  readonly readableHighWaterMark: number | undefined
+  readonly writableHighWaterMark: number | undefined
   readonly signal: AbortSignal | undefined
   readonly onread: OnRead | undefined
   readonly blockList: BlockList | undefined
@@ -262,9 +264,15 @@ const asBoolean = (_name: string, value: unknown): boolean => Boolean(value)
 const keepAliveDelay = (name: string, value: unknown): number =>
   Math.max(0, typed<number>('number')(name, value))
 
-/** As net: an empty one is none. */
-const hostOption = (name: string, value: unknown): string =>
-  typed<string>('string')(name, value) || DEFAULT_HOST
+const waterMark = integer(0, Number.MAX_SAFE_INTEGER)
+
+/** As net: an empty one is none, and the system's own functions would read no further than a null byte. */
+const hostOption = (name: string, value: unknown): string => {
+  const host = typed<string>('string')(name, value)
+  if (!host.includes('\0')) return host || DEFAULT_HOST
+  const words = `The property 'options.${name}' must be a string without null bytes. Received ${describe(value)}`
+  throw nodeError('ERR_INVALID_ARG_VALUE', words, TypeError)
+}
 
 /** Of both a client's sockets and those that a server accepts. */
 const CONNECTION_TABLE = {
@@ -274,7 +282,7 @@ const CONNECTION_TABLE = {
   keepAliveInitialDelay: row('both', keepAliveDelay, 0),
   userTimeout: row('both', integer(0, LONGEST_USER_TIMEOUT), 0),
   congestionControl: row('both', oneOf(...CONGESTION_CONTROLS), 'cubic'),
-  highWaterMark: row('both', integer(0, Number.MAX_SAFE_INTEGER)),
+  highWaterMark: row('both', waterMark),
   blockList: row('both', blockListOption),
   encrypted: row('both', boolean, false),
   keyLog: row('both', keyLog),
@@ -293,6 +301,8 @@ const SOCKET_TABLE = {
   hints: row('client', hintsOption),
   lookup: row('client', typed<LookupFunction>('function')),
   timeout: row('client', socketTimeout),
+  readableHighWaterMark: row('client', waterMark),
+  writableHighWaterMark: row('client', waterMark),
   signal: row('client', signalOption),
   onread: row('client', onreadOption),
   autoSelectFamily: row('client', boolean),
@@ -417,6 +427,9 @@ const LENIENT = Symbol('lenient')
 
 export const isLenient = (options: object): boolean => LENIENT in options
 
+/** What net does not know either, and what would lessen nothing here: both ends always prove themselves. */
+const NEEDLESS: ReadonlySet<string> = new Set(['rejectUnauthorized', 'requestCert'])
+
 /** What only the other end has; whom a program expects as `remoteId` is whom its clients speak to. */
 const isOtherEnds = (end: 'client' | 'server', name: string): boolean =>
   end === 'client'
@@ -432,7 +445,7 @@ export const lenientOptions = <T extends object>(
   const names = end === 'client' ? [...CLIENT_NAMES, ...REFUSED_NAMES] : SERVER_NAMES
   const merged = new Map<string | symbol, unknown>([[LENIENT, true]])
   for (const name of names) {
-    if (isOtherEnds(end, name)) continue
+    if (isOtherEnds(end, name) || NEEDLESS.has(name)) continue
     const own: unknown = Reflect.get(options, name)
     const value: unknown =
       own === undefined && Object.hasOwn(defaults, name) ? Reflect.get(defaults, name) : own

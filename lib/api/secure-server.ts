@@ -54,6 +54,8 @@ export interface ListenOptions {
   ipv6Only?: boolean | undefined
   /** No effect. */
   exclusive?: boolean | undefined
+  /** Several servers may listen at one port of one endpoint if all say so; each connection goes to one of them. */
+  reusePort?: boolean | undefined
   /** As in `net`: closes the server when it is aborted. */
   signal?: AbortSignal | undefined
 }
@@ -124,8 +126,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
   _connectionKey: string | undefined
   #own: SecureServerOptions
   #settings: ServerSettings
-  #shared: SharedEndpoint | undefined
-  #stopListening: (() => void) | undefined
+  #term: Term | undefined
   #port = 0
   /** Where it listens, until the system has said so. */
   #place: Place = { address: '::', family: 'IPv6' }
@@ -133,7 +134,6 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
   readonly #hold = new Hold()
   /** Connections are told of in the context of `listen`, as net does. */
   #scope = new AsyncResource('SECURESERVER')
-  #closing = false
   #watcher: CredentialWatcher | undefined
   #freeLocalEnd: (() => void) | undefined
   #starting = false
@@ -156,7 +156,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
   }
 
   get #endpoint(): Endpoint | undefined {
-    return this.#shared?.endpoint
+    return this.#term?.shared.endpoint
   }
 
   /**
@@ -171,7 +171,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     const before = this.#settings.given
     this.#settings = parseServer(own)
     this.#own = own
-    this.#shared?.setCredentials(this.#settings)
+    this.#term?.shared.setCredentials(this.#settings)
     return changedOptions({ ...before }, { ...this.#settings.given })
   }
 
@@ -186,7 +186,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
   listen(listener?: () => void): this
   listen(...args: unknown[]): this {
     const { options, listener } = normalizeListen(args)
-    if (this.listening || this.#starting || this.#shared !== undefined) {
+    if (this.listening || this.#starting) {
       throw nodeError(
         'ERR_SERVER_ALREADY_LISTEN',
         'Listen method has been called more than once without closing.',
@@ -197,6 +197,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     const host = read('host', typed<string>('string'), undefined)
     const backlog = read('backlog', parseBacklog, DEFAULT_BACKLOG)
     const signal = read('signal', signalOption, undefined)
+    const reusePort = read('reusePort', (_name, value) => Boolean(value), false)
     if (signal !== undefined) this.#closeOn(signal)
     if (listener !== undefined) this.once('listening', listener)
     this.#starting = true
@@ -205,7 +206,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
       channels.serverListen.asyncStart.publish({ server: this, options })
     }
     const start = (address: string | undefined): void =>
-      this.#bind(address, port, { ...options, backlog })
+      this.#bind(address, port, { ...options, backlog, reusePort })
     if (host === undefined || host === '') start(undefined)
     else if (isIP(host) !== 0) start(host)
     else {
@@ -236,26 +237,30 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     this.#place = place
     this._connectionKey = `${place.family === 'IPv4' ? 4 : 6}:${place.address}:${port}`
     const where = { hosts: [host], ipv6Only: Boolean(options.ipv6Only) }
-    let shared: SharedEndpoint | undefined
+    let term: Term | undefined
+    const user = this.#makeUser(() => term)
     const bound = (error: NodeJS.ErrnoException | undefined): void => {
       // It was closed before it was open.
-      if (this.#shared !== shared || !this.#starting) return
+      if (this.#term !== term || !this.#starting) return
       this.#starting = false
       if (error === undefined) this.#begin()
       else this.#failed(listenError(error, host ?? '::', port, portOf(error) ?? ikePort))
     }
+    let shared: SharedEndpoint | undefined
     if (given.endpoint === undefined) {
-      shared = SharedEndpoint.use(this.#user, this.#settings, where, bound)
+      shared = SharedEndpoint.use(user, this.#settings, where, bound)
     } else {
       shared = namedEndpoint(given.endpoint)
       if (shared === undefined || isClosing(given.endpoint)) process.nextTick(bound, notRunning())
-      else shared.join(this.#user, bound)
+      else shared.join(user, bound)
     }
-    this.#shared = shared
-    if (shared === undefined) return
+    if (shared !== undefined) term = { shared, user, connections: 0, stop: undefined }
+    // Connections of an earlier term may go on.
+    this.#term = term
+    if (term === undefined) return
     this.#hold.setActive(true)
-    this.#hold.take(shared.endpoint)
-    if (this.#reserve(shared, port, options.backlog)) {
+    this.#hold.take(term.shared.endpoint)
+    if (this.#reserve(term, port, options)) {
       this.listening = true
       return
     }
@@ -264,12 +269,17 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
   }
 
   /** The port inside the tunnel; 0: any that is free. */
-  #reserve(shared: SharedEndpoint, wanted: number, backlog: number): boolean {
+  #reserve(
+    term: Term,
+    wanted: number,
+    { backlog, reusePort = false }: ListenOptions & { backlog: number },
+  ): boolean {
     const accept = (connection: Connection, session: SessionHandle): ConnectionOwner | undefined =>
-      this.#scope.runInAsyncScope(() => this.#accept(connection, session))
+      // Its user may have been asked about the peer before the term was over.
+      term.stop && this.#scope.runInAsyncScope(() => this.#accept(term, connection, session))
     const port = openInnerPort(wanted, PORTS, at => {
-      this.#stopListening = shared.listen(this.#user, at, backlog, accept)
-      return this.#stopListening !== undefined
+      term.stop = term.shared.listen(term.user, at, { backlog, reusePort, accept })
+      return term.stop !== undefined
     })
     this.#port = port ?? wanted
     return port !== undefined
@@ -279,10 +289,14 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     this.#scope.runInAsyncScope(run)
   }
 
-  readonly #user: EndpointUser = this.#makeUser()
-
-  #makeUser(): EndpointUser {
+  #makeUser(term: () => Term | undefined): EndpointUser {
     const given = (): SecureServerOptions => this.#settings.given
+    const tell = (run: (endpoint: Endpoint) => void): void => {
+      const own = term()
+      // What its next term hears of the same endpoint is not told twice.
+      const isRepeated = own !== this.#term && own?.shared === this.#term?.shared
+      if (own !== undefined && !isRepeated) this.#inScope(() => run(own.shared.endpoint))
+    }
     return {
       isOwner: false,
       get of() {
@@ -293,11 +307,11 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
         return given()
       },
       onRefused: (error, identity, path) =>
-        this.#inScope(() => this.emit('ikeClientError', error, refusedPeer(identity, path))),
+        tell(() => this.emit('ikeClientError', error, refusedPeer(identity, path))),
       onSessionUp: session =>
-        this.#inScope(() => this.emit('session', new Session(session, this.#endpoint!))),
+        tell(endpoint => this.emit('session', new Session(session, endpoint))),
       onSessionDown: (session, error) =>
-        this.#inScope(() => this.emit('sessionEnd', new Session(session, this.#endpoint!), error)),
+        tell(endpoint => this.emit('sessionEnd', new Session(session, endpoint), error)),
     }
   }
 
@@ -313,18 +327,18 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
   #failed(error: Error): void {
     this.#starting = false
     this.listening = false
-    this.#stopListening?.()
-    this.#stopListening = undefined
+    const term = this.#term
+    this.#term = undefined
+    term?.stop?.()
     this.#hold.drop()
-    this.#shared?.abandon(this.#user)
-    this.#shared = undefined
+    term?.shared.abandon(term.user)
     if (channels.serverListen.hasSubscribers) {
       channels.serverListen.error.publish({ server: this, error })
     }
     process.nextTick(() => this.emit('error', error))
   }
 
-  #accept(connection: Connection, session: SessionHandle): ConnectionOwner | undefined {
+  #accept(term: Term, connection: Connection, session: SessionHandle): ConnectionOwner | undefined {
     const claimed = connection.remoteAddress
     const known = session.addressOf(claimed)
     // Where it is counts, and what it says of itself as well.
@@ -337,15 +351,17 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     const { socket, owner } = SecureSocket.accept({
       connection,
       session,
-      endpoint: this.#endpoint!,
+      endpoint: term.shared.endpoint,
       server: this,
       settings: this.#settings.connection,
+      closed: ended => {
+        this.#sockets.delete(ended)
+        term.connections--
+        this.#finish(term)
+      },
     })
     this.#sockets.add(socket)
-    socket.once('close', () => {
-      this.#sockets.delete(socket)
-      this.#finishClosing()
-    })
+    term.connections++
     if (this.#settings.pauseOnConnect) socket.pause()
     if (channels.serverSocket.hasSubscribers) channels.serverSocket.publish({ socket })
     this.emit('connection', socket)
@@ -373,41 +389,42 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     }
     if (!isOpen) {
       // As net does: it is closed, and says so.
-      if (!this.#closing) process.nextTick(() => this.emit('close'))
+      if (this.#term === undefined) process.nextTick(() => this.emit('close'))
       return this
     }
     this.listening = false
     this.#starting = false
-    this.#stopListening?.()
-    this.#stopListening = undefined
     this.#freeLocalEnd?.()
     this.#watcher?.stop()
-    this.#closing = true
     // As with net, what is left of it holds the process only by its connections.
     this.#hold.setActive(false)
-    this.#finishClosing()
+    const term = this.#term
+    if (term === undefined) this.#closed()
+    else {
+      term.stop?.()
+      term.stop = undefined
+      this.#finish(term)
+    }
     return this
   }
 
-  #finishClosing(): void {
-    if (!this.#closing || this.#sockets.size > 0) return
-    const shared = this.#shared
-    const done = (): void => {
+  /** A term that is closed ends with its last connection. */
+  #finish(term: Term): void {
+    if (term.stop !== undefined || term.connections > 0) return
+    if (term === this.#term) this.#hold.setActive(true)
+    term.shared.release(term.user, () => {
       // It may listen again already.
-      if (this.#shared === shared) {
-        this.#shared = undefined
-        this.#hold.drop()
-      }
-      process.nextTick(() => {
-        this.#closing = false
-        this.emit('close')
-      })
-    }
-    if (shared === undefined) done()
-    else {
-      this.#hold.setActive(true)
-      shared.release(this.#user, done)
-    }
+      if (this.#term !== term) return
+      this.#term = undefined
+      this.#hold.drop()
+      this.#closed()
+    })
+  }
+
+  #closed(): void {
+    process.nextTick(() => {
+      if (!this.listening && !this.#starting) this.emit('close')
+    })
   }
 
   /** Closes the server; for `await using`. */
@@ -475,6 +492,15 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
   }
 }
 
+/** From `listen` to the end of the last connection that came by it. */
+interface Term {
+  readonly shared: SharedEndpoint
+  readonly user: EndpointUser
+  connections: number
+  /** Undefined: it accepts no more. */
+  stop: (() => void) | undefined
+}
+
 interface Place {
   readonly address: string
   readonly family: 'IPv4' | 'IPv6'
@@ -526,13 +552,13 @@ const listenError = (
 const portOf = (error: NodeJS.ErrnoException): number | undefined =>
   'port' in error && typeof error.port === 'number' ? error.port : undefined
 
-/** The overloads of `listen`. */
 /** As net: 0 is the default too. A listener counts with it, so it is a number. */
 const parseBacklog = (name: string, value: unknown): number => {
   if (typeof value === 'number' && !Number.isNaN(value)) return value || DEFAULT_BACKLOG
   throw argumentError(`options.${name}`, value, 'of type number')
 }
 
+/** The overloads of `listen`. */
 const normalizeListen = (
   args: readonly unknown[],
 ): { options: ListenOptions; listener: (() => void) | undefined } => {

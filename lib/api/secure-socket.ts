@@ -58,6 +58,8 @@ export interface Accepted {
   readonly endpoint: Endpoint
   readonly server: Server
   readonly settings: ConnectSettings
+  /** After 'close', which shows no listener of the server's. */
+  closed(socket: SecureSocket): void
 }
 
 /** A connection inside ESP: a Duplex with the members and events of `net.Socket`. `instanceof net.Socket` is false. */
@@ -99,6 +101,7 @@ export class SecureSocket extends Duplex {
   #wantsReset = false
   #typeOfService = 0
   #freeLocalEnd: (() => void) | undefined
+  #closed: Accepted['closed'] | undefined
   /** Of `onread`: where the next octets go. */
   #target: Uint8Array | undefined
   /** The peer's address as it was read last; as net, it can be read after the end too. */
@@ -116,7 +119,7 @@ export class SecureSocket extends Duplex {
         autoDestroy: true,
         emitClose: false,
         decodeStrings: true,
-        ...(settings.highWaterMark === undefined ? {} : { highWaterMark: settings.highWaterMark }),
+        ...waterMarksOf(settings),
       }),
     )
     this.#settings = settings
@@ -145,6 +148,7 @@ export class SecureSocket extends Duplex {
 
   #accept(accepted: Accepted): void {
     this.server = accepted.server
+    this.#closed = accepted.closed
     this.#endpoint = accepted.endpoint
     this.#connection = accepted.connection
     const { remoteAddress } = accepted.connection
@@ -545,7 +549,16 @@ export class SecureSocket extends Duplex {
     this.#hold.drop()
     this.#freeLocalEnd?.()
     callback(error)
-    process.nextTick(() => this.#inScope(() => this.emit('close', error !== null)))
+    const closed = this.#closed
+    this.#closed = undefined
+    process.nextTick(() => {
+      // A listener that throws does not keep the server open.
+      try {
+        this.#inScope(() => this.emit('close', error !== null))
+      } finally {
+        closed?.(this)
+      }
+    })
   }
 
   /** Destroys the socket after everything written has been sent. */
@@ -634,6 +647,11 @@ export class SecureSocket extends Duplex {
   /** The value of `setTypeOfService`, 0 at first. */
   getTypeOfService(): number {
     return this.#typeOfService
+  }
+
+  /** What http and tls call where something has happened that counts as traffic. */
+  _unrefTimer(): void {
+    this.#idle.refresh()
   }
 
   /** As `net.Socket`: an active socket keeps the process alive again. */
@@ -890,6 +908,14 @@ const isWrapper = (listener: unknown): boolean => {
   const { listener: inner } = listener as { listener?: unknown }
   return String(inner ?? listener).includes('emitEOF')
 }
+
+const WATER_MARKS = ['highWaterMark', 'readableHighWaterMark', 'writableHighWaterMark'] as const
+
+/** Those that were given; Node has a default for the others. */
+const waterMarksOf = (settings: ConnectSettings): DuplexOptions =>
+  Object.fromEntries(
+    WATER_MARKS.flatMap(name => (settings[name] === undefined ? [] : [[name, settings[name]]])),
+  )
 
 const nextTarget = ({ buffer }: OnRead): Uint8Array =>
   typeof buffer === 'function' ? buffer() : buffer

@@ -36,6 +36,44 @@ export interface EndpointUser extends Omit<EndpointWatcher, 'onQuestion'> {
 /** Who accepts connections at a port. */
 export type Acceptor = ListenerOwner['onConnection']
 
+/** How a server listens at a port. */
+export interface ListenTerms {
+  readonly backlog: number
+  /** Others may listen there too, if they say the same. */
+  readonly reusePort: boolean
+  readonly accept: Acceptor
+}
+
+/** A port that several servers listen at; connections go to those that admit the peer, by turns. */
+class ReusedPort implements ListenerOwner {
+  private owners: readonly ListenerOwner[] = []
+  private turn = 0
+  private close: (() => void) | undefined
+
+  /** `close` is called when the last one has left. */
+  open(first: ListenerOwner, close: () => void): () => void {
+    this.close = close
+    return this.join(first)
+  }
+
+  join(owner: ListenerOwner): () => void {
+    this.owners = [...this.owners, owner]
+    return () => {
+      this.owners = this.owners.filter(other => other !== owner)
+      if (this.owners.length === 0) this.close?.()
+    }
+  }
+
+  admits(session: SessionHandle): boolean {
+    return this.owners.some(owner => owner.admits(session))
+  }
+
+  onConnection(connection: Connection, session: SessionHandle): ConnectionOwner | undefined {
+    const admitting = this.owners.filter(owner => owner.admits(session))
+    return admitting[this.turn++ % admitting.length]?.onConnection(connection, session)
+  }
+}
+
 type Bound = (error: NodeJS.ErrnoException | undefined) => void
 
 /** What of its settings an endpoint needs. */
@@ -70,6 +108,9 @@ export const isClosing = (endpoint: object | undefined): boolean =>
 /** By addresses and UDP port; where any port will do, from when it is known. */
 const shared = new Map<string, SharedEndpoint>()
 
+/** As `shared`: who waits until an endpoint that has no users any more has told its peers, and gives its port up. */
+const leaving = new Map<string, (() => void)[]>()
+
 export class SharedEndpoint {
   readonly endpoint: Endpoint
   private readonly users = new Set<EndpointUser>()
@@ -79,6 +120,7 @@ export class SharedEndpoint {
   private isClosed = false
   /** Users that wait for the port; undefined once it is known what became of it. */
   private waiting: Bound[] | undefined = []
+  private readonly reused = new Map<number, ReusedPort>()
   /** Whom a peer may reach that has authenticated itself, as each has said when it was asked. */
   private readonly verdicts = new WeakMap<object, Map<EndpointUser, boolean>>()
 
@@ -125,7 +167,11 @@ export class SharedEndpoint {
     const made = new SharedEndpoint(print, settings)
     made.users.add(user)
     if (ikePort !== 0) made.noteKey(where, ikePort)
-    made.bind(where, ikePort, done)
+    made.waiting = [done]
+    const bind = (): void => made.bind(where, ikePort)
+    const before = leaving.get(keyOf(where, ikePort))
+    if (before === undefined) bind()
+    else before.push(bind)
     return made
   }
 
@@ -142,8 +188,9 @@ export class SharedEndpoint {
     shared.set(this.key, this)
   }
 
-  private bind(where: Where, ikePort: number, first: Bound): void {
-    this.waiting = [first]
+  private bind(where: Where, ikePort: number): void {
+    // It may be over before its turn comes.
+    if (this.isClosed) return
     const place = { addresses: where.hosts, port: ikePort, ipv6Only: where.ipv6Only }
     this.endpoint.bind(
       place,
@@ -209,15 +256,25 @@ export class SharedEndpoint {
   listen(
     user: EndpointUser,
     port: number,
-    backlog: number,
-    accept: Acceptor,
+    { backlog, reusePort, accept }: ListenTerms,
   ): (() => void) | undefined {
-    return this.endpoint.listen(port, backlog, {
+    const owner: ListenerOwner = {
       admits: session => this.verdict(user, session) !== false,
       onConnection: (connection, session) =>
         this.verdict(user, session) === true
           ? accept(connection, session)
           : this.decide(user, connection, session, accept),
+    }
+    if (!reusePort) return this.endpoint.listen(port, backlog, owner)
+    const known = this.reused.get(port)
+    if (known !== undefined) return known.join(owner)
+    const made = new ReusedPort()
+    const close = this.endpoint.listen(port, backlog, made)
+    if (close === undefined) return undefined
+    this.reused.set(port, made)
+    return made.open(owner, () => {
+      this.reused.delete(port)
+      close()
     })
   }
 
@@ -295,9 +352,14 @@ export class SharedEndpoint {
       return done()
     }
     this.forget()
+    const { key } = this
+    const next: (() => void)[] = []
+    if (key !== undefined) leaving.set(key, next)
     this.endpoint.lingerAndClose(() => {
       this.users.delete(user)
       this.endpoint.destroy()
+      if (key !== undefined && leaving.get(key) === next) leaving.delete(key)
+      for (const bind of next) bind()
       done()
     })
   }

@@ -269,6 +269,32 @@ t.test(
   },
 )
 
+t.test("http: 'close' comes once, after the last answer", async t => {
+  const waiting: http.ServerResponse[] = []
+  const web = secureHttp.createServer({ psk, ikePort: 0 }, (_request, response) => {
+    waiting.push(response)
+    web.close()
+    t.notOk(web.listening)
+    setImmediate(() => response.end('ok'))
+  })
+  let closes = 0
+  web.on('close', () => closes++)
+  t.notOk(web.listening)
+  web.listen(0, '127.0.0.1')
+  await once(web, 'listening')
+  t.ok(web.listening)
+  web.maxConnections = 5
+  t.equal(web.secureServer.maxConnections, 5)
+  const agent = new secureHttp.Agent({ psk, ikePort: web.ikePort })
+  const request = http.get({ host: '127.0.0.1', port: web.address()!.port, agent })
+  const [response] = (await once(request, 'response')) as [http.IncomingMessage]
+  t.equal(closes, 0)
+  response.resume()
+  await once(web, 'close')
+  await web[Symbol.asyncDispose]()
+  t.equal(closes, 1)
+})
+
 t.test('configure refuses names that do not exist', async t => {
   t.throws(() => net.configure({ pks: 'x' } as never), { code: 'ERR_INVALID_ARG_VALUE' })
   t.throws(() => net.configure(3 as never), { code: 'ERR_INVALID_ARG_TYPE' })

@@ -9,6 +9,7 @@ import { EventEmitter, once } from 'node:events'
 import http from 'node:http'
 import * as net from 'node:net'
 import diagnostics from 'node:diagnostics_channel'
+import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { Connector, type Trial } from '../../lib/api/connector.ts'
 import { parseConnect } from '../../lib/api/options.ts'
@@ -886,3 +887,72 @@ same(
     rig.note(self === socket)
   },
 )
+
+same('a server listens again while an old connection is open', {}, async rig => {
+  const { server } = rig
+  const first = rig.connect()
+  await waitFor(async () => (await countOf(server)) === 1)
+  let ends = 0
+  server.on('close', () => ends++)
+  server.close()
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const before = server.address() as net.AddressInfo
+  rig.note(server.listening, await countOf(server))
+  first.destroy()
+  await waitFor(async () => (await countOf(server)) === 0)
+  const { ikePort } = server as { ikePort?: number }
+  const second = rig.connect({ port: before.port, ...(ikePort === undefined ? {} : { ikePort }) })
+  await once(second, 'connect')
+  second.destroy()
+  server.close()
+  await closed(server)
+  rig.note('closed', ends)
+})
+
+const countOf = (server: net.Server): Promise<number> =>
+  new Promise(resolve => void server.getConnections((_error, count) => resolve(count)))
+const waitFor = async (holds: () => Promise<boolean>): Promise<void> => {
+  while (!(await holds())) await delay(5)
+}
+
+same(
+  'an accepted socket shows no listener of its server',
+  { onConnection: (s, rig) => noteListeners(s, rig) },
+  async rig => {
+    const socket = rig.connect()
+    await once(socket, 'connect')
+    await waitFor(async () => rig.log.length > 0)
+    socket.destroy()
+    await closed(socket)
+  },
+)
+
+const noteListeners = (socket: net.Socket, rig: Rig): void => {
+  for (const event of ['close', 'end', 'data', 'drain', 'timeout', 'finish', 'connect'])
+    rig.note(event, socket.listenerCount(event))
+}
+
+same('each half of the stream may have a high water mark of its own', {}, async rig => {
+  const socket = rig.connect({ readableHighWaterMark: 1000, writableHighWaterMark: 2000 })
+  rig.note(socket.readableHighWaterMark, socket.writableHighWaterMark)
+  socket.destroy()
+  await closed(socket)
+})
+
+same('what only tls knows is ignored, and what a wrapper calls is there', {}, async rig => {
+  const socket = rig.connect({ rejectUnauthorized: false, requestCert: false })
+  await once(socket, 'connect')
+  ;(socket as unknown as { _unrefTimer(): void })._unrefTimer()
+  rig.note('connected')
+  socket.destroy()
+  await closed(socket)
+})
+
+t.test('a host is not cut at a null byte', t => {
+  t.throws(() => drop.connect({ port: 1, host: '127.0.0.1\0.test', psk }), {
+    code: 'ERR_INVALID_ARG_VALUE',
+    name: 'TypeError',
+  })
+  t.end()
+})

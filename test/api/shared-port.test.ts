@@ -95,3 +95,41 @@ t.test('new credentials are those of every server on the port', async t => {
   socket.destroy()
   await Promise.all([first, second].map(closed))
 })
+
+t.test(
+  'a server may listen at its UDP port again before its peers have heard of the end',
+  async t => {
+    const server = await listening(
+      createSecureServer({ psk, ikePort: 0 }, socket => socket.end('a')),
+    )
+    const { ikePort, port } = { ikePort: server.ikePort!, port: server.address()!.port }
+    const client = createSecureSocket({ host: '127.0.0.1', port, ikePort, psk })
+    await once(client, 'data')
+    client.destroy()
+    server.close()
+    const again = await listening(createSecureServer({ psk, ikePort }, socket => socket.end('b')))
+    t.equal(await answerOf(again, ikePort), 'b')
+    await closed(again)
+  },
+)
+
+t.test('servers with reusePort listen at one port, and take turns', async t => {
+  const make = (name: string, ikePort: number): SecureServer =>
+    createSecureServer({ psk, ikePort }, socket => socket.end(name))
+  const listen = (server: SecureServer, port: number, reusePort: boolean): Promise<unknown> => {
+    server.listen({ port, host: '127.0.0.1', reusePort })
+    return once(server, 'listening')
+  }
+  const first = make('a', 0)
+  await listen(first, 0, true)
+  const { port } = first.address()!
+  const ikePort = first.ikePort!
+  const second = make('b', ikePort)
+  await listen(second, port, true)
+  const answers = await Promise.all([1, 2, 3, 4].map(() => answerOf(first, ikePort)))
+  t.strictSame(answers.sort(), ['a', 'a', 'b', 'b'])
+  await t.rejects(listen(make('c', ikePort), port, false), { code: 'EADDRINUSE' })
+  await closed(first)
+  t.equal(await answerOf(second, ikePort), 'b', 'who stays gets all')
+  await closed(second)
+})

@@ -5,13 +5,15 @@ export const INAPPLICABLE = [
   // Local (IPC) sockets, descriptors and handles.
   /-path$|pipe-|long-path|fd0?$|listen-handle|server-listen-options$|parallel\/pingpong$|end-close$/,
   // The primary of a cluster owns the TCP port there.
-  /cluster|exclusive-random|shared-ports|ipc-response/,
+  /cluster|exclusive-random|shared-ports|ipc-response|listen-twice/,
   // Functions below net, and what only they see.
   /normalize-args|perf_hooks|simultaneous-?accepts|persistent-nodelay|socket-constructor|socket-setnodelay/,
 ]
 
 const HANDLE = 'it replaces, or looks into, `_handle`, which is null here'
 const OWN_NET = 'its child process has a `net` of its own'
+const TRANSFER = 'only handles of the system can be sent to another thread'
+const BOUND = 'it listens on, or connects from, a TCP port that the system has bound'
 const ONE_ADDRESS = 'it listens on several addresses; one UDP port here belongs to one of them'
 
 export const IMPOSSIBLE = {
@@ -23,6 +25,19 @@ export const IMPOSSIBLE = {
   'parallel/child-process-connect-reset': OWN_NET,
   'sequential/response-size': OWN_NET,
   'sequential/GH-5504': OWN_NET,
+  'parallel/keepalive-interval-count': HANDLE,
+  'parallel/persistent-ref-unref': HANDLE,
+  'parallel/http-agent-uninitialized-with-handle': HANDLE,
+  'parallel/http-client-immediate-error': HANDLE,
+  'parallel/http-client-spurious-aborted': HANDLE,
+  'parallel/http-client-timeout-on-connect': "it looks into the timer of Node's own socket",
+  'async-hooks/http-agent-handle-reuse-parallel': "it counts the resources of Node's own sockets",
+  'async-hooks/http-agent-handle-reuse-serial': "it counts the resources of Node's own sockets",
+  'parallel/boundsocket': BOUND,
+  'parallel/server-transfer-worker': TRANSFER,
+  'parallel/socket-transfer-worker': TRANSFER,
+  'parallel/socket-transfer-worker-http': TRANSFER,
+  'parallel/transfer-guards': TRANSFER,
   'sequential/server-address': ONE_ADDRESS,
   'sequential/server-bind': ONE_ADDRESS,
   'pummel/pingpong': ONE_ADDRESS,
