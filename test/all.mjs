@@ -1,6 +1,7 @@
-// npm test: `npm run lint` (with --lint) and every compiled test file in a process of its own, two at a time, as TAP with one line for each file; the whole
-// output of a file that fails is printed. tap's own runner loads hooks into each process, and into what that starts, which
-// here cost as much time as the tests: npx tap runs the same files.
+// npm test: `npm run lint` (with --lint) and every compiled test file, two processes at a time, as TAP with one line for each
+// process; the whole output of one that fails is printed. A file that is pure computation shares its process with others. tap's
+// own runner loads hooks into each process, and into what that starts, which here cost as much time as the tests: npx tap runs
+// the same files.
 import { spawn } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
@@ -11,15 +12,17 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 const built = join(root, '.build')
 const wanted = process.argv.slice(2).filter(argument => argument !== '--lint')
 const LINT = 'npm run lint'
+/** Folders of tests that have no socket, no clock and no process of their own: some files of them share one. */
+const TOGETHER = ['base', 'core', 'esp', 'identity', 'ike', 'policy', 'tcp', 'udp', 'wire']
+/** So many, because the whole output of a process that fails is printed, and so that none is the last for long. */
+const MOST_TOGETHER = 6
 /** Seconds; a machine that has much else to do needs more than the tests do. */
 const PATIENCE = 600
 const env = { ...process.env, TAP_TIMEOUT: String(PATIENCE) }
-/** The folder for what test/coverage.mjs reads; what looks through its own memory is left as it is. */
+/** The folder for what test/coverage.mjs reads. */
 const { TEST_COVERAGE } = process.env
-const envOf = file =>
-  TEST_COVERAGE === undefined || file === LINT || file.startsWith('memory')
-    ? env
-    : { ...env, NODE_V8_COVERAGE: resolve(TEST_COVERAGE) }
+const measured =
+  TEST_COVERAGE === undefined ? env : { ...env, NODE_V8_COVERAGE: resolve(TEST_COVERAGE) }
 
 // What was deleted is in the folder of the compiler's output still.
 const files = readdirSync(join(root, 'test'), { recursive: true })
@@ -27,20 +30,35 @@ const files = readdirSync(join(root, 'test'), { recursive: true })
   .filter(file => wanted.length === 0 || wanted.some(piece => file.includes(piece)))
   .sort()
 if (files.length === 0) throw new Error('no test file is called so')
-if (process.argv.includes('--lint')) files.unshift(LINT)
+
+const compiled = file => join(built, 'test', file.replace(/ts$/, 'js'))
+const jobOf = (...files) => ({
+  name: files.map(file => `test/${file}`).join(' '),
+  command: [
+    process.execPath,
+    ...(files.length === 1 ? [] : [join(root, 'test/together.mjs')]),
+    ...files.map(compiled),
+  ],
+  // What looks through its own memory is left as it is.
+  isMeasured: !files[0].startsWith('memory'),
+})
+const isShared = file => TOGETHER.includes(file.split('/')[0])
+const jobs = files.filter(file => !isShared(file)).map(file => jobOf(file))
+const shared = files.filter(isShared)
+while (shared.length > 0) jobs.push(jobOf(...shared.splice(0, MOST_TOGETHER)))
+if (process.argv.includes('--lint'))
+  jobs.unshift({ name: LINT, command: LINT.split(' '), isMeasured: false })
+const planned = jobs.length
 
 const sums = { total: 0, pass: 0, fail: 0, skip: 0 }
 let numbered = 0
 let failures = 0
 
-const run = file =>
+const run = job =>
   new Promise(resolve => {
     const began = performance.now()
-    const [command, ...args] =
-      file === LINT
-        ? LINT.split(' ')
-        : [process.execPath, join(built, 'test', file.replace(/ts$/, 'js'))]
-    const child = spawn(command, args, { cwd: root, env: envOf(file) })
+    const [command, ...args] = job.command
+    const child = spawn(command, args, { cwd: root, env: job.isMeasured ? measured : env })
     let text = ''
     const keep = chunk => (text += chunk)
     child.stdout.setEncoding('utf8').on('data', keep)
@@ -52,19 +70,18 @@ const run = file =>
     })
     child.on('close', (code, signal) => {
       clearTimeout(timer)
-      tell(file, text, code, signal, performance.now() - began)
+      tell(job.name, text, code, signal, performance.now() - began)
       resolve()
     })
   })
 
-const tell = (file, text, code, signal, millis) => {
+const tell = (name, text, code, signal, millis) => {
   // What sums up others ends with its time.
   const points = (text.match(/^ *(not )?ok \d+ .*$/gm) ?? []).filter(
     point => !/ # time=\S+$/.test(point),
   )
-  const named = file === LINT ? LINT : `test/${file}`
   // A file that shows nothing is as wrong as one that fails.
-  const isRight = code === 0 && (points.length > 0 || file === LINT)
+  const isRight = code === 0 && (points.length > 0 || name === LINT)
   for (const point of points) {
     sums.total++
     if (/ # SKIP/i.test(point)) sums.skip++
@@ -74,21 +91,19 @@ const tell = (file, text, code, signal, millis) => {
   if (!isRight) {
     failures++
     const end = signal === null ? `exit code ${code}` : `ended by ${signal}`
-    console.log(`# Output of ${named} (${end})\n${text.replace(/^/gm, '    ')}`)
+    console.log(`# Output of ${name} (${end})\n${text.replace(/^/gm, '    ')}`)
   }
-  console.log(
-    `${isRight ? 'ok' : 'not ok'} ${++numbered} - ${named} # time=${Math.round(millis)}ms`,
-  )
+  console.log(`${isRight ? 'ok' : 'not ok'} ${++numbered} - ${name} # time=${Math.round(millis)}ms`)
 }
 
 const began = performance.now()
-console.log(`TAP version 14\n1..${files.length}`)
+console.log(`TAP version 14\n1..${planned}`)
 const next = async () => {
-  for (let file = files.shift(); file !== undefined; file = files.shift()) await run(file)
+  for (let job = jobs.shift(); job !== undefined; job = jobs.shift()) await run(job)
 }
 await Promise.all(Array.from({ length: Math.max(2, availableParallelism()) }, next))
 const counts = Object.entries(sums).filter(([, count]) => count > 0)
 console.log(`# { ${counts.map(([name, count]) => `${name}: ${count}`).join(', ')} }`)
-console.log(`# ${failures} of ${numbered} files fail`)
+console.log(`# ${failures} of ${numbered} processes fail; ${files.length} files`)
 console.log(`# time=${Math.round(performance.now() - began)}ms`)
 process.exitCode = failures > 0 ? 1 : 0
