@@ -63,12 +63,15 @@ export type { CongestionControl } from './core/tcp-config.ts'
 export type { Authentication } from './identity/trust.ts'
 export type { Millis } from './base/environment.ts'
 export {
+  ApplicationError,
   AuthenticationError,
   InternalError,
   IpsecError,
+  LimitError,
   OptionError,
   PeerMisbehavedError,
   PeerRefusedError,
+  PolicyError,
   UnreachablePeerError,
   type IpsecErrorFacts,
 } from './base/errors.ts'

@@ -24,6 +24,7 @@ import { changedOptions, giveContext } from './secure-context.ts'
 import {
   createSecureServer,
   refusedPeer,
+  tellRefusal,
   type RefusedPeer,
   type SecureServer,
 } from './secure-server.ts'
@@ -124,7 +125,7 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
       },
       close: done => done(),
       onRefused: (error, identity, path) =>
-        this.#inScope(() => this.emit('ikeClientError', error, refusedPeer(identity, path))),
+        this.#inScope(() => tellRefusal(this, error, refusedPeer(identity, path))),
       onSessionUp: handle => this.#inScope(() => this.emit('session', sessionOf(handle))),
       onSessionDown: (handle, error) => {
         const session = sessionOf(handle)

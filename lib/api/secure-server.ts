@@ -92,6 +92,30 @@ export const refusedPeer = (
   { remoteAddress, remotePort }: Path,
 ): RefusedPeer => ({ identity, address: formatAddress(remoteAddress), port: remotePort })
 
+/** Ours: who does not listen for refusals is warned no more often, in milliseconds. */
+const WARNING_INTERVAL = 60_000
+let warnedAt = -Infinity
+let unheard = 0
+
+/** Emits 'ikeClientError'. Where nobody listens for it, the process is warned, once a minute and with their number. */
+export const tellRefusal = (
+  of: { emit(event: 'ikeClientError', error: Error, peer: RefusedPeer): boolean },
+  error: Error,
+  peer: RefusedPeer,
+): void => {
+  if (of.emit('ikeClientError', error, peer)) return
+  unheard++
+  const now = performance.now()
+  if (now - warnedAt < WARNING_INTERVAL) return
+  warnedAt = now
+  const others = unheard === 1 ? '' : ` (${unheard} since the last warning)`
+  unheard = 0
+  process.emitWarning(
+    `A peer at ${peer.address}:${peer.port} was refused${others}: ${error.message} Listen for 'ikeClientError' to hear of each`,
+    { type: 'IkeClientError', code: 'IKE_CLIENT_REFUSED' },
+  )
+}
+
 /** Events of a server, with the arguments of their listeners. */
 export interface SecureServerEvents {
   /** The last connection has ended and the SAs are deleted. */
@@ -307,7 +331,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
         return given()
       },
       onRefused: (error, identity, path) =>
-        tell(() => this.emit('ikeClientError', error, refusedPeer(identity, path))),
+        tell(() => tellRefusal(this, error, refusedPeer(identity, path))),
       onSessionUp: session =>
         tell(endpoint => this.emit('session', new Session(session, endpoint))),
       onSessionDown: (session, error) =>
@@ -527,6 +551,8 @@ const factsOf = (
   remoteFamily: remoteAddress.length === 4 ? 'IPv4' : 'IPv6',
 })
 
+const portCure = 'stop it, or choose another "ikePort"'
+
 /** As net says it. What is in use is the UDP port; any other fault is that of the address. */
 const listenError = (
   cause: NodeJS.ErrnoException,
@@ -538,7 +564,7 @@ const listenError = (
   const words = errno === undefined ? cause.message : getSystemErrorMap().get(errno)?.[1]
   const isUdp = code === 'EADDRINUSE' && udpPort !== undefined
   const where = isUdp ? udpPort : port
-  const message = `listen ${code}${words === undefined ? '' : `: ${words}`} ${address}:${where}${isUdp ? ' (UDP)' : ''}`
+  const message = `listen ${code}${words === undefined ? '' : `: ${words}`} ${address}:${where}${isUdp ? ` (UDP; another IKE daemon, or a server of another process, has that port: ${portCure})` : ''}`
   return Object.assign(new Error(message), {
     code,
     errno,

@@ -1,6 +1,6 @@
 /**
- * Every error a program can get from this package. Errors of the socket itself keep the codes of
- * `net` (ECONNREFUSED, ECONNRESET, ETIMEDOUT, EPIPE); everything about IKE is one of these classes.
+ * The classes of errors, by culprit, and how values are printed in them. Errors of the socket itself keep the codes of
+ * `net` (ECONNREFUSED, ECONNRESET, ETIMEDOUT, EPIPE). What each error about IKE says stands in `error-table.ts`.
  */
 
 const BRAND: unique symbol = Symbol.for('ike-socket.error') as never
@@ -8,18 +8,31 @@ const BRAND: unique symbol = Symbol.for('ike-socket.error') as never
 export interface IpsecErrorFacts {
   cause?: unknown
   /** What a program or a person needs beyond the sentence; enumerable on the error. */
-  details?: Readonly<Record<string, unknown>>
+  details?: Readonly<Record<string, unknown>> | undefined
+  /** The row of the table of errors. */
+  reason?: string | undefined
+  fault?: string | undefined
+  cure?: string | undefined
 }
 
 export class IpsecError extends Error {
   readonly code: string
   readonly details: Readonly<Record<string, unknown>> | undefined
+  /** Which failure it is, finer than `code`: a name of the reference of errors, such as `WRONG_PSK`. */
+  readonly reason: string | undefined
+  /** Whose fault it is as far as this end can know, such as 'the network'. */
+  readonly fault: string | undefined
+  /** The next step, which also ends the message. */
+  readonly cure: string | undefined
   readonly [BRAND] = true
 
   constructor(code: string, message: string, facts: IpsecErrorFacts = {}) {
     super(message, facts.cause === undefined ? undefined : { cause: facts.cause })
     this.code = code
     this.details = facts.details
+    this.reason = facts.reason
+    this.fault = facts.fault
+    this.cure = facts.cure
     this.name = new.target.name
   }
 
@@ -129,45 +142,46 @@ export const ownProperties = (option: string, value: object): Record<string, unk
   return own
 }
 
-/** The peer refused with a Notify; `code` is its registry name, for example NO_PROPOSAL_CHOSEN. */
+/** The two ends are configured for different things, and this end refuses; `code` names the Notify that the peer gets. */
+export class PolicyError extends IpsecError {}
+
+/** The peer refused with a Notify, whose registry name is `code` (NO_PROPOSAL_CHOSEN), or ended what there was. */
 export class PeerRefusedError extends IpsecError {}
 
 /** The peer broke the protocol; `code` names the rule. */
 export class PeerMisbehavedError extends IpsecError {}
 
-/** Somebody could not prove who they are. Says less to the peer than to our own log. */
-export class AuthenticationError extends IpsecError {
-  constructor(message: string, facts: IpsecErrorFacts = {}) {
-    super('AUTHENTICATION_FAILED', message, facts)
-  }
-}
+/** One end could not prove who it is: AUTHENTICATION_FAILED. The other end is told less than our own side. */
+export class AuthenticationError extends IpsecError {}
 
-/** Nobody answers, or no longer: `ETIMEDOUT`. */
-export class UnreachablePeerError extends IpsecError {
-  constructor(message: string, facts: IpsecErrorFacts = {}) {
-    super('ETIMEDOUT', message, facts)
-  }
-}
+/** Nobody answers, or nobody answers any longer: ETIMEDOUT. */
+export class UnreachablePeerError extends IpsecError {}
 
-/** Our own mistake; please report it. */
-export class InternalError extends IpsecError {
-  constructor(message: string, facts: IpsecErrorFacts = {}) {
-    super('ERR_INTERNAL', `${message}. This is a bug in ike-socket, please report it`, facts)
-  }
-}
+/** A function that the program gave has failed, or not answered in time. */
+export class ApplicationError extends IpsecError {}
+
+/** A limit of this end was reached. */
+export class LimitError extends IpsecError {}
+
+/** A fault in this package; please report it. */
+export class InternalError extends IpsecError {}
 
 export interface SocketErrorFacts {
   readonly code: string
   readonly syscall?: string | undefined
   readonly address?: string | undefined
   readonly port?: number | undefined
+  /** Added in parentheses, where the code alone does not say which of two things failed. */
+  readonly note?: string | undefined
 }
 
 /** An error as `net` gives it: `connect ECONNREFUSED 10.0.0.1:80`. The number is added where the system is known. */
 export const socketError = (facts: SocketErrorFacts): Error => {
-  const { code, syscall, address, port } = facts
+  const { code, syscall, address, port, note } = facts
   const where = address === undefined ? '' : ` ${address}${port ? `:${port}` : ''}`
-  const error = new Error(`${syscall ?? 'read'} ${code}${where}`)
+  const error = new Error(
+    `${syscall ?? 'read'} ${code}${where}${note === undefined ? '' : ` (${note})`}`,
+  )
   return Object.assign(error, {
     code,
     syscall: syscall ?? 'read',

@@ -2,10 +2,12 @@
  * The connections that a session is opening: each waits first for a Child SA that covers it, then for TCP.
  * An attempt under which an SA ends is not to blame for that, so it begins once more with a new SA.
  */
+import { errorOf, INSIDE, noteOf } from '../base/error-table.ts'
 import { formatAddress } from '../base/address.ts'
 import { getU32 } from '../base/bytes.ts'
 import { randomBytes, type Millis } from '../base/environment.ts'
-import { PeerRefusedError, socketError, type IpsecError } from '../base/errors.ts'
+import { socketError, type IpsecError } from '../base/errors.ts'
+import { formatEndpoint } from '../base/path.ts'
 import type { ChildRequest, PeerFacts } from '../ike/exchange.ts'
 import { formatSelector, singlePort } from '../policy/traffic-selectors.ts'
 import type { TcpConnection } from '../tcp/connection.ts'
@@ -181,11 +183,9 @@ export class Attempts {
         continue
       }
       const given = [...sa.localSelectors, ...sa.remoteSelectors].map(formatSelector)
-      const error = new PeerRefusedError(
-        'TS_UNACCEPTABLE',
-        'The peer narrows the Child SA too far',
-        { details: { given } },
-      )
+      const { remoteAddress, remotePort } = pending.request
+      const wanted = formatEndpoint(remoteAddress, remotePort)
+      const error = errorOf('NARROWED', { given: given.join(' '), wanted }, { given })
       if (pending.shape === 'pair') this.fail(pending, error)
       else ask(pending, 'pair')
     }
@@ -267,7 +267,11 @@ export const faultOf = (code: string, syscall: string | undefined, flow: Flow): 
     code,
     syscall,
     ...(syscall === 'connect'
-      ? { address: formatAddress(flow.remoteAddress), port: flow.remotePort }
+      ? {
+          address: formatAddress(flow.remoteAddress),
+          port: flow.remotePort,
+          note: noteOf(INSIDE, code),
+        }
       : {}),
   })
 

@@ -3,9 +3,9 @@
  * questions come out. Input only changes state; whoever drives the core then pulls `pollTransmit` and
  * `pollEvent` until both are empty and sleeps until `nextTimeout`.
  */
+import { errorOf } from '../base/error-table.ts'
 import { EMPTY, equal, getU32, toHex } from '../base/bytes.ts'
 import type { Environment, Millis } from '../base/environment.ts'
-import { IpsecError, InternalError } from '../base/errors.ts'
 import type { Packet } from '../base/packet.ts'
 import { samePath, type Path } from '../base/path.ts'
 import type { Tracer } from '../base/trace.ts'
@@ -695,7 +695,7 @@ export class Core {
 
   private ask(sa: IkeSa | HalfOpen, id: number, question: Question): void {
     const session = this.sas.get(sa.ownSpi)?.session
-    if (session === undefined) throw new InternalError('A question of an unknown IKE SA')
+    if (session === undefined) throw errorOf('BUG', { what: 'A question of an unknown IKE SA' })
     const number = this.questions.add({ sa, session, id })
     this.events.push({ kind: 'question', id: number, question, of: session.gateway?.context })
   }
@@ -770,7 +770,7 @@ export class Core {
     const others = [...this.up.of(key)].filter(other => other !== survivor)
     if (!isBound) return this.probe(others, now)
     for (const other of others) {
-      other.abandon(new IpsecError('ECONNRESET', 'The peer has started anew'), now)
+      other.abandon(errorOf('PEER_RESTARTED', {}), now)
       this.touch(other, now)
     }
   }

@@ -2,8 +2,8 @@
  * The generations of a session's IKE SAs: the current one, those that it replaced, and the renewal that is
  * to replace it. What is true of all of them (who the peer is, the policy, who authenticates) stands here once.
  */
+import { errorOf } from '../base/error-table.ts'
 import type { Millis } from '../base/environment.ts'
-import { PeerRefusedError } from '../base/errors.ts'
 import type { ChildRequest, PeerFacts } from '../ike/exchange.ts'
 import { HalfOpen } from '../ike/half-open.ts'
 import type { IkeSa } from '../ike/ike-sa.ts'
@@ -128,7 +128,7 @@ export class Lineage {
 
   /** Cuts short SAs whose Delete the peer owes us, or that only repeat their last answer. */
   trim(now: Millis): void {
-    const cause = new PeerRefusedError('TEMPORARY_FAILURE', 'Too many IKE SAs of one peer')
+    const cause = errorOf('TOO_MANY_SAS', {})
     const [oldest] = this.living.length > MAX_LINGERING ? this.living : this.ended
     if (this.living.length + this.ended.length > MAX_LINGERING) oldest?.abandon(cause, now)
   }

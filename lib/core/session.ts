@@ -3,6 +3,7 @@
  * them. It joins a `ChildSa` of IKE with the `EspSaPair` that carries its packets, and routes each segment
  * to the SA whose selectors cover it.
  */
+import { errorOf, noteOf, OUTSIDE } from '../base/error-table.ts'
 import { formatAddress } from '../base/address.ts'
 import { equal, toHex } from '../base/bytes.ts'
 import type { Environment, Millis } from '../base/environment.ts'
@@ -439,7 +440,8 @@ export class Session implements AttemptHost, Scheduled {
   private pathError(code: string): Error {
     const { remoteAddress, remotePort } = this.path
     const address = formatAddress(remoteAddress)
-    return socketError({ code, syscall: 'connect', address, port: remotePort })
+    const note = noteOf(OUTSIDE, code)
+    return socketError({ code, syscall: 'connect', address, port: remotePort, note })
   }
 
   get isIdle(): boolean {
@@ -899,9 +901,7 @@ export class Session implements AttemptHost, Scheduled {
     }
     if (!this.isOver) return
     const isSilence = sa instanceof HalfOpen && error instanceof UnreachablePeerError
-    const cause =
-      (isSilence ? this.silence?.error(this.path) : error) ??
-      new PeerRefusedError('ECONNRESET', 'The peer closed the IKE SA')
+    const cause = (isSilence ? this.silence?.error(this.path) : error) ?? errorOf('PEER_CLOSED', {})
     if (!this.closing && isNoFault(error)) {
       // A SYN to a peer that is gone has waited long enough.
       this.reopenAttempts(!(error instanceof UnreachablePeerError), now)
@@ -1072,10 +1072,7 @@ export class Session implements AttemptHost, Scheduled {
   /** The peer has shown the token that it gave for that SA: it knows the SA no more (RFC 6290 §3). */
   noteCrash(sa: IkeSa, now: Millis): void {
     sa.trace('ike.crashed', { at: now })
-    sa.abandon(
-      new PeerRefusedError('ECONNRESET', 'The peer has started anew, without this SA'),
-      now,
-    )
+    sa.abandon(errorOf('PEER_RESTARTED', {}), now)
   }
 
   /** Attempts do not wait for an SA that may be gone: they begin once more with a new one. */

@@ -1,6 +1,7 @@
 /** Says what is known when a peer answers none of the first requests: what came meanwhile, and what that may mean. */
 import { formatAddress } from '../base/address.ts'
-import { UnreachablePeerError } from '../base/errors.ts'
+import { errorOf } from '../base/error-table.ts'
+import type { IpsecError } from '../base/errors.ts'
 import type { Path } from '../base/path.ts'
 import type { CoreCounters } from './events.ts'
 
@@ -17,7 +18,7 @@ export class Silence {
   }
 
   /** `ETIMEDOUT` with the facts of net's errors; `details` has the datagrams received, and those refused by reason. */
-  error({ remoteAddress, remotePort }: Path): UnreachablePeerError {
+  error({ remoteAddress, remotePort }: Path): IpsecError {
     const address = formatAddress(remoteAddress)
     const received = this.counters.datagramsIn - this.receivedBefore
     const refused = this.refused()
@@ -26,12 +27,16 @@ export class Silence {
         ? 'nothing was received'
         : `${received} received ${received === 1 ? 'datagram was' : 'datagrams were'} not a valid answer`
     const reasons = Object.entries(refused).map(([reason, count]) => `${reason}: ${count}`)
-    const error = new UnreachablePeerError(
-      `No answer to IKE over UDP from ${address} port ${remotePort}: a firewall may have blocked UDP, ` +
-        `the address or the port may be wrong, or no server runs there; ${meanwhile}` +
-        (reasons.length === 0 ? '' : ` (${reasons.join(', ')})`),
-      { details: { received, refused } },
-    )
+    const values = {
+      address,
+      port: remotePort,
+      meanwhile: meanwhile + (reasons.length === 0 ? '' : ` (${reasons.join(', ')})`),
+      family:
+        remoteAddress.length === 4
+          ? ''
+          : 'the server may have no IPv6 (the option "family: 4" asks for IPv4); ',
+    }
+    const error = errorOf('NO_ANSWER', values, { received, refused })
     return Object.assign(error, { syscall: 'connect', address, port: remotePort })
   }
 

@@ -2,9 +2,10 @@
  * What a responder does with first messages until their senders have authenticated themselves: it lets
  * them in, asks for a cookie or refuses (RFC 7296 §2.1, §2.6), and keeps the half-open IKE SAs.
  */
+import { errorOf } from '../base/error-table.ts'
 import { equal, toHex } from '../base/bytes.ts'
 import type { Environment, Millis } from '../base/environment.ts'
-import { IpsecError, PeerRefusedError } from '../base/errors.ts'
+import type { IpsecError } from '../base/errors.ts'
 import { formatEndpoint, type Path } from '../base/path.ts'
 import { addTo, removeFrom } from '../base/set-map.ts'
 import type { Tracer } from '../base/trace.ts'
@@ -130,8 +131,7 @@ export class Strangers {
     const isFirst = header !== undefined && equal(header.spiR, NO_SPI)
     if (!isFirst || now - this.version1At < VERSION_1_INTERVAL) return this.host.drop('ike.v1')
     this.version1At = now
-    const why = 'The peer speaks IKEv1, which is deprecated (RFC 9395): it must be set to IKEv2'
-    this.refuse('ike.v1', new PeerRefusedError('INVALID_MAJOR_VERSION', why), path, now)
+    this.refuse('ike.v1', errorOf('IKE_VERSION_1', {}), path, now)
   }
 
   private takeUp(
@@ -229,7 +229,7 @@ export class Strangers {
     this.host.drop(why)
     if (entry === undefined) return false
     const { session } = entry
-    session.abandon(new IpsecError('ERR_IKE_HALF_OPEN', 'Displaced by a newer handshake'), now)
+    session.abandon(errorOf('HALF_OPEN_LIMIT', {}), now)
     this.host.touch(session, now)
     return true
   }

@@ -2,6 +2,7 @@
  * Key exchange methods: X25519, X448 (RFC 8031), NIST curves (RFC 5903), MODP (RFC 3526). A peer's value
  * that is not exactly what the RFC describes gives no secret, and never an exception.
  */
+import { errorOf } from '../base/error-table.ts'
 import {
   createDiffieHellmanGroup,
   createECDH,
@@ -18,7 +19,6 @@ import { x448 } from '@noble/curves/ed448.js'
 import { p256, p384, p521 } from '@noble/curves/nist.js'
 import { compare, concat, fromHex } from '../base/bytes.ts'
 import type { Environment } from '../base/environment.ts'
-import { InternalError } from '../base/errors.ts'
 import { moveSecret, secretCopy, secretOctets } from '../base/secret.ts'
 import { KeGroup } from '../wire/registry.ts'
 import type { Backend } from './prf.ts'
@@ -292,7 +292,7 @@ const generatedPair = (generated: DiffieHellmanGroup): ModpPair => {
   return {
     publicValue: generated.getPublicKey(),
     computeSecret: peerValue => {
-      if (own === undefined) throw new InternalError('The exponent is wiped')
+      if (own === undefined) throw errorOf('BUG', { what: 'The exponent is wiped' })
       return own.computeSecret(peerValue)
     },
     // OpenSSL overwrites the exponent when the object is collected.

@@ -2,7 +2,9 @@
  * Whether a certificate is the one of an IKE identity (RFC 4945 §3.1): exactly, with no fall-back to the common
  * name of the subject, and without wildcards unless a program asks for them.
  */
+import { formatAddress } from '../base/address.ts'
 import { equal } from '../base/bytes.ts'
+import { nameForError } from '../base/errors.ts'
 import { IdType } from '../wire/registry.ts'
 import type { Certificate } from './certificate.ts'
 import { lowerCase, lowerCaseDomain } from './fold.ts'
@@ -60,6 +62,19 @@ export const firstIdentity = ({ subject, extensions }: Certificate): Identity | 
   }
   return isEmptyName(subject) ? undefined : { type: IdType.DerDn, data: subject.bytes }
 }
+
+/** The alternative names, for people: escaped and bounded. */
+export const listNames = ({ extensions: { subjectAltNames } }: Certificate): string =>
+  subjectAltNames
+    .slice(0, 10)
+    .flatMap(({ type, text, value }) =>
+      type === GeneralNameType.Ip
+        ? [formatAddress(value)]
+        : text === ''
+          ? []
+          : [nameForError(text)],
+    )
+    .join(', ') || 'its subject'
 
 /** RFC 5280 §4.2.1.6: `Mailbox`, here without the quoted local parts in which another '@' could stand. */
 const isMailbox = (data: Uint8Array): boolean => {

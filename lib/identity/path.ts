@@ -15,6 +15,7 @@ import {
   type ChainFailure,
   type ChainOptions,
 } from './chain.ts'
+import { formatName } from './name.ts'
 import { failure, type Failure } from './failure.ts'
 
 /** The CAs that are believed, found by their name. */
@@ -192,7 +193,7 @@ const unknownIssuer = (certificate: Certificate): Failure =>
     certificate,
     isSelfIssued(certificate)
       ? 'is self-signed and not among the trusted ones'
-      : 'has an issuer that is neither a trusted CA nor among the certificates sent',
+      : `has an issuer, ${formatName(certificate.issuer)}, that is neither a trusted CA nor among the certificates sent`,
   )
 
 /** Key identifiers are a hint where to look first, never a proof (RFC 5280 §4.2.1.1). */

@@ -1,13 +1,11 @@
 /** The certificates that a peer sends: from octets to a key that is believed to be the peer's (RFC 4945). */
-import { formatAddress } from '../base/address.ts'
 import type { Backend } from '../crypto/prf.ts'
 import type { PublicKey } from '../crypto/signature.ts'
 import { Budget } from './budget.ts'
 import { isMalformed, parseCertificate, type Certificate } from './certificate.ts'
-import { hasIdentity } from './certificate-identity.ts'
+import { hasIdentity, listNames } from './certificate-identity.ts'
 import { KeyPurpose, KeyUsage } from './extensions.ts'
 import { failure, isFailure, type Failure } from './failure.ts'
-import { GeneralNameType } from './general-name.ts'
 import { formatIdentity, type Identity } from './identity.ts'
 import { buildPath, type PathOptions, type TrustAnchors } from './path.ts'
 import { ANY_POLICIES } from './policies.ts'
@@ -117,12 +115,3 @@ const checkIdentity = (
         certificate,
         `is not for the identity ${formatIdentity(identity)}, only for ${listNames(certificate)}`,
       )
-
-/** The alternative names, for people. */
-const listNames = ({ extensions: { subjectAltNames } }: Certificate): string =>
-  subjectAltNames
-    .slice(0, 10)
-    .flatMap(({ type, text, value }) =>
-      type === GeneralNameType.Ip ? [formatAddress(value)] : text === '' ? [] : [text],
-    )
-    .join(', ') || 'its subject'

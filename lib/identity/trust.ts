@@ -9,10 +9,10 @@ import type { Backend } from '../crypto/prf.ts'
 import { readPublicKey, type PublicKey } from '../crypto/signature.ts'
 import type { Payload } from '../wire/payloads.ts'
 import { CertEncoding, IdType } from '../wire/registry.ts'
-import { hasIdentity } from './certificate-identity.ts'
+import { hasIdentity, listNames } from './certificate-identity.ts'
 import { isMalformed, parseCertificate, type Certificate, type Malformed } from './certificate.ts'
 import { parseCrl, type Crl } from './crl.ts'
-import { isFailure, type Failure } from './failure.ts'
+import { isFailure, type Failure, type FailureCode } from './failure.ts'
 import { GeneralNameType } from './general-name.ts'
 import {
   addressIdentity,
@@ -40,13 +40,15 @@ export type StatusSource =
 export interface StatusData {
   readonly crls: readonly Uint8Array[]
   readonly ocsp: readonly Uint8Array[]
+  /** Addresses that gave nothing, each with the reason: escaped and bounded. */
+  readonly failed?: readonly string[]
 }
 
 interface Refused {
   readonly kind: 'refused'
   /** For our own side. */
   readonly why: string
-  readonly code?: string | undefined
+  readonly code: FailureCode
 }
 
 /** The CERT payloads of a peer. */
@@ -126,7 +128,7 @@ export class Trust {
     if (first === undefined) {
       // RFC 7296 §3.6: nothing is fetched for a stranger, so hash and URL is no answer.
       const others = certs.length > 0 ? ' of a kind that we take' : ''
-      return refused(`it sent no certificate${others}`)
+      return refused(`it sent no certificate${others}`, 'UNKNOWN_ISSUER')
     }
     const certificate = parseCertificate(first)
     if (isMalformed(certificate)) {
@@ -183,9 +185,16 @@ export class Trust {
       if (wanted.length > 0) return { kind: 'needsStatus', wanted }
       return this.judge(backend, shown, identity, host, time, NOTHING_FETCHED)
     }
-    if (isFailure(result)) return refused(withHint(result), result.code)
+    if (isFailure(result)) {
+      const failed = result.code === 'REVOCATION_UNKNOWN' ? (fetched?.failed ?? []) : []
+      const tried = failed.length === 0 ? '' : `; asked were ${failed.join(', ')}`
+      return refused(withHint(result) + tried, result.code)
+    }
     if (host !== undefined && !hasIdentity(result.certificate, hostIdentity(host), true)) {
-      return refused(`its certificate is not for ${printable(host)}`, 'IDENTITY')
+      return refused(
+        `its certificate is not for ${printable(host)}, only for ${listNames(result.certificate)}`,
+        'IDENTITY',
+      )
     }
     return {
       kind: 'trusted',
@@ -240,7 +249,7 @@ const hostIdentity = (host: string): Identity => {
     : addressIdentity(address)
 }
 
-const refused = (why: string, code?: string): Refused => ({ kind: 'refused', why, code })
+const refused = (why: string, code: FailureCode): Refused => ({ kind: 'refused', why, code })
 
 const isReadable = <T extends object>(value: T | Malformed): value is T => !isMalformed(value)
 

@@ -3,12 +3,9 @@
  * Child SA and the configuration payload.
  */
 import type { Millis } from '../base/environment.ts'
-import {
-  AuthenticationError,
-  IpsecError,
-  PeerMisbehavedError,
-  PeerRefusedError,
-} from '../base/errors.ts'
+import { errorOf, type UnprovenReason } from '../base/error-table.ts'
+import { printable, type IpsecError } from '../base/errors.ts'
+import { formatEndpoint } from '../base/path.ts'
 import type { Secret } from '../base/secret.ts'
 import { certificateRequest } from '../identity/credentials.ts'
 import {
@@ -87,15 +84,18 @@ const ownIdentity = (sa: AuthContext): Identity =>
   sa.config.credentials.localIdentity ?? addressIdentity(ownAddress(sa))
 
 /**
- * The address that the peer has sent to. Where the system does not tell which it was, the peer's hash does, but for a NAT
- * before us; then it is 0.0.0.0.
+ * The address that the peer has sent to. Where the system does not tell which it was, the peer's hash does. Behind a NAT
+ * neither does: then it is the first address of this host, as hosts behind a NAT name themselves.
  */
 const ownAddress = ({ path, config, handshake }: AuthContext): Uint8Array => {
   if (path.localAddress.length > 0) return path.localAddress
   const candidates = config.ownAddresses().slice(0, MAX_OWN_ADDRESSES)
   // On the loopback both ends have the same, as a rule.
   if (isLoopback(path.remoteAddress)) candidates.push(path.remoteAddress)
-  return candidates.find(address => handshake.nat.cameTo(address)) ?? new Uint8Array(4)
+  const named = candidates.find(address => handshake.nat.cameTo(address))
+  if (named !== undefined) return named
+  const ofFamily = candidates.filter(({ length }) => length === path.remoteAddress.length)
+  return ofFamily.find(address => !isLoopback(address)) ?? ofFamily[0] ?? new Uint8Array(4)
 }
 
 const idPayload = (kind: 'idi' | 'idr', { type, data }: Identity): Payload => ({
@@ -165,11 +165,8 @@ const authorize = (
   })
 }
 
-const refusalOf = (remote: Identity, why: string, code?: string): AuthenticationError =>
-  new AuthenticationError(
-    `Peer ${formatIdentity(remote)} could not be authenticated: ${why}`,
-    code === undefined ? {} : { details: { reason: code } },
-  )
+const refusalOf = (remote: Identity, why: string, reason: UnprovenReason): IpsecError =>
+  errorOf(reason, { peer: formatIdentity(remote), why }, { reason })
 
 // --- initiator ---
 
@@ -198,18 +195,16 @@ export class Authenticate {
     const { sa } = this
     const { credentials, policy } = sa.config
     if (policy.childless === 'force' && !sa.handshake.childless) {
-      const error = 'The peer does not make an IKE SA without Child SA (RFC 6023)'
-      return end(sa, new PeerRefusedError('ERR_IKE_CHILDLESS', error), now)
+      return end(sa, errorOf('NO_CHILDLESS', {}), now)
     }
     if (credentials.ppk?.required === true && !sa.handshake.ppk) {
-      const error = 'The peer has no post-quantum pre-shared key'
-      return end(sa, new AuthenticationError(error), now)
+      return end(sa, errorOf('NO_PEER_PPK', {}), now)
     }
     if (credentials.eap !== undefined) return this.send()
     const remote = credentials.remoteIdentity ?? addressIdentity(sa.path.remoteAddress)
     const requests = sa.handshake.certificateRequests
     const send: Next<OwnProofs> = (own, later) => {
-      if (own.kind === 'failed') return end(sa, new AuthenticationError(own.why), later)
+      if (own.kind === 'failed') return end(sa, own.error, later)
       this.own = own
       return this.send()
     }
@@ -262,15 +257,21 @@ export class Authenticate {
         problem === undefined ? unexpectedIdentity(sa, ends.remote) : `its identity ${problem}`
       return why === undefined
         ? this.startEap(ends, undefined, eap, now)
-        : this.refuse(ends.remote, why, undefined, now)
+        : this.refuse(
+            ends.remote,
+            why,
+            problem === undefined ? 'WRONG_IDENTITY' : 'BAD_IDENTITY',
+            now,
+          )
     }
     if ((eap === undefined) !== (credentials.eap === undefined)) {
-      const why = eap === undefined ? 'it does not ask for EAP' : 'it asks for EAP'
-      return this.refuse(ends.remote, why, undefined, now)
+      return eap === undefined
+        ? this.refuse(ends.remote, 'it does not ask for EAP', 'NO_EAP', now)
+        : this.refuse(ends.remote, 'it asks for EAP', 'EAP_ASKED', now)
     }
     const ppk = eap === undefined ? this.usedPpk(payloads) : undefined
     if (ppk === undefined && eap === undefined && credentials.ppk?.required === true) {
-      return this.refuse(ends.remote, 'it uses no post-quantum key', undefined, now)
+      return this.refuse(ends.remote, 'it uses no post-quantum key', 'NO_PPK', now)
     }
     const evidence = {
       claim: { ofInitiator: false, identity: ends.remote, ppk },
@@ -281,7 +282,7 @@ export class Authenticate {
     }
     const judge: Next<Verdict> = (verdict, later) => {
       if (verdict.kind === 'refused') {
-        return this.refuse(ends.remote, verdict.why, verdict.code, later)
+        return this.refuse(ends.remote, verdict.why, verdict.reason, later)
       }
       sa.notePeerProven()
       return eap === undefined
@@ -306,7 +307,7 @@ export class Authenticate {
     const start: Next<string | undefined> = (why, later) =>
       why === undefined
         ? this.eapRounds(ends, verdict).take(eap.data, later)
-        : this.refuse(ends.remote, why, undefined, later)
+        : this.refuse(ends.remote, why, 'NOT_AUTHORIZED', later)
     if (verdict === undefined) return start(undefined, now)
     const facts = factsOf(sa, ends, verdict, undefined, readConfiguration([]), [])
     return authorize(sa, facts, start, now)
@@ -325,7 +326,7 @@ export class Authenticate {
       fail: (why, later) => {
         // The peer has ended its half too, or will before long: there is nobody to tell.
         this.abandon()
-        return end(sa, refusalOf(ends.remote, why), later)
+        return end(sa, refusalOf(ends.remote, why, 'EAP_FAILED'), later)
       },
     })
   }
@@ -344,11 +345,11 @@ export class Authenticate {
     const ppk = this.usedPpk(payloads)
     const claim: Claim = { ofInitiator: false, identity: ends.remote, ppk }
     if (!checkSecret(sa, claim, msk, auth)) {
-      return this.refuse(ends.remote, 'it does not know the key of EAP', undefined, now)
+      return this.refuse(ends.remote, 'it does not know the key of EAP', 'EAP_FAILED', now)
     }
     sa.notePeerProven()
     if (ppk === undefined && sa.config.credentials.ppk?.required === true) {
-      return this.refuse(ends.remote, 'it uses no post-quantum key', undefined, now)
+      return this.refuse(ends.remote, 'it uses no post-quantum key', 'NO_PPK', now)
     }
     return verdict === undefined
       ? this.complete(ends, provenByEap(sa), ppk, payloads, now)
@@ -367,7 +368,7 @@ export class Authenticate {
     const establish: Next<string | undefined> = (why, later) =>
       why === undefined
         ? this.establish(ends, verdict, ppk, payloads, later)
-        : this.refuse(ends.remote, why, undefined, later)
+        : this.refuse(ends.remote, why, 'NOT_AUTHORIZED', later)
     return authorize(sa, facts, establish, now)
   }
 
@@ -393,26 +394,38 @@ export class Authenticate {
   }
 
   /** §2.21.2: the peer believes that the SA exists, so it is told. */
-  private refuse(remote: Identity, why: string, code: string | undefined, now: Millis): Outcome {
+  private refuse(remote: Identity, why: string, reason: UnprovenReason, now: Millis): Outcome {
     this.abandon()
-    this.sa.enqueue(new TellFailure(refusalOf(remote, why, code)), now)
+    this.sa.enqueue(new TellFailure(refusalOf(remote, why, reason)), now)
     return DONE
   }
 
   private onRefused(payloads: readonly Payload[], now: Millis): Outcome {
     this.abandon()
-    const refusal = findErrorNotify(payloads)
-    const name = refusal === undefined ? undefined : notifyName(refusal.type)
-    const error =
-      refusal?.type === NotifyType.AuthenticationFailed
-        ? new AuthenticationError('The peer refused our authentication')
-        : name === undefined
-          ? new PeerMisbehavedError(
-              'ERR_IKE_AUTH_ANSWER',
-              "The peer's answer lacks identity or AUTH",
-            )
-          : new PeerRefusedError(name, `The peer refused IKE_AUTH: ${name}`)
-    return end(this.sa, error, now)
+    return end(this.sa, this.refusedError(findErrorNotify(payloads)?.type), now)
+  }
+
+  /** What we have claimed, how, and to whom: the peer says no more than a number. */
+  private refusedError(type: number | undefined): IpsecError {
+    const { sa, own } = this
+    const { credentials } = sa.config
+    if (type === undefined) return errorOf('BAD_AUTH_ANSWER', {})
+    const claimed = formatIdentity(this.local)
+    if (type !== NotifyType.AuthenticationFailed)
+      return errorOf('REFUSED_LOGIN', { notify: notifyName(type), claimed })
+    const { remoteIdentity, eap } = credentials
+    const { name: proof, cure } = own?.shownAs ?? {
+      name: `EAP as ${printable(eap?.identity ?? '')}`,
+      cure: 'Check the login of the option "eap".',
+    }
+    const asked =
+      remoteIdentity === undefined ? 'no identity ("remoteId")' : formatIdentity(remoteIdentity)
+    const where = formatEndpoint(sa.path.remoteAddress, sa.path.remotePort)
+    return errorOf(
+      'REFUSED_PROOF',
+      { where, claimed, proof, asked, cure },
+      { claimed, proof, asked },
+    )
   }
 
   private settleChild(offer: ChildOffer, payloads: readonly Payload[], now: Millis): void {
@@ -510,20 +523,15 @@ export const respondAuth = (
   // RFC 6023 §3: without our CHILDLESS_IKEV2_SUPPORTED the request must hold a Child SA.
   const isBare = find(payloads, 'sa') === undefined && sa.config.policy.childless === 'never'
   if (id === undefined || isBare || hasExcess(payloads))
-    return endWith(
-      sa,
-      NotifyType.InvalidSyntax,
-      'The peer sent an IKE_AUTH that cannot be read',
-      now,
-    )
+    return endWith(sa, NotifyType.InvalidSyntax, 'BAD_AUTH_REQUEST', now)
   const { policy } = sa.config
   if (agreesOnMobike(policy, payloads) && hasForbiddenNat(payloads, sa.arrival.path)) {
-    const why = 'Somebody on the way changes the addresses of a peer that does not allow that'
-    return endWith(sa, NotifyType.UnexpectedNatDetected, why, now)
+    return endWith(sa, NotifyType.UnexpectedNatDetected, 'FORBIDDEN_NAT', now)
   }
   const remote = { type: id.idType, data: id.data }
   const claimed = claimOf(sa, remote, payloads)
-  if (typeof claimed === 'string') return refuse(sa, remote, claimed, undefined, now)
+  if (typeof claimed === 'string')
+    return refuse(sa, remote, refusalOf(remote, claimed, 'NO_PPK'), now)
   return new Admittance(sa, { local: ownIdentity(sa), remote }, claimed, payloads).start(now)
 }
 
@@ -549,13 +557,13 @@ class Admittance {
 
   private onChecked(verdict: Verdict, now: Millis): Outcome {
     const { sa, ends, claimed } = this
-    if (verdict.kind === 'refused') return this.refuse(verdict.why, now, verdict.code)
+    if (verdict.kind === 'refused') return this.refuse(verdict.why, verdict.reason, now)
     const facts = factsOf(sa, ends, verdict, claimed.claim.ppk, readConfiguration([]), [])
     return authorize(sa, facts, (why, later) => this.onAuthorized(verdict, why, later), now)
   }
 
   private onAuthorized(verdict: Proven, why: string | undefined, now: Millis): Outcome {
-    if (why !== undefined) return this.refuse(why, now)
+    if (why !== undefined) return this.refuse(why, 'NOT_AUTHORIZED', now)
     const { sa, ends, claimed, payloads } = this
     const own: Claim = { ofInitiator: false, identity: ends.local, ppk: claimed.claim.ppk }
     const requests = payloads.filter(({ kind }) => kind === 'certreq')
@@ -565,7 +573,7 @@ class Admittance {
   }
 
   private onProved(verdict: Proven, own: OwnProofs, now: Millis): Outcome {
-    if (own.kind === 'failed') return this.refuse(own.why, now)
+    if (own.kind === 'failed') return refuse(this.sa, this.ends.remote, own.error, now)
     own.secret?.secret.wipe()
     const { sa, ends, claimed, payloads } = this
     const newcomer = newcomerOf(sa, ends.remote, verdict, payloads)
@@ -576,8 +584,9 @@ class Admittance {
     }
   }
 
-  private refuse(why: string, now: Millis, code?: string): Outcome {
-    return refuse(this.sa, this.ends.remote, why, code, now)
+  private refuse(why: string, reason: UnprovenReason, now: Millis): Outcome {
+    const { remote } = this.ends
+    return refuse(this.sa, remote, refusalOf(remote, why, reason), now)
   }
 }
 
@@ -609,22 +618,20 @@ const claimOf = (
   return { claim: plain, proof: { method: proof.method, data: without.data } }
 }
 
-const refuse = (
-  sa: AuthContext,
-  remote: Identity,
-  why: string,
-  code: string | undefined,
-  now: Millis,
-): Outcome => {
-  const error = refusalOf(remote, why, code)
+const refuse = (sa: AuthContext, remote: Identity, error: IpsecError, now: Millis): Outcome => {
   const identity = formatIdentity(remote)
   sa.output({ kind: 'turnedAway', identity, path: sa.path, error })
   sa.finish(error, true, now)
   return { kind: 'answer', payloads: [notify(NotifyType.AuthenticationFailed)] }
 }
 
-const endWith = (sa: AuthContext, type: number, why: string, now: Millis): Outcome => {
-  sa.finish(new PeerMisbehavedError(notifyName(type), why), true, now)
+const endWith = (
+  sa: AuthContext,
+  type: number,
+  reason: 'BAD_AUTH_REQUEST' | 'FORBIDDEN_NAT',
+  now: Millis,
+): Outcome => {
+  sa.finish(errorOf(reason, { notify: notifyName(type) }), true, now)
   return { kind: 'answer', payloads: [notify(type)] }
 }
 
@@ -667,10 +674,7 @@ const turnAway = (
   own: OwnProofs & { kind: 'proofs' },
 ): Outcome => {
   if (ppk !== undefined) sa.usePpk(ppk)
-  const error = new IpsecError(
-    'ERR_IKE_SESSION_LIMIT',
-    'A peer was turned away: there are as many sessions as "maxSessions" or "maxSessionsPerIdentity" lets it have',
-  )
+  const error = errorOf('SESSION_LIMIT', {})
   sa.output({ kind: 'turnedAway', identity: formatIdentity(remote), path: sa.path, error })
   return {
     kind: 'answer',

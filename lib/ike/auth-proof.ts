@@ -3,11 +3,16 @@
  * (RFC 7427) or the key of an EAP method (§2.16), and with a post-quantum key mixed in (RFC 8784).
  */
 import { formatAddress } from '../base/address.ts'
-import { EMPTY, equal } from '../base/bytes.ts'
+import { concat, EMPTY, equal } from '../base/bytes.ts'
 import type { Millis } from '../base/environment.ts'
+import { errorOf, type UnprovenReason } from '../base/error-table.ts'
+import type { IpsecError } from '../base/errors.ts'
 import { Secret } from '../base/secret.ts'
 import { mixPpk } from '../crypto/key-material.ts'
 import { checkSharedKeyAuth, sharedKeyAuth, signedOctets } from '../identity/auth.ts'
+import { describeCertificate } from '../identity/certificate.ts'
+import { printTime } from '../identity/failure.ts'
+import { formatName } from '../identity/name.ts'
 import { chooseKey, showKey, type OwnKey } from '../identity/own-keys.ts'
 import { answeredSecret, UNBOUND_SECRET, type PeerSecret } from '../identity/pre-shared-key.ts'
 import {
@@ -107,6 +112,12 @@ export const checkSecret = (
 
 // --- ours ---
 
+/** How we prove ourselves, for an error: the name of the proof, and what to check when the peer refuses it. */
+interface ShownAs {
+  readonly name: string
+  readonly cure: string
+}
+
 export type OwnProofs =
   | {
       readonly kind: 'proofs'
@@ -116,8 +127,9 @@ export type OwnProofs =
       readonly proofs: readonly Proof[]
       /** The pre-shared key they were made with; the taker wipes it. */
       readonly secret: PeerSecret | undefined
+      readonly shownAs: ShownAs
     }
-  | { readonly kind: 'failed'; readonly why: string }
+  | { readonly kind: 'failed'; readonly error: IpsecError }
 
 /**
  * Proves the same identity of ours once for each claim. `requests`: the peer's CERTREQ. `bySecret`: although
@@ -137,14 +149,21 @@ export const prove = (
   if (ownKeys.length > 0 && !bySecret) return proveWithKey(sa, claims, requests, next, now)
   const byFound: Next<PeerSecret | undefined> = (found, later) => {
     if (found === undefined) {
-      return next({ kind: 'failed', why: 'There is no pre-shared key for this peer' }, later)
+      const error = errorOf('NO_OWN_PSK', { peer: formatIdentity(remote) })
+      return next({ kind: 'failed', error }, later)
     }
     const keys = [found.secret, ...found.others]
     const [secret = found.secret] = keys.splice(keyIndex, 1)
     for (const key of keys) key.wipe()
     const proofs = claims.map(claim => proveWithSecret(sa, claim, secret))
     return next(
-      { kind: 'proofs', shown: [], proofs, secret: { ...found, secret, others: [] } },
+      {
+        kind: 'proofs',
+        shown: [],
+        proofs,
+        secret: { ...found, secret, others: [] },
+        shownAs: secretShownAs(secret),
+      },
       later,
     )
   }
@@ -166,12 +185,12 @@ const proveWithKey = (
   const own = chooseKey(backend, usable, trust?.anchors ?? [], requests)
   const choice = own && choose(own)
   if (own === undefined || choice === undefined) {
-    const why = `The peer takes no signature that our ${ownKeys.map(({ publicKey }) => publicKey.kind).join(', ')} key makes`
-    return next({ kind: 'failed', why }, now)
+    const keys = ownKeys.map(({ publicKey }) => publicKey.kind).join(', ')
+    return next({ kind: 'failed', error: errorOf('NO_COMMON_SIGNATURE', { keys }) }, now)
   }
   const show: Next<readonly Proof[] | undefined> = (proofs, later) =>
     proofs === undefined
-      ? next({ kind: 'failed', why: 'Our key did not sign' }, later)
+      ? next({ kind: 'failed', error: errorOf('NO_SIGNATURE', {}) }, later)
       : showOwnKey(sa, own, requests, proofs, next, later)
   return sign(sa, own, choice, claims, [], show, now)
 }
@@ -204,6 +223,26 @@ const sign = (
   )
 }
 
+const secretShownAs = ({ bytes }: Secret): ShownAs => ({
+  name: 'the pre-shared key',
+  cure:
+    'Compare the keys of both ends octet by octet' +
+    (endsInLineBreak(bytes) ? ': ours ends in a line break, as a file does.' : '.') +
+    ' The peer must also have a key for that identity.',
+})
+
+const keyShownAs = (sa: AuthContext, { chain }: OwnKey): ShownAs => {
+  const [certificate] = chain
+  if (certificate === undefined) {
+    return { name: 'a raw public key', cure: 'The peer must have that key in its "peerKeys".' }
+  }
+  const clock = printTime(sa.config.environment.wallClock())
+  return {
+    name: `the certificate ${describeCertificate(certificate)} of ${formatName(certificate.issuer)}, valid from ${printTime(certificate.notBefore)} to ${printTime(certificate.notAfter)}`,
+    cure: `The peer must trust that issuer ("ca" there), and the certificate must be for that identity and valid by both clocks (ours says ${clock}).`,
+  }
+}
+
 /** CERT payloads, and an OCSP answer that a peer which asks for it needs not fetch (RFC 4806 §4.2). */
 const showOwnKey = (
   sa: AuthContext,
@@ -221,7 +260,13 @@ const showOwnKey = (
     const along: readonly Payload[] =
       data === undefined ? [] : [{ kind: 'cert', encoding: CertEncoding.OcspContent, data }]
     return next(
-      { kind: 'proofs', shown: [...showKey(own), ...along], proofs, secret: undefined },
+      {
+        kind: 'proofs',
+        shown: [...showKey(own), ...along],
+        proofs,
+        secret: undefined,
+        shownAs: keyShownAs(sa, own),
+      },
       later,
     )
   }
@@ -244,7 +289,7 @@ export interface Proven {
 }
 
 export type Verdict =
-  Proven | { readonly kind: 'refused'; readonly why: string; readonly code?: string | undefined }
+  Proven | { readonly kind: 'refused'; readonly why: string; readonly reason: UnprovenReason }
 
 export interface Evidence {
   readonly claim: Claim
@@ -256,7 +301,7 @@ export interface Evidence {
   readonly secret: PeerSecret | undefined
 }
 
-const refused = (why: string, code?: string): Verdict => ({ kind: 'refused', why, code })
+const refused = (why: string, reason: UnprovenReason): Verdict => ({ kind: 'refused', why, reason })
 
 /** Whether the peer is who it says it is, and one that we expect. The words are for our own side. */
 export const check = (
@@ -268,16 +313,17 @@ export const check = (
   const { claim, local, proof, secret } = evidence
   const { trust, eitherWay } = sa.config.credentials
   const problem = identityProblem(claim.identity)
-  if (problem !== undefined) return next(refused(`its identity ${problem}`), now)
+  if (problem !== undefined) return next(refused(`its identity ${problem}`, 'BAD_IDENTITY'), now)
   const bySecret = eitherWay && claim.ofInitiator && proof?.method === AuthMethod.SharedKey
   if (trust !== undefined && !bySecret) return checkSignature(sa, evidence, trust, next, now)
   const judge: Next<PeerSecret | undefined> = (found, later) => {
     // Computed in every case, so that no answer comes sooner than another.
     const keyIndex = matchingKey(sa, claim, found, proof)
-    const why = secretRefusal(sa, evidence, found !== undefined, keyIndex >= 0)
+    const isNear = keyIndex < 0 && differsByLineBreak(sa, claim, found?.secret, proof)
+    const refusal = secretRefusal(sa, evidence, found !== undefined, keyIndex >= 0, isNear)
     if (found !== undefined) wipeAll(found)
     const verdict: Verdict =
-      why === undefined
+      refusal === undefined
         ? {
             kind: 'proven',
             proof: found?.proof ?? UNBOUND_SECRET,
@@ -286,7 +332,7 @@ export const check = (
             certificates: [],
             validUntil: Infinity,
           }
-        : refused(why)
+        : refusal
     return next(verdict, later)
   }
   return secret === undefined
@@ -318,24 +364,62 @@ const secretRefusal = (
   { claim, local, proof }: Evidence,
   hasSecret: boolean,
   proven: boolean,
-): string | undefined => {
-  if (proof === undefined) return NO_PROOF
+  isNear: boolean,
+): Verdict | undefined => {
+  if (proof === undefined) return refused(NO_PROOF, 'EAP_WANTED')
   const unexpected = unexpectedIdentity(sa, claim.identity)
-  if (unexpected !== undefined) return unexpected
+  if (unexpected !== undefined) return refused(unexpected, 'WRONG_IDENTITY')
   if (proof.method !== AuthMethod.SharedKey) {
-    return 'it does not prove itself with a pre-shared key, and there is no "ca" to trust its certificate by'
+    const why =
+      'it does not prove itself with a pre-shared key, and there is no "ca" to trust its certificate by'
+    return refused(why, 'WRONG_METHOD')
   }
-  if (!hasSecret) return `there is no pre-shared key for it (we are ${formatIdentity(local)})`
-  return proven ? undefined : 'it does not know the pre-shared key'
+  if (!hasSecret) {
+    const why = `there is no pre-shared key for it (we are ${formatIdentity(local)})`
+    return refused(why, 'UNKNOWN_PEER')
+  }
+  if (proven) return undefined
+  return isNear
+    ? refused(
+        'it does not know the pre-shared key: the keys differ in a line break at the end alone',
+        'PSK_LINE_BREAK',
+      )
+    : refused('it does not know the pre-shared key', 'WRONG_PSK')
 }
+
+/**
+ * Whether the peer's key is ours but for a line break at the end, as keys read from a file have. One more MAC for each
+ * proof that fails, known peer or not, so that none is told from another.
+ */
+const differsByLineBreak = (
+  sa: AuthContext,
+  claim: Claim,
+  secret: Secret | undefined,
+  proof: Proof | undefined,
+): boolean => {
+  const near = secret && new Secret(otherLineEnd(secret.bytes))
+  const isNear = checkSecret(sa, claim, near, proof)
+  near?.wipe()
+  return isNear
+}
+
+const LINE_FEED = 10
+const endsInLineBreak = (key: Uint8Array): boolean => key.at(-1) === LINE_FEED
+
+const otherLineEnd = (key: Uint8Array): Uint8Array =>
+  endsInLineBreak(key) ? key.subarray(0, -1) : concat(key, Uint8Array.of(LINE_FEED))
 
 /** Why that is not whom we expect; undefined: it is, or anyone is. */
 export const unexpectedIdentity = (sa: AuthContext, identity: Identity): string | undefined => {
   const wanted = sa.config.credentials.remoteIdentity
   return wanted === undefined || identityMatches(wanted, identity)
     ? undefined
-    : `${formatIdentity(wanted)} is expected`
+    : `${formatIdentity(wanted)} is expected${isUnspecified(identity) ? ', and the peer does not name itself' : ''}`
 }
+
+/** 0.0.0.0 or ::, as a peer says that does not know its own address. */
+const isUnspecified = (identity: Identity): boolean =>
+  isAddress(identity) && identity.data.every(octet => octet === 0)
 
 const isAddress = ({ type }: Identity): boolean => type === IdType.Ipv4 || type === IdType.Ipv6
 
@@ -348,12 +432,12 @@ const checkSignature = (
 ): Outcome => {
   const { credentials, policy } = sa.config
   const { identity } = claim
-  const refuse = (why: string, code?: string): Outcome => next(refused(why, code), now)
-  if (proof === undefined) return refuse(NO_PROOF)
+  const refuse = (why: string, reason: UnprovenReason): Outcome => next(refused(why, reason), now)
+  if (proof === undefined) return refuse(NO_PROOF, 'EAP_WANTED')
   const unexpected = unexpectedIdentity(sa, identity)
-  if (unexpected !== undefined) return refuse(unexpected)
+  if (unexpected !== undefined) return refuse(unexpected, 'WRONG_IDENTITY')
   if (!isSignatureMethod(proof.method)) {
-    return refuse('it does not prove itself with a certificate or public key')
+    return refuse('it does not prove itself with a certificate or public key', 'WRONG_METHOD')
   }
   // The one key is checked before the many of a chain: who does not even hold it costs us least.
   const shown = trust.readShown(payloads)
@@ -373,7 +457,7 @@ const checkSignature = (
   const { method, data } = proof
   const octets = octetsOf(sa, claim)
   const problem = signatureProblem(policy.backend, shown.publicKey, method, data, octets, rsaPkcs1)
-  if (problem !== undefined) return refuse(problem)
+  if (problem !== undefined) return refuse(problem, 'BAD_SIGNATURE_PROOF')
   return judgeTrust(sa, trust, shown, identity, undefined, next, now)
 }
 

@@ -2,9 +2,10 @@
  * Negotiation of a Child SA: proposals, mode, selectors, keys (RFC 7296 §1.3.1, §2.7, §2.9). IKE_AUTH, a
  * new Child SA and a rekey share it. The exchange CREATE_CHILD_SA for a new Child SA is here too.
  */
+import { errorOf } from '../base/error-table.ts'
 import { getU32, putU32 } from '../base/bytes.ts'
 import { randomBytes, type Millis } from '../base/environment.ts'
-import { IpsecError, PeerMisbehavedError, PeerRefusedError } from '../base/errors.ts'
+import type { IpsecError } from '../base/errors.ts'
 import { createKeyExchange, type KeyExchange } from '../crypto/key-exchange.ts'
 import { deriveChildKeys } from '../crypto/key-material.ts'
 import { formatCipher, keyLengths, supportsCipher } from '../crypto/suite.ts'
@@ -191,10 +192,10 @@ export const settleOffer = (
   const misbehaved = (what: string): Settled => ({
     kind: 'refused',
     notify: 0,
-    error: new PeerMisbehavedError(
-      'ERR_IKE_CHILD_ANSWER',
-      `The peer's answer for a Child SA ${what}`,
-      { details: { ...offeredDetails(offer), answered: sa?.proposals.map(formatProposal) } },
+    error: errorOf(
+      'BAD_CHILD_ANSWER',
+      { what },
+      { ...offeredDetails(offer), answered: sa?.proposals.map(formatProposal) },
     ),
   })
   if (sa === undefined) {
@@ -231,7 +232,7 @@ export const settleOffer = (
     return {
       kind: 'refused',
       notify: 0,
-      error: new PeerRefusedError('USE_TRANSPORT_MODE', 'The peer does not do transport mode'),
+      error: errorOf('REFUSED_TRANSPORT', {}),
     }
   }
   const facts = describeFacts(
@@ -247,10 +248,23 @@ export const settleOffer = (
     : misbehaved('names no cipher of ours')
 }
 
-const childRefused = (offer: ChildOffer, { type }: NotifyPayload): IpsecError =>
-  new PeerRefusedError(notifyName(type), `The peer refused a Child SA: ${notifyName(type)}`, {
-    details: offeredDetails(offer),
-  })
+const childRefused = (offer: ChildOffer, { type }: NotifyPayload): IpsecError => {
+  const details = offeredDetails(offer)
+  const { offered, localSelectors, remoteSelectors } = details
+  switch (type) {
+    case NotifyType.NoProposalChosen: {
+      const { mode } = offer.request
+      const values = { offered: offered.join(', '), mode: mode === 'auto' ? 'any' : mode }
+      return errorOf('REFUSED_CHILD_PROPOSAL', values, details)
+    }
+    case NotifyType.TsUnacceptable: {
+      const values = { local: localSelectors.join(' '), remote: remoteSelectors.join(' ') }
+      return errorOf('REFUSED_SELECTORS', values, details)
+    }
+    default:
+      return errorOf('REFUSED_CHILD', { notify: notifyName(type) }, details)
+  }
+}
 
 const offeredDetails = ({ proposals, request }: ChildOffer) => ({
   offered: proposals.map(formatProposal),
@@ -272,10 +286,7 @@ export type Acceptance =
 const refuse = (type: number, why: string | IpsecError): Acceptance => ({
   kind: 'refused',
   notify: notify(type),
-  error:
-    typeof why === 'string'
-      ? new PeerMisbehavedError(notifyName(type), `A Child SA was refused: ${why}`)
-      : why,
+  error: typeof why === 'string' ? errorOf('BAD_CHILD_REQUEST', { what: why }) : why,
 })
 
 export interface AcceptOptions {
@@ -340,13 +351,7 @@ export const acceptOffer = (
   if (policy.mode === 'transport' && !transport) {
     return refuse(
       NotifyType.NoProposalChosen,
-      new IpsecError(
-        'NO_PROPOSAL_CHOSEN',
-        'The peer wants tunnel mode, accepted is transport mode',
-        {
-          details: { offered: 'tunnel', accepted: 'transport' },
-        },
-      ),
+      errorOf('TRANSPORT_ONLY', {}, { offered: 'tunnel', accepted: 'transport' }),
     )
   }
   const { keep } = options
@@ -547,7 +552,7 @@ export class CreateChild implements Exchange {
     }
     if (sa.wasDeletedEarly(settled.facts.outboundSpi)) {
       discardOffer(sa, offer)
-      return this.fail(sa, new PeerRefusedError('ECONNRESET', 'The peer deleted the new Child SA'))
+      return this.fail(sa, errorOf('NEW_CHILD_DELETED', {}))
     }
     const nonceR = find(payloads, 'nonce')!.data
     const keys = directChildKeys(sa, settled.facts, offer.nonce, nonceR, shared, true)
@@ -578,7 +583,7 @@ export class CreateChild implements Exchange {
 }
 
 export const unusableKe = (): IpsecError =>
-  new PeerMisbehavedError('ERR_IKE_CHILD_ANSWER', "The peer's key exchange cannot be used")
+  errorOf('BAD_CHILD_ANSWER', { what: 'has a key exchange that cannot be used' })
 
 /** The shared secret of an answer; 'missing' when the peer left out what it had to send. */
 export const sharedOf = (

@@ -3,9 +3,15 @@
  * IKE_SA_INIT brings is authenticated, so nobody can end the handshake by it: refusals are believed only for want
  * of anything better, and several answers are followed until one of them proves that it is the peer's.
  */
+import { errorOf } from '../base/error-table.ts'
 import { equal, toHex } from '../base/bytes.ts'
 import { drawSpi, type Millis } from '../base/environment.ts'
-import { AuthenticationError, UnreachablePeerError, type IpsecError } from '../base/errors.ts'
+import {
+  ApplicationError,
+  AuthenticationError,
+  UnreachablePeerError,
+  type IpsecError,
+} from '../base/errors.ts'
 import { formatEndpoint, type Path } from '../base/path.ts'
 import { readIkeHeader, type IkeHeader } from '../wire/ike-header.ts'
 import { ExchangeType } from '../wire/registry.ts'
@@ -257,7 +263,12 @@ export class HalfOpen {
     this.followed = this.followed.filter(other => other !== sa)
     if (this.followed.length > 0) return
     // Nobody answered, or our own side ended it: no other answer is likely to change that.
-    if (error === undefined || error instanceof UnreachablePeerError) return this.finish(error, now)
+    if (
+      error === undefined ||
+      error instanceof UnreachablePeerError ||
+      error instanceof ApplicationError
+    )
+      return this.finish(error, now)
     if (error instanceof AuthenticationError && this.doubtful.has(sa) && this.again === 0) {
       // Perhaps a forged cookie made us sign another request than the peer has answered.
       return this.beginAgain(now)
@@ -338,7 +349,7 @@ export class HalfOpen {
     this.window.replace([this.init.request()])
     if (this.window.retransmit(now)) return
     const where = formatEndpoint(this.firstPath.remoteAddress, this.firstPath.remotePort)
-    this.giveUp(new UnreachablePeerError(`The peer at ${where} does not answer`), now)
+    this.giveUp(errorOf('SILENT', { where }), now)
   }
 
   /** The request is repeated no more. */

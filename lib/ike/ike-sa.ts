@@ -2,15 +2,10 @@
  * One IKE SA: its SPIs, keys and message window, the queue of exchanges it starts, the Child SAs it owns
  * and its timers. What each exchange means stands in the file of that exchange.
  */
+import { errorOf } from '../base/error-table.ts'
 import { EMPTY, equal, toHex } from '../base/bytes.ts'
 import { randomFraction, type Millis } from '../base/environment.ts'
-import {
-  AuthenticationError,
-  PeerMisbehavedError,
-  PeerRefusedError,
-  UnreachablePeerError,
-  type IpsecError,
-} from '../base/errors.ts'
+import { type IpsecError } from '../base/errors.ts'
 import { formatEndpoint, samePath, type Path } from '../base/path.ts'
 import type { Secret } from '../base/secret.ts'
 import { TimerTable } from '../base/timers.ts'
@@ -45,6 +40,7 @@ import type {
   IkeSaState,
   IkeSuite,
   PeerFacts,
+  Question,
   Successor,
   SuccessorFacts,
 } from './exchange.ts'
@@ -86,6 +82,15 @@ const RETRY: Millis = 1_000
 const MAX_RETRY: Millis = 60_000
 /** RFC 7296 §2.25 "several minutes": after so long of TEMPORARY_FAILURE the two ends are out of step. */
 const PATIENCE: Millis = 300_000
+/** The function that is asked, by the kind of question. */
+const ASKED_OPTIONS: Readonly<Record<Question['kind'], string>> = {
+  findSecret: 'psk',
+  authorize: 'authorize',
+  sign: 'sign',
+  ocspResponse: 'ocspResponse',
+  fetchStatus: 'fetchRevocation',
+  eap: 'eap',
+}
 /** Ours: an SA on which nobody sends is asked after so many liveness intervals. */
 const QUIET_FACTOR = 3
 /** Ours: a request sent more often than this is more than one datagram lost. */
@@ -164,7 +169,9 @@ export class IkeSa implements AuthContext, Successor {
   private readonly reassembly = { request: new Reassembly(), response: new Reassembly() }
   private readonly outputs: IkeSaOutput[] = []
   /** What IKE_AUTH waits for from the application. */
-  private asked: { readonly id: number; readonly next: Next<Answer> } | undefined
+  private asked:
+    | { readonly id: number; readonly kind: Question['kind']; readonly next: Next<Answer> }
+    | undefined
   private nextQuestion = 1
   private readonly protection: Protection
   /** The keys are wiped. */
@@ -547,8 +554,8 @@ export class IkeSa implements AuthContext, Successor {
       case 'ask': {
         const id = this.nextQuestion++
         // A responder's handshake has its limit already.
-        if (this.originalInitiator) this.timers.set(Timer.HalfOpen, now + ANSWER_PATIENCE)
-        this.asked = { id, next: outcome.next }
+        if (this.originalInitiator) this.timers.set(Timer.HalfOpen, now + this.patience)
+        this.asked = { id, kind: outcome.question.kind, next: outcome.next }
         return this.output({ kind: 'question', id, question: outcome.question })
       }
       case 'answer':
@@ -806,11 +813,7 @@ export class IkeSa implements AuthContext, Successor {
   private refuseChain({ error, payloadType }: ChainError, now: Millis): readonly Payload[] {
     // §2.21.2: IKE_AUTH is one attempt, which has failed.
     if (this.state === 'auth') {
-      this.finish(
-        new PeerMisbehavedError(error, 'The peer sent an IKE_AUTH that cannot be read'),
-        true,
-        now,
-      )
+      this.finish(errorOf('BAD_AUTH_REQUEST', { notify: error }), true, now)
     }
     return error === 'INVALID_SYNTAX'
       ? [notify(NotifyType.InvalidSyntax)]
@@ -1157,11 +1160,12 @@ export class IkeSa implements AuthContext, Successor {
     switch (slot) {
       case Timer.HalfOpen:
         return this.finish(
-          new UnreachablePeerError(
-            this.originalInitiator
-              ? 'The application did not answer a question of the handshake in time'
-              : 'The peer did not finish its handshake',
-          ),
+          this.asked === undefined
+            ? errorOf('HANDSHAKE_UNFINISHED', { where: this.where })
+            : errorOf('CALLBACK_TIMEOUT', {
+                option: ASKED_OPTIONS[this.asked.kind],
+                seconds: this.patience / 1000,
+              }),
           false,
           now,
         )
@@ -1215,7 +1219,7 @@ export class IkeSa implements AuthContext, Successor {
 
   /** What lives on the SA ends with that reason, unless another SA has taken its place. */
   private noteCertificateEnd(): void {
-    const error = new AuthenticationError("The peer's certificate has expired, and so has its SA")
+    const error = errorOf('CERTIFICATE_ENDED', {})
     this.trace('ike.certificateEnded', { code: error.code, why: error.message })
     this.output({ kind: 'rekeyRefused', error })
   }
@@ -1238,15 +1242,19 @@ export class IkeSa implements AuthContext, Successor {
     }
     if (this.window.retransmit(now)) return
     const exchange = this.current?.exchange
-    const where = formatEndpoint(this.path.remoteAddress, this.path.remotePort)
+    const { where } = this
     if (exchange?.onTimeout !== undefined) return exchange.onTimeout(this, now)
-    const error = isQuick
-      ? new PeerRefusedError(
-          'ECONNRESET',
-          `The peer at ${where} has lost the SA, and answers nothing`,
-        )
-      : new UnreachablePeerError(`The peer at ${where} does not answer`)
+    const error = errorOf(isQuick ? 'PEER_LOST_SA' : 'SILENT', { where })
     this.finish(error, false, now)
+  }
+
+  private get where(): string {
+    return formatEndpoint(this.path.remoteAddress, this.path.remotePort)
+  }
+
+  /** How long the program may take to answer a question. */
+  private get patience(): Millis {
+    return this.originalInitiator ? ANSWER_PATIENCE : this.config.policy.admission.halfOpenTimeout
   }
 
   private handleChildLifetimes(now: Millis): void {

@@ -1,7 +1,8 @@
 /** INFORMATIONAL (RFC 7296 §1.4): Delete for Child SAs and the IKE SA, and the empty liveness exchange. */
+import { errorOf } from '../base/error-table.ts'
 import { getU32, putU32 } from '../base/bytes.ts'
 import type { Millis } from '../base/environment.ts'
-import { AuthenticationError } from '../base/errors.ts'
+import { formatIdentity } from '../identity/identity.ts'
 import { findNotify } from '../wire/notify.ts'
 import type { Payload } from '../wire/payloads.ts'
 import { ExchangeType, NotifyType, ProtocolId } from '../wire/registry.ts'
@@ -108,7 +109,15 @@ export const respondInformational = (
   const answered: number[] = []
   if (findNotify(payloads, NotifyType.AuthenticationFailed) !== undefined) {
     // §2.21.2: the initiator did not believe our proof.
-    sa.finish(new AuthenticationError('The peer did not accept our authentication'), true, now)
+    const peer = sa.peer?.identity
+    const claimed = sa.peer?.localIdentity
+    const error = errorOf('PROOF_NOT_BELIEVED', {
+      peer: peer === undefined ? 'without a name' : formatIdentity(peer),
+      claimed: claimed === undefined ? 'nobody' : formatIdentity(claimed),
+    })
+    const identity = peer && formatIdentity(peer)
+    sa.output({ kind: 'turnedAway', identity, path: sa.path, error })
+    sa.finish(error, true, now)
     return []
   }
   sa.crashTokens.note(payloads)

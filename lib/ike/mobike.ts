@@ -2,10 +2,10 @@
  * MOBIKE (RFC 4555): the initiator tells from where it sends now, each end can make sure that the other is where it
  * seems to be, and the initiator learns that a NAT sees it under another port or address.
  */
+import { errorOf } from '../base/error-table.ts'
 import { concat, equal, getU16, toHex } from '../base/bytes.ts'
 import { randomBytes } from '../base/environment.ts'
 import type { Millis } from '../base/environment.ts'
-import { PeerMisbehavedError } from '../base/errors.ts'
 import type { Path } from '../base/path.ts'
 import { mayBeInner } from '../policy/inner-addresses.ts'
 import type { PeerPolicy } from '../policy/options.ts'
@@ -134,8 +134,7 @@ export class CheckPath implements Exchange {
   onResponse(sa: ExchangeContext, payloads: readonly Payload[], now: Millis): void {
     const cookie = findNotify(payloads, NotifyType.Cookie2)
     if (cookie === undefined || !equal(cookie.data, this.cookie!)) {
-      const error = 'The peer did not return COOKIE2 as it was sent (RFC 4555 section 3.7)'
-      return sa.finish(new PeerMisbehavedError('ERR_IKE_COOKIE2', error), false, now)
+      return sa.finish(errorOf('BAD_COOKIE2', {}), false, now)
     }
     const { place, policy } = sa.config
     // Another change of address has made this answer meaningless (§3.5).

@@ -2,7 +2,8 @@
  * Why a negotiation failed, in words for our own side: what was offered, what is accepted, and where the two
  * did not meet. The peer is told a number and no more.
  */
-import { IpsecError } from '../base/errors.ts'
+import { errorOf } from '../base/error-table.ts'
+import type { IpsecError } from '../base/errors.ts'
 import { formatProposal } from '../policy/proposal.ts'
 import { formatSelector } from '../policy/traffic-selectors.ts'
 import { transformTypeName } from '../policy/transform-names.ts'
@@ -34,11 +35,14 @@ export const noProposal = (
     accepted: accepted.map(formatProposal),
     unmet: unmet.map(transformTypeName),
   }
-  return new IpsecError(
-    'NO_PROPOSAL_CHOSEN',
-    `No proposal for the ${subject} meets in ${details.unmet.join(', ') || 'protocol'}: offered ${details.offered.join(', ')}; accepted ${details.accepted.join(', ')}`,
-    { details },
-  )
+  const values = {
+    subject,
+    unmet: details.unmet.join(', ') || 'protocol',
+    offered: details.offered.join(', '),
+    accepted: details.accepted.join(', '),
+    option: subject === 'IKE SA' ? 'ike' : 'esp',
+  }
+  return errorOf('NO_COMMON_PROPOSAL', values, details)
 }
 
 interface Ends {
@@ -59,11 +63,8 @@ export const noSelectors = (asked: Ends, allowed: Ends): IpsecError => {
   }
   const text = ({ local, remote }: { local: string[]; remote: string[] }): string =>
     `${local.join(' ')} === ${remote.join(' ')}`
-  return new IpsecError(
-    'TS_UNACCEPTABLE',
-    `The traffic selectors do not meet: offered ${text(details.offered)}; accepted ${text(details.accepted)}`,
-    { details },
-  )
+  const values = { offered: text(details.offered), accepted: text(details.accepted) }
+  return errorOf('NO_COMMON_SELECTORS', values, details)
 }
 
 /** Tells our side that a request of an authenticated peer was refused. */

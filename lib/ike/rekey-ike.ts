@@ -1,6 +1,6 @@
 /** CREATE_CHILD_SA that rekeys the IKE SA (RFC 7296 §1.3.2, §2.8.2, §2.18, §2.25.2). */
+import { errorOf } from '../base/error-table.ts'
 import { drawSpi, randomBytes, type Millis } from '../base/environment.ts'
-import { PeerRefusedError } from '../base/errors.ts'
 import { createKeyExchange, type KeyExchange } from '../crypto/key-exchange.ts'
 import { computeRekeySkeyseed } from '../crypto/key-material.ts'
 import { checkChosen, chooseProposal, chosen, groupsOf, withSpi } from '../policy/proposal.ts'
@@ -130,7 +130,10 @@ export class RekeyIke implements Exchange {
     sa.trace('ike.rekeyRefused', { code })
     // §2.25 has the peer refuse for a while whatever crosses something of its own.
     if (refusal !== NotifyType.TemporaryFailure) {
-      const error = new PeerRefusedError(code, `The peer refused to rekey the IKE SA: ${code}`)
+      const error =
+        refusal === undefined
+          ? errorOf('BAD_REKEY_ANSWER', {})
+          : errorOf('REFUSED_REKEY', { notify: code })
       sa.output({ kind: 'rekeyRefused', error })
       // §2.8: the peer is left for a new IKE SA.
       sa.output({ kind: 'reauthenticate' })

@@ -4,7 +4,8 @@
  */
 import { equal, utf8 } from '../base/bytes.ts'
 import { drawSpi, randomBytes, type Environment, type Millis } from '../base/environment.ts'
-import { PeerRefusedError, type IpsecError } from '../base/errors.ts'
+import { errorOf } from '../base/error-table.ts'
+import type { IpsecError } from '../base/errors.ts'
 import type { Path } from '../base/path.ts'
 import {
   createKeyExchange,
@@ -236,10 +237,10 @@ export class SaInit {
     if (!groupsOf(this.policy.ike).includes(group) || !supportsGroup(group)) {
       return {
         kind: 'refused',
-        error: new PeerRefusedError(
-          'INVALID_KE_PAYLOAD',
-          `The peer wants a key exchange method that was not offered: ${groupName(group)}`,
-          { details: { wanted: groupName(group), offered: this.policy.ike.map(formatProposal) } },
+        error: errorOf(
+          'REFUSED_GROUP',
+          { wanted: groupName(group), offered: this.offered.join(', ') },
+          { wanted: groupName(group), offered: this.offered },
         ),
       }
     }
@@ -248,10 +249,20 @@ export class SaInit {
   }
 
   private refused(type: number): IpsecError {
-    const name = notifyName(type)
-    return new PeerRefusedError(name, `The peer refused the IKE SA: ${name}`, {
-      details: { offered: this.policy.ike.map(formatProposal) },
-    })
+    const details = { offered: this.offered }
+    const offered = this.offered.join(', ')
+    switch (type) {
+      case NotifyType.NoProposalChosen:
+        return errorOf('REFUSED_PROPOSAL', { offered }, details)
+      case NotifyType.InvalidMajorVersion:
+        return errorOf('REFUSED_VERSION', {}, details)
+      default:
+        return errorOf('REFUSED_IKE_SA', { notify: notifyName(type), offered }, details)
+    }
+  }
+
+  private get offered(): readonly string[] {
+    return this.policy.ike.map(formatProposal)
   }
 
   private settle(

@@ -10,6 +10,7 @@ import { request, type ClientRequest } from 'node:http'
 import { BlockList, isIP, type LookupFunction, type SocketConnectOpts } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Millis } from '../base/environment.ts'
+import { printable } from '../base/errors.ts'
 import type { StatusData, StatusSource } from '../core/events.ts'
 import { plainConnect } from './plain-connect.ts'
 
@@ -44,17 +45,18 @@ export const fetchStatus = async (
 ): Promise<StatusData> => {
   const end = AbortSignal.timeout(surroundings.longest)
   const reach = { listed: networks(allowed), surroundings }
+  const failed: string[] = []
   const answers = await Promise.all(
     wanted.map(async source => ({
       kind: source.kind,
-      octets: await fetchFirst(source, reach, nextUpdate, end),
+      octets: await fetchFirst(source, reach, nextUpdate, end, failed),
     })),
   )
   const ofKind = (kind: StatusSource['kind']): readonly Uint8Array[] =>
     answers.flatMap(answer =>
       answer.kind === kind && answer.octets !== undefined ? [answer.octets] : [],
     )
-  return { crls: ofKind('crl'), ocsp: ofKind('ocsp') }
+  return { crls: ofKind('crl'), ocsp: ofKind('ocsp'), failed }
 }
 
 interface Reach {
@@ -68,6 +70,7 @@ const fetchFirst = async (
   reach: Reach,
   nextUpdate: FetchOptions['nextUpdate'],
   end: AbortSignal,
+  failed: string[],
 ): Promise<Uint8Array | undefined> => {
   const answered = new AbortController()
   const signal = AbortSignal.any([end, answered.signal])
@@ -76,13 +79,24 @@ const fetchFirst = async (
     if (known !== undefined) return known
     const { headStart } = reach.surroundings
     if (i > 0) await sleep(i * headStart, undefined, { signal, ref: false })
-    const octets = await fetchOne(url, source, reach, signal)
+    const octets = await fetchOne(url, source, reach, signal).catch((error: unknown) => {
+      if (!answered.signal.aborted) failed.push(`${printable(url, 200)}: ${reasonOf(error)}`)
+      throw error
+    })
     remember(source, url, octets, nextUpdate(source.kind, octets))
     return octets
   })
   const first = await Promise.any(tries).catch(() => undefined)
   answered.abort()
   return first
+}
+
+/** A code of the system, or our own words; an answer's text is not repeated. */
+const reasonOf = (error: unknown): string => {
+  if (!(error instanceof Error)) return 'failed'
+  const { code, name, message } = error as NodeJS.ErrnoException
+  if (typeof code === 'string') return code
+  return name === 'TimeoutError' || name === 'AbortError' ? 'no answer in time' : message
 }
 
 const fetchOne = (
@@ -114,7 +128,10 @@ const fetchOne = (
         response.destroy()
         reject(new Error('no usable answer'))
       }
-      if (response.statusCode !== 200) return fail()
+      if (response.statusCode !== 200) {
+        response.destroy()
+        return reject(new Error(`HTTP status ${response.statusCode}`))
+      }
       response.on('data', (chunk: Buffer) => {
         length += chunk.length
         if (length > LARGEST) fail()

@@ -29,7 +29,10 @@ t.test('a wrong key and an unknown identity give the client the same words', t =
   const unknown = attempt({ localId: 'mallory' }, { psk: { alice: 'simulated pre-shared key' } })
   for (const { world, stream } of [wrong, unknown]) {
     t.equal(codeOf(stream.error), 'AUTHENTICATION_FAILED')
-    t.equal(stream.error?.message, 'The peer refused our authentication')
+    t.match(
+      stream.error?.message,
+      /refused our authentication: we said that we are .*, proved it by the pre-shared key, and asked for no identity/,
+    )
     t.equal(world.accepted.length, 0)
     t.equal(refusals(world).length, 1)
   }

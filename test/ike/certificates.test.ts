@@ -68,7 +68,10 @@ const refusalOf = ({ world }: Outcome): string | undefined =>
 /** The server says no: its words stay on its side. */
 const isRefusedByServer = (t: Test, outcome: Outcome, why: RegExp): void => {
   t.equal(codeOf(outcome.stream), 'AUTHENTICATION_FAILED')
-  t.equal(outcome.stream.error?.message, 'The peer refused our authentication')
+  t.match(
+    outcome.stream.error?.message,
+    /refused our authentication: we said that we are .*, proved it by /,
+  )
   t.match(refusalOf(outcome), why)
   t.equal(outcome.world.accepted.length, 0)
 }
@@ -115,7 +118,7 @@ t.test('a missing intermediate is said on the side that lacks it', t => {
   isRefusedByServer(
     t,
     outcome,
-    /'O=Test, CN=client\.test|CN=client\.test.*issuer that is neither a trusted CA/,
+    /'O=Test, CN=client\.test|CN=client\.test.*issuer, .*, that is neither a trusted CA/,
   )
   t.end()
 })
@@ -178,7 +181,7 @@ t.test('a certificate of another authority, expired, not yet valid, for another 
   const cases: readonly (readonly [Credential, RegExp])[] = [
     [
       endEntity('client.test', 'P-256', stranger),
-      /CN=client\.test.*issuer that is neither a trusted CA/,
+      /CN=client\.test.*issuer, .*, that is neither a trusted CA/,
     ],
     [
       endEntity('client.test', 'P-256', root, { notAfter: Date.now() - DAY / 2 }),
@@ -202,7 +205,7 @@ t.test('the same on the client, which ends the SA and says why', t => {
   isRefusedByClient(
     t,
     attempt(CLIENT, theirs(endEntity('server.test', 'P-256', stranger))),
-    /CN=server\.test.*issuer that is neither a trusted CA/,
+    /CN=server\.test.*issuer, .*, that is neither a trusted CA/,
   )
   isRefusedByClient(
     t,
