@@ -99,6 +99,8 @@ export const DROPS: Readonly<Record<string, string>> = {
 
 /** Codes of `process.emitWarning`. */
 export const WARNINGS: Readonly<Record<string, string>> = {
+  IKE_CLIENT_REFUSED:
+    "Peers were refused and nobody listens for 'ikeClientError': once a minute, with their number.",
   IKE_KEY_LOG: 'Keys are written (`keyLog`), or cannot be written any more.',
   IKE_CREDENTIAL_FILES: 'With `watch`: files have changed and cannot be used; everything stays.',
 }

@@ -5,7 +5,7 @@ import t from 'tap'
 import { ERROR_TABLE, errorOf, OTHER_CODES, type ErrorRow } from '../../lib/base/error-table.ts'
 import { ERRORS_FILE, errorReference } from './errors.ts'
 
-t.test(`${ERRORS_FILE} is what "npm run reference" writes`, t => {
+t.test(`${ERRORS_FILE} is what "npm run docs" writes`, t => {
   t.equal(readFileSync(ERRORS_FILE, 'utf8'), errorReference())
   t.end()
 })

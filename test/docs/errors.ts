@@ -11,7 +11,7 @@ export const ERRORS_FILE = 'lib/ERRORS.md'
 
 const HEAD = `# Errors
 
-Generated from \`base/error-table.ts\` by \`npm run reference\`.
+Generated from \`base/error-table.ts\` by \`npm run docs\`.
 
 An error about IKE is an \`IpsecError\`: \`code\` as the table says, \`reason\` the name of the row, \`fault\` whose fault it is as far as this end can know, \`cure\` the next step (which also ends \`message\`), \`details\` facts for programs. Its class names the culprit: \`PolicyError\` (the two ends are configured for different things, and this end refuses), \`PeerRefusedError\`, \`PeerMisbehavedError\`, \`AuthenticationError\`, \`UnreachablePeerError\`, \`ApplicationError\` (a function of the program), \`LimitError\`, \`InternalError\`; options that cannot be used are an \`OptionError\`. A peer is told the Notify alone. A server emits \`ikeClientError\` with each peer that it refuses; a process without a listener for it is warned once a minute (\`IKE_CLIENT_REFUSED\`).
 
