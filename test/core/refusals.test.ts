@@ -212,7 +212,10 @@ t.test('an observer sees every exchange by name and each refusal with its reason
     why: /accepted aes128/,
   })
   t.equal(seen.find(({ name }) => name === 'child.failed')?.facts['code'], 'NO_PROPOSAL_CHOSEN')
-  t.match(seen[7]?.facts['payloads'], /^IDR AUTH (OWN_FEATURES )?MOBIKE_SUPPORTED NO_PROPOSAL_CHOSEN$/)
+  t.match(
+    seen[7]?.facts['payloads'],
+    /^IDR AUTH (OWN_FEATURES )?MOBIKE_SUPPORTED NO_PROPOSAL_CHOSEN$/,
+  )
   t.equal(seen[7]?.facts['fragments'], 1)
   t.end()
 })
