@@ -7,12 +7,16 @@ import { join } from 'node:path'
 /** False where there is no openssl: then `client.p12` is missing. */
 export let hasPkcs12 = false
 
-/** Makes `ike-keys` in that folder and returns the folder. Of the server `names` are the identities. */
-export const makeCredentialFolder = (folder: string, names = 'localhost'): string => {
+/** Makes `ike-keys` in that folder and returns the folder. `names` and `client` are the identities of server and client. */
+export const makeCredentialFolder = (
+  folder: string,
+  names = 'localhost',
+  client = 'client',
+): string => {
   const run = (command: string, ...args: readonly string[]): boolean =>
     spawnSync(command, args, { cwd: folder }).status === 0
   const main = join(import.meta.dirname, '../../lib/cli/main.js')
-  const keygen = ['keygen', 'ike-keys', '--type', 'ed25519', '--server', names]
+  const keygen = ['keygen', 'ike-keys', '--type', 'ed25519', '--server', names, '--client', client]
   if (!run(process.execPath, main, ...keygen, '--ip', '127.0.0.1,::1'))
     throw new Error('ike-socket keygen has failed')
   const keys = join(folder, 'ike-keys')
