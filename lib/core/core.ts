@@ -411,15 +411,19 @@ export class Core {
     this.strangers?.admission.noteBacklog(isBehind)
   }
 
-  /** One datagram; its octets are decrypted in place and not kept. */
+  /**
+   * One datagram. Its octets are the caller's: they stay as they are, and nothing of them is in use after the call.
+   * What is kept is copied where it is kept: by `Reassembly` and `UdpStack` what ESP carried, and here IKE, which
+   * keeps whole messages.
+   */
   handleDatagram(bytes: Uint8Array, path: Path, now: Millis): void {
     this.counters.datagramsIn++
-    if (path.bare === true) return this.handleIke(bytes, path, now)
+    if (path.bare === true) return this.handleIke(bytes.slice(), path, now)
     switch (classify(bytes)) {
       case 'esp':
         return this.handleEsp(bytes, path, now)
       case 'ike':
-        return this.handleIke(bytes.subarray(NON_ESP_MARKER_LENGTH), path, now)
+        return this.handleIke(bytes.slice(NON_ESP_MARKER_LENGTH), path, now)
       case 'keepalive':
         return this.drop('keepalive')
       case 'invalid':
@@ -436,7 +440,7 @@ export class Core {
       if (hint !== undefined) this.reply(hint, path)
       return
     }
-    child.session.handleEsp(child, bytes, 0, bytes.length, path, now)
+    child.session.handleEsp(child, bytes, path, now)
     this.touch(child.session, now)
   }
 
@@ -450,7 +454,7 @@ export class Core {
     const known = header && this.sas.get(ownSpiOf(header))
     // Somebody on the way may have cut the marker off; a peer that wrote one goes on doing so.
     const isWithout = known?.session.path.bare ?? (isFirstMessage(message) || isVersion1(message))
-    if (isWithout) this.handleIke(message, { ...path, bare: true }, now)
+    if (isWithout) this.handleIke(message.slice(), { ...path, bare: true }, now)
     else this.drop('ike.noMarker')
     return true
   }

@@ -23,15 +23,14 @@ const TCP_HEADER = 20
  */
 export const handleInner = (
   child: Child,
-  bytes: Uint8Array,
   outer: Uint8Array,
   tcp: TcpStack | undefined,
   udp: UdpStack | undefined,
   now: Millis,
 ): string | undefined => {
-  const { payloadFrom, payloadTo, nextHeader } = child.pair.inbound
+  const { plaintext: bytes, payloadLength, nextHeader } = child.pair.inbound
   if (child.sa.mode === 'tunnel') {
-    return handleIp(child, bytes, payloadFrom, payloadTo, nextHeader, outer, tcp, udp, now)
+    return handleIp(child, bytes, 0, payloadLength, nextHeader, outer, tcp, udp, now)
   }
   if (!isTransport(nextHeader)) return 'esp.nextHeader'
   const { remoteHost, localHost } = child
@@ -40,8 +39,8 @@ export const handleInner = (
     child,
     nextHeader,
     bytes,
-    payloadFrom,
-    payloadTo,
+    0,
+    payloadLength,
     remoteHost,
     localHost,
     false,

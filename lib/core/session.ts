@@ -463,17 +463,15 @@ export class Session implements AttemptHost, Scheduled {
     if (samePath(path, this.path)) sa.noteUnknown(header, now)
   }
 
-  /** One ESP packet for a child of ours, at `bytes[from, to)`. */
-  handleEsp(
-    child: Child,
-    bytes: Uint8Array,
-    from: number,
-    to: number,
-    path: Path,
-    now: Millis,
-  ): void {
-    const inbound = child.pair.inbound
-    const drop = inbound.open(bytes, from, to)
+  /** One ESP packet for a child of ours, which may have ended. */
+  handleEsp(child: Child, packet: Uint8Array, path: Path, now: Millis): void {
+    const { inbound } = child.pair
+    this.handleOpened(child, inbound.open(packet, 0, packet.length), packet.length, path, now)
+    inbound.done()
+  }
+
+  private handleOpened(child: Child, drop: Drop, length: number, path: Path, now: Millis): void {
+    const { inbound } = child.pair
     // A dummy packet is as genuine as any other.
     const isGenuine = drop === Drop.None || drop === Drop.Dummy
     if (!this.isOver && isGenuine) {
@@ -482,13 +480,13 @@ export class Session implements AttemptHost, Scheduled {
       this.attempts.advance(now)
       // RFC 7296 §2.23: the newest authenticated packet, and no replay, tells where the peer is now.
       if (inbound.newest && child.removeAt === Infinity) {
-        this.paths.noteNewest(path, to - from, now)
+        this.paths.noteNewest(path, length, now)
         this.followPath(now)
       }
     }
     if (drop !== Drop.None) return this.host.drop(dropName(drop))
     if (child.pair.lifetimeState() !== 'ok') this.expire(child, now)
-    const reason = handleInner(child, bytes, path.remoteAddress, this.tcp, this.udp, now)
+    const reason = handleInner(child, path.remoteAddress, this.tcp, this.udp, now)
     if (reason !== undefined) this.host.drop(reason)
     if (this.paths.takeRevived()) this.tcp?.hasten(now)
   }

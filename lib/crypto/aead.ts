@@ -1,8 +1,9 @@
 /**
- * Authenticated encryption of ESP and IKE behind one interface, in place: AES-GCM (RFC 4106, RFC 5282),
+ * Authenticated encryption of ESP and IKE behind one interface: AES-GCM (RFC 4106, RFC 5282),
  * ChaCha20-Poly1305 (RFC 7634), each on node:crypto and in TypeScript.
  */
 import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject } from 'node:crypto'
+import { release } from '../base/external.ts'
 import { Secret, secretOctets } from '../base/secret.ts'
 
 /** One direction under one key. */
@@ -21,10 +22,17 @@ export interface Aead {
    */
   seal(bytes: Uint8Array, from: number, to: number, aad: Uint8Array, esnHigh?: Uint8Array): void
   /**
-   * Verifies the ICV at `to` and decrypts `bytes[from, to)` in place; false when it does not verify,
-   * and then the octets mean nothing. Never throws.
+   * Verifies the ICV at `to` and decrypts `bytes[from, to)`, which stay as they are; undefined when it does not verify.
+   * Never throws. The plaintext lies where the cipher put it, until the next call: whoever has read it gives it to
+   * `release` of base/external.ts.
    */
-  open(bytes: Uint8Array, from: number, to: number, aad: Uint8Array, esnHigh?: Uint8Array): boolean
+  open(
+    bytes: Uint8Array,
+    from: number,
+    to: number,
+    aad: Uint8Array,
+    esnHigh?: Uint8Array,
+  ): Uint8Array | undefined
   wipe(): void
 }
 
@@ -32,6 +40,8 @@ const SALT_LENGTH = 4
 const IV_LENGTH = 8
 const ICV_LENGTH = 16
 const NONCE_LENGTH = SALT_LENGTH + IV_LENGTH
+
+const TAG_OPTIONS = { authTagLength: ICV_LENGTH }
 
 type NodeCipher = 'aes-128-gcm' | 'aes-192-gcm' | 'aes-256-gcm' | 'chacha20-poly1305'
 
@@ -54,7 +64,12 @@ abstract class SaltedAead implements Aead {
   }
 
   abstract seal(bytes: Uint8Array, from: number, to: number, aad: Uint8Array): void
-  abstract open(bytes: Uint8Array, from: number, to: number, aad: Uint8Array): boolean
+  abstract open(
+    bytes: Uint8Array,
+    from: number,
+    to: number,
+    aad: Uint8Array,
+  ): Uint8Array | undefined
 
   wipe(): void {
     this.nonce.fill(0)
@@ -74,30 +89,33 @@ export class NodeAead extends SaltedAead {
 
   seal(bytes: Uint8Array, from: number, to: number, aad: Uint8Array): void {
     this.loadNonce(bytes, from)
-    const cipher = createCipheriv(this.cipher as 'aes-128-gcm', this.key!, this.nonce, {
-      authTagLength: ICV_LENGTH,
-    })
-    cipher.setAAD(aad, { plaintextLength: to - from })
-    bytes.set(cipher.update(bytes.subarray(from, to)), from)
+    const cipher = createCipheriv(this.cipher as 'aes-128-gcm', this.key!, this.nonce, TAG_OPTIONS)
+    cipher.setAAD(aad)
+    const ciphertext = cipher.update(bytes.subarray(from, to))
     cipher.final()
+    bytes.set(ciphertext, from)
+    release(ciphertext)
     bytes.set(cipher.getAuthTag(), to)
   }
 
-  open(bytes: Uint8Array, from: number, to: number, aad: Uint8Array): boolean {
+  open(bytes: Uint8Array, from: number, to: number, aad: Uint8Array): Uint8Array | undefined {
     this.loadNonce(bytes, from)
-    const decipher = createDecipheriv(this.cipher as 'aes-128-gcm', this.key!, this.nonce, {
-      authTagLength: ICV_LENGTH,
-    })
-    decipher.setAAD(aad, { plaintextLength: to - from })
+    const decipher = createDecipheriv(
+      this.cipher as 'aes-128-gcm',
+      this.key!,
+      this.nonce,
+      TAG_OPTIONS,
+    )
+    decipher.setAAD(aad)
     decipher.setAuthTag(bytes.subarray(to, to + ICV_LENGTH))
     const plaintext = decipher.update(bytes.subarray(from, to))
     try {
       decipher.final()
     } catch {
-      return false
+      release(plaintext)
+      return undefined
     }
-    bytes.set(plaintext, from)
-    return true
+    return plaintext
   }
 
   override wipe(): void {
@@ -128,16 +146,14 @@ export class NobleAead extends SaltedAead {
     bytes.set(this.create(this.key.bytes, this.nonce, aad).encrypt(bytes.subarray(from, to)), from)
   }
 
-  open(bytes: Uint8Array, from: number, to: number, aad: Uint8Array): boolean {
+  open(bytes: Uint8Array, from: number, to: number, aad: Uint8Array): Uint8Array | undefined {
     this.loadNonce(bytes, from)
     try {
-      const plaintext = this.create(this.key.bytes, this.nonce, aad).decrypt(
+      return this.create(this.key.bytes, this.nonce, aad).decrypt(
         bytes.subarray(from, to + ICV_LENGTH),
       )
-      bytes.set(plaintext, from)
-      return true
     } catch {
-      return false
+      return undefined
     }
   }
 

@@ -5,6 +5,7 @@
 import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject } from 'node:crypto'
 import { cbc } from '@noble/ciphers/aes.js'
 import { EMPTY, equal } from '../base/bytes.ts'
+import { release } from '../base/external.ts'
 import { Secret } from '../base/secret.ts'
 import { HashAlgorithm } from '../wire/registry.ts'
 import type { Aead } from './aead.ts'
@@ -74,7 +75,9 @@ export class CbcHmac implements Aead {
       bytes.set(cbc(keys.encryption.bytes, iv, { disablePadding: true }).encrypt(plaintext), from)
     } else {
       const cipher = createCipheriv(this.cipher, keys.encryption, iv).setAutoPadding(false)
-      bytes.set(cipher.update(plaintext), from)
+      const ciphertext = cipher.update(plaintext)
+      bytes.set(ciphertext, from)
+      release(ciphertext)
       // OpenSSL's copy of the key goes with its context, now and not when this is collected.
       cipher.final()
     }
@@ -87,21 +90,19 @@ export class CbcHmac implements Aead {
     to: number,
     aad: Uint8Array,
     esnHigh: Uint8Array = EMPTY,
-  ): boolean {
+  ): Uint8Array | undefined {
     const expected = this.icv(bytes, from, to, aad, esnHigh)
-    if (!equal(expected, bytes.subarray(to, to + this.icvLength))) return false
-    if (to === from || (to - from) % BLOCK !== 0) return false
+    if (!equal(expected, bytes.subarray(to, to + this.icvLength))) return undefined
+    if (to === from || (to - from) % BLOCK !== 0) return undefined
     const iv = bytes.subarray(from - BLOCK, from)
     const ciphertext = bytes.subarray(from, to)
     const keys = this.keys!
-    if (keys.on === 'noble') {
-      bytes.set(cbc(keys.encryption.bytes, iv, { disablePadding: true }).decrypt(ciphertext), from)
-    } else {
-      const decipher = createDecipheriv(this.cipher, keys.encryption, iv).setAutoPadding(false)
-      bytes.set(decipher.update(ciphertext), from)
-      decipher.final()
-    }
-    return true
+    if (keys.on === 'noble')
+      return cbc(keys.encryption.bytes, iv, { disablePadding: true }).decrypt(ciphertext)
+    const decipher = createDecipheriv(this.cipher, keys.encryption, iv).setAutoPadding(false)
+    const plaintext = decipher.update(ciphertext)
+    decipher.final()
+    return plaintext
   }
 
   private icv(

@@ -2,7 +2,8 @@
  * Receiving half of an SA: sequence number inference, replay check before and after authentication,
  * decryption, trailer (RFC 4303 §3.4). Nothing changes until the ICV has verified.
  */
-import { getU32, putU32 } from '../base/bytes.ts'
+import { EMPTY, getU32, putU32 } from '../base/bytes.ts'
+import { release } from '../base/external.ts'
 import type { Aead } from '../crypto/aead.ts'
 import { ESP_HEADER_LENGTH, ESP_TRAILER_LENGTH } from '../wire/esp.ts'
 import { IpProtocol } from '../wire/registry.ts'
@@ -27,9 +28,9 @@ export class InboundSa {
   readonly spi: number
   octets = 0
   packets = 0
-  /** Of the packet that `open` accepted last: where its payload lies, and what it is. */
-  payloadFrom = 0
-  payloadTo = 0
+  /** Of the packet that `open` accepted last, until `done`: its plaintext begins with its payload. */
+  plaintext: Uint8Array = EMPTY
+  payloadLength = 0
   nextHeader = 0
   /** It had the highest sequence number so far. */
   newest = false
@@ -48,7 +49,7 @@ export class InboundSa {
     putU32(this.aad, 0, spi)
   }
 
-  /** Opens the ESP packet `bytes[from, to)` in place and tells where its payload is. */
+  /** Opens the ESP packet `bytes[from, to)`, which stays as it is, and tells where its payload is. */
   open(bytes: Uint8Array, from: number, to: number): Drop {
     const { aead } = this
     const textFrom = from + ESP_HEADER_LENGTH + aead.ivLength
@@ -60,25 +61,35 @@ export class InboundSa {
     const high = this.window.inferHigh(low)
     if (!this.window.accepts(high, low)) return Drop.Replay
     this.writeAad(high, low)
-    if (!aead.open(bytes, textFrom, textTo, this.aad, this.extended ? this.esnHigh : undefined)) {
-      return Drop.Icv
-    }
+    const { aad, esnHigh } = this
+    const plaintext = aead.open(bytes, textFrom, textTo, aad, this.extended ? esnHigh : undefined)
+    if (plaintext === undefined) return Drop.Icv
     this.newest = this.window.note(high, low)
     this.packets++
     this.octets += textLength
+    this.plaintext = plaintext
+    return this.readTrailer(plaintext)
+  }
 
-    this.nextHeader = bytes[textTo - 1]!
-    const padding = bytes[textTo - 2]!
-    const payloadTo = textTo - ESP_TRAILER_LENGTH - padding
-    if (payloadTo < textFrom) return Drop.Padding
+  private readTrailer(plaintext: Uint8Array): Drop {
+    const { length } = plaintext
+    this.nextHeader = plaintext[length - 1]!
+    const padding = plaintext[length - 2]!
+    const payloadLength = length - ESP_TRAILER_LENGTH - padding
+    if (payloadLength < 0) return Drop.Padding
     // RFC 4303 §2.4: the padding must be 1, 2, 3, …
     for (let i = 0; i < padding; i++) {
-      if (bytes[payloadTo + i] !== i + 1) return Drop.Padding
+      if (plaintext[payloadLength + i] !== i + 1) return Drop.Padding
     }
     if (this.nextHeader === IpProtocol.NoNext) return Drop.Dummy
-    this.payloadFrom = textFrom
-    this.payloadTo = payloadTo
+    this.payloadLength = payloadLength
     return Drop.None
+  }
+
+  /** The plaintext has been read, and what is to stay of it was copied. */
+  done(): void {
+    release(this.plaintext)
+    this.plaintext = EMPTY
   }
 
   private writeAad(high: number, low: number): void {

@@ -1,6 +1,7 @@
 /** Sealing and opening of protected messages with one IKE SA's keys (RFC 7296 §3.14, RFC 5282, RFC 7383). */
 import { putU32 } from '../base/bytes.ts'
 import type { Environment } from '../base/environment.ts'
+import { release } from '../base/external.ts'
 import type { Secret } from '../base/secret.ts'
 import type { Aead } from '../crypto/aead.ts'
 import { mixPpk, wipeIkeKeys, type IkeKeys } from '../crypto/key-material.ts'
@@ -70,11 +71,13 @@ export class Protection {
     const from = layout.aadEnd + aead.ivLength
     const to = layout.bodyTo - aead.icvLength
     if (to - from < 1 || (to - from) % aead.blockSize !== 0) return undefined
-    const copied = message.slice()
-    if (!aead.open(copied, from, to, copied.subarray(0, layout.aadEnd))) return undefined
-    const padding = copied[to - 1]!
-    const end = to - 1 - padding
-    return end < from ? undefined : copied.slice(from, end)
+    const plaintext = aead.open(message, from, to, message.subarray(0, layout.aadEnd))
+    if (plaintext === undefined) return undefined
+    const padding = plaintext.at(-1)!
+    const end = plaintext.length - 1 - padding
+    const own = end < 0 ? undefined : new Uint8Array(plaintext.subarray(0, end))
+    release(plaintext)
+    return own
   }
 
   get skD(): IkeKeys['skD'] {

@@ -1,7 +1,8 @@
 /**
  * A core with its UDP socket, its clock and its one timer: the only loop there is. Datagrams and time are
- * fed in, then everything that came of them is sent, then owners hear about it, in that order and never
- * nested, so no owner is called while the core is half-way through a change.
+ * fed in, then owners hear what came of them, then everything that is ready is sent, in that order and never
+ * nested, so no owner is called while the core is half-way through a change, and what an owner answers goes
+ * out with the acknowledgement of what it was told.
  */
 import { constants } from 'node:os'
 import { formatAddress, parseAddress } from '../base/address.ts'
@@ -138,6 +139,9 @@ interface Target {
   readonly remote: Uint8Array
 }
 
+/** Every datagram of this process is built here. One that the kernel has not taken yet stays with its socket. */
+let packet = new Packet()
+
 /** Endpoints of this process with SAs whose peers are to be told when it ends. */
 const live = new Set<Endpoint>()
 
@@ -145,7 +149,6 @@ export class Endpoint implements NetworkWatcher {
   readonly core: Core
   private readonly watcher: EndpointWatcher
   private readonly network: Network
-  private readonly packet = new Packet()
   /** Its SPIs have a mark where others share its port. */
   private readonly environment: Environment & { spiMark?: number | undefined } = {
     ...systemEnvironment,
@@ -702,7 +705,7 @@ export class Endpoint implements NetworkWatcher {
   /** After commands on a connection: what they made ready goes out at the end of this tick. */
   wake(connection?: Connection): void {
     if (connection !== undefined) this.core.wake(connection, this.now())
-    if (this.isTickScheduled || this.closed) return
+    if (this.isTickScheduled || this.isDraining || this.closed) return
     this.isTickScheduled = true
     process.nextTick(() => {
       this.isTickScheduled = false
@@ -733,26 +736,33 @@ export class Endpoint implements NetworkWatcher {
   private drain(): void {
     if (this.isDraining || this.closed) return
     this.isDraining = true
+    let isDone = false
     try {
       const now = this.now()
       if (this.core.nextTimeout() <= now) this.core.handleTimeout(now)
-      if (this.transmit(now)) this.schedule()
-      while (!this.holdsEvents) {
-        const event = this.core.pollEvent()
-        if (event === undefined) break
-        this.deliver(event)
-        // As with net, whoever awaited this can listen before anything else happens to the connection.
-        if (event.kind !== 'accepted' && event.kind !== 'connected') continue
-        this.holdsEvents = true
-        this.schedule()
-      }
+      this.deliverAll()
+      isDone = this.transmit(this.now())
     } finally {
       this.isDraining = false
+      // An owner may have thrown.
+      if (!isDone) this.schedule()
     }
     this.holdForOrphans()
     this.arm()
     if (!this.holdsEvents && this.core.isIdle) this.onIdle?.()
     this.onDrained?.()
+  }
+
+  private deliverAll(): void {
+    while (!this.holdsEvents) {
+      const event = this.core.pollEvent()
+      if (event === undefined) return
+      this.deliver(event)
+      // As with net, whoever awaited this can listen before anything else happens to the connection.
+      if (event.kind !== 'accepted' && event.kind !== 'connected') continue
+      this.holdsEvents = true
+      this.schedule()
+    }
   }
 
   private noteBacklog(): void {
@@ -764,20 +774,22 @@ export class Endpoint implements NetworkWatcher {
     this.core.noteBacklog(this.fullTurns >= BEHIND_TURNS)
   }
 
-  /** True when there is more to send than one turn may. */
+  /** False when there is more to send than one turn may. */
   private transmit(now: Millis): boolean {
-    const { sockets, packet } = this
-    if (sockets.length === 0) return false
+    const { sockets } = this
+    if (sockets.length === 0) return true
     for (let sent = 0; sent < BURST; sent++) {
       for (const socket of sockets) {
-        if (socket.isCongested) return true
+        if (socket.isCongested) return false
       }
       const path = this.core.pollTransmit(packet, now)
-      if (path === undefined) return false
+      if (path === undefined) return true
       // While another process takes the port over, there is none, and what is sent is lost.
-      sockets[path.socket]?.send(packet.view(), path)
+      const socket = sockets[path.socket]
+      socket?.send(packet.view(), path)
+      if (socket?.isCongested === true) packet = new Packet()
     }
-    return true
+    return false
   }
 
   private arm(): void {
@@ -914,7 +926,7 @@ export class Endpoint implements NetworkWatcher {
     if (this.closed) return
     const now = this.now()
     this.core.closeNow(now)
-    for (let turns = 0; turns < LAST_TURNS && this.transmit(now); turns++);
+    for (let turns = 0; turns < LAST_TURNS && !this.transmit(now); turns++);
     this.destroy()
   }
 

@@ -7,6 +7,7 @@
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram'
 import { formatAddress, parseAddress } from '../base/address.ts'
 import { EMPTY } from '../base/bytes.ts'
+import { release } from '../base/external.ts'
 import type { Path } from '../base/path.ts'
 import { interfaceMtu } from './interface-mtu.ts'
 import { classify } from '../wire/encapsulation.ts'
@@ -15,6 +16,7 @@ import { classify } from '../wire/encapsulation.ts'
 const BUFFER_OCTETS = 4 << 20
 
 export interface UdpEvents {
+  /** `bytes` are there during the call only. */
   onDatagram(bytes: Uint8Array, path: Path): void
   /** An ICMP error that the system reported, a datagram that it does not send, or the socket failed. `path`: of the datagram, if it is known. */
   onError(error: NodeJS.ErrnoException, path: Path | undefined): void
@@ -93,6 +95,7 @@ export class UdpSocket implements Carrier {
       // Of IKE there is little from a peer, and very much in a flood: its paths are not worth remembering.
       const isEsp = !this.bare && classify(plain) === 'esp'
       this.events.onDatagram(plain, isEsp ? this.knownPath(remote) : this.pathOf(remote))
+      release(plain)
     })
     this.socket.on('error', error => this.events.onError(error, undefined))
   }

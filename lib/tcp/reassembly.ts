@@ -1,4 +1,5 @@
 /** Octets that came: those in order, waiting for the reader, and those ahead of a gap. */
+import { Slab, type Tenant } from '../base/slab.ts'
 import { after, afterOrAt, before, beforeOrAt, distance, earlier, later } from '../base/serial.ts'
 
 interface Range {
@@ -16,10 +17,13 @@ const MAX_PIECES = 8192
 /** Smaller pieces in order are put together, for the same reason. */
 const SMALL = 512
 const TAIL_OCTETS = 4096
-/** A piece that fills less of its memory than this is copied, so that it does not keep the rest alive. */
-const SPARSE = 4
+/** Of a block that is given up, at least this part must be ours, so that we do not keep the rest alive. */
+const LEAST_SHARE = 1 / 4
 
-export class Reassembly {
+/** Of all connections of this process. */
+const slab = new Slab()
+
+export class Reassembly implements Tenant {
   /** Octets in order that the reader has not taken. */
   readable = 0
   private readonly queue: Uint8Array[] = []
@@ -67,15 +71,31 @@ export class Reassembly {
     this.recent = this.recent.filter(range => range !== first)
     this.pieces -= first.pieces.length
     this.ahead -= distance(first.end, first.start)
-    for (const piece of first.pieces) this.deliver(piece)
+    // These were copied when they came.
+    for (const piece of first.pieces) this.append(piece)
     return first.end
   }
 
   private deliver(piece: Uint8Array): void {
+    this.append(piece.length < SMALL ? piece : slab.keep(piece, this))
+  }
+
+  private append(piece: Uint8Array): void {
     this.readable += piece.length
     if (piece.length < SMALL) return this.gather(piece)
     this.tail = undefined
-    this.queue.push(compact(piece))
+    this.queue.push(piece)
+  }
+
+  moveOut(block: ArrayBufferLike): void {
+    const lists = [this.queue, ...this.ranges.map(({ pieces }) => pieces)]
+    let octets = 0
+    for (const list of lists)
+      for (const piece of list) if (piece.buffer === block) octets += piece.length
+    if (octets >= LEAST_SHARE * block.byteLength) return
+    for (const list of lists) {
+      for (const [i, piece] of list.entries()) if (piece.buffer === block) list[i] = piece.slice()
+    }
   }
 
   private gather(piece: Uint8Array): void {
@@ -108,7 +128,7 @@ export class Reassembly {
       !(i + 1 < this.ranges.length && beforeOrAt(this.ranges[i + 1]!.start, end))
     ) {
       // The usual case behind a gap: a range grows at its end.
-      extended.pieces.push(compact(octets))
+      extended.pieces.push(slab.keep(octets, this))
       this.ahead += octets.length
       extended.end = end
       this.pieces++
@@ -126,7 +146,7 @@ export class Reassembly {
     const appendNew = (piece: Uint8Array): void => {
       this.pieces++
       this.ahead += piece.length
-      append(compact(piece))
+      append(slab.keep(piece, this))
     }
     for (let j = i; j < this.ranges.length && beforeOrAt(this.ranges[j]!.start, end); j++) {
       const range = this.ranges[j]!
@@ -193,6 +213,3 @@ export class Reassembly {
     this.readable = 0
   }
 }
-
-const compact = (piece: Uint8Array): Uint8Array =>
-  piece.length * SPARSE < piece.buffer.byteLength ? piece.slice() : piece

@@ -199,7 +199,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
 
   // --- input ---
 
-  /** A segment at `bytes[from, to)`; its octets stay valid, they may be kept. Returns why it was dropped. */
+  /** A segment at `bytes[from, to)`, of which copies are kept. Returns why it was dropped. */
   handleSegment(
     bytes: Uint8Array,
     from: number,

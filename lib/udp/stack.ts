@@ -55,7 +55,7 @@ export class UdpStack {
     this.ports = ports
   }
 
-  /** A datagram at `bytes[from, to)`; its octets stay valid, they are kept. Returns why it was dropped. */
+  /** A datagram at `bytes[from, to)`, of which a copy is kept. Returns why it was dropped. */
   handleDatagram(
     bytes: Uint8Array,
     from: number,
@@ -74,7 +74,7 @@ export class UdpStack {
       localPort: header.destinationPort,
       remoteAddress: source.slice(),
       remotePort: header.sourcePort,
-      bytes: bytes.subarray(from + UDP_HEADER_LENGTH, header.to),
+      bytes: new Uint8Array(bytes.subarray(from + UDP_HEADER_LENGTH, header.to)),
     })
     return undefined
   }

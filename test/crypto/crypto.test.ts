@@ -131,8 +131,9 @@ for (const backend of BACKENDS) {
       const bytes = concat(fromHex(iv), plaintext, new Uint8Array(16))
       cipher.seal(bytes, 8, 8 + plaintext.length, fromHex(aad))
       t.equal(toHex(bytes.subarray(8)), ciphertext_and_tag, id)
-      t.ok(cipher.open(bytes, 8, 8 + plaintext.length, fromHex(aad)), id)
-      t.equal(toHex(bytes.subarray(8, 8 + plaintext.length)), plaintext_with_trailer, id)
+      const opened = cipher.open(bytes, 8, 8 + plaintext.length, fromHex(aad))
+      t.equal(opened && toHex(opened), plaintext_with_trailer, id)
+      t.equal(toHex(bytes.subarray(8)), ciphertext_and_tag, 'the packet stays as it was')
     }
   })
 
@@ -148,8 +149,8 @@ for (const backend of BACKENDS) {
     )
     const bytes = fromHex(test.message)
     const from = test.aad.length / 2 + 8
-    t.ok(cipher.open(bytes, from, bytes.length - 16, fromHex(test.aad)))
-    t.equal(toHex(bytes.subarray(from, bytes.length - 16)), test.plaintext_with_pad)
+    const opened = cipher.open(bytes, from, bytes.length - 16, fromHex(test.aad))
+    t.equal(opened && toHex(opened), test.plaintext_with_pad)
   })
 
   withVectors(`${backend}: NIST's IKEv2 key derivation`, t => {
@@ -207,9 +208,9 @@ for (const backend of BACKENDS) {
             )
             const bytes = concat(nonce.subarray(4), fromHex(ct), fromHex(tag))
             const opened = cipher.open(bytes, 8, 8 + ct.length / 2, fromHex(aad))
-            if (opened !== (result === 'valid')) t.fail(`${file} ${tcId}: ${opened}`)
-            if (opened && toHex(bytes.subarray(8, 8 + msg.length / 2)) !== msg)
-              t.fail(`${file} ${tcId}: plaintext`)
+            const isTaken = opened !== undefined
+            if (isTaken !== (result === 'valid')) t.fail(`${file} ${tcId}: ${isTaken}`)
+            if (isTaken && toHex(opened) !== msg) t.fail(`${file} ${tcId}: plaintext`)
             if (opened) accepted++
           }
         }

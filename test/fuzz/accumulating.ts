@@ -330,13 +330,12 @@ class Stayer {
       packet.slice(0, 8),
       concat(packet.slice(0, 4), new Uint8Array(4), packet.slice(4, 8)),
     ]) {
-      const copy = packet.slice()
-      const to = copy.length - aead.icvLength
-      if (!aead.open(copy, from, to, aad)) continue
-      const at = copy[to - 1] === IpProtocol.Tcp ? from : from + 20
-      const one = this.opened.findLast(({ port }) => port === getU16(copy, at + 2))
+      const opened = aead.open(packet, from, packet.length - aead.icvLength, aad)
+      if (opened === undefined) continue
+      const at = opened.at(-1) === IpProtocol.Tcp ? 0 : 20
+      const one = this.opened.findLast(({ port }) => port === getU16(opened, at + 2))
       if (one !== undefined && this.random.chance(0.9))
-        one.ack = (getU32(copy, at + 4) + ((copy[at + 13]! & 3) === 0 ? 0 : 1)) >>> 0
+        one.ack = (getU32(opened, at + 4) + ((opened[at + 13]! & 3) === 0 ? 0 : 1)) >>> 0
       return
     }
   }

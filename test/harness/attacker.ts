@@ -318,11 +318,10 @@ export class KeyRing implements Tracer {
     if (header === undefined || layout === undefined || isChainError(layout)) return undefined
     const aead = this.aead(header.spiI, header.spiR, header.originalInitiator)
     if (aead === undefined) return undefined
-    const copied = message.slice()
     const from = layout.aadEnd + aead.ivLength
     const to = layout.bodyTo - aead.icvLength
-    if (!aead.open(copied, from, to, copied.subarray(0, layout.aadEnd))) return undefined
-    return { first: layout.firstInner, bytes: copied.slice(from, to - 1 - copied[to - 1]!) }
+    const opened = aead.open(message, from, to, message.subarray(0, layout.aadEnd))
+    return opened && { first: layout.firstInner, bytes: opened.slice(0, -1 - opened.at(-1)!) }
   }
 
   /** A protected message, or one fragment, with any octets inside. */

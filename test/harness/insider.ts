@@ -205,9 +205,8 @@ export class Insider {
     const entry = this.ring.esp.findLast(({ spi }) => spi === getU32(packet, 0))
     if (entry === undefined) return undefined
     const aead = createAead('node', entry, entry.encryptionKey, entry.integrityKey)
-    const copy = packet.slice()
-    const [from, to] = [8 + aead.ivLength, copy.length - aead.icvLength]
-    return aead.open(copy, from, to, copy.subarray(0, 8)) ? copy.subarray(from, to) : undefined
+    const [from, to] = [8 + aead.ivLength, packet.length - aead.icvLength]
+    return aead.open(packet, from, to, packet.subarray(0, 8))
   }
 }
 

@@ -120,6 +120,8 @@ interface InFlight {
 export const SERVER_ADDRESS = parseAddress('192.0.2.1')!
 const SERVER_PORT = 4500
 /** Where in a stream the octets stand that an observer looks for, and how many they are. */
+/** What a datagram's memory holds after the call. */
+const SCRIBBLE = 0xa5
 const MARKER_AT = 64
 const MARKER = 24
 const MAX_STILLNESS = 10_000
@@ -551,7 +553,11 @@ export class World {
     ) {
       this.wire.shift()
       const path = this.arrival(datagram)
-      if (path !== undefined) this[datagram.to].handleDatagram(datagram.bytes, path, this.now)
+      if (path === undefined) continue
+      // The octets are ours again after the call, and soon somebody else's: nothing may depend on them.
+      const bytes = datagram.bytes.slice()
+      this[datagram.to].handleDatagram(bytes, path, this.now)
+      bytes.fill(SCRIBBLE)
     }
     for (const core of [this.client, this.server]) {
       if (core.nextTimeout() <= this.now) core.handleTimeout(this.now)

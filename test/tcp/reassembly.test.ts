@@ -19,6 +19,15 @@ const heldOctets = (reassembly: Reassembly): number => {
   return [...buffers].reduce((sum, { byteLength }) => sum + byteLength, 0)
 }
 
+/** Pieces share a block until it is full. */
+const fillBlock = (): void => {
+  const other = new Reassembly()
+  for (let at = 0; at < 2 << 20; at += 60_000) {
+    other.add(at, new Uint8Array(60_000), at)
+    other.take(Infinity)
+  }
+}
+
 t.test('any order, any overlap, any reading: the stream comes out as it went in', t => {
   for (let seed = 1; seed <= 200; seed++) {
     const random = new Random(seed)
@@ -50,9 +59,11 @@ t.test(
   t => {
     const reassembly = new Reassembly()
     for (let i = 0; i < 20_000; i++) reassembly.add(1000 + i, new Uint8Array(1400), 0)
+    fillBlock()
     t.ok(heldOctets(reassembly) < 100_000, `${heldOctets(reassembly)} octets held`)
     const sparse = new Reassembly()
     for (let i = 0; i < 20_000; i++) sparse.add(1000 + 2 * i, new Uint8Array(1), 0)
+    fillBlock()
     t.ok(heldOctets(sparse) < 1000)
     t.end()
   },
@@ -66,6 +77,20 @@ t.test('with all places ahead of gaps taken, what is next in order is still take
   for (let i = 0; i < 9000; i++) pieces.add(1000 + i, new Uint8Array(1), 0)
   t.equal(pieces.add(0, new Uint8Array(10), 0), 10)
   t.ok(pieces.add(10, new Uint8Array(990), 10) >= 9000)
+  t.end()
+})
+
+t.test('what nobody reads keeps no more memory than itself, and stays what it is', t => {
+  const reassembly = new Reassembly()
+  reassembly.add(0, stretch(0, 1400), 0)
+  reassembly.add(2000, stretch(2000, 3400), 1400)
+  fillBlock()
+  t.ok(heldOctets(reassembly) <= 2800, `${heldOctets(reassembly)} octets held`)
+  t.equal(reassembly.add(1400, stretch(1400, 2000), 1400), 3400)
+  const read = []
+  for (let piece = reassembly.take(Infinity); piece; piece = reassembly.take(Infinity))
+    read.push(...piece)
+  t.strictSame(read, [...stretch(0, 3400)])
   t.end()
 })
 

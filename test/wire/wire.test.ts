@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import t from 'tap'
 import { formatAddress, parseAddress } from '../../lib/base/address.ts'
 import { fromHex, toHex, Writer } from '../../lib/base/bytes.ts'
+import { addWords, fold } from '../../lib/wire/checksum.ts'
 import { classify } from '../../lib/wire/encapsulation.ts'
 import { findEncrypted, layoutEncrypted } from '../../lib/wire/encrypted.ts'
 import { readIkeHeader } from '../../lib/wire/ike-header.ts'
@@ -250,5 +251,29 @@ t.test('addresses are read and written as RFC 5952 says', t => {
   }
   t.equal(notifyName(24), 'AUTHENTICATION_FAILED')
   t.strictSame(fromHex('0A ff'), Uint8Array.of(10, 255))
+  t.end()
+})
+
+t.test('RFC 1071: the checksum is the same wherever the octets lie, however many they are', t => {
+  const reference = (sum: number, bytes: Uint8Array): number => {
+    let total = sum
+    for (const [i, octet] of bytes.entries()) total += i % 2 === 0 ? octet * 256 : octet
+    while (total > 0xffff) total = (total % 0x10000) + Math.floor(total / 0x10000)
+    return ~total & 0xffff
+  }
+  fc.assert(
+    fc.property(
+      fc.uint8Array({ maxLength: 700 }),
+      fc.integer({ min: 0, max: 7 }),
+      fc.integer({ min: 0, max: 0x3_0000 }),
+      (bytes, at, sum) => {
+        const memory = new Uint8Array(bytes.length + 16).fill(0xee)
+        memory.set(bytes, at)
+        return fold(addWords(sum, memory, at, at + bytes.length)) === reference(sum, bytes)
+      },
+    ),
+  )
+  const most = new Uint8Array(65_535).fill(0xff)
+  t.equal(fold(addWords(0x1_ffff, most, 0, most.length)), reference(0x1_ffff, most))
   t.end()
 })
