@@ -1,4 +1,5 @@
 /** IKEv2 and ESP-in-UDP behind Node's own socket interfaces. */
+import './node/check-node.ts'
 export {
   createEndpoint,
   SecureEndpoint,

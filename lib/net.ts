@@ -3,6 +3,7 @@
  * `configure`, from the file that `IKE_SOCKET_CONFIG` names, or with the options of each call. As in net, the
  * classes may be called without `new`, and options that nobody knows have no effect.
  */
+import './node/check-node.ts'
 import net from 'node:net'
 import { configuration, configure, type Configuration } from './api/configuration.ts'
 import {

@@ -611,4 +611,10 @@ export const OUTSIDE: Notes = new Map([
   ['EPERM', 'UDP: a firewall on this host forbids it'],
 ])
 
-export const noteOf = (notes: Notes, code: string): string | undefined => notes.get(code)
+/** `octets`: the length of the address. A server that has IPv4 alone is silent, or refuses, at an IPv6 address. */
+export const noteOf = (notes: Notes, code: string, octets = 4): string | undefined => {
+  const note = notes.get(code)
+  return note === undefined || octets === 4
+    ? note
+    : `${note}; it is an IPv6 address, where the server may not listen: "family: 4" asks for IPv4`
+}

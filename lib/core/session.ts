@@ -440,7 +440,7 @@ export class Session implements AttemptHost, Scheduled {
   private pathError(code: string): Error {
     const { remoteAddress, remotePort } = this.path
     const address = formatAddress(remoteAddress)
-    const note = noteOf(OUTSIDE, code)
+    const note = noteOf(OUTSIDE, code, remoteAddress.length)
     return socketError({ code, syscall: 'connect', address, port: remotePort, note })
   }
 

@@ -7,6 +7,7 @@ import type { IpsecError } from '../base/errors.ts'
 import { formatProposal } from '../policy/proposal.ts'
 import { formatSelector } from '../policy/traffic-selectors.ts'
 import { transformTypeName } from '../policy/transform-names.ts'
+import { TransformType } from '../wire/registry.ts'
 import type { Proposal } from '../wire/sa.ts'
 import type { TrafficSelector } from '../wire/traffic-selector.ts'
 import type { ExchangeContext } from './exchange.ts'
@@ -40,7 +41,8 @@ export const noProposal = (
     unmet: details.unmet.join(', ') || 'protocol',
     offered: details.offered.join(', '),
     accepted: details.accepted.join(', '),
-    option: subject === 'IKE SA' ? 'ike' : 'esp',
+    option:
+      subject === 'IKE SA' ? 'ike' : unmet.includes(TransformType.Ke) ? 'esp" or "pfs' : 'esp',
   }
   return errorOf('NO_COMMON_PROPOSAL', values, details)
 }
