@@ -38,6 +38,41 @@ t.test('a clean link with a queue of one round trip is filled', t => {
   t.end()
 })
 
+t.test('slow start finds a queue of one round trip before it loses', t => {
+  for (const rtt of [20, 50, 100]) {
+    const way = { rate: 100, delay: rtt / 2 }
+    const queue = Math.ceil((100_000 * rtt) / 12_000)
+    const path = new TcpPath({ ...way, queue }, way, {
+      sendBuffer: 1 << 24,
+      receiveBuffer: 1 << 24,
+    })
+    const bulk = path.bulk()
+    path.run(3000)
+    const share = path.a.link.dropped / path.a.link.sent
+    t.ok(share <= 0.01, `${rtt} ms: ${share} lost`)
+    const before = bulk.received
+    path.run(5000)
+    const goodput = ((bulk.received - before) * 8) / 2000 / 1000
+    t.ok(goodput >= 90, `${rtt} ms: ${goodput} Mbit/s`)
+  }
+  t.end()
+})
+
+t.test('slow start goes on when round trips were long by accident', t => {
+  const way = { rate: 200, delay: 20 }
+  const received = (there: object): number => {
+    const config = { sendBuffer: 1 << 22, receiveBuffer: 1 << 22 }
+    const path = new TcpPath({ ...way, ...there }, way, config)
+    const bulk = path.bulk()
+    path.run(2000)
+    return bulk.received
+  }
+  // Something else holds the path up for a while.
+  const share = received({ held: [150, 175] }) / received({})
+  t.ok(share > 0.8, `${share} of what arrives without`)
+  t.end()
+})
+
 t.test('BBR fills a link that loses, where the others cannot', t => {
   for (const loss of [0.01, 0.05]) {
     const { goodput } = transfer('bbr', 20, { loss, queue: 200 })

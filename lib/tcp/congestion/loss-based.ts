@@ -9,8 +9,11 @@ import {
 } from './controller.ts'
 import { SlowStart } from './slow-start.ts'
 
-/** A window goes out over less than a round trip, so that pacing does not hold it back (as others do). */
-const SLOW_START_GAIN = 2
+/**
+ * A window goes out over less than a round trip, so that pacing does not hold it back. In slow start one that doubles in
+ * a round trip without a pause leaves at 2 ln 2 of itself; more would be bursts, which fill a queue too early.
+ */
+const SLOW_START_GAIN = 1.5
 const AVOIDANCE_GAIN = 1.2
 /** The share of the window that an idle time leaves as the threshold (RFC 7661 §4.4.1). */
 const IDLE_SHARE = 3 / 4
@@ -22,6 +25,7 @@ export abstract class LossBased implements CongestionController {
   readonly mayRest = true
   private initialWindow = 0
   private srtt: Millis = 0
+  private minRtt: Millis = 0
   /** While there is no threshold. */
   private slowStart: SlowStart | undefined
   private before: { cwnd: number; ssthresh: number } | undefined
@@ -37,7 +41,9 @@ export abstract class LossBased implements CongestionController {
   get pacingRate(): number {
     if (this.srtt === 0) return Infinity
     const gain = this.cwnd < this.ssthresh ? SLOW_START_GAIN : AVOIDANCE_GAIN
-    return (gain * this.cwnd) / this.srtt
+    // A window that was just reduced to what the path holds has not shown yet how long a round trip is with it.
+    const isTried = this.slowStart !== undefined && this.slowStart.peak > 0
+    return (gain * this.cwnd) / (isTried ? this.minRtt : this.srtt)
   }
 
   onStart(initialWindow: number): void {
@@ -58,24 +64,28 @@ export abstract class LossBased implements CongestionController {
 
   onAck(sample: AckSample): void {
     this.srtt = sample.srtt
+    this.minRtt = sample.minRtt
     if (sample.isRecovering || sample.credit === 0) return
     if (!sample.isWindowLimited) return this.pause(sample)
     let octets = sample.credit
     if (this.cwnd < this.ssthresh) {
       // RFC 9406 §4.3: a threshold that is known needs no guess.
-      const isFirst = this.ssthresh === Infinity
-      const growth = isFirst ? (this.slowStart ??= new SlowStart()).growth(sample) : octets
-      if (growth > 0) {
-        const grown = Math.min(this.cwnd + growth, Math.max(this.ssthresh, this.cwnd))
-        octets -= grown - this.cwnd
-        this.cwnd = Math.min(grown, LARGEST_WINDOW)
-        if (this.cwnd < this.ssthresh || octets <= 0) return
-      } else {
-        this.ssthresh = this.cwnd
-        this.slowStart = undefined
-      }
+      if (this.ssthresh === Infinity) return this.search(sample)
+      const grown = Math.min(this.cwnd + octets, this.ssthresh)
+      octets -= grown - this.cwnd
+      this.cwnd = Math.min(grown, LARGEST_WINDOW)
+      if (octets <= 0) return
     }
     this.cwnd = Math.min(this.cwnd + this.avoid(sample, octets), LARGEST_WINDOW)
+  }
+
+  /** Slow start, as long as nothing tells how much the path takes. */
+  private search(sample: AckSample): void {
+    this.slowStart ??= new SlowStart()
+    this.cwnd = Math.min(this.slowStart.next(sample, this.cwnd), LARGEST_WINDOW)
+    if (!this.slowStart.isOver) return
+    this.ssthresh = this.cwnd
+    this.slowStart = undefined
   }
 
   /** By how much the window grows in congestion avoidance for `octets` delivered. */
@@ -89,6 +99,7 @@ export abstract class LossBased implements CongestionController {
 
   onLoss(loss: Loss): void {
     if (!loss.isRepeated) {
+      this.cwnd = Math.max(this.cwnd, this.slowStart?.peak ?? 0)
       this.before = { cwnd: this.cwnd, ssthresh: this.ssthresh }
       // Slow start has gone on until the loss was found; what overflowed was the flight of a round trip ago.
       // It has grown by no more than was ahead of the lost segment then.

@@ -1,56 +1,79 @@
-/** When slow start ends before it loses: HyStart++ (RFC 9406 §4.2), by round trips that grow. */
+/**
+ * When slow start ends before it loses: by round trips that grow (RFC 9406 §4.2), and the window goes back to what was
+ * under way when they began to.
+ */
 import type { Millis } from '../../base/environment.ts'
 import type { AckSample } from './controller.ts'
 
 const MIN_RTT_THRESHOLD: Millis = 4
 const MAX_RTT_THRESHOLD: Millis = 16
 const MIN_RTT_DIVISOR = 8
+/** So many long round trips in a row are no accident. */
 const RTT_SAMPLES = 8
-/** Conservative slow start grows by this much less, for so many rounds. */
-const GROWTH_DIVISOR = 4
-const CONSERVATIVE_ROUNDS = 5
 
+/**
+ * DEVIATION RFC 9406 §4.2: a round trip is compared with the least one, as it is measured, and not at the end of a round
+ * with the round before. By then a paced sender has filled a queue of one round trip. Instead of growing more slowly,
+ * the window is reduced to what the path held before the queue, for a round in which it shows whether there was one.
+ */
 export class SlowStart {
-  private roundEnds = 0
-  private lastMin: Millis = Infinity
-  private currentMin: Millis = Infinity
-  private samples = 0
-  /** Rounds of conservative slow start so far; -1: not in it. */
-  private conservativeRounds = -1
-  private baseline: Millis = Infinity
+  isOver = false
+  /** Long round trips in a row, how many of them are believed, and the least that was under way at one of them. */
+  private long = 0
+  private believed = RTT_SAMPLES
+  private held = Infinity
+  /** The window before it was reduced; 0: it is not. */
+  private before = 0
+  /** Octets delivered when that round begins and ends, and the least round trip of it. */
+  private trialFrom = 0
+  private trialEnds = 0
+  private trialMin: Millis = Infinity
 
-  /** How much the window grows; 0: slow start is over. */
-  growth(sample: AckSample): number {
-    if (sample.priorDelivered >= this.roundEnds) {
-      this.roundEnds = sample.totalDelivered
-      if (this.conservativeRounds >= 0 && ++this.conservativeRounds > CONSERVATIVE_ROUNDS) return 0
-      this.lastMin = this.currentMin
-      this.currentMin = Infinity
-      this.samples = 0
-    }
-    if (sample.rtt > 0) {
-      this.currentMin = Math.min(this.currentMin, sample.rtt)
-      this.samples++
-      this.judge()
-    }
-    // The sender is paced, so an ACK may count in full, whatever it acknowledges (RFC 9406 §4.2, L).
-    return this.conservativeRounds < 0 ? sample.credit : sample.credit / GROWTH_DIVISOR
+  /** The window as it was when the queue was full, where it has been reduced since. */
+  get peak(): number {
+    return this.before
   }
 
-  private judge(): void {
-    if (this.samples < RTT_SAMPLES) return
-    if (this.conservativeRounds >= 0) {
-      // The round trip has fallen again: it was no queue of ours.
-      if (this.currentMin < this.baseline) this.conservativeRounds = -1
-      return
-    }
-    if (this.lastMin === Infinity) return
+  /** The window after an ACK. */
+  next(sample: AckSample, window: number): number {
+    const { rtt, minRtt } = sample
     const tolerance = Math.max(
       MIN_RTT_THRESHOLD,
-      Math.min(this.lastMin / MIN_RTT_DIVISOR, MAX_RTT_THRESHOLD),
+      Math.min(minRtt / MIN_RTT_DIVISOR, MAX_RTT_THRESHOLD),
     )
-    if (this.currentMin < this.lastMin + tolerance) return
-    this.baseline = this.currentMin
-    this.conservativeRounds = 0
+    if (this.before > 0) return this.tryWindow(sample, window, minRtt + tolerance / 2)
+    if (rtt > 0 && rtt < minRtt + tolerance) {
+      this.long = 0
+      this.held = Infinity
+    } else if (rtt > 0) {
+      this.long++
+      this.held = Math.min(this.held, sample.inFlightThen)
+    }
+    // The sender is paced, so an ACK may count in full, whatever it acknowledges (RFC 9406 §4.2, L).
+    if (this.long < this.believed) return window + sample.credit
+    this.before = window
+    this.trialFrom = sample.totalDelivered
+    this.trialEnds = Infinity
+    this.trialMin = Infinity
+    return Math.min(window, this.held)
+  }
+
+  private tryWindow(sample: AckSample, window: number, most: Millis): number {
+    const { rtt, priorDelivered, totalDelivered } = sample
+    // What comes first was sent before.
+    if (priorDelivered < this.trialFrom) return window
+    if (this.trialEnds === Infinity) this.trialEnds = totalDelivered
+    if (rtt > 0) this.trialMin = Math.min(this.trialMin, rtt)
+    if (priorDelivered < this.trialEnds) return window
+    if (this.trialMin > most) {
+      this.isOver = true
+      return window
+    }
+    // It was no queue that stands, but a burst, or others: slow start goes on from here, and doubts more.
+    this.before = 0
+    this.long = 0
+    this.held = Infinity
+    this.believed *= 2
+    return window
   }
 }
