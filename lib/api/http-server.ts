@@ -7,7 +7,7 @@ import type { Duplex } from 'node:stream'
 import { configuration } from './configuration.ts'
 import { lenientOptions, type SecureServerOptions, type SecureSocketOptions } from './options.ts'
 import { createSecureServer, type ListenOptions, type SecureServer } from './secure-server.ts'
-import { createSecureSocket } from './secure-socket.ts'
+import { createSecureSocket, normalize } from './secure-socket.ts'
 
 /** Options of `http.createServer` and of `createSecureServer` in one object. */
 export type HttpServerOptions = http.ServerOptions & SecureServerOptions
@@ -20,7 +20,12 @@ export class Server extends http.Server {
   constructor(options: HttpServerOptions = {}, onRequest?: RequestListener) {
     super(options, onRequest)
     const secureServer = createSecureServer(
-      lenientOptions<SecureServerOptions>('server', configuration(), options),
+      lenientOptions<SecureServerOptions>('server', configuration(), {
+        ...options,
+        // As http tells net: it ends its half itself, after the answer.
+        allowHalfOpen: true,
+        noDelay: options.noDelay ?? true,
+      }),
       socket => this.emit('connection', socket),
     )
     this.secureServer = secureServer
@@ -121,14 +126,14 @@ export class Agent extends http.Agent {
   }
 
   /** Opens a connection inside ESP; `http` calls it. */
-  override createConnection(
-    options: http.ClientRequestArgs & Readonly<Record<string, unknown>>,
-  ): Duplex {
+  override createConnection(...args: unknown[]): Duplex {
+    const { options, listener } = normalize(args)
+    // http's path is that of the request.
+    const own = { ...options, path: undefined }
+    const defaults = { ...configuration(), ...this.#given }
     return createSecureSocket(
-      lenientOptions<SecureSocketOptions>('client', { ...configuration(), ...this.#given }, {
-        ...options,
-        path: undefined,
-      } as SecureSocketOptions),
+      lenientOptions<SecureSocketOptions>('client', defaults, own),
+      listener,
     )
   }
 }

@@ -234,9 +234,9 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     if (host === undefined || host === '') start(undefined)
     else if (isIP(host) !== 0) start(host)
     else {
-      dns.lookup(host, (error, address) => {
+      dns.lookup(host, { all: true }, (error, found) => {
         if (!this.#starting) return
-        if (error === null) start(address)
+        if (error === null) start(firstUsable(found))
         else this.#failed(error)
       })
     }
@@ -583,6 +583,12 @@ const parseBacklog = (name: string, value: unknown): number => {
   if (typeof value === 'number' && !Number.isNaN(value)) return value || DEFAULT_BACKLOG
   throw argumentError(`options.${name}`, value, 'of type number')
 }
+
+const LINK_LOCAL = /^fe[89ab]/i
+
+/** As net: an IPv6 address that is valid on one link only is left for any other. */
+const firstUsable = (found: readonly { readonly address: string }[]): string | undefined =>
+  (found.find(({ address }) => !LINK_LOCAL.test(address)) ?? found[0])?.address
 
 /** The overloads of `listen`. */
 const normalizeListen = (

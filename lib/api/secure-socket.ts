@@ -88,6 +88,8 @@ export class SecureSocket extends Duplex {
   #isPulling = false
   #ended = false
   #endPushed = false
+  /** Nothing can be sent any more, although we have not ended our half. */
+  #isOver = false
   #hadConnection = false
   #noDelay: boolean
   #keepAlive: KeepAlive | undefined
@@ -248,6 +250,7 @@ export class SecureSocket extends Duplex {
     this.#session = undefined
     this.#ended = false
     this.#endPushed = false
+    this.#isOver = false
     this.#remote = undefined
     this.#hadConnection = false
     this.#read = 0
@@ -333,6 +336,7 @@ export class SecureSocket extends Duplex {
     onClosed: error =>
       this.#inScope(() => {
         if (error === undefined) {
+          this.#isOver = true
           this.#ended = true
           this.#pull()
         } else if (this.connecting) this.#connector?.failed(this.#asNetSays(error))
@@ -466,7 +470,7 @@ export class SecureSocket extends Duplex {
     this.#pendingWrite = { chunks, next: 0, rest: chunks[0], callback }
     this.#noteActivity()
     if (this.connecting) return
-    if (this.#connection === undefined) {
+    if (this.#connection === undefined || this.#isOver) {
       this.#pendingWrite = undefined
       this.#written -= this.#writing
       this.#writing = 0

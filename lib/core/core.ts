@@ -262,6 +262,14 @@ export class Core {
     }
   }
 
+  /** Deletes each SA whose connections nobody waits for any more, except that peers may keep their halves open. */
+  closeAbandoned(now: Millis): void {
+    for (const session of this.sessions) {
+      session.closeAbandoned(now)
+      this.touch(session, now)
+    }
+  }
+
   /** Deletes every SA at once, whatever was still to be delivered. */
   closeNow(now: Millis): void {
     for (const session of this.sessions) {

@@ -373,6 +373,11 @@ export class Session implements AttemptHost, Scheduled {
     if (this.connectionCount === 0) this.close(now)
   }
 
+  /** The same, but only where all that TCP waits for is that the peer ends its half too. */
+  closeAbandoned(now: Millis): void {
+    if (this.tcp?.isAwaited !== true) this.close(now)
+  }
+
   /** Drops everything without a word to the peer, which is gone or replaced. */
   abandon(error: Error, now: Millis): void {
     for (const sa of this.lineage.all) sa.abandon(error, now)

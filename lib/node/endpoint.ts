@@ -102,6 +102,8 @@ const LAST_TURNS = 100
 const TRIES_BEFORE_OTHERS = 3
 /** Ours: the way is not looked for more often, whatever fails. */
 const LOOK_INTERVAL: Millis = 200
+/** Ours: how long the peers of an end that closes may take to end their halves of connections too. */
+const HALF_OPEN_PATIENCE = 1000
 /** How long an end that closes waits for its peers to confirm. */
 const CLOSE_PATIENCE = 2000
 
@@ -909,8 +911,14 @@ export class Endpoint implements NetworkWatcher {
   lingerAndClose(done: () => void): void {
     this.isClosing = true
     let patience: NodeJS.Timeout | undefined
+    // As with a kernel's TCP, nobody waits for peers that never end their halves.
+    const look = setInterval(() => {
+      this.core.closeAbandoned(this.now())
+      this.wake()
+    }, HALF_OPEN_PATIENCE).unref()
     const finish = (): void => {
       this.onDrained = undefined
+      clearInterval(look)
       clearTimeout(patience)
       done()
     }

@@ -112,6 +112,11 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     return false
   }
 
+  /** An owner still has a connection, or something that one wrote is under way. */
+  get isAwaited(): boolean {
+    return this.live > this.orphans.size || this.hasUndelivered
+  }
+
   orphaned(tcb: Tcb): void {
     this.orphans.add(tcb as TcpConnection)
   }
@@ -491,7 +496,9 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   abortAll(error: CloseReason | Error, orderly: boolean): void {
     for (const chain of [...this.connections.values()]) {
       for (const connection of [...chain]) {
-        const isDone = orderly && connection.finReceived && connection.finSent
+        // Whoever has heard the peer's end, and has nothing under way, loses nothing.
+        const isDone =
+          orderly && connection.finReceived && (connection.finSent || !connection.awaitsAck)
         this.closed(connection, isDone ? undefined : error)
       }
     }

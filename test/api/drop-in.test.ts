@@ -1,7 +1,8 @@
 /** What a program that replaces `net` by ours relies on beyond the calls themselves: processes, wrappers, configuration. */
 import { spawn, spawnSync } from 'node:child_process'
-import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import dns from 'node:dns'
+import { once } from 'node:events'
 import http from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -11,7 +12,7 @@ import t from 'tap'
 import { loadConfiguration } from '../../lib/api/configuration.ts'
 import * as secureHttp from '../../lib/http.ts'
 import net, { type Socket } from '../../lib/net.ts'
-import { createSecureServer, createSecureSocket } from '../../lib/index.ts'
+import { createSecureServer, createSecureSocket, type SecureSocket } from '../../lib/index.ts'
 import { certificate } from '../harness/certificates.ts'
 
 const psk = 'a pre-shared key for these tests'
@@ -298,4 +299,62 @@ t.test("http: 'close' comes once, after the last answer", async t => {
 t.test('configure refuses names that do not exist', async t => {
   t.throws(() => net.configure({ pks: 'x' } as never), { code: 'ERR_INVALID_ARG_VALUE' })
   t.throws(() => net.configure(3 as never), { code: 'ERR_INVALID_ARG_TYPE' })
+})
+
+t.test('http: an answer comes also after the client has ended its half', async t => {
+  const web = secureHttp.createServer({ psk, ikePort: 0 }, (_request, response) => {
+    setTimeout(() => response.end('late'), 20)
+  })
+  Object.assign(web, { httpAllowHalfOpen: true })
+  web.listen(0, '127.0.0.1')
+  await once(web, 'listening')
+  const { port } = web.address()!
+  const agent = new secureHttp.Agent({ psk, ikePort: web.ikePort })
+  // As http's own, it takes what net.connect takes.
+  const socket = agent.createConnection(port, '127.0.0.1') as SecureSocket
+  socket.end('GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n')
+  let text = ''
+  for await (const piece of socket) text += String(piece)
+  t.match(text, /late$/)
+  await new Promise<void>(resolve => web.close(() => resolve()))
+})
+
+t.test('a server that closes does not wait for peers that keep their halves open', async t => {
+  const server = createSecureServer({ psk, ikePort: 0 }, socket =>
+    socket.end('the last words', () => socket.destroy()),
+  )
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { ikePort } = server
+  const { port } = server.address()!
+  const client = createSecureSocket({ host: '127.0.0.1', port, ikePort, psk, allowHalfOpen: true })
+  await once(client, 'readable')
+  server.close()
+  await closed(server)
+  // The SA is gone, and what had come is still there.
+  t.equal(client.readyState, 'open')
+  t.equal(String(client.read()), 'the last words')
+  const [error] = await new Promise<[NodeJS.ErrnoException]>(resolve => {
+    client.write('nobody', error => resolve([error as NodeJS.ErrnoException]))
+    client.on('error', () => {})
+  })
+  t.equal(error.code, 'EPIPE')
+  client.destroy()
+})
+
+t.test('an address of one link is left for any other, as with net', async t => {
+  const lookup = t.capture(dns, 'lookup', (...args: unknown[]) => {
+    const found = [
+      { address: 'fe80::1', family: 6 },
+      { address: '127.0.0.1', family: 4 },
+    ]
+    ;(args.at(-1) as (...answer: unknown[]) => void)(null, found)
+  })
+  const server = createSecureServer({ psk, ikePort: 0 })
+  server.listen(0, 'several.test')
+  await once(server, 'listening')
+  t.equal(lookup().length, 1)
+  t.equal(server.address()!.address, '127.0.0.1')
+  server.close()
+  await closed(server)
 })

@@ -11,7 +11,7 @@ export const INAPPLICABLE = [
 ]
 
 const HANDLE = 'it replaces, or looks into, `_handle`, which is null here'
-const OWN_NET = 'its child process has a `net` of its own'
+const BOUNDARIES = 'it expects two writes as two reads; here they share a segment'
 const TRANSFER = 'only handles of the system can be sent to another thread'
 const BOUND = 'it listens on, or connects from, a TCP port that the system has bound'
 const ONE_ADDRESS = 'it listens on several addresses; one UDP port here belongs to one of them'
@@ -22,9 +22,6 @@ export const IMPOSSIBLE = {
   'parallel/server-keepalive': HANDLE,
   'parallel/server-nodelay': HANDLE,
   'parallel/socket-write-after-close': HANDLE,
-  'parallel/child-process-connect-reset': OWN_NET,
-  'sequential/response-size': OWN_NET,
-  'sequential/GH-5504': OWN_NET,
   'parallel/keepalive-interval-count': HANDLE,
   'parallel/persistent-ref-unref': HANDLE,
   'parallel/http-agent-uninitialized-with-handle': HANDLE,
@@ -33,6 +30,17 @@ export const IMPOSSIBLE = {
   'parallel/http-client-timeout-on-connect': "it looks into the timer of Node's own socket",
   'async-hooks/http-agent-handle-reuse-parallel': "it counts the resources of Node's own sockets",
   'async-hooks/http-agent-handle-reuse-serial': "it counts the resources of Node's own sockets",
+  'parallel/http-parser-lazy-loaded': 'it hands out parsers that only serve its own connections',
+  'parallel/http-parser-timeout-reset': HANDLE,
+  'parallel/http-nodelay': "it looks at what Node's own net hands to itself",
+  'parallel/http-dump-req-when-res-ends': BOUNDARIES,
+  'parallel/http-pause-no-dump': BOUNDARIES,
+  'parallel/http-writable-true-after-close':
+    'it expects that an end overtakes an answer; here both share a datagram',
+  'parallel/http-upgrade-server': 'it calls the constructor of http.Server on an object of its own',
+  'parallel/http-pipeline-flood':
+    'it kills a process, whose kernel would end its connections; here the peer is found dead later',
+  'parallel/reuseport': ONE_ADDRESS,
   'parallel/boundsocket': BOUND,
   'parallel/server-transfer-worker': TRANSFER,
   'parallel/socket-transfer-worker': TRANSFER,

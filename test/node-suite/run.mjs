@@ -64,18 +64,17 @@ const run = async (file, isReal) => {
     config,
     JSON.stringify({ psk: 'a pre-shared key for the tests of Node', ikePort: await freePort() }),
   )
-  const preload = isReal ? [] : ['--require', join(root, 'test/node-suite/preload.cjs')]
-  const child = spawn(
-    values.node ?? process.execPath,
-    ['--no-warnings', ...flags, ...preload, path],
-    {
-      cwd: scratch,
-      env: { ...process.env, IKE_SOCKET_CONFIG: config, IKE_SOCKET_ROOT: root },
-      stdio: ['ignore', 'pipe', 'pipe'],
-      // With a group of its own, so that processes that it leaves behind end with it.
-      detached: true,
-    },
-  )
+  // Processes that the test starts have ours too.
+  const preload = isReal
+    ? {}
+    : { NODE_OPTIONS: `--require ${join(root, 'test/node-suite/preload.cjs')}` }
+  const child = spawn(values.node ?? process.execPath, ['--no-warnings', ...flags, path], {
+    cwd: scratch,
+    env: { ...process.env, ...preload, IKE_SOCKET_CONFIG: config, IKE_SOCKET_ROOT: root },
+    stdio: ['ignore', 'pipe', 'pipe'],
+    // With a group of its own, so that processes that it leaves behind end with it.
+    detached: true,
+  })
   const end = () => {
     try {
       process.kill(-child.pid, 'SIGKILL')
