@@ -94,12 +94,15 @@ export class Session {
 
   /** SPIs, algorithms, selectors and counters at this moment. */
   get info(): SessionInfo {
-    return this.#handle.info()
+    return this.#handle.info(this.#endpoint.now())
   }
 
-  /** Datagrams of the UDP socket it uses, in and out, and what was dropped, by reason. */
-  get counters(): Readonly<Record<string, unknown>> {
-    return { ...this.#endpoint.core.counters }
+  /** What it has carried and refused since it came up: numbers that only grow. */
+  get counters(): Readonly<Record<string, number>> {
+    const { octetsIn, octetsOut, packetsIn, packetsOut, replayed, failedIcvs } = this.info
+    const { ikeRekeys, childRekeys, ikeRetransmissions } = this.info
+    const data = { octetsIn, octetsOut, packetsIn, packetsOut, replayed, failedIcvs }
+    return { ...data, ikeRekeys, childRekeys, ikeRetransmissions }
   }
 
   /** Makes new keys for the IKE SA now (RFC 7296 §1.3.2). */
@@ -112,6 +115,15 @@ export class Session {
   rekeyChild(): void {
     this.#handle.rekeyChild(this.#endpoint.now())
     this.#endpoint.touch(this.#handle)
+  }
+
+  /** Asks the peer (RFC 7296 §1.4) and resolves with the milliseconds until its answer; rejects when the session ends. */
+  ping(): Promise<number> {
+    return new Promise((resolve, reject) => {
+      this.#endpoint.ping(this.#handle, (error, took) =>
+        error === undefined ? resolve(took) : reject(error),
+      )
+    })
   }
 
   /** Deletes the SAs; their sockets end with ECONNRESET. */

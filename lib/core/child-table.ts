@@ -42,6 +42,7 @@ export class ChildTable<Owner> {
   private used: Child<Owner>[] = []
   /** Deleted or replaced, the next to go first. */
   private lingering: Child<Owner>[] = []
+  private readonly past: Volume = { octetsIn: 0, octetsOut: 0, packetsIn: 0, packetsOut: 0 }
   private readonly bySpi = new Map<number, Child<Owner>>()
   /** A connection asks for each segment and remembers its Child SA, so that many of them cost it nothing. */
   private readonly routes = new WeakMap<InnerFlow, Route<Owner>>()
@@ -126,7 +127,17 @@ export class ChildTable<Owner> {
     if (this.lingering.length > MAX_LINGERING) this.remove(this.lingering.shift()!)
   }
 
+  /** What all its Child SAs have carried, those that have gone too. */
+  get volume(): Volume {
+    const sum = { ...this.past }
+    for (const child of this.bySpi.values()) {
+      addTo(sum, volumeOf(child))
+    }
+    return sum
+  }
+
   private remove(child: Child<Owner>): void {
+    addTo(this.past, volumeOf(child))
     this.bySpi.delete(child.sa.inboundSpi)
     this.sad.release(child.sa.inboundSpi)
     child.pair.wipe()
@@ -168,3 +179,25 @@ const isFor = (
 
 const maySend = ({ pair, removeAt }: Child): boolean =>
   removeAt === Infinity && pair.outboundReady && pair.lifetimeState() !== 'hard'
+
+/** Octets and packets of ESP, in and out. */
+export interface Volume {
+  octetsIn: number
+  octetsOut: number
+  packetsIn: number
+  packetsOut: number
+}
+
+const volumeOf = ({ pair: { inbound, outbound } }: Child): Volume => ({
+  octetsIn: inbound.octets,
+  octetsOut: outbound.octets,
+  packetsIn: inbound.packets,
+  packetsOut: outbound.packets,
+})
+
+const addTo = (sum: Volume, more: Volume): void => {
+  sum.octetsIn += more.octetsIn
+  sum.octetsOut += more.octetsOut
+  sum.packetsIn += more.packetsIn
+  sum.packetsOut += more.packetsOut
+}

@@ -100,7 +100,10 @@ export interface SessionHandle {
   readonly datagramLimit: number
   /** A Child SA carries datagrams between these ends. */
   carries(flow: UdpFlow): boolean
-  info(): SessionInfo
+  /** `now`: to which its times belong; default: when the peer was heard last. */
+  info(now?: Millis): SessionInfo
+  /** Asks the peer; 'pinged' with that ticket follows, unless the session ends. False: it is not up. */
+  ping(ticket: number, now: Millis): boolean
   rekeyIke(now: Millis): void
   rekeyChild(now: Millis): void
   reauthenticate(now: Millis): void
@@ -129,6 +132,29 @@ export interface SessionInfo {
   /** Milliseconds of silence after which the mapping of a NAT on the way is refreshed; 0: never. */
   readonly natKeepalive: Millis
   /** Rekeys of the IKE SA so far. */
+  /** When it came up, in Unix milliseconds. */
+  readonly createdAt: number
+  /** When the peer was heard last: an authentic message or packet. Unix milliseconds. */
+  readonly lastHeardAt: number
+  /** When our end rekeys or renews the IKE SA, and when it ends without that; undefined: never. Unix milliseconds. */
+  readonly rekeyAt: number | undefined
+  readonly expiresAt: number | undefined
+  /** Milliseconds from a request of IKE to its answer; undefined: not measured yet. */
+  readonly roundTrip: Millis | undefined
+  /** Outer addresses and UDP ports. */
+  readonly path: PathInfo
+  /** Requests of IKE that were sent again. */
+  readonly ikeRetransmissions: number
+  /** ESP packets that came twice or too late, and those whose integrity check failed. */
+  readonly replayed: number
+  readonly failedIcvs: number
+  /** All ESP since it came up, of Child SAs that were replaced too. */
+  readonly octetsIn: number
+  readonly octetsOut: number
+  readonly packetsIn: number
+  readonly packetsOut: number
+  /** TCP connections inside. */
+  readonly sockets: number
   readonly ikeRekeys: number
   /** Rekeys of Child SAs so far. */
   readonly childRekeys: number
@@ -145,6 +171,13 @@ export interface SessionInfo {
 }
 
 /** The state of one Child SA at one moment. */
+export interface PathInfo {
+  readonly localAddress: string
+  readonly localPort: number
+  readonly remoteAddress: string
+  readonly remotePort: number
+}
+
 export interface ChildInfo {
   /** The SPI that packets to us carry. */
   readonly spiIn: number
@@ -186,6 +219,8 @@ export type CoreEvent =
   /** An IKE SA came up or went; `error` when it ended badly. */
   | { kind: 'sessionUp'; session: SessionHandle }
   | { kind: 'sessionDown'; session: SessionHandle; error?: Error | undefined }
+  /** The peer has answered the ping with that ticket. */
+  | { kind: 'pinged'; ticket: number }
   /**
    * A client's request had to be sent again, so many times in all: it is worth a look whether there is a way.
    * `isOpening`: no SA is up yet.

@@ -23,7 +23,14 @@ import { EspSaPair } from '../esp/esp-sa.ts'
 import { Drop, dropName } from '../esp/inbound-sa.ts'
 import type { Sad } from '../esp/sad.ts'
 import type { ChildSa } from '../ike/child-sa.ts'
-import type { ChildRequest, IkeSaConfig, Newcomer, PeerFacts, Question } from '../ike/exchange.ts'
+import type {
+  ChildRequest,
+  ExchangeMeasures,
+  IkeSaConfig,
+  Newcomer,
+  PeerFacts,
+  Question,
+} from '../ike/exchange.ts'
 import { HalfOpen, type HalfOpenOutput } from '../ike/half-open.ts'
 import type { IkeSa, IkeSaOutput } from '../ike/ike-sa.ts'
 import { RequestRate } from '../ike/request-rate.ts'
@@ -142,6 +149,11 @@ export class Session implements AttemptHost, Scheduled {
   private toldTimes = 0
   private nextTicket = 1
   private readonly requestRate = new RequestRate()
+  private readonly measures: ExchangeMeasures = { retransmissions: 0, roundTrip: undefined }
+  private replayed = 0
+  private failedIcvs = 0
+  /** When it came up, in Unix milliseconds. */
+  private createdAt = 0
   /** Why an SA could not be renewed, until one was or a new one is up. */
   private unrenewed: Error | undefined
   /** A Child SA has gone, and nothing may carry its connections now. */
@@ -296,9 +308,13 @@ export class Session implements AttemptHost, Scheduled {
     return this.tcp
   }
 
-  info(): SessionInfo {
-    const { facts } = this
+  info(now: Millis = this.lineage.current?.lastHeardAt ?? 0): SessionInfo {
+    const { facts, path } = this
     const sa = this.lineage.current
+    const wall = this.host.environment.wallClock()
+    const atWall = (at: Millis): number => Math.round(wall + at - now)
+    const upcoming = (at: Millis | undefined): number | undefined =>
+      at === undefined || at === Infinity ? undefined : atWall(at)
     return {
       state: sa?.state ?? 'closed',
       spiI: sa === undefined ? '' : toHex(sa.spiI),
@@ -309,6 +325,22 @@ export class Session implements AttemptHost, Scheduled {
       localBehindNat: this.paths.localBehindNat,
       remoteBehindNat: this.paths.remoteBehindNat,
       natKeepalive: this.paths.keepaliveInterval,
+      createdAt: this.createdAt,
+      lastHeardAt: sa === undefined ? this.createdAt : atWall(sa.lastHeardAt),
+      rekeyAt: upcoming(sa?.rekeyAt),
+      expiresAt: upcoming(sa?.expiresAt),
+      roundTrip: this.measures.roundTrip,
+      path: {
+        localAddress: formatAddress(path.localAddress),
+        localPort: path.localPort,
+        remoteAddress: formatAddress(path.remoteAddress),
+        remotePort: path.remotePort,
+      },
+      ikeRetransmissions: this.measures.retransmissions,
+      replayed: this.replayed,
+      failedIcvs: this.failedIcvs,
+      ...this.children.volume,
+      sockets: this.tcp?.connectionCount ?? 0,
       ikeRekeys: this.lineage.rekeys,
       childRekeys: this.childRekeys,
       detectsCrash: sa?.crashTokens.isEmpty === false,
@@ -321,6 +353,13 @@ export class Session implements AttemptHost, Scheduled {
   }
 
   // --- commands ---
+
+  ping(ticket: number, now: Millis): boolean {
+    const sa = this.lineage.current
+    if (sa?.state !== 'established') return false
+    sa.ping(ticket, now)
+    return true
+  }
 
   rekeyIke(now: Millis): void {
     this.lineage.current?.rekeyIke(now)
@@ -489,6 +528,8 @@ export class Session implements AttemptHost, Scheduled {
         this.followPath(now)
       }
     }
+    if (drop === Drop.Replay) this.replayed++
+    else if (drop === Drop.Icv) this.failedIcvs++
     if (drop !== Drop.None) return this.host.drop(dropName(drop))
     if (child.pair.lifetimeState() !== 'ok') this.expire(child, now)
     const reason = handleInner(child, path.remoteAddress, this.tcp, this.udp, now)
@@ -745,6 +786,8 @@ export class Session implements AttemptHost, Scheduled {
         return this.host.initialContact(this, now)
       case 'question':
         return this.host.ask(sa, output.id, output.question)
+      case 'pinged':
+        return this.host.emit({ kind: 'pinged', ticket: output.ticket })
       case 'turnedAway':
         return this.emitRefused(output)
       case 'refused':
@@ -811,6 +854,7 @@ export class Session implements AttemptHost, Scheduled {
     this.openStacks()
     if (!this.announced) {
       this.announced = true
+      this.createdAt = this.host.environment.wallClock()
       this.host.emit({ kind: 'sessionUp', session: this })
     }
     this.lineage.noteEstablished(sa, request => this.requestChild(sa, request, now), now)
@@ -959,6 +1003,7 @@ export class Session implements AttemptHost, Scheduled {
       heldAddresses: () => this.facts?.virtualAddresses ?? [],
       childCount: () => this.children.inUse.length,
       requestRate: this.requestRate,
+      measures: this.measures,
       pay: (cost, now) => host.pay(this, cost, now),
       predecessors: () => this.lineage.predecessors,
       isFirstContact: () => host.isFirstContact(this),

@@ -73,6 +73,14 @@ export interface Newcomer {
   readonly isRestarted: boolean
 }
 
+/** What the requests of a session have shown of the way to its peer. */
+export interface ExchangeMeasures {
+  /** Requests of ours that were sent again. */
+  retransmissions: number
+  /** From the last request that was sent but once to its answer; undefined: there was none yet. */
+  roundTrip: Millis | undefined
+}
+
 export interface IkeSaConfig {
   readonly environment: Environment
   readonly tracer: Tracer
@@ -100,6 +108,7 @@ export interface IkeSaConfig {
   childCount(): number
   /** One for all IKE SAs with that peer. */
   readonly requestRate: RequestRate
+  readonly measures: ExchangeMeasures
   /** Takes so much of what all peers may have us compute; false: this one has to come later (§2.25). */
   pay(cost: Millis, now: Millis): boolean
   /** There is no other SA with that peer (INITIAL_CONTACT). */
@@ -217,6 +226,8 @@ export type IkeOutput<Sa = unknown> =
   /** The IKE SA ended before the peer answered. */
   | { kind: 'childAbandoned'; ticket: number }
   | { kind: 'childFailed'; ticket: number | undefined; error: IpsecError }
+  /** The peer has answered a ping. */
+  | { kind: 'pinged'; ticket: number }
   /** The IKE SA was rekeyed, or may turn out to be: a new SA to route messages to. */
   | { kind: 'successor'; sa: Sa }
   /** Settled, once for each IKE SA that is rekeyed. */

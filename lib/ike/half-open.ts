@@ -347,7 +347,10 @@ export class HalfOpen {
   private handleRetransmission(now: Millis): void {
     if (this.refusal !== undefined && this.patience-- === 0) return this.giveUp(this.refusal, now)
     this.window.replace([this.init.request()])
-    if (this.window.retransmit(now)) return
+    if (this.window.retransmit(now)) {
+      this.config.measures.retransmissions++
+      return
+    }
     const where = formatEndpoint(this.firstPath.remoteAddress, this.firstPath.remotePort)
     this.giveUp(errorOf('SILENT', { where }), now)
   }

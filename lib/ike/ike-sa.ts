@@ -45,7 +45,7 @@ import type {
   SuccessorFacts,
 } from './exchange.ts'
 import { FragmentSize, Reassembly } from './fragmentation.ts'
-import { DeleteChild, DeleteIke, Liveness, respondInformational } from './informational.ts'
+import { DeleteChild, DeleteIke, Liveness, Ping, respondInformational } from './informational.ts'
 import { MessageWindow, type Stray } from './message-window.ts'
 import { AnnounceAddresses, CheckPath, UpdateAddresses } from './mobike.ts'
 import { Protection } from './protection.ts'
@@ -455,6 +455,20 @@ export class IkeSa implements AuthContext, Successor {
     this.forget()
   }
 
+  /** Asks the peer; 'pinged' with that ticket tells of its answer. */
+  ping(ticket: number, now: Millis): void {
+    this.enqueue(new Ping(ticket), now)
+  }
+
+  /** When the SA is to be rekeyed or renewed, and when it ends by itself; Infinity: never. */
+  get rekeyAt(): Millis {
+    return Math.min(this.timers.deadline(Timer.Soft), this.timers.deadline(Timer.Reauth))
+  }
+
+  get expiresAt(): Millis {
+    return Math.min(this.timers.deadline(Timer.Hard), this.timers.deadline(Timer.AuthLimit))
+  }
+
   probe(now: Millis): void {
     if (this.state !== 'established') return
     if (this.window.isBusy) this.window.hasten()
@@ -758,6 +772,9 @@ export class IkeSa implements AuthContext, Successor {
   private handleResponse(header: IkeHeader, payloads: Payload[] | ChainError, now: Millis): void {
     const exchange = this.current?.exchange
     if (exchange === undefined || header.exchange !== exchange.type) return
+    if (this.window.sentTimes === 1) {
+      this.config.measures.roundTrip = now - this.window.startedAt
+    }
     this.window.settle()
     this.current = undefined
     this.traceMessage('ike.response', exchange.type, header.messageId, payloads)
@@ -1240,7 +1257,10 @@ export class IkeSa implements AuthContext, Successor {
         this.window.renew(now)
       }
     }
-    if (this.window.retransmit(now)) return
+    if (this.window.retransmit(now)) {
+      this.config.measures.retransmissions++
+      return
+    }
     const exchange = this.current?.exchange
     const { where } = this
     if (exchange?.onTimeout !== undefined) return exchange.onTimeout(this, now)

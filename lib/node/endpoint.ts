@@ -184,6 +184,16 @@ export class Endpoint implements NetworkWatcher {
   private readonly waiting = new Set<{ start(): void; fail(error: Error): void }>()
   private readonly listeners = new Map<number, ListenerOwner>()
   private readonly datagramOwners = new Map<number, DatagramOwner>()
+  /** Those that are not answered yet, by ticket. */
+  private readonly pings = new Map<
+    number,
+    {
+      readonly session: SessionHandle
+      readonly at: Millis
+      done(error: Error | undefined, took: Millis): void
+    }
+  >()
+  private nextPing = 1
   private timer: NodeJS.Timeout | undefined
   private timerAt: Millis = Infinity
   private isDraining = false
@@ -612,6 +622,26 @@ export class Endpoint implements NetworkWatcher {
 
   // --- commands ---
 
+  /** Asks the peer of a session; `done` gets the milliseconds until its answer, or why there is none. */
+  ping(session: SessionHandle, done: (error: Error | undefined, took: Millis) => void): void {
+    const ticket = this.nextPing++
+    const at = this.now()
+    if (!session.ping(ticket, at)) {
+      const error = socketError({ code: 'ENOTCONN', syscall: 'ping' })
+      return void process.nextTick(done, error, 0)
+    }
+    this.pings.set(ticket, { session, at, done })
+    this.touch(session)
+  }
+
+  private failPings(session: SessionHandle, error: Error | undefined): void {
+    for (const [ticket, ping] of this.pings) {
+      if (ping.session !== session) continue
+      this.pings.delete(ticket)
+      ping.done(error ?? socketError({ code: 'ECONNRESET', syscall: 'ping' }), 0)
+    }
+  }
+
   /**
    * Starts a connection; the returned function gives it up. `towards`: of an endpoint that is bound; else the one gateway
    * that was opened.
@@ -846,9 +876,15 @@ export class Endpoint implements NetworkWatcher {
         return ownerOf(event.connection)?.onClosed(withNumber(event.error))
       case 'question':
         return void this.answer(event.id, this.watcher.onQuestion(event.question, event.of))
+      case 'pinged': {
+        const ping = this.pings.get(event.ticket)
+        this.pings.delete(event.ticket)
+        return ping?.done(undefined, this.now() - ping.at)
+      }
       case 'sessionUp':
         return this.watcher.onSessionUp(event.session)
       case 'sessionDown':
+        this.failPings(event.session, event.error)
         return this.watcher.onSessionDown(event.session, event.error)
       case 'unanswered':
         if (this.target === undefined) return

@@ -162,6 +162,7 @@ export class End {
       releaseSpi: spi => void this.spis.delete(spi),
       childCount: () => this.children.length,
       requestRate: new RequestRate(),
+      measures: { retransmissions: 0, roundTrip: undefined },
       isFirstContact: () => true,
       drop: () => undefined,
       holdIkeSpi: () => undefined,
