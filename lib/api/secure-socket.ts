@@ -381,11 +381,23 @@ export class SecureSocket extends Duplex {
     if (this.#ended && connection.readableLength === 0 && !this.readableEnded) {
       this.#ended = false
       this.#endPushed = true
+      setImmediate(() => this.#pushEnd(connection))
+    }
+    this.#noteActivity()
+  }
+
+  /**
+   * As with net, in a turn of its own: what readers do in microtasks with the last octets, such as to write an answer, comes
+   * before the automatic end.
+   */
+  #pushEnd(connection: Connection): void {
+    if (this.#connection !== connection || this.destroyed) return
+    this.#inScope(() => {
       this.push(null)
       // Without a reader the end would never be noticed.
       this.read(0)
-    }
-    this.#noteActivity()
+      this.#noteActivity()
+    })
   }
 
   #deliver(connection: Connection): void {
