@@ -1,5 +1,6 @@
 /** One user's hold on an endpoint: it keeps the process alive while the user is active and not `unref`ed. */
 import type { Endpoint } from '../node/endpoint.ts'
+import { openControlOnce } from './control.ts'
 
 export class Hold {
   private endpoint: Endpoint | undefined
@@ -12,6 +13,7 @@ export class Hold {
   take(endpoint: Endpoint): void {
     if (this.endpoint === endpoint) return
     this.drop()
+    openControlOnce()
     this.endpoint = endpoint
     this.settle()
   }

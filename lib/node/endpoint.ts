@@ -184,6 +184,8 @@ export class Endpoint implements NetworkWatcher {
   private readonly waiting = new Set<{ start(): void; fail(error: Error): void }>()
   private readonly listeners = new Map<number, ListenerOwner>()
   private readonly datagramOwners = new Map<number, DatagramOwner>()
+  /** Those that are up. */
+  readonly sessions = new Set<SessionHandle>()
   /** Those that are not answered yet, by ticket. */
   private readonly pings = new Map<
     number,
@@ -882,8 +884,10 @@ export class Endpoint implements NetworkWatcher {
         return ping?.done(undefined, this.now() - ping.at)
       }
       case 'sessionUp':
+        this.sessions.add(event.session)
         return this.watcher.onSessionUp(event.session)
       case 'sessionDown':
+        this.sessions.delete(event.session)
         this.failPings(event.session, event.error)
         return this.watcher.onSessionDown(event.session, event.error)
       case 'unanswered':
@@ -972,6 +976,11 @@ export class Endpoint implements NetworkWatcher {
     this.core.closeNow(now)
     for (let turns = 0; turns < LAST_TURNS && !this.transmit(now); turns++);
     this.destroy()
+  }
+
+  /** All of this process that are open. */
+  static get all(): ReadonlySet<Endpoint> {
+    return live
   }
 
   /** `dgram` hands a datagram to the system within the call, so this works in 'exit' too. */

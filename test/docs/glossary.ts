@@ -101,6 +101,7 @@ export const DROPS: Readonly<Record<string, string>> = {
 export const WARNINGS: Readonly<Record<string, string>> = {
   IKE_CLIENT_REFUSED:
     "Peers were refused and nobody listens for 'ikeClientError': once a minute, with their number.",
+  IKE_CONTROL: 'The socket of IKE_SOCKET_CONTROL could not be opened.',
   IKE_KEY_LOG: 'Keys are written (`keyLog`), or cannot be written any more.',
   IKE_CREDENTIAL_FILES: 'With `watch`: files have changed and cannot be used; everything stays.',
 }
@@ -109,6 +110,8 @@ export const WARNINGS: Readonly<Record<string, string>> = {
 export const ENVIRONMENT: Readonly<Record<string, string>> = {
   IKE_SOCKET_CONFIG:
     'A JSON file with options, for `ike-socket/net`, `ike-socket/http`, `ike-socket/register` and the commands. `{ "file": path }` is what a file holds, `{ "env": name }` the value of a variable. An unknown key stops the program.',
+  IKE_SOCKET_CONTROL:
+    'The path of a Unix socket, mode 0600, by which `ike-socket status` looks into the process; opened with its first endpoint.',
   IKE_SOCKET_POLICY:
     'The policy file of `ike-socket/register`: which connections are protected, which bypass, which are discarded.',
   NODE_DEBUG: '`NODE_DEBUG=ike-socket` prints every trace event.',

@@ -1,0 +1,126 @@
+/**
+ * A Unix socket by which the owner of a process looks into it: JSON lines, one answer for each request. It shows states
+ * and counters, never keys.
+ */
+import { chmodSync, lstatSync, rmSync } from 'node:fs'
+import { createServer, type Socket } from 'node:net'
+import { isMainThread } from 'node:worker_threads'
+import { OptionError } from '../base/errors.ts'
+import { Endpoint } from '../node/endpoint.ts'
+import { plainConnect } from '../node/plain-connect.ts'
+import { metrics } from './metrics.ts'
+
+/** Octets that the system has for the name of a socket; it cuts longer ones off. */
+const LONGEST_PATH = 103
+/** Octets of a request. */
+const LONGEST_LINE = 4096
+/** Ours: requests that are answered at a time. */
+const MOST_CLIENTS = 32
+
+export interface Control {
+  /** The path of the socket. */
+  readonly path: string
+  /** Closes and removes it. */
+  close(): void
+}
+
+/**
+ * Opens the socket at that path, mode 0600. One that a process answers on is not taken over (EADDRINUSE), one that is left
+ * over is replaced. It does not keep the process alive.
+ */
+export const openControl = async (path: string): Promise<Control> => {
+  if (typeof path !== 'string' || path === '' || Buffer.byteLength(path) > LONGEST_PATH)
+    throw new OptionError('path', path, `a path of 1 to ${LONGEST_PATH} octets`)
+  await makeWay(path)
+  const server = createServer(serve)
+  server.maxConnections = MOST_CLIENTS
+  // The socket is made within the call, so nobody else can connect in between.
+  const before = isMainThread ? process.umask(0o177) : undefined
+  const listening = new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(path, resolve)
+  })
+  if (before !== undefined) process.umask(before)
+  await listening
+  chmodSync(path, 0o600)
+  server.unref()
+  return { path, close: () => void server.close() }
+}
+
+/** Removes a socket that nobody listens on any more. Anything else at that path stays. */
+const makeWay = (path: string): Promise<void> =>
+  new Promise((resolve, reject) => {
+    const stat = lstatSync(path, { throwIfNoEntry: false })
+    if (stat === undefined || !stat.isSocket()) return resolve()
+    const probe = plainConnect({ path })
+    probe.once('connect', () => {
+      probe.destroy()
+      const error = new Error(`listen EADDRINUSE: another process answers at ${path}`)
+      reject(Object.assign(error, { code: 'EADDRINUSE', syscall: 'listen', address: path }))
+    })
+    probe.once('error', ({ code }: NodeJS.ErrnoException) => {
+      if (code === 'ECONNREFUSED') rmSync(path, { force: true })
+      resolve()
+    })
+  })
+
+const serve = (socket: Socket): void => {
+  socket.unref()
+  socket.setEncoding('utf8')
+  let rest = ''
+  const say = (answer: object): void => void socket.write(`${JSON.stringify(answer)}\n`)
+  socket.on('error', () => {})
+  socket.on('data', (text: string) => {
+    const lines = (rest + text).split('\n')
+    rest = lines.pop() ?? ''
+    for (const line of lines) say(line.length > LONGEST_LINE ? TOO_LONG : answerTo(line))
+    if (rest.length <= LONGEST_LINE) return
+    say(TOO_LONG)
+    socket.end()
+    rest = ''
+  })
+}
+
+const TOO_LONG = { error: `a line has ${LONGEST_LINE} octets at most` }
+const COMMANDS = 'status, metrics'
+
+const answerTo = (line: string): object => {
+  let request: unknown
+  try {
+    request = JSON.parse(line)
+  } catch {
+    return { error: 'the line is not JSON' }
+  }
+  const command =
+    typeof request === 'object' && request !== null && 'command' in request
+      ? request.command
+      : undefined
+  if (command === 'status') return status()
+  if (command === 'metrics') return { metrics: metrics() }
+  return { error: `"command" must be one of ${COMMANDS}` }
+}
+
+/** What `ike-socket status` shows. */
+const status = (): object => ({
+  pid: process.pid,
+  at: Date.now(),
+  endpoints: Array.from(Endpoint.all, endpoint => ({
+    udp: endpoint.udpAddress,
+    counters: endpoint.core.counters,
+    sessions: Array.from(endpoint.sessions, session => session.info(endpoint.now())),
+  })),
+})
+
+let isOpened = false
+
+/** Opens what `IKE_SOCKET_CONTROL` names, with the first endpoint of the process. A failure is a warning. */
+export const openControlOnce = (): void => {
+  const { IKE_SOCKET_CONTROL: path } = process.env
+  if (isOpened || path === undefined || path === '') return
+  isOpened = true
+  openControl(path).then(
+    ({ close }) => void process.once('exit', close),
+    (error: Error) =>
+      process.emitWarning(`IKE_SOCKET_CONTROL: ${error.message}`, { code: 'IKE_CONTROL' }),
+  )
+}
