@@ -29,7 +29,7 @@ import { monotonicNow, systemEnvironment } from './environment.ts'
 import { systemNetwork, type Network, type NetworkWatcher } from './network.ts'
 import { askForWay } from './reachability.ts'
 import { placeOf } from './place.ts'
-import { PortBorrower, PortOwner, type GroupPlace } from './port-group.ts'
+import { PortBorrower, PortOwner, type GroupPlace, type Joined } from './port-group.ts'
 import { UdpSocket, type Carrier } from './udp-socket.ts'
 
 /** A socket, as the endpoint sees it. Called after the drain. */
@@ -447,7 +447,10 @@ export class Endpoint implements NetworkWatcher {
     this.bindAll(place, error => {
       if (error === undefined) this.own(place, print)
       if (error?.code !== 'EADDRINUSE' || place.port === 0 || this.closed) return settled(error)
-      this.borrow(place, print, isBorrowed => settled(isBorrowed ? undefined : error))
+      this.borrow(place, print, joined => {
+        if (joined === 'refused') settled(otherOptions(place))
+        else settled(joined === undefined ? error : undefined)
+      })
     })
   }
 
@@ -483,28 +486,25 @@ export class Endpoint implements NetworkWatcher {
     this.environment.spiMark = this.portOwner.mark
   }
 
-  private borrow(
-    place: GroupPlace,
-    print: () => string,
-    done: (isBorrowed: boolean) => void,
-  ): void {
+  private borrow(place: GroupPlace, print: () => string, done: (joined: Joined) => void): void {
     const hello = { print: print(), mark: this.environment.spiMark }
     const events = {
       onDatagram: (bytes: Uint8Array, path: Path) => this.receive(bytes, path),
       onLost: () => this.regain(place, print, FIRST_REGAIN),
     }
-    PortBorrower.join(place, hello, events, borrower => {
-      if (this.closed) borrower?.close()
-      else if (borrower !== undefined) {
-        this.portBorrower = borrower
-        this.environment.spiMark = borrower.mark
-        this.sockets = [...borrower.sockets]
+    PortBorrower.join(place, hello, events, joined => {
+      if (!(joined instanceof PortBorrower)) return done(joined)
+      if (this.closed) joined.close()
+      else {
+        this.portBorrower = joined
+        this.environment.spiMark = joined.mark
+        this.sockets = [...joined.sockets]
         for (const socket of this.sockets) {
           if (this.refs > 0) socket.ref()
           else socket.unref()
         }
       }
-      done(borrower !== undefined)
+      done(joined)
     })
   }
 
@@ -522,7 +522,9 @@ export class Endpoint implements NetworkWatcher {
     this.bindAll(place, error => {
       if (this.closed) return this.closeSockets()
       if (error !== undefined) {
-        return this.borrow(place, print, isBorrowed => (isBorrowed ? this.schedule() : again()))
+        return this.borrow(place, print, joined =>
+          joined instanceof PortBorrower ? this.schedule() : again(),
+        )
       }
       this.own(place, print)
       this.schedule()
@@ -1001,6 +1003,16 @@ export class Endpoint implements NetworkWatcher {
     this.portBorrower?.close()
     for (const socket of this.sockets) socket.close()
   }
+}
+
+/** Another worker or thread has the port, and would not share it with us. */
+const otherOptions = ({ addresses, port }: GroupPlace): NodeJS.ErrnoException => {
+  const words =
+    `UDP port ${port} belongs to another worker of this cluster, or thread of this process, with other options of IKE. ` +
+    'Workers with equal options share it, and createEndpoint() makes one for all servers of a worker: give all workers ' +
+    'the same options and narrow by "authorize", or give this one another "ikePort"'
+  const facts = { code: 'EADDRINUSE', syscall: 'bind', address: addresses[0] ?? '::', port }
+  return Object.assign(new Error(words), facts)
 }
 
 /** The first path, with where it floats to when there is a second one (RFC 7296 §2.23). */

@@ -257,6 +257,9 @@ export interface BorrowerEvents {
   onLost(): void
 }
 
+/** What came of asking to share a port; undefined: nobody shares it with us. */
+export type Joined = PortBorrower | 'refused' | undefined
+
 /** Ours: how long an owner may take to let somebody in. */
 const JOIN_TIME = 1000
 /** Ours: an owner that has just bound the port, or the main thread, which waits for a knock, opens its door a moment later. */
@@ -282,12 +285,12 @@ export class PortBorrower {
     )
   }
 
-  /** Calls back once: with nothing where nobody shares that port with us. `mark`: what this end has been until now. */
+  /** Calls back once; 'refused': other options. `mark`: what this end has been until now. */
   static join(
     place: GroupPlace,
     hello: Hello,
     events: BorrowerEvents,
-    done: (borrower: PortBorrower | undefined) => void,
+    done: (joined: Joined) => void,
   ): void {
     const endsAt = performance.now() + JOIN_TIME
     const attempt = (): void => {
@@ -312,13 +315,15 @@ export class PortBorrower {
     hello: Hello,
     events: BorrowerEvents,
     failed: (error: NodeJS.ErrnoException) => void,
-    done: (borrower: PortBorrower | undefined) => void,
+    done: (joined: Joined) => void,
   ): void {
     const stream = net.connect({ path })
     let borrower: PortBorrower | undefined
     let error: NodeJS.ErrnoException | undefined
+    let isRefused = false
     const frames = new Frames((kind, payload) => {
       if (borrower !== undefined && kind === Kind.Datagram) return borrower.receive(payload, events)
+      if (borrower === undefined && kind === Kind.Refusal) isRefused = true
       if (borrower !== undefined || kind !== Kind.Welcome) return void stream.destroy()
       stream.setTimeout(0)
       borrower = new PortBorrower(stream, readJson<Welcome>(payload))
@@ -335,7 +340,7 @@ export class PortBorrower {
     stream.on('close', () => {
       if (borrower !== undefined) borrower.lost(events)
       else if (error !== undefined) failed(error)
-      else done(undefined)
+      else done(isRefused ? 'refused' : undefined)
     })
   }
 

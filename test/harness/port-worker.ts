@@ -22,6 +22,6 @@ const server = createSecureServer(options, socket => {
   socket.write(name)
   socket.pipe(socket)
 })
-server.on('error', error => tell((error as NodeJS.ErrnoException).code ?? error.message))
+server.on('error', error => tell(`${(error as NodeJS.ErrnoException).code}: ${error.message}`))
 server.listen(port, '127.0.0.1', () => tell('listening'))
 parentPort?.on('message', () => server.close(() => process.exit()))

@@ -32,6 +32,8 @@ export const IMPOSSIBLE = {
   'async-hooks/http-agent-handle-reuse-serial': "it counts the resources of Node's own sockets",
   'parallel/http-parser-lazy-loaded': 'it hands out parsers that only serve its own connections',
   'parallel/http-parser-timeout-reset': HANDLE,
+  'sequential/http-regr-gh-2928': HANDLE,
+  'sequential/http-keep-alive-large-write': "it looks into the timer of Node's own socket",
   'parallel/http-nodelay': "it looks at what Node's own net hands to itself",
   'parallel/http-dump-req-when-res-ends': BOUNDARIES,
   'parallel/http-pause-no-dump': BOUNDARIES,

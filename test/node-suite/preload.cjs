@@ -7,6 +7,7 @@ const ours = name => require(join(process.env.IKE_SOCKET_ROOT, 'dist', name))
 const { default: net } = ours('net.js')
 const secureHttp = ours('http.js')
 const http = require('node:http')
+const plainNet = require('node:net')
 
 // As http's classes, they may be called without `new`.
 const Agent = new Proxy(secureHttp.Agent, {
@@ -30,7 +31,7 @@ Module._load = function (request, parent, isMain) {
 
 // An import has the properties of the builtin module itself.
 if (process.argv[1]?.endsWith('.mjs')) {
-  Object.assign(require('node:net'), net)
+  Object.assign(plainNet, net)
   Object.assign(http, own)
   Module.syncBuiltinESMExports()
 }

@@ -113,7 +113,7 @@ t.test('threads share a port with the main thread, whoever came first', async t 
   const [two, second] = await start('two')
   t.strictSame([first, second], ['listening', 'listening'])
   const [three, third] = await start('three', { psk: 'another pre-shared key of 32 octets' })
-  t.equal(third, 'EADDRINUSE')
+  t.match(third, new RegExp(`^EADDRINUSE: .*UDP port ${ikePort} .*createEndpoint`))
   await three.terminate()
   const found = await dialAll(ikePort, ['main', 'one', 'two'])
   t.strictSame([...found.keys()].sort(), ['main', 'one', 'two'])
@@ -220,7 +220,9 @@ t.test(
         mark =>
           new Promise<PortBorrower | undefined>(resolve => {
             const hello = { print: 'print', mark: mark as number }
-            PortBorrower.join(place, hello, { onDatagram() {}, onLost() {} }, resolve)
+            PortBorrower.join(place, hello, { onDatagram() {}, onLost() {} }, joined =>
+              resolve(joined === 'refused' ? undefined : joined),
+            )
           }),
       ),
     )
