@@ -37,6 +37,9 @@ export const IMPOSSIBLE = {
   'parallel/http-nodelay': "it looks at what Node's own net hands to itself",
   'parallel/http-dump-req-when-res-ends': BOUNDARIES,
   'parallel/http-pause-no-dump': BOUNDARIES,
+  'parallel/http-odd-hex-write': BOUNDARIES,
+  'parallel/http-agent-free-socket-data-guard':
+    'http guards idle sockets by their `_handle`, which is null here',
   'parallel/http-writable-true-after-close':
     'it expects that an end overtakes an answer; here both share a datagram',
   'parallel/http-upgrade-server': 'it calls the constructor of http.Server on an object of its own',

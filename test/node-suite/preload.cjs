@@ -31,7 +31,9 @@ Module._load = function (request, parent, isMain) {
 
 // An import has the properties of the builtin module itself.
 if (process.argv[1]?.endsWith('.mjs')) {
-  Object.assign(plainNet, net)
+  // Node's own parts go on with its classes.
+  const { connect, createConnection, createServer } = net
+  Object.assign(plainNet, { connect, createConnection, createServer })
   Object.assign(http, own)
   Module.syncBuiltinESMExports()
 }
