@@ -201,17 +201,50 @@ t.test(
   },
 )
 
-t.test('both families, and ports 500 and 4500 are paths of one endpoint', async t => {
-  const endpoint = await opened(
-    createEndpoint({ psk, host: ['127.0.0.1', '127.0.0.2'], ikePort: 0 }),
-  )
-  const port = await listening(endpoint.createServer(says('in')))
-  for (const address of ['127.0.0.1', '127.0.0.2']) {
-    const socket = createSecureSocket({ host: address, port, ikePort: endpoint.ikePort!, psk })
-    t.equal(await answerOf(socket), 'in', address)
-  }
-  await closed(endpoint)
-})
+const mayBind = (address: string, port: number): Promise<boolean> =>
+  new Promise(resolve => {
+    const probe = createSocket(address.includes(':') ? 'udp6' : 'udp4')
+    probe.on('error', () => resolve(false))
+    probe.bind(port, address, () => probe.close(() => resolve(true)))
+  })
+
+for (const hosts of [
+  ['127.0.0.1', '127.0.0.2'],
+  ['127.0.0.1', '::1'],
+]) {
+  const canBind = (await Promise.all(hosts.map(address => mayBind(address, 0)))).every(Boolean)
+  const skip = canBind ? false : 'this host lacks one of them'
+  t.test(`one endpoint at ${hosts.join(' and ')}`, { skip }, async t => {
+    const endpoint = await opened(createEndpoint({ psk, host: hosts, ikePort: 0 }))
+    const port = await listening(endpoint.createServer(says('in')))
+    for (const address of hosts) {
+      const socket = createSecureSocket({ host: address, port, ikePort: endpoint.ikePort!, psk })
+      t.equal(await answerOf(socket), 'in', address)
+    }
+    t.equal(endpoint.sessions.length, hosts.length)
+    await closed(endpoint)
+  })
+}
+
+// An address that nothing else on this host is likely to have bound these ports at.
+const standard = '127.45.0.1'
+const mayBindStandard = (await mayBind(standard, 500)) && (await mayBind(standard, 4500))
+t.test(
+  'IKE begins at port 500 and goes on at 4500, at one endpoint',
+  { skip: mayBindStandard ? false : 'ports 500 and 4500 are not to be had here' },
+  async t => {
+    const endpoint = await opened(createEndpoint({ psk, host: standard, ikePort: 500 }))
+    for (const port of [500, 4500]) t.notOk(await mayBind(standard, port), `${port} is bound`)
+    const port = await listening(endpoint.createServer(says('in')))
+    // A client may come to either port.
+    for (const ikePort of [500, 4500]) {
+      const socket = createSecureSocket({ host: standard, port, ikePort, psk })
+      t.equal(await answerOf(socket), 'in', `by ${ikePort}`)
+    }
+    await closed(endpoint)
+    t.ok(await mayBind(standard, 4500), 'both are free again')
+  },
+)
 
 t.test('closing waits for what is open, refuses what is new, and frees the port', async t => {
   const endpoint = await opened(createEndpoint({ psk, host, ikePort: 0 }))
