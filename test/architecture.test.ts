@@ -56,7 +56,7 @@ for (const file of files) {
       const code = source.replace(/\/\*[\s\S]*?\*\/|\/\/.*$/gm, '')
       if (PURE.has(layer)) t.notMatch(code, IMPURE, 'no clock, timer or randomness')
       if (PURE.has(layer)) t.notMatch(code, /'node:(dgram|net|fs|dns|timers)/, 'no IO')
-    } else t.match(file, /^(index|net|http|register)\.ts$/, 'every file is in a layer')
+    } else t.match(file, /^(index|net|http|connectors|register)\.ts$/, 'every file is in a layer')
     t.end()
   })
 }

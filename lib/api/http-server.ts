@@ -5,7 +5,12 @@
 import http, { type RequestListener } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { configuration } from './configuration.ts'
-import { lenientOptions, type SecureServerOptions, type SecureSocketOptions } from './options.ts'
+import {
+  lenientOptions,
+  PLACE_OPTIONS,
+  type SecureServerOptions,
+  type SecureSocketOptions,
+} from './options.ts'
 import { createSecureServer, type ListenOptions, type SecureServer } from './secure-server.ts'
 import { createSecureSocket, normalize } from './secure-socket.ts'
 
@@ -116,6 +121,21 @@ export class Server extends http.Server {
 export const createServer = (options: HttpServerOptions, onRequest?: RequestListener): Server =>
   new Server(options, onRequest)
 
+/**
+ * What a request may say of its connection. Its credentials and checks are meant for TLS (some clients name them for
+ * `http:` too), and a pooled connection serves requests of every kind: whom it trusts, its agent says.
+ */
+const REQUEST_OPTIONS = [
+  ...PLACE_OPTIONS,
+  'lookup',
+  'signal',
+  'timeout',
+  'noDelay',
+  'keepAlive',
+  'keepAliveInitialDelay',
+  'allowHalfOpen',
+]
+
 /** An `http.Agent` whose connections go inside ESP. Its options are http's and those of `createSecureSocket`. */
 export class Agent extends http.Agent {
   readonly #given: SecureSocketOptions
@@ -128,8 +148,9 @@ export class Agent extends http.Agent {
   /** Opens a connection inside ESP; `http` calls it. */
   override createConnection(...args: unknown[]): Duplex {
     const { options, listener } = normalize(args)
-    // http's path is that of the request.
-    const own = { ...options, path: undefined }
+    const own = Object.fromEntries(
+      REQUEST_OPTIONS.map(name => [name, Reflect.get(options, name) as unknown]),
+    )
     const defaults = { ...configuration(), ...this.#given }
     return createSecureSocket(
       lenientOptions<SecureSocketOptions>('client', defaults, own),

@@ -455,6 +455,18 @@ export const lenientOptions = <T extends object>(
   return Object.fromEntries(merged) as T
 }
 
+/** What a program that knows nothing of us says of a connection; the options of its TLS are not meant for IKE. */
+export const PLACE_OPTIONS = [
+  'host',
+  'port',
+  'family',
+  'hints',
+  'localAddress',
+  'localPort',
+  'autoSelectFamily',
+  'autoSelectFamilyAttemptTimeout',
+]
+
 /** What net refuses, or we do, with words of their own. */
 const REFUSED_NAMES = [
   'path',

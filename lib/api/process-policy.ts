@@ -21,7 +21,7 @@ import {
   type Verdict,
 } from '../policy/spd.ts'
 import { configuration } from './configuration.ts'
-import { lenientOptions, nodeError, type SecureSocketOptions } from './options.ts'
+import { lenientOptions, nodeError, PLACE_OPTIONS, type SecureSocketOptions } from './options.ts'
 import { createSecureServer, type SecureServer } from './secure-server.ts'
 import { createSecureSocket, type SecureSocket } from './secure-socket.ts'
 
@@ -124,18 +124,6 @@ const guarded = (options: ConnectOptions, { unless }: Verdict): LookupFunction =
       done(error, found, family)
     })
 }
-
-/** Of the program's own options only net's: those of its TLS are not meant for IKE. */
-const PLACE_OPTIONS = [
-  'host',
-  'port',
-  'family',
-  'hints',
-  'localAddress',
-  'localPort',
-  'autoSelectFamily',
-  'autoSelectFamilyAttemptTimeout',
-]
 
 const secureTowards = (
   options: ConnectOptions,

@@ -338,7 +338,8 @@ The package \`ike-socket\` exports the following. \`connect\` is another name of
 ${functionsPart()}
 \`ike-socket/net\` has the names of \`node:net\` (\`connect\`, \`createServer\`, \`Socket\`, \`Server\`, \`BlockList\` and so on; the
 classes also without \`new\`), a default export, and \`configure(options)\`. \`ike-socket/http\` has \`createServer\`, \`Server\` and
-\`Agent\` of \`node:http\`, and \`configure(options)\`. \`ike-socket/register\` is for \`node --import\`.
+\`Agent\` of \`node:http\`, and \`configure(options)\`. \`ike-socket/connectors\` has \`connectTls\`, \`undiciConnector\`,
+\`pgStream\` and \`ioredisConnector\`: [use it with X](../examples/README.md). \`ike-socket/register\` is for \`node --import\`.
 
 ## Classes and events
 

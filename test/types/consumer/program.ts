@@ -16,6 +16,7 @@ import {
   type SecureSocketOptions,
   type Session,
 } from 'ike-socket'
+import { connectTls, pgStream, undiciConnector } from 'ike-socket/connectors'
 import { Agent, createServer, type HttpServerOptions } from 'ike-socket/http'
 import secure, * as named from 'ike-socket/net'
 
@@ -87,3 +88,8 @@ createSecureSocket({ port: 1, psk: 'x', prot: 1 })
 createSecureServer(serverOptions).connect(1)
 
 export { address, agent, dial, names, serve, session, streams, web, whole }
+
+// What libraries connect with.
+const dialWith: Parameters<typeof undiciConnector>[0] = options
+undiciConnector(dialWith, { ca: 'x' })({ hostname: 'a', port: '', protocol: 'http:' }, () => {})
+sockets.push(pgStream(options)(), connectTls({ port: 1, ca: 'x' }, options))
