@@ -1,8 +1,8 @@
-/** What a program may give: the README's table has every option, and what is wrong is said at once. */
+/** What a program may give, and that what is wrong is said at once; `test/docs` holds the reference of options. */
 import { readFileSync } from 'node:fs'
 import { inspect } from 'node:util'
 import t from 'tap'
-import { AUTHORIZATION_OPTIONS, OPTION_ENDS, OPTION_TABLE } from '../../lib/api/options.ts'
+import { AUTHORIZATION_OPTIONS } from '../../lib/api/options.ts'
 import { answerQuestion } from '../../lib/api/questions.ts'
 import { CREDENTIAL_OPTIONS } from '../../lib/identity/credentials.ts'
 import { parseIdentity } from '../../lib/identity/identity.ts'
@@ -20,53 +20,10 @@ const nowhere = { host: '127.0.0.1', port: 1, ikePort: 9, psk }
 const client = (options: object): unknown => createSecureSocket({ ...nowhere, ...options })
 const server = (options: object): unknown => createSecureServer({ psk, ...options })
 
-/** The README's rows: names, the end and the default. */
-const rows = readFileSync('README.md', 'utf8')
-  .split('\n')
-  .filter(line => /^\| `/.test(line))
-  .map(line => line.split('|').map(cell => cell.trim()))
-  .map(([, names = '', end = '', fallback = '']) => ({
-    names: [...names.matchAll(/`([A-Za-z]\w*)`/g)].map(([, name]) => name!),
-    end,
-    fallback,
-  }))
-
-t.test("the README's table has a row for every option, and for no other", t => {
-  const named = rows.flatMap(({ names }) => names)
-  t.strictSame([...named].sort(), [...OPTION_ENDS.keys()].sort())
-  t.equal(named.length, new Set(named).size, 'none twice')
-  const line = readFileSync('README.md', 'utf8').split('\n')
-  const row = line.find(text => text.startsWith('| `authorize`'))!
-  for (const name of AUTHORIZATION_OPTIONS) {
-    t.ok(row.includes(/Lifetime|child/.test(name) ? 'lifetimes' : `\`${name}\``), name)
-  }
-  t.end()
-})
-
-const HOUR = 3_600_000
-/** As the README writes defaults. */
-const shown = (value: unknown): string => {
-  if (typeof value === 'string') return `\`'${value}'\``
-  if (typeof value === 'boolean') return `\`${String(value)}\``
-  if (typeof value !== 'number') return `\`${inspect(value)}\``
-  if (value === 2 ** 46) return '2^46'
-  if (value === 2 ** 32 - 2 ** 20) return '2^32 − 2^20'
-  return value >= HOUR && value % HOUR === 0 ? `${value / HOUR} h` : String(value)
-}
-/** Without what the README explains in parentheses. */
-const plain = (text: string): string => text.replace(/ *\([^)]*\)/g, '').replaceAll('`', '')
-
-t.test("the README's ends and defaults are those of the table by which options are read", t => {
-  for (const { names, end, fallback } of rows) {
-    if (end === 'as in `net`' || end === 'as in `tls`') continue
-    for (const name of names) t.equal(OPTION_ENDS.get(name), end, `${name} is for ${end}`)
-    const known = names.map(name => OPTION_TABLE[name]?.fallback)
-    // Proposals are told in words.
-    if (names.includes('ike') || names.includes('esp')) continue
-    if (known.every(value => value === undefined || Array.isArray(value))) continue
-    if (fallback === 'as in `net`') continue
-    t.equal(plain(fallback), plain(known.map(shown).join(', ')), names.join(', '))
-  }
+t.test('the documentation of `authorize` names every option that it may answer', t => {
+  const page = readFileSync('lib/REFERENCE.md', 'utf8')
+  const text = page.split('#### `authorize`')[1]!.split('#### ')[0]!
+  for (const name of AUTHORIZATION_OPTIONS) t.ok(text.includes(`\`${name}\``), name)
   t.end()
 })
 

@@ -1,4 +1,4 @@
-/** What a device pays that sends a little now and then: octets of a day, as the README's low-power profile says. */
+/** What a device pays that sends a little now and then: octets of a day, as the guide's low-power profile says. */
 import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { PERFECT, Stream, World, type Options } from '../harness/world.ts'
@@ -59,19 +59,16 @@ const kept = () => {
   }
 }
 
-t.test('octets of a day are those that the README names, within a twentieth', t => {
-  const readme = readFileSync('README.md', 'utf8')
+t.test('octets of a day are those that the guide names, within a twentieth', t => {
+  const guide = readFileSync('examples/GUIDES.md', 'utf8')
   for (const [name, octets] of [
     ['defaults, connection kept', day({ idleTimeout: 0 }, {}, kept())],
     ['profile, connection kept', day(PROFILE, PROFILE, kept())],
     ['profile, SA kept, a connection for each report', day(PROFILE, PROFILE, each)],
     ['profile, an SA for each report', day({ ...PROFILE, idleTimeout: 1 }, PROFILE, each)],
   ] as const) {
-    const told = readme.split(`| ${name} | `)[1]?.split(' |')[0]?.replace(',', '')
-    t.ok(
-      Math.abs(octets / Number(told) - 1) < 0.05,
-      `${name}: ${octets}, and ${told} in the README`,
-    )
+    const told = guide.split(`| ${name} | `)[1]?.split(' |')[0]?.replace(',', '')
+    t.ok(Math.abs(octets / Number(told) - 1) < 0.05, `${name}: ${octets}, and ${told} in the guide`)
   }
   t.end()
 })

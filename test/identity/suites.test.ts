@@ -19,7 +19,7 @@ import {
 const isThere = existsSync(FOLDER)
 const suffix = isThere ? '' : ' (skipped: the folder with public suites is not beside this one)'
 
-/** Cases that we refuse although the suite would not; README says why. */
+/** Cases that we refuse although the suite would not; test/README.md says why. */
 const REFUSED: Readonly<Record<string, readonly RegExp[]>> = {
   pkits: [/^4\.1\.[45] /, /^4\.14\.(22|24|25|28|29|30|33) /],
   boringssl_crl: [],
