@@ -2,6 +2,7 @@
 import type { Millis } from '../base/environment.ts'
 import { ByteRing } from '../base/ring.ts'
 import { TimerTable } from '../base/timers.ts'
+import { OWN_ACK_DELAY, type Features } from '../wire/own-features.ts'
 import type { TcpConfig } from './config.ts'
 import { newController, type CongestionControl } from './congestion/choose.ts'
 import type { CongestionController } from './congestion/controller.ts'
@@ -61,6 +62,7 @@ export interface StackContext {
   /** The largest that this end can receive, which a path may turn out to take. */
   readonly receiveLimit: number
   readonly prober: SizeProber | undefined
+  readonly peerFeatures: Features
   /** What the connections of this peer hold in all. */
   readonly memory: SharedMemory
   /** Something happened that the owner wants to know. */
@@ -255,6 +257,16 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   /** Header and options of a segment with data. */
   get headerOctets(): number {
     return HEADER + this.optionOctets
+  }
+
+  /** How long the peer's ACKs wait at most: our own ends wait less than others. */
+  get peerAckDelay(): Millis {
+    return this.stack.peerFeatures.has('ack-delay') ? OWN_ACK_DELAY : Infinity
+  }
+
+  /** How long ours do. */
+  get ackDelay(): Millis {
+    return Math.min(this.config.delayedAck, this.peerAckDelay)
   }
 
   /** The largest segment that the peer takes, header and all. */

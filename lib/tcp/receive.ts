@@ -412,7 +412,7 @@ const acknowledgeSoon = (tcb: Tcb, urgent: boolean, delivered: number, now: Mill
     return sendAck(tcb)
   }
   if (!tcb.timers.isSet(Timer.DelayedAck)) {
-    tcb.timers.set(Timer.DelayedAck, now + tcb.config.delayedAck)
+    tcb.timers.set(Timer.DelayedAck, now + tcb.ackDelay)
   }
 }
 

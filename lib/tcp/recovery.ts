@@ -26,6 +26,8 @@ export interface Sender {
   readonly timestamps: boolean
   readonly timers: TimerTable
   readonly config: TcpConfig
+  /** The longest delay of the peer's ACKs; `Infinity`: not told. */
+  readonly peerAckDelay: Millis
   /** Segments sent again. */
   retransmissions: number
   timestamp(now: Millis): number
@@ -152,7 +154,7 @@ export class Recovery implements Deliveries {
     this.rack = new Rack(sender.sndNxt)
     this.recoverAt = sender.sndNxt
     this.roundEnd = sender.sndNxt
-    this.ackDelay = sender.config.delayedAck
+    this.ackDelay = Math.min(sender.config.delayedAck, sender.peerAckDelay)
   }
 
   /** Octets that may be under way. */
@@ -387,7 +389,8 @@ export class Recovery implements Deliveries {
     if (rtt === -Infinity || rtt < 0 || (!isClear && ack.isEchoStale)) return
     this.rtt.measure(rtt, now)
     sample.rtt = rtt
-    const delay = Math.min(rtt - this.rtt.minRtt, LONGEST_ACK_DELAY)
+    const longest = Math.min(this.sender.peerAckDelay, LONGEST_ACK_DELAY)
+    const delay = Math.min(rtt - this.rtt.minRtt, longest)
     this.ackDelay = Math.max(delay, this.ackDelay * ACK_DELAY_MEMORY)
   }
 

@@ -11,7 +11,7 @@ import { NotifyType } from './registry.ts'
 const BITS = {
   /** It accepts data on a SYN before the handshake is done, as RFC 7413 does, without a cookie. */
   'data-on-syn': 1,
-  /** Its TCP delays ACKs by no more than what its SYN tells. */
+  /** Its TCP delays ACKs by no more than `OWN_ACK_DELAY`. */
   'ack-delay': 2,
   /** It drops a segment that comes twice without counting that as a loss. */
   'repeat-small': 4,
@@ -23,8 +23,11 @@ export type Feature = keyof typeof BITS
 export type Features = ReadonlySet<Feature>
 
 export const NO_FEATURES: Features = new Set()
-/** Those of this version. */
-export const OWN_FEATURES: Features = new Set(Object.keys(BITS) as Feature[])
+const KNOWN = Object.keys(BITS) as Feature[]
+/** Those that this version has; it knows the names of the others, and tells nobody that it has them. */
+export const OWN_FEATURES: Features = new Set<Feature>(['ack-delay'])
+/** Milliseconds. */
+export const OWN_ACK_DELAY = 5
 
 /** Another product may use the same number of a private notify for something else. */
 const MAGIC = utf8('ike-socket/inner')
@@ -36,11 +39,11 @@ export const featuresPayload = (features: Features): NotifyPayload => {
   return notify(NotifyType.OwnFeatures, concat(MAGIC, u32Data(bits)))
 }
 
-/** Those of the peer that this version knows too; bits and octets of later versions are passed over. */
+/** Those of the peer whose names this version knows; bits and octets of later versions are passed over. */
 export const featuresIn = (payloads: readonly Payload[]): Features => {
   const data = findNotify(payloads, NotifyType.OwnFeatures)?.data
   if (data === undefined || data.length < LENGTH) return NO_FEATURES
   if (!equal(data.subarray(0, MAGIC.length), MAGIC)) return NO_FEATURES
   const bits = getU32(data, MAGIC.length)
-  return new Set([...OWN_FEATURES].filter(feature => (bits & BITS[feature]) !== 0))
+  return new Set(KNOWN.filter(feature => (bits & BITS[feature]) !== 0))
 }

@@ -1,6 +1,7 @@
 /** What TCP makes of loss, of reordering and of silence, over a path in virtual time. */
 import t from 'tap'
 import { getU32 } from '../../lib/base/bytes.ts'
+import type { Features } from '../../lib/wire/own-features.ts'
 import { TcpPath, type Way } from '../harness/tcp-path.ts'
 import { sack, TcpPeer } from '../harness/tcp-peer.ts'
 
@@ -146,3 +147,47 @@ t.test('a SACK costs the same however much is under way', t => {
   t.ok(times[500]! < 0.2, `median ${times[500]} ms`)
   t.end()
 })
+
+t.test(
+  'our own ends delay ACKs so little that a lone lost message is repaired in three round trips',
+  t => {
+    const rtt = 20
+    const longest = (features: Features): number => {
+      let sentAt = 0
+      let messages = 0
+      const seen = new Set<number>()
+      const passes = (segment: Uint8Array): boolean => {
+        if (segment.length < 200) return true
+        const seq = new DataView(segment.buffer, segment.byteOffset).getUint32(4)
+        const isFirst = !seen.has(seq)
+        seen.add(seq)
+        return !isFirst || messages < 30 || messages % 5 !== 0
+      }
+      const path = new TcpPath({ delay: rtt / 2, passes }, { delay: rtt / 2 })
+      for (const { stack } of [path.a, path.b]) stack.peerFeatures = features
+      const connection = path.connect()
+      const waits: number[] = []
+      path.onEvent = (end, { kind, connection: other }) => {
+        if (kind !== 'readable' || end !== path.b) return
+        while (other.receive() !== undefined);
+        waits.push(path.now - sentAt)
+      }
+      for (let i = 0; i < 50; i++) {
+        path.at(1000 + i * 300, () => {
+          messages++
+          sentAt = path.now
+          connection.send(new Uint8Array(200))
+          path.pump()
+        })
+      }
+      path.run(20_000)
+      t.equal(waits.length, 50)
+      return Math.max(...waits)
+    }
+    const own = longest(new Set(['ack-delay']))
+    t.ok(own <= 3 * rtt, `${own} ms`)
+    const others = longest(new Set())
+    t.ok(others > own + 30, `${others} ms with others`)
+    t.end()
+  },
+)
