@@ -125,7 +125,8 @@ const runSection = async ({ name, program, isRegistered, policy }) => {
     SSH_USER: user.name,
     SSH_KEY: clientKey,
   }
-  const end = server === undefined ? () => {} : await forward(inner, await serverPort(server), env)
+  const end =
+    server === undefined ? async () => {} : await forward(inner, await serverPort(server), env)
   try {
     const file = join(programs, `${name.replaceAll(/\W/g, '-')}.mjs`)
     writeFileSync(file, program)

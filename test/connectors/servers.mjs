@@ -7,6 +7,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   writeFileSync,
 } from 'node:fs'
 import { once } from 'node:events'
@@ -37,6 +38,9 @@ const PACKAGES = {
   sshd: 'openssh-server',
 }
 
+/** Debian's packages ask it whether they may start what they install. */
+const START_POLICY = '/usr/sbin/policy-rc.d'
+
 /** Installs what is missing when we may; the names of the packages that are missing still. */
 export const installMissing = () => {
   const missing = () => Object.keys(PACKAGES).filter(program => find(program) === undefined)
@@ -44,12 +48,21 @@ export const installMissing = () => {
   if (packages.length > 0 && process.getuid() === 0 && existsSync('/usr/bin/apt-get')) {
     console.log(`installing ${packages.join(' ')}`)
     const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
+    const apt = (...words) =>
+      execFileSync('apt-get', ['-qq', '-o', 'DPkg::Lock::Timeout=300', ...words], {
+        env,
+        stdio: 'ignore',
+      })
+    // Installing must not start a daemon on the machine itself.
+    const isOurs = !existsSync(START_POLICY)
+    if (isOurs) writeFileSync(START_POLICY, '#!/bin/sh\nexit 101\n', { mode: 0o755 })
     try {
-      execFileSync('apt-get', ['update', '-qq'], { env, stdio: 'ignore' })
-      const words = ['install', '-y', '-qq', '--no-install-recommends', ...packages]
-      execFileSync('apt-get', words, { env, stdio: 'ignore' })
+      apt('update')
+      apt('install', '-y', '--no-install-recommends', ...packages)
     } catch (error) {
       console.log(error.message)
+    } finally {
+      if (isOurs) rmSync(START_POLICY)
     }
   }
   return missing().map(program => PACKAGES[program])

@@ -66,7 +66,6 @@ t.test('every example is accepted by the end that reads the option', t => {
       t.pass('pfx: there is no openssl here')
       continue
     }
-    // eslint-disable-next-line @typescript-eslint/no-implied-eval -- the examples are our own comments
     const make = new Function(...Object.keys(words), `return ({ ${example} })`) as (
       ...given: unknown[]
     ) => Record<string, unknown>
