@@ -954,7 +954,9 @@ export class Session implements AttemptHost, Scheduled {
       this.reopenAttempts(!(error instanceof UnreachablePeerError), now)
     }
     this.attempts.failAll(cause)
-    const orderly = error === undefined && this.facts?.isOurs === true
+    // What could not be renewed is told also to whoever has nothing under way.
+    const isWanted = error === undefined && this.unrenewed === undefined
+    const orderly = isWanted && this.facts?.isOurs === true
     const reason = cause instanceof UnreachablePeerError ? 'ETIMEDOUT' : 'ECONNRESET'
     this.tcp?.abortAll(this.unrenewed ?? reason, orderly)
     this.settleTcp()

@@ -462,7 +462,8 @@ t.test('D8: what a stranger shows in IKE_AUTH is charged to its address', t => {
     target.now += 10
   }
   t.ok(refused[4]! >= 4, `${refused[4]} of the first 5 are judged`)
-  t.ok(refused[59]! - refused[39]! <= 3, `${refused[59]! - refused[39]!} of the last 20`)
+  // A quarter of those 200 ms may be computed, and each of them costs 8 ms by its octets alone.
+  t.ok(refused[59]! - refused[39]! <= 6, `${refused[59]! - refused[39]!} of the last 20`)
   // Somebody else there has a good certificate, and asks as its timer says.
   const honest = new Caller(
     elsewhere(1),

@@ -321,7 +321,12 @@ export class KeyRing implements Tracer {
     const from = layout.aadEnd + aead.ivLength
     const to = layout.bodyTo - aead.icvLength
     const opened = aead.open(message, from, to, message.subarray(0, layout.aadEnd))
-    return opened && { first: layout.firstInner, bytes: opened.slice(0, -1 - opened.at(-1)!) }
+    return (
+      opened && {
+        first: layout.firstInner,
+        bytes: Uint8Array.from(opened.subarray(0, -1 - opened.at(-1)!)),
+      }
+    )
   }
 
   /** A protected message, or one fragment, with any octets inside. */

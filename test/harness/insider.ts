@@ -206,7 +206,8 @@ export class Insider {
     if (entry === undefined) return undefined
     const aead = createAead('node', entry, entry.encryptionKey, entry.integrityKey)
     const [from, to] = [8 + aead.ivLength, packet.length - aead.icvLength]
-    return aead.open(packet, from, to, packet.subarray(0, 8))
+    const opened = aead.open(packet, from, to, packet.subarray(0, 8))
+    return opened && Uint8Array.from(opened)
   }
 }
 
