@@ -793,6 +793,8 @@ export class Endpoint implements NetworkWatcher {
     while (!this.holdsEvents) {
       const event = this.core.pollEvent()
       if (event === undefined) return
+      // The peer has the connection before its owner can reset it: without the ACK it would never hear of either.
+      if (event.kind === 'connected') this.transmit(this.now())
       this.deliver(event)
       // As with net, whoever awaited this can listen before anything else happens to the connection.
       if (event.kind !== 'accepted' && event.kind !== 'connected') continue
