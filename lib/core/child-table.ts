@@ -131,13 +131,13 @@ export class ChildTable<Owner> {
   get volume(): Volume {
     const sum = { ...this.past }
     for (const child of this.bySpi.values()) {
-      addTo(sum, volumeOf(child))
+      addVolume(sum, volumeOf(child))
     }
     return sum
   }
 
   private remove(child: Child<Owner>): void {
-    addTo(this.past, volumeOf(child))
+    addVolume(this.past, volumeOf(child))
     this.bySpi.delete(child.sa.inboundSpi)
     this.sad.release(child.sa.inboundSpi)
     child.pair.wipe()
@@ -188,14 +188,14 @@ export interface Volume {
   packetsOut: number
 }
 
-const volumeOf = ({ pair: { inbound, outbound } }: Child): Volume => ({
+export const volumeOf = ({ pair: { inbound, outbound } }: Child): Volume => ({
   octetsIn: inbound.octets,
   octetsOut: outbound.octets,
   packetsIn: inbound.packets,
   packetsOut: outbound.packets,
 })
 
-const addTo = (sum: Volume, more: Volume): void => {
+const addVolume = (sum: Volume, more: Volume): void => {
   sum.octetsIn += more.octetsIn
   sum.octetsOut += more.octetsOut
   sum.packetsIn += more.packetsIn

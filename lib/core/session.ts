@@ -48,7 +48,7 @@ import { IpProtocol } from '../wire/registry.ts'
 import { UDP_HEADER_LENGTH } from '../wire/udp.ts'
 import { Attempts, faultOf, type AttemptHost } from './attempts.ts'
 import { hostRequest, requestsOf, type Situation } from './child-request.ts'
-import { ChildTable, type Child as ChildOf, type InnerFlow } from './child-table.ts'
+import { ChildTable, volumeOf, type Child as ChildOf, type InnerFlow } from './child-table.ts'
 import type { Attempt, ChildInfo, CoreCounters, CoreEvent, SessionInfo } from './events.ts'
 import { handleInner } from './inner-packets.ts'
 import { Lineage } from './lineage.ts'
@@ -569,8 +569,13 @@ export class Session implements AttemptHost, Scheduled {
 
   /** The next datagram, built in `packet`; undefined when there is none. */
   pollTransmit(packet: Packet, now: Millis): Path | undefined {
+    // A reset goes before the Delete of the SA that carries it.
+    const reset = this.tcp?.hasResets === true ? this.pollSegment(packet, now) : undefined
     const path =
-      this.pollIke(packet) ?? this.pollSegment(packet, now) ?? this.pollKeepalive(packet, now)
+      reset ??
+      this.pollIke(packet) ??
+      this.pollSegment(packet, now) ??
+      this.pollKeepalive(packet, now)
     if (path !== undefined) this.paths.noteSent(path, packet.length, now)
     return path
   }
@@ -778,6 +783,9 @@ export class Session implements AttemptHost, Scheduled {
       case 'rekeyed':
         this.unrenewed = undefined
         return this.lineage.noteRekeyed(sa, output.by)
+      case 'certificateEnded':
+        this.noteRekeyRefused(output.error)
+        return this.resetUnlessRenewed(sa, output.error)
       case 'reauthenticate':
         // The end that accepted the SA cannot authenticate in the other's stead (§2.8.3).
         if (this.lineage.isClient) this.reauthenticate(now)
@@ -822,6 +830,12 @@ export class Session implements AttemptHost, Scheduled {
     this.unrenewed = error
     if (!this.hasWarned) this.host.emit({ kind: 'rekeyRefused', session: this, error })
     this.hasWarned = true
+  }
+
+  /** Connections that end with that SA hear so as they would from a kernel, before its Delete. */
+  private resetUnlessRenewed(sa: IkeSa, error: IpsecError): void {
+    if (this.lineage.sas.some(other => other !== sa && other.state === 'established')) return
+    this.tcp?.resetAll(error)
   }
 
   /** Connections that no Child SA carries, now that there is no hope of another, and an IKE SA without any. */
@@ -954,9 +968,7 @@ export class Session implements AttemptHost, Scheduled {
       this.reopenAttempts(!(error instanceof UnreachablePeerError), now)
     }
     this.attempts.failAll(cause)
-    // What could not be renewed is told also to whoever has nothing under way.
-    const isWanted = error === undefined && this.unrenewed === undefined
-    const orderly = isWanted && this.facts?.isOurs === true
+    const orderly = error === undefined && this.facts?.isOurs === true
     const reason = cause instanceof UnreachablePeerError ? 'ETIMEDOUT' : 'ECONNRESET'
     this.tcp?.abortAll(this.unrenewed ?? reason, orderly)
     this.settleTcp()
@@ -1150,8 +1162,5 @@ const childInfo = (child: Child): ChildInfo => ({
   suite: child.sa.suite,
   localSelectors: child.sa.localSelectors.map(formatSelector),
   remoteSelectors: child.sa.remoteSelectors.map(formatSelector),
-  octetsIn: child.pair.inbound.octets,
-  octetsOut: child.pair.outbound.octets,
-  packetsIn: child.pair.inbound.packets,
-  packetsOut: child.pair.outbound.packets,
+  ...volumeOf(child),
 })

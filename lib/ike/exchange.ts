@@ -205,6 +205,8 @@ export interface ChildKeys {
 }
 
 export type IkeOutput<Sa = unknown> =
+  /** The peer's certificate has expired, and the Delete of the SA follows. */
+  | { kind: 'certificateEnded'; error: IpsecError }
   /** `replaces`: a client's proofs that it authenticates an older SA again; to be checked. */
   | { kind: 'established'; peer: PeerFacts; replaces: readonly Uint8Array[] }
   | {

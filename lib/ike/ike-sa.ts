@@ -1238,7 +1238,7 @@ export class IkeSa implements AuthContext, Successor {
   private noteCertificateEnd(): void {
     const error = errorOf('CERTIFICATE_ENDED', {})
     this.trace('ike.certificateEnded', { code: error.code, why: error.message })
-    this.output({ kind: 'rekeyRefused', error })
+    this.output({ kind: 'certificateEnded', error })
   }
 
   private handleRetransmission(now: Millis): void {

@@ -489,6 +489,21 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     }
   }
 
+  /** The SA is about to go: every connection that is not done ends with `error` here, and with a reset at the peer. */
+  resetAll(error: Error): void {
+    for (const connection of [...this.connections.values()].flat()) {
+      const isDone = connection.finReceived && connection.finSent
+      if (!isDone && connection.isSynchronized)
+        this.reset(connection, connection.sndNxt, connection.rcvNxt)
+      this.closed(connection, isDone ? undefined : error)
+      this.remove(connection)
+    }
+  }
+
+  get hasResets(): boolean {
+    return this.resets.length > 0
+  }
+
   /**
    * The SA is gone: every connection ends with `error`, and nothing is sent. `orderly`: the peer ended
    * it when its TCP was done, so where both ends have said FIN nothing was lost but the last ACK.

@@ -58,8 +58,7 @@ t.test('the SA ends with the certificate of the server, or of the client', t => 
     const { world, stream, use, named } = open(client, server)
     const ended = use(40)
     t.ok(ended !== undefined && ended > 29 * MINUTE && ended < 31 * MINUTE, `${ended}`)
-    // The server's Delete ends what it has closed already, and nothing was under way: that is no error.
-    t.equal(stream.error instanceof Error, client === LONG)
+    t.ok(stream.error instanceof Error)
     t.ok(named('ike.certificateEnded').length > 0)
     t.ok(named('ike.established').length > 2, 'it was tried before')
     t.ok(named('ike.established').length < 40, 'and not without end')
