@@ -456,14 +456,14 @@ t.test('D8: what a stranger shows in IKE_AUTH is charged to its address', t => {
   const padding = Array.from({ length: 20 }, () => issue('none.test', ed25519Key()).cert)
   const stranger = { ...common, key: evil.key, cert: evil.cert + padding.join('') }
   const refused: number[] = []
-  for (let i = 0; i < 60; i++) {
+  // What it owes lessens its chance, and by chance some are judged still: the last are far behind.
+  for (let i = 0; i < 80; i++) {
     new Caller(elsewhere(1), stranger, 50 + i, target.now, 30_000 + i).talk(target)
     refused.push(target.events.filter(({ kind }) => kind === 'refused').length)
     target.now += 10
   }
   t.ok(refused[4]! >= 4, `${refused[4]} of the first 5 are judged`)
-  // A quarter of those 200 ms may be computed, and each of them costs 8 ms by its octets alone.
-  t.ok(refused[59]! - refused[39]! <= 6, `${refused[59]! - refused[39]!} of the last 20`)
+  t.ok(refused[79]! - refused[59]! <= 3, `${refused[79]! - refused[59]!} of the last 20`)
   // Somebody else there has a good certificate, and asks as its timer says.
   const honest = new Caller(
     elsewhere(1),
