@@ -100,7 +100,7 @@ const answerTo = (line: string): object => {
   return { error: `"command" must be one of ${COMMANDS}` }
 }
 
-/** What `ike-socket status` shows. */
+/** The answer to the command "status". */
 const status = (): object => ({
   pid: process.pid,
   at: Date.now(),

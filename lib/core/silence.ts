@@ -34,7 +34,7 @@ export class Silence {
       family:
         remoteAddress.length === 4
           ? ''
-          : 'the server may have no IPv6 (the option "family: 4" asks for IPv4); ',
+          : '; the server may have no IPv6 (the option "family: 4" asks for IPv4)',
     }
     const error = errorOf('NO_ANSWER', values, { received, refused })
     return Object.assign(error, { syscall: 'connect', address, port: remotePort })
