@@ -1,6 +1,8 @@
 /** What each congestion control makes of a link of 100 Mbit/s, in virtual time. */
 import t from 'tap'
 import type { CongestionControl } from '../../lib/tcp/congestion/choose.ts'
+import type { AckSample } from '../../lib/tcp/congestion/controller.ts'
+import { SlowStart } from '../../lib/tcp/congestion/slow-start.ts'
 import { TcpPath } from '../harness/tcp-path.ts'
 
 /** Mbit/s between two instants of a transfer, and the share of segments that were dropped. */
@@ -70,6 +72,38 @@ t.test('slow start goes on when round trips were long by accident', t => {
   // Something else holds the path up for a while.
   const share = received({ held: [150, 175] }) / received({})
   t.ok(share > 0.8, `${share} of what arrives without`)
+  t.end()
+})
+
+t.test('the round trip of a SYN says nothing of a queue', t => {
+  const slowStart = new SlowStart()
+  const sample: AckSample = {
+    now: 0,
+    segment: 1400,
+    delivered: 1400,
+    lost: 0,
+    rtt: 0,
+    srtt: 20,
+    minRtt: 1,
+    priorInFlight: 14_000,
+    inFlight: 12_600,
+    isWindowLimited: true,
+    isRecovering: false,
+    credit: 1400,
+    totalDelivered: 0,
+    priorDelivered: -1,
+    rate: 0,
+    isAppLimited: false,
+    inFlightThen: 14_000,
+    lostSince: 0,
+  }
+  let window = 14_000
+  // Each takes as long as any other of data, whatever the SYN took.
+  for (let i = 0; i < 100; i++) window = slowStart.next({ ...sample, rtt: 20 }, window)
+  t.equal(window, 14_000 + 100 * 1400)
+  // And these are longer.
+  for (let i = 0; i < 100; i++) window = slowStart.next({ ...sample, rtt: 40 }, window)
+  t.equal(window, 14_000)
   t.end()
 })
 

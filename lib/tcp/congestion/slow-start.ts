@@ -18,6 +18,8 @@ const RTT_SAMPLES = 8
  */
 export class SlowStart {
   isOver = false
+  /** The least round trip of data: that of the SYN, which is small and came alone, tells nothing of it. */
+  private least: Millis = Infinity
   /** Long round trips in a row, how many of them are believed, and the least that was under way at one of them. */
   private long = 0
   private believed = RTT_SAMPLES
@@ -36,13 +38,15 @@ export class SlowStart {
 
   /** The window after an ACK. */
   next(sample: AckSample, window: number): number {
-    const { rtt, minRtt } = sample
+    const { rtt } = sample
+    if (rtt > 0) this.least = Math.min(this.least, rtt)
+    const { least } = this
     const tolerance = Math.max(
       MIN_RTT_THRESHOLD,
-      Math.min(minRtt / MIN_RTT_DIVISOR, MAX_RTT_THRESHOLD),
+      Math.min(least / MIN_RTT_DIVISOR, MAX_RTT_THRESHOLD),
     )
-    if (this.before > 0) return this.tryWindow(sample, window, minRtt + tolerance / 2)
-    if (rtt > 0 && rtt < minRtt + tolerance) {
+    if (this.before > 0) return this.tryWindow(sample, window, least + tolerance / 2)
+    if (rtt > 0 && rtt < least + tolerance) {
       this.long = 0
       this.held = Infinity
     } else if (rtt > 0) {
