@@ -38,16 +38,21 @@ export const PEER_PORT = 14500
 /** The limits of scenarios are what a quiet machine needs with room to spare; a busy one gets so many times as much. */
 export const PATIENCE = 6
 
+/** How often configurations are loaded before that has failed, and how long each may take: a second is usual. */
+const LOADS = 4
+const LOAD_TIME = 30_000
+
 const program = async (
   file: string,
   args: readonly string[],
   env: NodeJS.ProcessEnv = process.env,
+  timeout = 30_000 * PATIENCE,
 ): Promise<string> => {
   try {
     const { stdout, stderr } = await execute(file, args, {
       env,
       maxBuffer: 1 << 24,
-      timeout: 30_000 * PATIENCE,
+      timeout,
     })
     return stdout + stderr
   } catch (error) {
@@ -165,13 +170,28 @@ export class Daemon {
     return join(RUN, this.name)
   }
 
+  /**
+   * The way to a daemon in the guest may be lost while another scenario changes the guest's addresses, and the command
+   * then waits for ever. Loading twice does no harm.
+   */
+  private async load(): Promise<void> {
+    for (let tries = LOADS; ; tries--) {
+      try {
+        await program('swanctl', this.controlled(['--load-conns']), this.controlling, LOAD_TIME)
+        return
+      } catch (error) {
+        if (tries === 1) throw error
+      }
+    }
+  }
+
   /** Adds a connection of its configuration language. */
   add(name: string, connection: string): Promise<void> {
     const file = join(this.folder, 'swanctl/conf.d', `${name}.conf`)
     const loaded = this.loading.then(async () => {
       mkdirSync(join(file, '..'), { recursive: true })
       writeFileSync(file, `connections {\n${connection}\n}\n`)
-      await this.control('--load-conns')
+      await this.load()
     })
     this.loading = loaded.catch(() => {})
     return loaded
