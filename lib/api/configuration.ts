@@ -14,7 +14,7 @@ import type { IkeOptions, SecureServerOptions, SecureSocketOptions } from './opt
 export type Configuration = IkeOptions &
   Partial<
     Pick<SecureSocketOptions, 'gateway' | 'checkServerIdentity' | 'eap' | 'virtualAddress'> &
-      Pick<SecureServerOptions, 'authorize' | 'addressPool' | 'dns'>
+      Pick<SecureServerOptions, 'authorize' | 'addressPool' | 'dns' | 'control'>
   > & { remoteId?: string | undefined; encrypted?: boolean | undefined }
 
 const NAMES: readonly string[] = [
@@ -24,6 +24,7 @@ const NAMES: readonly string[] = [
   'gateway',
   'encrypted',
   'keyLog',
+  'control',
   'secureContext',
 ]
 

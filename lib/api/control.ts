@@ -29,9 +29,7 @@ export interface Control {
  * over is replaced. It does not keep the process alive.
  */
 export const openControl = async (path: string): Promise<Control> => {
-  if (typeof path !== 'string' || path === '' || Buffer.byteLength(path) > LONGEST_PATH)
-    throw new OptionError('path', path, `a path of 1 to ${LONGEST_PATH} octets`)
-  await makeWay(path)
+  await makeWay(controlOption('path', path))
   const server = createServer(serve)
   server.maxConnections = MOST_CLIENTS
   // The socket is made within the call, so nobody else can connect in between.
@@ -111,6 +109,37 @@ const status = (): object => ({
   })),
 })
 
+/** Of this process: several ends may name the same path. */
+const opened = new Map<string, { control: Promise<Control>; users: number }>()
+
+/** As `openControl`, shared by all in this process that name that path; the last one to close it removes it. */
+export const shareControl = (path: string): Promise<Control> => {
+  const known = opened.get(path) ?? { control: openControl(path), users: 0 }
+  opened.set(path, known)
+  known.users++
+  let isClosed = false
+  const drop = (): void => {
+    if (isClosed) return
+    isClosed = true
+    if (--known.users === 0 && opened.get(path) === known) opened.delete(path)
+    if (known.users === 0) known.control.then(control => control.close()).catch(() => {})
+  }
+  return known.control.then(
+    () => ({ path, close: drop }),
+    (error: unknown) => {
+      drop()
+      throw error
+    },
+  )
+}
+
+/** The option `control`. */
+export const controlOption = (name: string, value: unknown): string => {
+  if (typeof value === 'string' && value !== '' && Buffer.byteLength(value) <= LONGEST_PATH)
+    return value
+  throw new OptionError(name, value, `a path of 1 to ${LONGEST_PATH} octets`)
+}
+
 let isOpened = false
 
 /** Opens what `IKE_SOCKET_CONTROL` names, with the first endpoint of the process. A failure is a warning. */
@@ -118,7 +147,7 @@ export const openControlOnce = (): void => {
   const { IKE_SOCKET_CONTROL: path } = process.env
   if (isOpened || path === undefined || path === '') return
   isOpened = true
-  openControl(path).then(
+  shareControl(path).then(
     ({ close }) => void process.once('exit', close),
     (error: Error) =>
       process.emitWarning(`IKE_SOCKET_CONTROL: ${error.message}`, { code: 'IKE_CONTROL' }),

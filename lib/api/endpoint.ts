@@ -4,6 +4,7 @@ import { EventEmitter } from 'node:events'
 import { ownProperties } from '../base/errors.ts'
 import type { SessionHandle } from '../core/events.ts'
 import { withNumber } from '../node/endpoint.ts'
+import { shareControl, type Control } from './control.ts'
 import { CredentialWatcher, filesOf } from './credential-files.ts'
 import { Hold } from './hold.ts'
 import {
@@ -83,6 +84,7 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
   readonly #scope = new AsyncResource('SECUREENDPOINT')
   readonly #sessions = new Map<SessionHandle, Session>()
   #watcher: CredentialWatcher | undefined
+  #control: Control | undefined
   #state: 'opening' | 'open' | 'closing' | 'closed' = 'opening'
 
   constructor(options: EndpointOptions) {
@@ -94,8 +96,16 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
     this.#shared = SharedEndpoint.use(this.#user, this.#settings, { hosts, ipv6Only }, error => {
       if (this.#state !== 'opening') return
       if (error !== undefined) return this.#failed(error)
-      this.#state = 'open'
-      this.#inScope(() => this.emit('listening'))
+      const { control } = this.#settings
+      if (control === undefined) return this.#open()
+      shareControl(control).then(
+        opened => {
+          this.#control = opened
+          if (this.#state === 'opening') this.#open()
+          else opened.close()
+        },
+        (failed: Error) => this.#state === 'opening' && this.#failed(failed),
+      )
     })
     if (this.#shared === undefined) return
     if (this.#settings.watch) {
@@ -133,6 +143,11 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
         this.#inScope(() => this.emit('sessionEnd', session, error))
       },
     }
+  }
+
+  #open(): void {
+    this.#state = 'open'
+    this.#inScope(() => this.emit('listening'))
   }
 
   #inScope(run: () => void): void {
@@ -260,6 +275,7 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
   }
 
   #closed(): void {
+    this.#control?.close()
     this.#hold.drop()
     process.nextTick(() => {
       this.#state = 'closed'

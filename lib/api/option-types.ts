@@ -718,6 +718,14 @@ export interface SecureServerOptions extends IkeOptions, ConnectionOptions {
    */
   watch?: boolean | undefined
   /**
+   * Path of a Unix socket (mode 0600, 103 octets at most) by which `ike-socket status` looks into this process, as
+   * `openControl` opens it. Several servers may name the same path. One that another process answers on is not taken over
+   * (EADDRINUSE). It is removed when the last server that names it closes.
+   * @category Diagnosis
+   * @example control: '/run/app.sock'
+   */
+  control?: string | undefined
+  /**
    * Networks or ranges of which peers that ask get an inner address (RFC 7296 §3.15). A session has an address of its own,
    * and the same identity with the same proof gets its address back. An identity that holds addresses gets one more only
    * while more than those are free. When none is left the peer is refused with INTERNAL_ADDRESS_FAILURE.
@@ -830,6 +838,8 @@ export interface EndpointOptions
   ipv6Only?: boolean | undefined
   /** Read the files of credentials again when they change. Default `false`. */
   watch?: boolean | undefined
+  /** Path of a Unix socket by which `ike-socket status` looks into this process, as with a server. */
+  control?: string | undefined
   /** Ask each gateway for an inner address. Default `false`. */
   virtualAddress?: boolean | undefined
 }

@@ -19,6 +19,7 @@ import { CONGESTION_CONTROLS, type CongestionControl } from '../core/tcp-config.
 import { CREDENTIAL_OPTIONS, CREDENTIAL_TABLE } from '../identity/credentials.ts'
 import { POLICY_OPTIONS, POLICY_TABLE } from '../policy/options.ts'
 import type { KeyLog } from './channels.ts'
+import { controlOption } from './control.ts'
 import { readFiles } from './credential-files.ts'
 import type {
   DatagramOptions,
@@ -315,6 +316,7 @@ const SERVER_TABLE = {
   ikePort: row('both', parsePort, DEFAULT_IKE_PORT),
   pauseOnConnect: row('server', boolean, false),
   watch: row('server', boolean, false),
+  control: row('server', controlOption),
 } as const satisfies OptionTable
 
 /** What an endpoint reads itself. */
@@ -323,6 +325,7 @@ const ENDPOINT_TABLE = {
   host: row('both', hostsOption),
   ipv6Only: row('both', boolean, false),
   watch: row('both', boolean, false),
+  control: row('both', controlOption),
   keyLog: row('both', keyLog),
 } as const satisfies OptionTable
 
@@ -494,6 +497,7 @@ export interface ServerSettings {
   readonly context: ParsedContext
   /** The files that are named are read again when they change. */
   readonly watch: boolean
+  readonly control: string | undefined
   readonly ikePort: number
   readonly pauseOnConnect: boolean
   readonly blockList: BlockList | undefined
@@ -515,7 +519,7 @@ export const parseServer = (options: SecureServerOptions): ServerSettings => {
   refuse(given, 'checkServerIdentity', 'left out: it is for clients; a server has "authorize"')
   refuse(given, 'eap', 'left out: it is for clients')
   if (own['endpoint'] !== undefined) refuse(own, 'ikePort', 'left out: the endpoint has it')
-  const { ikePort, pauseOnConnect, blockList, watch } = readTable(SERVER_TABLE, given)
+  const { ikePort, pauseOnConnect, blockList, watch, control } = readTable(SERVER_TABLE, given)
   const connection = CONNECTION_OPTIONS.flatMap(name =>
     given[name] === undefined ? [] : [[name, given[name]] as const],
   )
@@ -523,6 +527,7 @@ export const parseServer = (options: SecureServerOptions): ServerSettings => {
     given,
     context: checkedContext(own, given),
     watch,
+    control,
     ikePort,
     pauseOnConnect,
     blockList,
@@ -545,6 +550,7 @@ export interface ParsedEndpoint {
   readonly hosts: readonly (string | undefined)[]
   readonly ipv6Only: boolean
   readonly watch: boolean
+  readonly control: string | undefined
 }
 
 export const parseEndpoint = (options: EndpointOptions): ParsedEndpoint => {
@@ -558,12 +564,13 @@ export const parseEndpoint = (options: EndpointOptions): ParsedEndpoint => {
   }
   const read = readFiles(own)
   const given = expandContext(read)
-  const { ikePort, host, ipv6Only, watch } = readTable(ENDPOINT_TABLE, given)
+  const { ikePort, host, ipv6Only, watch, control } = readTable(ENDPOINT_TABLE, given)
   return {
     own,
     given,
     context: checkedContext(read, given),
     watch,
+    control,
     ikePort,
     hosts: host ?? [undefined],
     ipv6Only,
@@ -571,7 +578,7 @@ export const parseEndpoint = (options: EndpointOptions): ParsedEndpoint => {
 }
 
 /** What cannot change while an end runs. */
-const FIXED_OPTIONS = ['ikePort', 'host', 'ipv6Only', 'endpoint', 'watch'] as const
+const FIXED_OPTIONS = ['ikePort', 'host', 'ipv6Only', 'endpoint', 'watch', 'control'] as const
 
 /** Options of an end with other credentials: a `secureContext` takes the place of all, other options of those of their name. */
 export const withCredentials = (own: Given, options: object): Record<string, unknown> => {

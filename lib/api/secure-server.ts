@@ -12,6 +12,7 @@ import type { Connection, SessionHandle } from '../core/events.ts'
 import { reader } from '../base/option-table.ts'
 import type { ConnectionOwner, Endpoint } from '../node/endpoint.ts'
 import { channels } from './channels.ts'
+import { shareControl, type Control } from './control.ts'
 import { CredentialWatcher, filesOf } from './credential-files.ts'
 import { Hold } from './hold.ts'
 import { openInnerPort } from './inner-port.ts'
@@ -159,6 +160,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
   /** Connections are told of in the context of `listen`, as net does. */
   #scope = new AsyncResource('SECURESERVER')
   #watcher: CredentialWatcher | undefined
+  #control: Control | undefined
   #freeLocalEnd: (() => void) | undefined
   #starting = false
 
@@ -266,8 +268,12 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     const bound = (error: NodeJS.ErrnoException | undefined): void => {
       // It was closed before it was open.
       if (this.#term !== term || !this.#starting) return
+      const { control } = this.#settings
+      if (error === undefined && control !== undefined && this.#control === undefined)
+        return this.#openControl(control, bound)
       this.#starting = false
       if (error === undefined) this.#begin()
+      else if (error.syscall === 'listen') this.#failed(error)
       else this.#failed(listenError(error, host ?? '::', port, portOf(error) ?? ikePort))
     }
     let shared: SharedEndpoint | undefined
@@ -290,6 +296,23 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     }
     const used = Object.assign(nodeError('EADDRINUSE', ''), { errno: -constants.errno.EADDRINUSE })
     this.#failed(listenError(used, host ?? '::', port, undefined))
+  }
+
+  /** `done` goes on with what became of it. */
+  #openControl(path: string, done: (error: NodeJS.ErrnoException | undefined) => void): void {
+    shareControl(path).then(
+      control => {
+        if (this.#starting) this.#control = control
+        else control.close()
+        done(undefined)
+      },
+      (error: NodeJS.ErrnoException) => done(error),
+    )
+  }
+
+  #closeControl(): void {
+    this.#control?.close()
+    this.#control = undefined
   }
 
   /** The port inside the tunnel; 0: any that is free. */
@@ -349,6 +372,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
   }
 
   #failed(error: Error): void {
+    this.#closeControl()
     this.#starting = false
     this.listening = false
     const term = this.#term
@@ -420,6 +444,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     this.#starting = false
     this.#freeLocalEnd?.()
     this.#watcher?.stop()
+    this.#closeControl()
     // As with net, what is left of it holds the process only by its connections.
     this.#hold.setActive(false)
     const term = this.#term

@@ -306,8 +306,10 @@ export class SecureSocket extends Duplex {
   // --- what the endpoint tells ---
 
   readonly #owner: ConnectionOwner = {
-    onSession: session => {
-      this.#session = new Session(session, this.#endpoint!)
+    onSession: handle => {
+      const session = new Session(handle, this.#endpoint!)
+      this.#session = session
+      this.#inScope(() => this.emit('session', session))
     },
     onConnected: connection => {
       this.#connection = connection

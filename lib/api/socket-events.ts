@@ -1,4 +1,5 @@
 /** The events of a socket with what their listeners get, so that the compiler knows them. */
+import type { Session } from './session.ts'
 
 /** What a listener of one event of a table is. */
 export type Listener<Events, E extends keyof Events> = Events[E] extends unknown[]
@@ -39,6 +40,8 @@ export interface SecureSocketEvents {
   ready: []
   /** Follows 'connect', under the name that `tls` uses. */
   secureConnect: []
+  /** The SAs are up that the connection goes over; the handshake of TCP inside them follows. */
+  session: [session: Session]
   /** The time of `setTimeout` has passed without traffic. */
   timeout: []
 }

@@ -15,27 +15,8 @@ import {
   type Issuer,
 } from '../identity/certificate-builder.ts'
 import { KeyPurpose, KeyUsage } from '../identity/extensions.ts'
+import type { Command } from './command.ts'
 import { parseArguments, UsageError } from './usage.ts'
-
-export const KEYGEN_HELP = `Usage: ike-socket keygen [folder] [options]
-
-Writes into the folder (default: ike-keys)
-  ca.crt ca.key ca.crl           a certificate authority, and its list of revoked certificates: none
-  server-TYPE.crt server-TYPE.key, client-TYPE.crt client-TYPE.key
-  psk.txt                        a pre-shared key of 256 random bits
-  swanctl-server.conf swanctl-client.conf   the same in strongSwan
-  README.txt                     how to use them
-
-Options:
-  --server NAME,…    names of the server, the first is its identity (localhost)
-  --ip ADDRESS,…     addresses of the server (127.0.0.1,::1 without --server)
-  --client NAME,…    names of the client: host names or e-mail addresses (client)
-  --ca-name NAME     common name of the authority (ike-socket CA)
-  --type TYPE        ed25519, ecdsa (P-256), rsa (3072 bits) or all (all)
-  --days N           how long certificates and list are valid (397); the authority: ten years or longer
-  --force            overwrite files
-  --help
-`
 
 const KEY_TYPES = ['ed25519', 'ecdsa', 'rsa'] as const
 type KeyType = (typeof KEY_TYPES)[number]
@@ -324,4 +305,38 @@ strongSwan
 ----------
 swanctl-server.conf and swanctl-client.conf are complete; their first lines say where the files belong.
 `
+}
+
+const KEYGEN_HELP = `Usage: ike-socket keygen [folder] [options]
+
+Writes into the folder (default: ike-keys)
+  ca.crt ca.key ca.crl           a certificate authority, and its list of revoked certificates: none
+  server-TYPE.crt server-TYPE.key, client-TYPE.crt client-TYPE.key
+  psk.txt                        a pre-shared key of 256 random bits
+  swanctl-server.conf swanctl-client.conf   the same in strongSwan
+  README.txt                     how to use them
+
+Options:
+  --server NAME,…    names of the server, the first is its identity (localhost)
+  --ip ADDRESS,…     addresses of the server (127.0.0.1,::1 without --server)
+  --client NAME,…    names of the client: host names or e-mail addresses (client)
+  --ca-name NAME     common name of the authority (ike-socket CA)
+  --type TYPE        ed25519, ecdsa (P-256), rsa (3072 bits) or all (all)
+  --days N           how long certificates and list are valid (397); the authority: ten years or longer
+  --force            overwrite files
+  --help
+
+Examples:
+  ike-socket keygen
+  ike-socket keygen ike-keys --server orders.internal --client billing.internal --type ed25519
+
+Exit code 0: done; 1: it could not be done; 2: the command line was not understood.
+`
+
+export const keygenCommand: Command = {
+  name: 'keygen',
+  summary: 'a certificate authority, certificates and a pre-shared key',
+  options: OPTIONS,
+  help: KEYGEN_HELP,
+  run: args => void process.stdout.write(keygen(args, Date.now())),
 }

@@ -1,18 +1,20 @@
 #!/usr/bin/env node
 /** The command `ike-socket`. Exit code 0: done; 1: it could not be done; 2: it was not understood. */
 import { readFileSync } from 'node:fs'
-import { keygen, KEYGEN_HELP } from './keygen.ts'
-import { sidecar } from './sidecar.ts'
+import { columns } from './command.ts'
+import { COMMANDS } from './commands.ts'
 import { UsageError } from './usage.ts'
 
 const HELP = `Usage: ike-socket <command> [options]
 
 Commands:
-  keygen [folder]   make a certificate authority, certificates and a pre-shared key
-  connect, listen   one connection inside ESP, with standard input and output
-  forward, socks    ways between TCP here and services inside ESP
+${columns(COMMANDS.map(({ name, summary }) => [name, summary]))}
+ike-socket <command> --help tells more and has examples; --version prints the version.
 
-ike-socket <command> --help tells more; --version prints the version.
+Examples:
+  ike-socket keygen ike-keys --server orders.internal --client billing.internal
+  ike-socket ping orders.internal --config ike.json
+  ike-socket status /run/app.sock --watch
 `
 
 const version = (): string => {
@@ -20,37 +22,47 @@ const version = (): string => {
   return String((JSON.parse(readFileSync(file, 'utf8')) as { version: unknown }).version)
 }
 
-/** What is to be printed. */
-const run = async (args: readonly string[]): Promise<string> => {
-  const [command, ...rest] = args
-  switch (command) {
-    case 'keygen':
-      return rest.includes('--help') || rest.includes('-h') ? KEYGEN_HELP : keygen(rest, Date.now())
-    case 'connect':
-    case 'listen':
-    case 'forward':
-    case 'socks':
-      await sidecar(command, rest)
-      return ''
+/** The exit code. */
+const run = async ([name, ...rest]: readonly string[]): Promise<number> => {
+  switch (name) {
     case '--help':
     case '-h':
     case 'help':
-      return HELP
+      process.stdout.write(HELP)
+      return 0
     case '--version':
     case '-v':
-      return `${version()}\n`
+      process.stdout.write(`${version()}\n`)
+      return 0
     case undefined:
       throw new UsageError('a command is missing')
-    default:
-      throw new UsageError(`there is no command ${command}`)
+  }
+  const command = COMMANDS.find(other => other.name === name)
+  if (command === undefined) throw new UsageError(`there is no command ${name}`)
+  if (rest.includes('--help') || rest.includes('-h')) {
+    process.stdout.write(command.help)
+    return 0
+  }
+  try {
+    return (await command.run(rest)) ?? 0
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error
+    throw new UsageError(`${error.message}\nTry: ike-socket ${name} --help`)
   }
 }
 
+// A reader that has seen enough, such as head, is no failure.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error
+  process.exit(0)
+})
+
 try {
-  process.stdout.write(await run(process.argv.slice(2)))
+  process.exitCode = await run(process.argv.slice(2))
 } catch (error) {
   const isUsage = error instanceof UsageError
-  const hint = isUsage ? '\nTry: ike-socket --help' : ''
-  process.stderr.write(`ike-socket: ${error instanceof Error ? error.message : error}${hint}\n`)
+  const words = error instanceof Error ? error.message : String(error)
+  const hint = isUsage && !words.includes('\nTry: ') ? '\nTry: ike-socket --help' : ''
+  process.stderr.write(`ike-socket: ${words}${hint}\n`)
   process.exitCode = isUsage ? 2 : 1
 }

@@ -12,28 +12,10 @@ import {
 } from '../api/options.ts'
 import { createSecureServer, type SecureServer } from '../api/secure-server.ts'
 import { createSecureSocket, type SecureSocket } from '../api/secure-socket.ts'
+import { columns, type Command } from './command.ts'
 import { join, type Log } from './join.ts'
 import { serveSocks } from './socks.ts'
 import { parseArguments, UsageError } from './usage.ts'
-
-export const SIDECAR_HELP = `Usage:
-  ike-socket connect HOST PORT           standard input and output over one connection
-  ike-socket listen [HOST] PORT          the same, for the first connection that comes
-  ike-socket forward [-L [BIND:]PORT:HOST:PORT]… [-R PORT:HOST:PORT]…
-                                         -L: from TCP here to a service inside ESP;
-                                         -R: from a service inside ESP here to TCP
-  ike-socket socks [BIND:]PORT           a SOCKS 5 proxy whose connections go inside ESP
-
-Options:
-  --config FILE     credentials, as JSON with the options of ike-socket (default: IKE_SOCKET_CONFIG);
-                    forward and socks read it again at SIGHUP, for new connections
-  --allow-remote    also bind, and forward to, addresses that are not of the loopback
-  --permit HOST     socks: hosts that may be asked for, others are refused; may be repeated
-  --json            log lines, on standard error, are JSON
-  --help
-
-IPv6 addresses stand in brackets. Exit code 0: done; 1: it could not be done; 2: it was not understood.
-`
 
 interface Place {
   readonly host: string
@@ -200,15 +182,13 @@ const OPTIONS = {
   'allow-remote': { type: 'boolean' },
   permit: { type: 'string', multiple: true },
   json: { type: 'boolean' },
-  help: { type: 'boolean', short: 'h' },
   local: { type: 'string', short: 'L', multiple: true },
   remote: { type: 'string', short: 'R', multiple: true },
 } as const
 
 /** Runs one of the commands; it goes on while anything is open. */
-export const sidecar = async (command: string, args: readonly string[]): Promise<void> => {
+const sidecar = async (command: string, args: readonly string[]): Promise<void> => {
   const { values, positionals } = parseArguments(args, OPTIONS)
-  if (values.help === true) return void process.stdout.write(SIDECAR_HELP)
   const log = logger(values.json === true)
   const isAllowed = values['allow-remote'] === true
   const file = values.config ?? process.env['IKE_SOCKET_CONFIG']
@@ -235,3 +215,89 @@ export const sidecar = async (command: string, args: readonly string[]): Promise
   for (const { to } of inward) refuseRemote(to.host, isAllowed, 'the target')
   reloadAtHangup(file, await forward({ out, in: inward }, log), log)
 }
+
+const CONFIG = [
+  '--config FILE',
+  'credentials, as JSON with the options of ike-socket (IKE_SOCKET_CONFIG)',
+]
+const RELOAD = ['', 'it is read again at SIGHUP, for new connections']
+const REMOTE = [
+  '--allow-remote',
+  'also bind, and forward to, addresses that are not of the loopback',
+]
+const JSON_LINES = ['--json', 'log lines, on standard error, are JSON']
+
+const command = (
+  name: string,
+  summary: string,
+  usage: string,
+  names: readonly (keyof typeof OPTIONS)[],
+  rows: readonly (readonly string[])[],
+  examples: readonly string[],
+): Command => ({
+  name,
+  summary,
+  options: Object.fromEntries(names.map(option => [option, OPTIONS[option]])),
+  help: `Usage: ike-socket ${usage}
+
+Options:
+${columns([...rows, ['--help', 'this text']] as [string, string][])}
+IPv6 addresses stand in brackets.
+
+Examples:
+${examples.map(line => `  ${line}\n`).join('')}
+Exit code 0: done; 1: it could not be done; 2: the command line was not understood.
+`,
+  run: args => sidecar(name, args),
+})
+
+export const sidecarCommands: readonly Command[] = [
+  command(
+    'connect',
+    'standard input and output over one connection inside ESP',
+    'connect HOST PORT [options]',
+    ['config', 'json'],
+    [CONFIG, JSON_LINES],
+    ['ike-socket connect orders.internal 8080 --config ike.json'],
+  ),
+  command(
+    'listen',
+    'the same, for the first connection that comes',
+    'listen [HOST] PORT [options]',
+    ['config', 'allow-remote', 'json'],
+    [CONFIG, REMOTE, JSON_LINES],
+    ['ike-socket listen 8080 --config ike.json', 'ike-socket listen :: 8080 --allow-remote'],
+  ),
+  command(
+    'forward',
+    'from TCP here to services inside ESP, and back',
+    'forward [-L [BIND:]PORT:HOST:PORT]… [-R PORT:HOST:PORT]… [options]',
+    ['local', 'remote', 'config', 'allow-remote', 'json'],
+    [
+      ['-L [BIND:]PORT:HOST:PORT', 'from TCP here to a service inside ESP; may be repeated'],
+      ['-R PORT:HOST:PORT', 'from a service inside ESP here to TCP; may be repeated'],
+      CONFIG,
+      RELOAD,
+      REMOTE,
+      JSON_LINES,
+    ],
+    [
+      'ike-socket forward -L 5432:db.internal:5432 --config ike.json',
+      'ike-socket forward -R 8080:127.0.0.1:80 --config ike.json',
+    ],
+  ),
+  command(
+    'socks',
+    'a SOCKS 5 proxy whose connections go inside ESP',
+    'socks [BIND:]PORT [options]',
+    ['permit', 'config', 'allow-remote', 'json'],
+    [
+      ['--permit HOST', 'hosts that may be asked for, others are refused; may be repeated'],
+      CONFIG,
+      RELOAD,
+      REMOTE,
+      JSON_LINES,
+    ],
+    ['ike-socket socks 1080 --permit orders.internal --config ike.json'],
+  ),
+]

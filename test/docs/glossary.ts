@@ -111,7 +111,7 @@ export const ENVIRONMENT: Readonly<Record<string, string>> = {
   IKE_SOCKET_CONFIG:
     'A JSON file with options, for `ike-socket/net`, `ike-socket/http`, `ike-socket/register` and the commands. `{ "file": path }` is what a file holds, `{ "env": name }` the value of a variable. An unknown key stops the program.',
   IKE_SOCKET_CONTROL:
-    'The path of a Unix socket, mode 0600, that tells the sessions and counters of the process as lines of JSON; opened with its first endpoint.',
+    'The path of a Unix socket, mode 0600, that tells the sessions and counters of the process as lines of JSON, for `ike-socket status`; opened with its first endpoint.',
   IKE_SOCKET_POLICY:
     'The policy file of `ike-socket/register`: which connections are protected, which bypass, which are discarded.',
   NODE_DEBUG: '`NODE_DEBUG=ike-socket` prints every trace event.',

@@ -1,0 +1,22 @@
+/** What a command of `ike-socket` is: help, completions and the command line itself are read from this. */
+import type { ParseArgsConfig } from 'node:util'
+
+export interface Command {
+  readonly name: string
+  /** One line, for the list of commands. */
+  readonly summary: string
+  /** What `--help` prints, with examples. */
+  readonly help: string
+  /** Options beside `--help`. */
+  readonly options: NonNullable<ParseArgsConfig['options']>
+  /** What the first argument may be, where it is one of a few words. */
+  readonly words?: readonly string[]
+  /** Does it; the exit code, 0 when nothing is returned. */
+  run(args: readonly string[]): Promise<number | void> | number | void
+}
+
+/** Lines of a help: options with what they mean, in two columns. */
+export const columns = (rows: readonly (readonly [string, string])[]): string => {
+  const width = Math.max(...rows.map(([left]) => left.length)) + 2
+  return rows.map(([left, right]) => `  ${left.padEnd(width)}${right}\n`).join('')
+}

@@ -1,0 +1,123 @@
+/** `ike-socket completion`: what bash and zsh need to complete a command line, made from the table of commands. */
+import { columns, type Command } from './command.ts'
+import { parseArguments, UsageError } from './usage.ts'
+
+const SHELLS = ['bash', 'zsh'] as const
+
+/** `--config`, `-w` and so on. */
+const flagsOf = ({ options }: Command): readonly string[] => [
+  ...Object.entries(options).flatMap(([name, { short }]) => [
+    `--${name}`,
+    ...(short === undefined ? [] : [`-${short}`]),
+  ]),
+  '--help',
+]
+
+/** Options whose value is a file. */
+const FILES = ['--config', '--out', '--ca', '--file'] as const
+
+const bash = (commands: readonly Command[]): string => `# Completions of ike-socket for bash:
+#   source <(ike-socket completion bash)
+_ike_socket() {
+  local word=\${COMP_WORDS[COMP_CWORD]} before=\${COMP_WORDS[COMP_CWORD-1]} words=
+  COMPREPLY=()
+  if (( COMP_CWORD == 1 )); then
+    COMPREPLY=($(compgen -W '${[...commands.map(({ name }) => name), '--help', '--version'].join(' ')}' -- "$word"))
+    return
+  fi
+  case $before in
+    ${FILES.join('|')}) COMPREPLY=($(compgen -f -- "$word")); return ;;
+  esac
+  case \${COMP_WORDS[1]} in
+${commands
+  .map(command => `    ${command.name}) words='${flagsOf(command).join(' ')}' ;;`)
+  .join('\n')}
+  esac
+  if [[ $word == -* ]]; then
+    COMPREPLY=($(compgen -W "$words" -- "$word"))
+    return
+  fi
+  if (( COMP_CWORD == 2 )); then
+    case \${COMP_WORDS[1]} in
+${commands
+  .filter(({ words }) => words !== undefined)
+  .map(
+    ({ name, words }) =>
+      `      ${name}) COMPREPLY=($(compgen -W '${words!.join(' ')}' -- "$word")); return ;;`,
+  )
+  .join('\n')}
+    esac
+  fi
+  COMPREPLY=($(compgen -f -- "$word"))
+}
+complete -o filenames -F _ike_socket ike-socket
+`
+
+const quoted = (text: string): string => text.replace(/'/g, `'\\''`)
+
+const zsh = (commands: readonly Command[]): string => `#compdef ike-socket
+# Completions of ike-socket for zsh:
+#   source <(ike-socket completion zsh)
+_ike_socket() {
+  local -a found
+  if (( CURRENT == 2 )); then
+    found=(
+${commands.map(({ name, summary }) => `      '${name}:${quoted(summary.replace(/:/g, '\\:'))}'`).join('\n')}
+    )
+    _describe command found
+    return
+  fi
+  case $words[CURRENT-1] in
+    ${FILES.join('|')}) _files; return ;;
+  esac
+  if [[ $words[CURRENT] == -* ]]; then
+    case $words[2] in
+${commands
+  .map(command => `      ${command.name}) found=(${flagsOf(command).join(' ')}) ;;`)
+  .join('\n')}
+    esac
+    compadd -- $found
+    return
+  fi
+  if (( CURRENT == 3 )); then
+    case $words[2] in
+${commands
+  .filter(({ words }) => words !== undefined)
+  .map(({ name, words }) => `      ${name}) compadd -- ${words!.join(' ')}; return ;;`)
+  .join('\n')}
+    esac
+  fi
+  _files
+}
+if [[ $funcstack[1] == _ike_socket ]]; then _ike_socket "$@"; else compdef _ike_socket ike-socket; fi
+`
+
+/** `commands`: all others; this one completes itself too. */
+export const completionCommand = (others: readonly Command[]): Command => {
+  const own: Command = {
+    name: 'completion',
+    summary: 'completions for bash or zsh',
+    options: {},
+    words: SHELLS,
+    help: `Usage: ike-socket completion SHELL
+
+Prints what makes the Tab key complete commands, options and files of ike-socket. SHELL is bash or zsh.
+
+${columns([['--help', 'this text']])}
+Examples:
+  source <(ike-socket completion bash)
+  ike-socket completion zsh > "\${fpath[1]}/_ike-socket"
+
+Exit code 0: done; 2: the command line was not understood.
+`,
+    run: args => {
+      const { positionals } = parseArguments(args, {})
+      const [shell, ...more] = positionals
+      const commands = [...others, own]
+      if (more.length === 0 && shell === 'bash') process.stdout.write(bash(commands))
+      else if (more.length === 0 && shell === 'zsh') process.stdout.write(zsh(commands))
+      else throw new UsageError('completion wants bash or zsh')
+    },
+  }
+  return own
+}
