@@ -47,6 +47,8 @@ export class ChildTable<Owner> {
   /** A connection asks for each segment and remembers its Child SA, so that many of them cost it nothing. */
   private readonly routes = new WeakMap<InnerFlow, Route<Owner>>()
   private generation = 0
+  private modesAt = -1
+  private allTransport = false
   /** One that was not exhausted when it was asked last. */
   private fresh: Child<Owner> | undefined
 
@@ -97,6 +99,15 @@ export class ChildTable<Owner> {
     return this.used.some(({ sa }) => isFor(sa, flow))
   }
 
+  /** Whatever is sent goes without an inner IP header. */
+  get isTransportOnly(): boolean {
+    if (this.modesAt !== this.generation) {
+      this.modesAt = this.generation
+      this.allTransport = this.used.every(({ sa }) => sa.mode === 'transport')
+    }
+    return this.allTransport
+  }
+
   /** All that we could send on have carried all that they may: nothing goes out before a rekey is done. */
   get isExhausted(): boolean {
     if (this.fresh !== undefined && maySend(this.fresh)) return false
@@ -119,6 +130,7 @@ export class ChildTable<Owner> {
     const child = this.find(inboundSpi)
     if (child === undefined || child.removeAt !== Infinity) return
     this.used = this.used.filter(other => other !== child)
+    this.generation++
     child.removeAt = now + linger
     this.setOutbound(child, false)
     for (const other of this.used) this.setOutbound(other, other.sa.outboundReady)

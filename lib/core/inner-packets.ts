@@ -11,6 +11,7 @@ import type { UdpStack } from '../udp/stack.ts'
 import { readIcmpError } from '../wire/icmp.ts'
 import { readIpHeader, type IpHeader } from '../wire/ip.ts'
 import { IpProtocol } from '../wire/registry.ts'
+import { CHECKSUM_AT } from '../wire/tcp.ts'
 import { UDP_HEADER_LENGTH } from '../wire/udp.ts'
 import type { Child } from './child-table.ts'
 
@@ -19,11 +20,12 @@ const TCP_HEADER = 20
 
 /**
  * Hands the payload that the SA has just opened to TCP or UDP; else the reason why it was dropped. `outer` is the address that
- * the packet came from.
+ * the packet came from, and `hasNat`: an address may have changed on its way.
  */
 export const handleInner = (
   child: Child,
   outer: Uint8Array,
+  hasNat: boolean,
   tcp: TcpStack | undefined,
   udp: UdpStack | undefined,
   now: Millis,
@@ -34,7 +36,14 @@ export const handleInner = (
   }
   if (!isTransport(nextHeader)) return 'esp.nextHeader'
   const { remoteHost, localHost } = child
-  // RFC 3948 §3.1.2: a NAT has changed the addresses under the checksum; the ICV stands for it.
+  // RFC 3948 §3.1.2: a NAT may have changed the addresses under the checksum; the ICV stands for it. Who has not agreed to
+  // leave it out must mean a zero, which is as good a sum as any.
+  const isSuspect =
+    nextHeader === IpProtocol.Tcp &&
+    !hasNat &&
+    tcp?.peerFeatures.has('no-checksum') === false &&
+    payloadLength >= TCP_HEADER &&
+    getU16(bytes, CHECKSUM_AT) === 0
   return handleTransport(
     child,
     nextHeader,
@@ -43,7 +52,7 @@ export const handleInner = (
     payloadLength,
     remoteHost,
     localHost,
-    false,
+    isSuspect,
     tcp,
     udp,
     now,

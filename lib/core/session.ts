@@ -195,6 +195,12 @@ export class Session implements AttemptHost, Scheduled {
     return this.facts?.features ?? NO_FEATURES
   }
 
+  /** A right checksum may look wrong. Our own ends speak of a NAT in any case, and say the same again in other segments. */
+  private get hasNat(): boolean {
+    if (this.facts?.isOurs === true) return false
+    return this.paths.localBehindNat || this.paths.remoteBehindNat
+  }
+
   get claimedAddress(): Uint8Array | undefined {
     const newest = this.children.inUse[0]
     return newest && singleHost(newest.sa.remoteSelectors)
@@ -532,7 +538,7 @@ export class Session implements AttemptHost, Scheduled {
     else if (drop === Drop.Icv) this.failedIcvs++
     if (drop !== Drop.None) return this.host.drop(dropName(drop))
     if (child.pair.lifetimeState() !== 'ok') this.expire(child, now)
-    const reason = handleInner(child, path.remoteAddress, this.tcp, this.udp, now)
+    const reason = handleInner(child, path.remoteAddress, this.hasNat, this.tcp, this.udp, now)
     if (reason !== undefined) this.host.drop(reason)
     if (this.paths.takeRevived()) this.tcp?.hasten(now)
   }
@@ -607,6 +613,9 @@ export class Session implements AttemptHost, Scheduled {
     // TCP would take what is not sent for lost, so it is not even asked.
     if (this.tcp === undefined || this.children.isExhausted) return undefined
     if (this.paths.dataAllowance < this.paths.datagramLimit) return undefined
+    // In a tunnel what comes behind the peer may look at the checksum; the ICV ends before that.
+    this.tcp.omitsChecksum =
+      this.tcp.peerFeatures.has('no-checksum') && this.children.isTransportOnly
     for (;;) {
       packet.reset()
       const flow = this.pollFlow(packet, now)

@@ -3,15 +3,13 @@
  * and hands out segments turn by turn.
  */
 import { sha256 } from '@noble/hashes/sha2.js'
-import { concat, equal, getU32 } from '../base/bytes.ts'
+import { concat, equal, getU32, putU16 } from '../base/bytes.ts'
 import { randomBytes, type Environment, type Millis } from '../base/environment.ts'
 import type { Packet } from '../base/packet.ts'
 import { Schedule } from '../base/schedule.ts'
 import { after } from '../base/serial.ts'
-import { addWords, fold, pseudoHeaderSum } from '../wire/checksum.ts'
 import { NO_FEATURES, type Features } from '../wire/own-features.ts'
-import { IpProtocol } from '../wire/registry.ts'
-import { TcpFlag, TcpSegment } from '../wire/tcp.ts'
+import { CHECKSUM_AT, checksumOf, TcpFlag, TcpSegment } from '../wire/tcp.ts'
 import { DEFAULT_TCP_CONFIG, type TcpConfig } from './config.ts'
 import type { CongestionControl } from './congestion/choose.ts'
 import { TcpConnection } from './connection.ts'
@@ -64,6 +62,8 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   prober: SizeProber | undefined
   /** What the peer's TCP can do beyond the RFCs. */
   peerFeatures: Features = NO_FEATURES
+  /** What carries the segments proves them whole, and the peer looks at no checksum. */
+  omitsChecksum = false
   readonly memory: SharedMemory
   private readonly environment: Environment
   private readonly listeners: TcpListeners
@@ -216,10 +216,8 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   ): TcpDrop | undefined {
     const { segment } = this
     if (!segment.read(bytes, from, to)) return 'tcp.malformed'
-    if (verifyChecksum) {
-      const sum = pseudoHeaderSum(source, destination, IpProtocol.Tcp, to - from)
-      if (fold(addWords(sum, bytes, from, to)) !== 0) return 'tcp.malformed'
-    }
+    if (verifyChecksum && checksumOf(bytes, from, to, source, destination) !== 0)
+      return 'tcp.malformed'
     const flow = {
       localAddress: destination,
       localPort: segment.destinationPort,
@@ -408,12 +406,14 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     const reset = this.resets.shift()
     if (reset !== undefined) {
       writeReset(packet, reset.flow, reset.seq, reset.ack)
+      this.finishChecksum(packet, reset.flow)
       return reset.flow
     }
     for (let connection = this.queue[0]; connection !== undefined; connection = this.queue[0]) {
       const hasSent = connection.transmit(packet, now)
       this.rearm(connection)
       if (hasSent) {
+        this.finishChecksum(packet, connection)
         // Each in turn, so that a bulk transfer does not hold up the others.
         if (this.queue.length > 1) this.queue.push(this.queue.shift()!)
         return connection
@@ -422,6 +422,15 @@ export class TcpStack implements StackContext, HalfOpenHolder {
       this.queue.shift()
     }
     return undefined
+  }
+
+  private finishChecksum({ bytes, start, end }: Packet, flow: Flow): void {
+    if (this.omitsChecksum) return
+    putU16(
+      bytes,
+      start + CHECKSUM_AT,
+      checksumOf(bytes, start, end, flow.localAddress, flow.remoteAddress),
+    )
   }
 
   pollEvent(): TcpEvent | undefined {

@@ -3,8 +3,6 @@ import { putU16, putU32 } from '../base/bytes.ts'
 import type { Millis } from '../base/environment.ts'
 import type { Packet } from '../base/packet.ts'
 import { after, before, distance } from '../base/serial.ts'
-import { addWords, fold, pseudoHeaderSum } from '../wire/checksum.ts'
-import { IpProtocol } from '../wire/registry.ts'
 import { TCP_HEADER_LENGTH, TcpFlag, TcpOption } from '../wire/tcp.ts'
 import type { Flow, Tcb } from './control-block.ts'
 import { MAX_BLOCKS } from './reassembly.ts'
@@ -235,7 +233,7 @@ const transmitAck = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
   return true
 }
 
-/** Writes header, options and data; every segment acknowledges, so an ACK that was due is done. */
+/** Writes header, options and data, without the checksum; every segment acknowledges, so an ACK that was due is done. */
 const writeSegment = (
   tcb: Tcb,
   packet: Packet,
@@ -262,7 +260,6 @@ const writeSegment = (
   putU16(bytes, at + 18, 0)
   if (flags & TcpFlag.Syn) writeSynOptions(tcb, bytes, at + TCP_HEADER_LENGTH, flags, now)
   else writeOptions(tcb, bytes, at + TCP_HEADER_LENGTH, octets, now)
-  finishChecksum(packet, tcb, at)
   tcb.ackNow = false
   tcb.unackedSegments = 0
   tcb.hasDuplicate = false
@@ -375,18 +372,7 @@ const writeOptions = (
   }
 }
 
-const finishChecksum = (packet: Packet, flow: Flow, at: number): void => {
-  const { bytes } = packet
-  const sum = pseudoHeaderSum(
-    flow.localAddress,
-    flow.remoteAddress,
-    IpProtocol.Tcp,
-    packet.end - at,
-  )
-  putU16(bytes, at + 16, fold(addWords(sum, bytes, at, packet.end)))
-}
-
-/** A bare RST; with `ack` it acknowledges, without it takes the sequence number that was expected. */
+/** A bare RST, without the checksum; with `ack` it acknowledges, without it takes the sequence number that was expected. */
 export const writeReset = (
   packet: Packet,
   flow: Flow,
@@ -402,5 +388,4 @@ export const writeReset = (
   if (ack !== undefined) putU32(bytes, at + 8, ack)
   bytes[at + 12] = (TCP_HEADER_LENGTH / 4) << 4
   bytes[at + 13] = TcpFlag.Rst | (ack === undefined ? 0 : TcpFlag.Ack)
-  finishChecksum(packet, flow, at)
 }

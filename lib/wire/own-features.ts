@@ -25,7 +25,7 @@ export type Features = ReadonlySet<Feature>
 export const NO_FEATURES: Features = new Set()
 const KNOWN = Object.keys(BITS) as Feature[]
 /** Those that this version has; it knows the names of the others, and tells nobody that it has them. */
-export const OWN_FEATURES: Features = new Set<Feature>(['ack-delay'])
+export const OWN_FEATURES: Features = new Set<Feature>(['ack-delay', 'no-checksum'])
 /** Milliseconds. */
 export const OWN_ACK_DELAY = 5
 

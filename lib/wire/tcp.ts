@@ -1,7 +1,22 @@
 /** TCP segments (RFC 9293 §3.1) with the options of RFC 7323 and RFC 2018. */
 import { getU16, getU32 } from '../base/bytes.ts'
+import { addWords, fold, pseudoHeaderSum } from './checksum.ts'
+import { IpProtocol } from './registry.ts'
 
 export const TCP_HEADER_LENGTH = 20
+
+/** Where the checksum stands. */
+export const CHECKSUM_AT = 16
+
+/** Of a segment whose field is 0 what belongs there; of a whole one 0, unless it was changed on its way. */
+export const checksumOf = (
+  bytes: Uint8Array,
+  from: number,
+  to: number,
+  source: Uint8Array,
+  destination: Uint8Array,
+): number =>
+  fold(addWords(pseudoHeaderSum(source, destination, IpProtocol.Tcp, to - from), bytes, from, to))
 
 export const TcpFlag = { Fin: 1, Syn: 2, Rst: 4, Psh: 8, Ack: 16, Urg: 32 } as const
 

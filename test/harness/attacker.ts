@@ -375,6 +375,16 @@ export class KeyRing implements Tracer {
     aead.seal(packet, from, from + text.length, aad)
     return packet
   }
+
+  /** What is between IV and ICV of an ESP packet without extended numbers; undefined: it is none, or of no SA here. */
+  openEsp(packet: Uint8Array): Uint8Array | undefined {
+    const entry = this.esp.findLast(({ spi }) => spi === getU32(packet, 0))
+    if (entry === undefined) return undefined
+    const aead = createAead('node', entry, entry.encryptionKey, entry.integrityKey)
+    const [from, to] = [8 + aead.ivLength, packet.length - aead.icvLength]
+    const opened = aead.open(packet, from, to, packet.subarray(0, 8))
+    return opened && Uint8Array.from(opened)
+  }
 }
 
 /** Payload, padding, pad length and next header as RFC 4303 §2 wants them. */

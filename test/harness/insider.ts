@@ -3,7 +3,6 @@ import { concat, getU16, getU32, putU16, putU32 } from '../../lib/base/bytes.ts'
 import { parseAddress } from '../../lib/base/address.ts'
 import type { Path } from '../../lib/base/path.ts'
 import type { Connection, SessionHandle } from '../../lib/core/events.ts'
-import { createAead } from '../../lib/crypto/suite.ts'
 import { parseProposals, withSpi } from '../../lib/policy/proposal.ts'
 import { parseSelectors } from '../../lib/policy/traffic-selectors.ts'
 import { addWords, fold, pseudoHeaderSum } from '../../lib/wire/checksum.ts'
@@ -193,21 +192,12 @@ export class Insider {
     const answers = this.segment(spi, { ...own, flags: 2, seq: 1 }, between)
     const header = between === undefined ? 0 : between.source.includes(':') ? 40 : 20
     for (const { bytes } of answers) {
-      const text = this.openEsp(bytes)
+      const text = this.ring.openEsp(bytes)
       if (text === undefined || getU16(text, header + 2) !== port) continue
       const ack = (getU32(text, header + 4) + 1) >>> 0
       this.segment(spi, { ...own, flags: 0x10, seq: 2, ack }, between)
     }
     return this.acceptedCount > count ? this.connection : undefined
-  }
-
-  private openEsp(packet: Uint8Array): Uint8Array | undefined {
-    const entry = this.ring.esp.findLast(({ spi }) => spi === getU32(packet, 0))
-    if (entry === undefined) return undefined
-    const aead = createAead('node', entry, entry.encryptionKey, entry.integrityKey)
-    const [from, to] = [8 + aead.ivLength, packet.length - aead.icvLength]
-    const opened = aead.open(packet, from, to, packet.subarray(0, 8))
-    return opened && Uint8Array.from(opened)
   }
 }
 
