@@ -3,7 +3,7 @@ import type { Millis } from '../base/environment.ts'
 import type { CongestionControl } from './congestion/choose.ts'
 
 export interface TcpConfig {
-  /** Octets a connection keeps to send, and to be read. Memory grows with use up to these. */
+  /** Octets a connection keeps to send, and to be read, at most: both begin small and grow with use up to these. */
   readonly sendBuffer: number
   readonly receiveBuffer: number
   /** Connections that a peer may have to our ports at once; a SYN beyond is answered with RST. */
@@ -36,8 +36,8 @@ export interface TcpConfig {
 }
 
 export const DEFAULT_TCP_CONFIG: TcpConfig = Object.freeze({
-  sendBuffer: 1 << 21,
-  receiveBuffer: 1 << 21,
+  sendBuffer: 1 << 24,
+  receiveBuffer: 1 << 24,
   maxConnections: Infinity,
   maxBuffered: Infinity,
   congestionControl: 'cubic',

@@ -46,7 +46,7 @@ export class TcpConnection extends Tcb implements Scheduled {
     if (octets === undefined || this.state === 'TIME-WAIT' || this.state === 'CLOSED') return octets
     const told = (this.rcvAdvertised - this.rcvNxt) | 0
     // RFC 9293 §3.8.6.2.2: a window update only when it is worth a segment.
-    const worth = Math.min(this.config.receiveBuffer / 2, 4 * this.mss)
+    const worth = Math.min(this.receiveBuffer / 2, 4 * this.mss)
     if (this.receiveWindow - told >= worth) sendAck(this)
     return octets
   }

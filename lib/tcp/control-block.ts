@@ -1,12 +1,14 @@
 /** The transmission control block: every variable of RFC 9293 §3.3.1 and of its extensions, in one shape. */
 import type { Millis } from '../base/environment.ts'
 import { ByteRing } from '../base/ring.ts'
+import { distance } from '../base/serial.ts'
 import { TimerTable } from '../base/timers.ts'
 import { OWN_ACK_DELAY, type Features } from '../wire/own-features.ts'
 import type { TcpConfig } from './config.ts'
 import { newController, type CongestionControl } from './congestion/choose.ts'
 import type { CongestionController } from './congestion/controller.ts'
 import { Reassembly } from './reassembly.ts'
+import { FIRST_WINDOW, ReceiveWindow } from './receive-window.ts'
 import type { MemoryHolder, SharedMemory } from './memory.ts'
 import type { Experience } from './experience.ts'
 import { Recovery, type Sender } from './recovery.ts'
@@ -97,6 +99,8 @@ const HEADER = 20
 const LEAST_SACK = 12
 /** Segments that there is always room for: enough for a window that is worth telling. */
 const LEAST_SEGMENTS = 4
+/** Ours: octets that may wait behind the window, where that is smaller. A program's usual write fits. */
+const WAITING = 1 << 18
 
 export class Tcb implements Flow, Sender, MemoryHolder {
   readonly localAddress: Uint8Array
@@ -147,6 +151,8 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   /** Right edge of the window that the peer knows of. */
   rcvAdvertised = 0
   private received: Reassembly | undefined
+  /** None before data has come: the window is the first one. */
+  private tuned: ReceiveWindow | undefined
   finReceived = false
   /** Sequence number of the peer's FIN while it is ahead of a gap; -1: none. */
   finAt = -1
@@ -358,6 +364,7 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   /** Another path has other round trips, and another threshold. */
   forgetExperience(): void {
     this.experience = undefined
+    this.tuned?.forgetRoundTrip()
   }
 
   /** There is something that was never sent. */
@@ -379,10 +386,33 @@ export class Tcb implements Flow, Sender, MemoryHolder {
     return (this.sndNxt - this.sndUna) >>> 0
   }
 
+  /** Octets in order that are kept for the reader, at most. */
+  get receiveBuffer(): number {
+    const first = Math.max(FIRST_WINDOW, this.leastReceived)
+    return Math.min(Math.max(first, this.tuned?.octets ?? 0), this.config.receiveBuffer)
+  }
+
+  /** Data has come, in answer to what has that timestamp; the window follows what was read (RFC 7323 §4.1). */
+  tuneWindow(echo: number | undefined, now: Millis): void {
+    const taken = this.octetsReceived - this.reassembly.readable
+    if (this.tuned === undefined) {
+      const { receiveBuffer, config } = this
+      this.tuned = new ReceiveWindow(receiveBuffer, config.receiveBuffer, taken, now)
+    }
+    const rtt =
+      echo === undefined ? this.measuredRtt : Math.max(0, distance(this.timestamp(now), echo))
+    this.tuned.note(taken, rtt, now)
+  }
+
+  /** Of what we have sent ourselves. */
+  private get measuredRtt(): Millis {
+    return (this.sending?.rtt ?? this.experience)?.srtt || this.config.initialRto
+  }
+
   get receiveWindow(): number {
     const { readable } = this.reassembly
     const shared = Math.max(this.stack.memory.room, this.leastReceived - readable)
-    const room = Math.max(0, Math.min(this.config.receiveBuffer - readable, shared))
+    const room = Math.max(0, Math.min(this.receiveBuffer - readable, shared))
     // What the field cannot tell is no window.
     return Math.min(room, 0xffff * 2 ** this.rcvWndShift)
   }
@@ -397,10 +427,12 @@ export class Tcb implements Flow, Sender, MemoryHolder {
     return LEAST_SEGMENTS * Math.max(this.mss, this.largestReceived)
   }
 
-  /** Octets that may be written now. */
+  /** Octets that may be written now: as much as one window waits for the next round trip. */
   get sendRoom(): number {
     const { length, room } = this.sendQueue
-    return Math.min(room, Math.max(this.stack.memory.room, LEAST_SEGMENTS * this.mss - length, 0))
+    const ahead = Math.max(WAITING, this.sending?.window ?? 0) - this.unsent
+    const shared = Math.max(this.stack.memory.room, LEAST_SEGMENTS * this.mss - length)
+    return Math.max(0, Math.min(room, ahead, shared))
   }
 
   /** It is worth while to write again. */

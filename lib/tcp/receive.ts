@@ -286,10 +286,13 @@ const takeProbeBack = (tcb: Tcb): void => {
   tcb.recovery.clear()
 }
 
-const beginAck = (tcb: Tcb, segment: TcpSegment, now: Millis): void => {
-  const hasEcho = tcb.timestamps && segment.hasTimestamps && segment.timestampEcho !== 0
-  tcb.recovery.beginAck(hasEcho ? segment.timestampEcho : undefined, now)
-}
+const beginAck = (tcb: Tcb, segment: TcpSegment, now: Millis): void =>
+  tcb.recovery.beginAck(echoOf(tcb, segment), now)
+
+const echoOf = (tcb: Tcb, segment: TcpSegment): number | undefined =>
+  tcb.timestamps && segment.hasTimestamps && segment.timestampEcho !== 0
+    ? segment.timestampEcho
+    : undefined
 
 const reportSacks = (tcb: Tcb, segment: TcpSegment): void => {
   if (!tcb.sackPermitted) return
@@ -400,6 +403,7 @@ const receiveData = (tcb: Tcb, segment: TcpSegment, bytes: Uint8Array, now: Mill
   tcb.rcvNxt = tcb.reassembly.add(segment.seq, data, tcb.rcvNxt)
   const delivered = distance(tcb.rcvNxt, previous)
   tcb.octetsReceived += delivered
+  tcb.tuneWindow(echoOf(tcb, segment), now)
   if (delivered > 0) tcb.stack.notify(tcb, 'readable')
   acknowledgeSoon(tcb, delivered === 0 || hadGap || tcb.hasDuplicate, delivered, now)
 }

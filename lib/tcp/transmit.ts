@@ -278,7 +278,7 @@ const advertise = (tcb: Tcb, flags: number): number => {
   if (tcb.isSqueezed) return 0
   const told = Math.max(0, distance(tcb.rcvAdvertised, tcb.rcvNxt))
   const free = tcb.receiveWindow
-  const worthTelling = free - told >= Math.min(tcb.config.receiveBuffer / 2, tcb.mss)
+  const worthTelling = free - told >= Math.min(tcb.receiveBuffer / 2, tcb.mss)
   const window = worthTelling ? free : Math.min(told, Math.max(free, told))
   const field = Math.min(window >>> tcb.rcvWndShift, 0xffff)
   const edge = (tcb.rcvNxt + field * 2 ** tcb.rcvWndShift) >>> 0
