@@ -14,13 +14,14 @@ import type { IkeOptions, SecureServerOptions, SecureSocketOptions } from './opt
 export type Configuration = IkeOptions &
   Partial<
     Pick<SecureSocketOptions, 'gateway' | 'checkServerIdentity' | 'eap' | 'virtualAddress'> &
-      Pick<SecureServerOptions, 'authorize' | 'addressPool' | 'dns' | 'control'>
+      Pick<SecureServerOptions, 'authorize' | 'addressPool' | 'dns' | 'control' | 'reusePort'>
   > & { remoteId?: string | undefined; encrypted?: boolean | undefined }
 
 const NAMES: readonly string[] = [
   ...POLICY_OPTIONS,
   ...CREDENTIAL_OPTIONS,
   'ikePort',
+  'reusePort',
   'gateway',
   'encrypted',
   'keyLog',

@@ -90,10 +90,11 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
   constructor(options: EndpointOptions) {
     super()
     this.#settings = parseEndpoint(options)
-    const { hosts, ipv6Only, context } = this.#settings
+    const { hosts, ipv6Only, reusePort, context } = this.#settings
     giveContext(this, context)
     this.#user = this.#makeUser()
-    this.#shared = SharedEndpoint.use(this.#user, this.#settings, { hosts, ipv6Only }, error => {
+    const where = { hosts, ipv6Only, reusePort }
+    this.#shared = SharedEndpoint.use(this.#user, this.#settings, where, error => {
       if (this.#state !== 'opening') return
       if (error !== undefined) return this.#failed(error)
       const { control } = this.#settings

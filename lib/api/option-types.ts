@@ -726,6 +726,14 @@ export interface SecureServerOptions extends IkeOptions, ConnectionOptions {
    */
   control?: string | undefined
   /**
+   * Every worker of a cluster, thread, or process of this user that says the same, with equal options of IKE, binds the UDP
+   * port itself; the system spreads the clients, and what arrives at the wrong one is handed to the one that has the SA. It
+   * needs Node 22.12, 23.1 or newer, and Linux, FreeBSD, AIX or Solaris. Without it one of them binds the port for all.
+   * @category Connection
+   * @example reusePort: cluster.isWorker
+   */
+  reusePort?: boolean | undefined
+  /**
    * Networks or ranges of which peers that ask get an inner address (RFC 7296 §3.15). A session has an address of its own,
    * and the same identity with the same proof gets its address back. An identity that holds addresses gets one more only
    * while more than those are free. When none is left the peer is refused with INTERNAL_ADDRESS_FAILURE.
@@ -831,7 +839,7 @@ export type SecureContextOptions = Omit<IkeOptions, 'ikePort' | 'secureContext' 
 
 /** Options of `createEndpoint`. */
 export interface EndpointOptions
-  extends IkeOptions, Pick<SecureServerOptions, 'addressPool' | 'dns' | 'authorize'> {
+  extends IkeOptions, Pick<SecureServerOptions, 'addressPool' | 'dns' | 'authorize' | 'reusePort'> {
   /** Addresses that IKE and ESP come to. Default: all of this host, of both families. */
   host?: OneOrMore | undefined
   /** IPv6 addresses do not receive IPv4. Default `false`. */

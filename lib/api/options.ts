@@ -15,6 +15,7 @@ import {
   type OptionEnd,
   type OptionTable,
 } from '../base/option-table.ts'
+import { reusePortProblem } from '../base/supported-node.ts'
 import { CONGESTION_CONTROLS, type CongestionControl } from '../core/tcp-config.ts'
 import { CREDENTIAL_OPTIONS, CREDENTIAL_TABLE } from '../identity/credentials.ts'
 import { POLICY_OPTIONS, POLICY_TABLE } from '../policy/options.ts'
@@ -260,6 +261,16 @@ const hostsOption = (name: string, value: unknown): readonly string[] => {
   throw new OptionError(name, value, 'one or more IP addresses, or left out for all of this host')
 }
 
+/** Why this process cannot bind a UDP port that others bind; undefined: it can. */
+export const noReusePort = reusePortProblem(process.versions.node, process.platform)
+
+const reusePortOption = (name: string, value: unknown): boolean => {
+  const isWanted = boolean(name, value)
+  if (!isWanted || noReusePort === undefined) return isWanted
+  const words = `false: it works ${noReusePort}; without it workers share the port too, and one of them binds it`
+  throw new OptionError(name, value, words)
+}
+
 const asBoolean = (_name: string, value: unknown): boolean => Boolean(value)
 
 const keepAliveDelay = (name: string, value: unknown): number =>
@@ -314,6 +325,7 @@ const SOCKET_TABLE = {
 const SERVER_TABLE = {
   ...CONNECTION_TABLE,
   ikePort: row('both', parsePort, DEFAULT_IKE_PORT),
+  reusePort: row('server', reusePortOption, false),
   pauseOnConnect: row('server', boolean, false),
   watch: row('server', boolean, false),
   control: row('server', controlOption),
@@ -324,6 +336,7 @@ const ENDPOINT_TABLE = {
   ikePort: row('both', parsePort, DEFAULT_IKE_PORT),
   host: row('both', hostsOption),
   ipv6Only: row('both', boolean, false),
+  reusePort: row('server', reusePortOption, false),
   watch: row('both', boolean, false),
   control: row('both', controlOption),
   keyLog: row('both', keyLog),
@@ -499,6 +512,8 @@ export interface ServerSettings {
   readonly watch: boolean
   readonly control: string | undefined
   readonly ikePort: number
+  /** Other processes and threads that say the same bind the UDP port too. */
+  readonly reusePort: boolean
   readonly pauseOnConnect: boolean
   readonly blockList: BlockList | undefined
   /** For the sockets of accepted connections. */
@@ -518,8 +533,13 @@ export const parseServer = (options: SecureServerOptions): ServerSettings => {
   const given = expandContext(own)
   refuse(given, 'checkServerIdentity', 'left out: it is for clients; a server has "authorize"')
   refuse(given, 'eap', 'left out: it is for clients')
-  if (own['endpoint'] !== undefined) refuse(own, 'ikePort', 'left out: the endpoint has it')
-  const { ikePort, pauseOnConnect, blockList, watch, control } = readTable(SERVER_TABLE, given)
+  if (own['endpoint'] !== undefined) {
+    for (const name of ['ikePort', 'reusePort']) refuse(own, name, 'left out: the endpoint has it')
+  }
+  const { ikePort, reusePort, pauseOnConnect, blockList, watch, control } = readTable(
+    SERVER_TABLE,
+    given,
+  )
   const connection = CONNECTION_OPTIONS.flatMap(name =>
     given[name] === undefined ? [] : [[name, given[name]] as const],
   )
@@ -529,6 +549,7 @@ export const parseServer = (options: SecureServerOptions): ServerSettings => {
     watch,
     control,
     ikePort,
+    reusePort,
     pauseOnConnect,
     blockList,
     connection: parseConnect(Object.fromEntries(connection), false),
@@ -549,6 +570,7 @@ export interface ParsedEndpoint {
   readonly ikePort: number
   readonly hosts: readonly (string | undefined)[]
   readonly ipv6Only: boolean
+  readonly reusePort: boolean
   readonly watch: boolean
   readonly control: string | undefined
 }
@@ -564,7 +586,7 @@ export const parseEndpoint = (options: EndpointOptions): ParsedEndpoint => {
   }
   const read = readFiles(own)
   const given = expandContext(read)
-  const { ikePort, host, ipv6Only, watch, control } = readTable(ENDPOINT_TABLE, given)
+  const { ikePort, host, ipv6Only, reusePort, watch, control } = readTable(ENDPOINT_TABLE, given)
   return {
     own,
     given,
@@ -574,11 +596,20 @@ export const parseEndpoint = (options: EndpointOptions): ParsedEndpoint => {
     ikePort,
     hosts: host ?? [undefined],
     ipv6Only,
+    reusePort,
   }
 }
 
 /** What cannot change while an end runs. */
-const FIXED_OPTIONS = ['ikePort', 'host', 'ipv6Only', 'endpoint', 'watch', 'control'] as const
+const FIXED_OPTIONS = [
+  'ikePort',
+  'host',
+  'ipv6Only',
+  'reusePort',
+  'endpoint',
+  'watch',
+  'control',
+] as const
 
 /** Options of an end with other credentials: a `secureContext` takes the place of all, other options of those of their name. */
 export const withCredentials = (own: Given, options: object): Record<string, unknown> => {

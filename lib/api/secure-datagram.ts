@@ -153,7 +153,7 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
       this.#inScope(() => this.emit('listening'))
     }
     if (endpoint === undefined) {
-      const where = { hosts: [address], ipv6Only: false }
+      const where = { hosts: [address], ipv6Only: false, reusePort: false }
       this.#shared = SharedEndpoint.use(this.#user, this.#settings, where, done)
     } else {
       this.#shared = isClosing(endpoint) ? undefined : namedEndpoint(endpoint)

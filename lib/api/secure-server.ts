@@ -20,6 +20,7 @@ import { useLocalEnd } from './local-ends.ts'
 import {
   argumentError,
   nodeError,
+  noReusePort,
   parsePort,
   parseServer,
   signalOption,
@@ -55,7 +56,11 @@ export interface ListenOptions {
   ipv6Only?: boolean | undefined
   /** No effect. */
   exclusive?: boolean | undefined
-  /** Several servers may listen at one port of one endpoint if all say so; each connection goes to one of them. */
+  /**
+   * Several servers may listen at one port of one endpoint if all say so; each connection goes to one of them. Workers and
+   * threads each bind the UDP port, as with the option `reusePort` of the server, where Node and the system can; elsewhere
+   * one of them binds it for all.
+   */
   reusePort?: boolean | undefined
   /** As in `net`: closes the server when it is aborted. */
   signal?: AbortSignal | undefined
@@ -262,7 +267,9 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     const place = placeOf(host)
     this.#place = place
     this._connectionKey = `${place.family === 'IPv4' ? 4 : 6}:${place.address}:${port}`
-    const where = { hosts: [host], ipv6Only: Boolean(options.ipv6Only) }
+    const reusePort =
+      this.#settings.reusePort || (Boolean(options.reusePort) && noReusePort === undefined)
+    const where = { hosts: [host], ipv6Only: Boolean(options.ipv6Only), reusePort }
     let term: Term | undefined
     const user = this.#makeUser(() => term)
     const bound = (error: NodeJS.ErrnoException | undefined): void => {

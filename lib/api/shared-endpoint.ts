@@ -83,6 +83,8 @@ export interface Where {
   /** IP addresses; undefined: all of the host. */
   readonly hosts: readonly (string | undefined)[]
   readonly ipv6Only: boolean
+  /** Other processes and threads that say the same bind the UDP port too. */
+  readonly reusePort: boolean
 }
 
 /** Those that `createEndpoint` made, by what it returned. */
@@ -191,7 +193,8 @@ export class SharedEndpoint {
   private bind(where: Where, ikePort: number): void {
     // It may be over before its turn comes.
     if (this.isClosed) return
-    const place = { addresses: where.hosts, port: ikePort, ipv6Only: where.ipv6Only }
+    const { hosts: addresses, ipv6Only, reusePort } = where
+    const place = { addresses, port: ikePort, ipv6Only, reusePort }
     this.endpoint.bind(
       place,
       () => portablePrint(optionsOf(this.settings)),

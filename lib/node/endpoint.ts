@@ -12,6 +12,7 @@ import { Packet } from '../base/packet.ts'
 import type { Path } from '../base/path.ts'
 import type { Tracer } from '../base/trace.ts'
 import type { Environment, Millis } from '../base/environment.ts'
+import { addresseeOf } from '../core/addressee.ts'
 import { Core, type Gateway, type Responder } from '../core/core.ts'
 import type {
   Answer,
@@ -29,8 +30,9 @@ import { monotonicNow, systemEnvironment } from './environment.ts'
 import { systemNetwork, type Network, type NetworkWatcher } from './network.ts'
 import { askForWay } from './reachability.ts'
 import { placeOf } from './place.ts'
-import { PortBorrower, PortOwner, type GroupPlace, type Joined } from './port-group.ts'
-import { UdpSocket, type Carrier } from './udp-socket.ts'
+import type { GroupPlace } from './meeting-place.ts'
+import { PortBorrower, PortOwner, type Joined, type OwnerHost } from './port-group.ts'
+import { UdpSocket, type Carrier, type UdpSocketOptions } from './udp-socket.ts'
 
 /** A socket, as the endpoint sees it. Called after the drain. */
 export interface ConnectionOwner {
@@ -279,7 +281,7 @@ export class Endpoint implements NetworkWatcher {
       const to = ports[at]
       if (to === undefined) return done(paths)
       const open = (own: number): void => {
-        const socket = this.makeSocket(remote.length === 4 ? 4 : 6, false, to === BARE_PORT, at)
+        const socket = this.makeSocket({ ...towards(remote), bare: to === BARE_PORT }, at)
         sockets[at] = socket
         const connect = (): void =>
           socket.connect(to, address, error => {
@@ -329,7 +331,7 @@ export class Endpoint implements NetworkWatcher {
     if (this.isTrying) return
     this.isTrying = true
     const { sockets } = this
-    const socket = this.makeSocket(remote.length === 4 ? 4 : 6, false, false, sockets.length)
+    const socket = this.makeSocket({ ...towards(remote), bare: false }, sockets.length)
     socket.connect(floatsTo.remotePort, address, error => {
       this.isTrying = false
       if (error !== undefined || this.closed || this.sockets !== sockets) {
@@ -444,6 +446,7 @@ export class Endpoint implements NetworkWatcher {
       done()
       this.startWaiting()
     }
+    if (place.reusePort) return this.bindShared(place, print, settled)
     this.bindAll(place, error => {
       if (error === undefined) this.own(place, print)
       if (error?.code !== 'EADDRINUSE' || place.port === 0 || this.closed) return settled(error)
@@ -454,13 +457,16 @@ export class Endpoint implements NetworkWatcher {
     })
   }
 
-  private bindAll({ addresses, port, ipv6Only }: GroupPlace, done: Bound): void {
+  private bindAll(where: GroupPlace, done: Bound): void {
+    const { addresses, port } = where
     const places = addresses.flatMap(address => portsFrom(port).map(at => ({ address, at })))
     const next = (error?: NodeJS.ErrnoException): void => {
       const place = places.shift()
       if (error === undefined && place !== undefined && !this.closed) {
         const { address, at } = place
-        return this.bindOne(address, at || (this.udpAddress?.port ?? 0), ipv6Only, next)
+        const { ipv6Only, reusePort } = where
+        const options = { ipv6Only, reusePort, bare: at === BARE_PORT }
+        return this.bindOne(address, at || (this.udpAddress?.port ?? 0), options, next)
       }
       if (error !== undefined) this.closeSockets()
       done(error)
@@ -477,13 +483,77 @@ export class Endpoint implements NetworkWatcher {
 
   private own(place: GroupPlace, print: () => string): void {
     if (place.port === 0 || this.closed) return
-    const { core, sockets } = this
-    this.portOwner = new PortOwner(
-      place,
-      { print, sockets, has: addressee => core.has(addressee) },
-      this.environment.spiMark,
-    )
+    this.portOwner = new PortOwner(place, this.hostWith(print), this.environment.spiMark)
     this.environment.spiMark = this.portOwner.mark
+  }
+
+  private hostWith(print: () => string): OwnerHost {
+    const { core, sockets } = this
+    return {
+      print,
+      sockets,
+      has: addressee => core.has(addressee),
+      receive: (bytes, path) => this.receive(bytes, path),
+    }
+  }
+
+  /** Nothing that comes may be judged before the others are known who may have its SA. */
+  private bindShared(place: GroupPlace, print: () => string, done: Bound): void {
+    if (place.port === 0) {
+      return this.bindAll(place, error => {
+        const { port } = this.udpAddress ?? place
+        if (error === undefined) this.meet({ ...place, port }, print, done)
+        else done(error)
+      })
+    }
+    this.meet(place, print, error => {
+      if (error !== undefined) done(error)
+      else this.bindAll(place, done)
+    })
+  }
+
+  /** Finds the others that bind the port, or is the first. */
+  private meet(place: GroupPlace, print: () => string, done: Bound): void {
+    const again = (wait: Millis): void => {
+      if (this.closed) return
+      this.meet(place, print, error => {
+        if (error === undefined) return
+        setTimeout(again, wait * (0.5 + Math.random()), Math.min(2 * wait, LONGEST_REGAIN)).unref()
+      })
+    }
+    const events = {
+      // The path is ours, whoever's socket it came at.
+      onDatagram: (bytes: Uint8Array, { socket, remoteAddress, remotePort }: Path) => {
+        const path = this.sockets[socket]?.path(remoteAddress, remotePort)
+        if (path !== undefined) this.receive(bytes, path)
+      },
+      onLost: () => {
+        this.portBorrower = undefined
+        again(FIRST_REGAIN)
+      },
+    }
+    const mark = this.environment.spiMark
+    PortBorrower.joinOrFound(place, this.hostWith(print), mark, events, joined => {
+      if (joined === 'refused') return done(otherOptions(place))
+      if (joined instanceof Error) return done(joined)
+      if (this.closed) return joined.close()
+      if (joined instanceof PortOwner) this.portOwner = joined
+      else this.portBorrower = joined
+      this.environment.spiMark = joined.mark
+      done()
+    })
+  }
+
+  /** True: the datagram has gone to the worker or thread that has its SA, or to nobody. */
+  private isOthers(bytes: Uint8Array, path: Path, { reusePort }: UdpSocketOptions): boolean {
+    if (this.portOwner !== undefined) return this.portOwner.take(bytes, path)
+    if (!reusePort) return false
+    const addressee = addresseeOf(bytes, path.bare === true)
+    const isForAny = addressee.kind === 'newcomer' || addressee.kind === 'none'
+    if (isForAny || this.core.has(addressee)) return false
+    // Without one in the middle nobody may say that an SA is unknown.
+    this.portBorrower?.handOver(bytes, path)
+    return true
   }
 
   private borrow(place: GroupPlace, print: () => string, done: (joined: Joined) => void): void {
@@ -539,35 +609,34 @@ export class Endpoint implements NetworkWatcher {
   private bindOne(
     address: string | undefined,
     port: number,
-    ipv6Only: boolean,
+    options: Omit<UdpSocketOptions, 'family'>,
     done: (error?: NodeJS.ErrnoException) => void,
   ): void {
-    const bare = port === BARE_PORT
     if (address !== undefined) {
       const family = address.includes(':') ? 6 : 4
       const at = this.sockets.length
-      const socket = this.makeSocket(family, ipv6Only, bare, at)
+      const socket = this.makeSocket({ ...options, family }, at)
       this.sockets[at] = socket
       return socket.bind(port, address, done)
     }
     // As net does: both families when the system has IPv6.
     const at = this.sockets.length
-    const both = this.makeSocket(6, ipv6Only, bare, at)
+    const both = this.makeSocket({ ...options, family: 6 }, at)
     this.sockets[at] = both
     both.bind(port, '::', error => {
       if (error?.code !== 'EAFNOSUPPORT' && error?.code !== 'EADDRNOTAVAIL') return done(error)
       both.close()
-      const socket = this.makeSocket(4, false, bare, at)
+      const socket = this.makeSocket({ ...options, family: 4, ipv6Only: false }, at)
       this.sockets[at] = socket
       socket.bind(port, '0.0.0.0', done)
     })
   }
 
   /** `index`: its place in `sockets`. */
-  private makeSocket(family: 4 | 6, ipv6Only: boolean, bare: boolean, index: number): UdpSocket {
-    const socket = new UdpSocket(index, family, ipv6Only, bare, {
+  private makeSocket(options: UdpSocketOptions, index: number): UdpSocket {
+    const socket = new UdpSocket(index, options, {
       onDatagram: (bytes, path) => {
-        if (this.portOwner?.take(bytes, path) !== true) this.receive(bytes, path)
+        if (!this.isOthers(bytes, path, options)) this.receive(bytes, path)
       },
       onError: (error, path) => this.handleSocketError(error, path),
     })
@@ -1016,6 +1085,13 @@ const otherOptions = ({ addresses, port }: GroupPlace): NodeJS.ErrnoException =>
   const facts = { code: 'EADDRINUSE', syscall: 'bind', address: addresses[0] ?? '::', port }
   return Object.assign(new Error(words), facts)
 }
+
+/** Of a client's sockets, but for `bare`. */
+const towards = ({ length }: Uint8Array): Omit<UdpSocketOptions, 'bare'> => ({
+  family: length === 4 ? 4 : 6,
+  ipv6Only: false,
+  reusePort: false,
+})
 
 /** The first path, with where it floats to when there is a second one (RFC 7296 §2.23). */
 const joined = ([first, floatsTo]: readonly Path[]): Path =>

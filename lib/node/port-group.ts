@@ -3,17 +3,19 @@
  * it over a local stream socket. Each has a mark, the first octet of all SPIs that it draws; by it the owner hands over
  * what is another's. Requests for new SAs are spread by their SPI, so that repetitions come to the same member. When the
  * owner goes, one of the others binds the port; SAs go on.
+ *
+ * Where each binds the port itself (`reusePort`), the system spreads what comes, and requests for new SAs stay where they
+ * arrive. The owner is then only the one in the middle: what names an SA of another member goes to it and on to that one.
  */
 import cluster from 'node:cluster'
 import { createHash, randomBytes } from 'node:crypto'
-import { lstatSync, mkdirSync, rmSync } from 'node:fs'
+import { rmSync } from 'node:fs'
 import net from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { BroadcastChannel, isMainThread } from 'node:worker_threads'
 import type { Millis } from '../base/environment.ts'
 import type { Path } from '../base/path.ts'
 import { addresseeOf, type Addressee } from '../core/addressee.ts'
+import { lockPlace, meetingPlace, type GroupPlace } from './meeting-place.ts'
 import { BorrowedSocket, type Carrier, type CarrierFacts } from './udp-socket.ts'
 
 /** Marks are one octet, and an SPI of ESP below 256 is reserved (RFC 4303 §2.1). */
@@ -34,33 +36,6 @@ const KNOCK = 'ike-socket port groups'
 
 const Kind = { Hello: 0, Welcome: 1, Refusal: 2, Datagram: 3 } as const
 
-/** What processes or threads must have in common to share a port. */
-export interface GroupPlace {
-  readonly addresses: readonly (string | undefined)[]
-  readonly port: number
-  readonly ipv6Only: boolean
-}
-
-/** Where the members of this cluster or process meet. */
-export const meetingPlace = ({ addresses, port, ipv6Only }: GroupPlace): string => {
-  const group = cluster.isWorker ? process.ppid : process.pid
-  const text = JSON.stringify([group, addresses, port, ipv6Only])
-  const name = createHash('sha256').update(text).digest('hex').slice(0, 24)
-  return process.platform === 'win32' ? `\\\\.\\pipe\\ike-socket-${name}` : join(ownFolder(), name)
-}
-
-/** Nobody else may look into it, so whoever is met there is of this user. */
-const ownFolder = (): string => {
-  const uid = process.getuid?.() ?? 0
-  const folder = join(tmpdir(), `ike-socket-${uid}`)
-  mkdirSync(folder, { recursive: true, mode: 0o700 })
-  const facts = lstatSync(folder)
-  if (!facts.isDirectory() || facts.uid !== uid || (facts.mode & 0o077) !== 0) {
-    throw new Error(`${folder} must be a folder of this user that nobody else may read`)
-  }
-  return folder
-}
-
 /** What the owner of a port does for the others. */
 export interface OwnerHost {
   /** Equal for members with equal options. */
@@ -68,6 +43,8 @@ export interface OwnerHost {
   readonly sockets: readonly Carrier[]
   /** The owner's own SA. */
   has(addressee: Addressee): boolean
+  /** With `reusePort`: it came at the socket of a member, and no other one has its SA. */
+  receive(bytes: Uint8Array, path: Path): void
 }
 
 interface Hello {
@@ -103,8 +80,11 @@ export class PortOwner {
     this.host = host
     this.mark = mark ?? randomMark()
     this.lastMark = randomMark()
-    this.settlesAt = mark === undefined ? -Infinity : performance.now() + SETTLING
+    const isFirst = mark === undefined && !place.reusePort
+    this.settlesAt = isFirst ? -Infinity : performance.now() + SETTLING
     this.marks = [this.mark]
+    // Who has founded a group opens its door when it is told.
+    if (place.reusePort) return
     // Of a thread's process only the main thread may be alone in it.
     if (cluster.isWorker || !isMainThread) this.open()
     else this.awaitKnock()
@@ -121,6 +101,18 @@ export class PortOwner {
     this.knocks = knocks
   }
 
+  /** With `reusePort`: the first, or the next after one that is gone. Calls back once. */
+  static found(
+    place: GroupPlace,
+    host: OwnerHost,
+    mark: number | undefined,
+    done: (founded: PortOwner | Error) => void,
+  ): void {
+    const owner = new PortOwner(place, host, mark)
+    owner.open()
+    owner.server!.once('listening', () => done(owner)).once('error', done)
+  }
+
   private open(): void {
     if (this.server !== undefined) return
     const server = net.createServer(stream => this.receive(stream))
@@ -130,12 +122,12 @@ export class PortOwner {
     this.server = server
     try {
       const path = meetingPlace(this.place)
-      // Whoever owns the UDP port has the place: what is there is of an owner that is gone.
+      // Whoever owns the UDP port, or its lock, has the place: what is there is of an owner that is gone.
       rmSync(path, { force: true })
       server.listen({ path, exclusive: true })
       server.unref()
     } catch (error) {
-      server.emit('error', error)
+      process.nextTick(() => server.emit('error', error as Error))
     }
   }
 
@@ -154,7 +146,9 @@ export class PortOwner {
       clearTimeout(timer)
     }
     const frames = new Frames((kind, payload) => {
-      if (mark !== undefined && kind === Kind.Datagram) return this.send(payload)
+      if (mark !== undefined && kind === Kind.Datagram) {
+        return this.place.reusePort ? this.pass(payload) : this.send(payload)
+      }
       if (!isStranger || kind !== Kind.Hello) return void stream.destroy()
       introduce()
       mark = this.admit(stream, payload)
@@ -212,6 +206,15 @@ export class PortOwner {
     socket.send(datagram!.bytes, socket.path(datagram!.address, datagram!.port))
   }
 
+  /** What came at the socket of a member that does not have the SA; it may be that one's all the same. */
+  private pass(payload: Uint8Array): void {
+    const datagram = readDatagram(payload)
+    const socket = datagram && this.host.sockets[datagram.socket]
+    if (socket === undefined) return
+    const path = socket.path(datagram!.address, datagram!.port)
+    if (!this.take(datagram!.bytes, path)) this.host.receive(datagram!.bytes, path)
+  }
+
   /** True: the datagram has gone to another member, or to nobody. */
   take(bytes: Uint8Array, { bare = false, socket, remoteAddress, remotePort }: Path): boolean {
     const isSettling = this.settlesAt > 0 && performance.now() < this.settlesAt
@@ -229,7 +232,9 @@ export class PortOwner {
 
   private memberFor(addressee: Addressee): net.Socket | undefined {
     if (addressee.kind === 'none') return undefined
-    if (addressee.kind === 'newcomer') return this.members.get(this.choose(addressee.spi))
+    if (addressee.kind === 'newcomer') {
+      return this.place.reusePort ? undefined : this.members.get(this.choose(addressee.spi))
+    }
     if (addressee.kind === 'esp') return this.members.get(addressee.mark)
     // What claims to be of the other end must not make us show the token of an SA that a member has (RFC 6290 §9.2).
     return this.members.get(addressee.spi[0]!) ?? this.members.get(addressee.other[0]!)
@@ -259,6 +264,9 @@ export interface BorrowerEvents {
 
 /** What came of asking to share a port; undefined: nobody shares it with us. */
 export type Joined = PortBorrower | 'refused' | undefined
+
+/** Ours: how long one may wait for another that founds the group. */
+const FOUNDING_TIME = 4000
 
 /** Ours: how long an owner may take to let somebody in. */
 const JOIN_TIME = 1000
@@ -310,6 +318,47 @@ export class PortBorrower {
     attempt()
   }
 
+  /** With `reusePort`: becomes a member of the group, or founds it. Calls back once; 'refused': other options. */
+  static joinOrFound(
+    place: GroupPlace,
+    host: OwnerHost,
+    mark: number | undefined,
+    events: BorrowerEvents,
+    done: (joined: PortBorrower | PortOwner | 'refused' | Error) => void,
+  ): void {
+    const endsAt = performance.now() + FOUNDING_TIME
+    const attempt = (path: string, unlock: (() => void) | undefined): void => {
+      const settle: typeof done = joined => {
+        unlock?.()
+        done(joined)
+      }
+      const failed = (error: NodeJS.ErrnoException | undefined): void => {
+        const isOver = performance.now() > endsAt
+        const isNobody = error?.code === 'ENOENT' || error?.code === 'ECONNREFUSED'
+        if (isNobody && unlock !== undefined) return PortOwner.found(place, host, mark, settle)
+        if (isOver) return settle(error ?? new Error('who shares the port does not answer'))
+        unlock?.()
+        try {
+          const lock = isNobody ? lockPlace(path) : undefined
+          if (lock === undefined) setTimeout(attempt, KNOCK_AGAIN, path, undefined)
+          else attempt(path, lock)
+        } catch (reason) {
+          done(reason as Error)
+        }
+      }
+      PortBorrower.attempt(path, { print: host.print(), mark }, events, failed, joined => {
+        if (joined === undefined) return failed(undefined)
+        if (joined !== 'refused') joined.stream.unref()
+        settle(joined)
+      })
+    }
+    try {
+      attempt(meetingPlace(place), undefined)
+    } catch (error) {
+      process.nextTick(done, error)
+    }
+  }
+
   private static attempt(
     path: string,
     hello: Hello,
@@ -342,6 +391,12 @@ export class PortBorrower {
       else if (error !== undefined) failed(error)
       else done(isRefused ? 'refused' : undefined)
     })
+  }
+
+  /** With `reusePort`: it came at our socket, and is not for an SA of ours. */
+  handOver(bytes: Uint8Array, { socket, remoteAddress, remotePort }: Path): void {
+    if (this.stream.writableLength > MAX_WAITING) return
+    this.stream.write(datagramFrame(socket, remoteAddress, remotePort, bytes))
   }
 
   private receive(payload: Uint8Array, events: BorrowerEvents): void {

@@ -4,7 +4,7 @@
  * counter, an ICMP refusal is an 'error' event that must not end a server, and an error of `send` is
  * told to a callback alone.
  */
-import { createSocket, type RemoteInfo, type Socket } from 'node:dgram'
+import { createSocket, type RemoteInfo, type Socket, type SocketOptions } from 'node:dgram'
 import { formatAddress, parseAddress } from '../base/address.ts'
 import { EMPTY } from '../base/bytes.ts'
 import { release } from '../base/external.ts'
@@ -20,6 +20,15 @@ export interface UdpEvents {
   onDatagram(bytes: Uint8Array, path: Path): void
   /** An ICMP error that the system reported, a datagram that it does not send, or the socket failed. `path`: of the datagram, if it is known. */
   onError(error: NodeJS.ErrnoException, path: Path | undefined): void
+}
+
+export interface UdpSocketOptions {
+  readonly family: 4 | 6
+  readonly ipv6Only: boolean
+  /** It is for port 500. */
+  readonly bare: boolean
+  /** Others may bind the port too. */
+  readonly reusePort: boolean
 }
 
 /** What is told of a socket to others that use it. */
@@ -73,21 +82,27 @@ export class UdpSocket implements Carrier {
   /** One for all datagrams of a connected socket: without a callback `dgram` keeps silent about errors. */
   private readonly onSent = (error: Error | null): void => this.noteSent(error, undefined)
 
-  /** `bare`: it is for port 500. */
-  constructor(index: number, family: 4 | 6, ipv6Only: boolean, bare: boolean, events: UdpEvents) {
+  constructor(
+    index: number,
+    { family, ipv6Only, bare, reusePort }: UdpSocketOptions,
+    events: UdpEvents,
+  ) {
     this.index = index
     this.bare = bare
     this.ipv6Only = ipv6Only
     this.events = events
     this.family = family
-    this.socket = createSocket({
+    // The types of Node 20 lack `reusePort`.
+    const options: SocketOptions & { reusePort?: true } = {
       type: family === 4 ? 'udp4' : 'udp6',
       ipv6Only,
       recvBufferSize: BUFFER_OCTETS,
       sendBufferSize: BUFFER_OCTETS,
       // Addresses are literal here; answering at once makes `send` copy before it returns.
       lookup: (address, _options, callback) => callback(null, address, family),
-    })
+      ...(reusePort ? { reusePort } : {}),
+    }
+    this.socket = createSocket(options)
     this.socket.on('message', (bytes, remote) => {
       // A Buffer's slice() shares memory, a Uint8Array's copies: below here only the latter is meant.
       const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length)

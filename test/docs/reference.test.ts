@@ -1,5 +1,6 @@
 /** The reference says what the sources say: it is generated from them, and nothing that they have is missing. */
 import { readdirSync, readFileSync } from 'node:fs'
+import cluster from 'node:cluster'
 import dns from 'node:dns'
 import { BlockList } from 'node:net'
 import { Duplex } from 'node:stream'
@@ -45,7 +46,15 @@ t.test('a default in words stands only where the table has none, or a list', t =
 t.test('every example is accepted by the end that reads the option', t => {
   const folder = makeCredentialFolder(t.testdir({}))
   const askKeyStore = (): Uint8Array => new Uint8Array(64)
-  const words = { askKeyStore, createEndpoint, createSecureContext, readFileSync, BlockList, dns }
+  const words = {
+    askKeyStore,
+    createEndpoint,
+    createSecureContext,
+    readFileSync,
+    BlockList,
+    cluster,
+    dns,
+  }
   const key = process.env['IKE_PSK']
   process.env['IKE_PSK'] = 'sixteen octets or more of a key'
   const here = process.cwd()

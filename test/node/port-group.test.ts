@@ -1,13 +1,23 @@
 /** One UDP port for the workers of a cluster, and for the threads of a process. */
 import cluster, { type Worker as Process } from 'node:cluster'
-import { createSocket } from 'node:dgram'
+import { createSocket, type Socket } from 'node:dgram'
 import { once } from 'node:events'
+import { readFileSync, utimesSync } from 'node:fs'
 import net from 'node:net'
+import { join } from 'node:path'
 import { Worker as Thread } from 'node:worker_threads'
-import t from 'tap'
+import t, { type Test } from 'tap'
+import { noReusePort } from '../../lib/api/options.ts'
+import { reusePortProblem } from '../../lib/base/supported-node.ts'
 import { addresseeOf } from '../../lib/core/addressee.ts'
-import { createSecureServer, createSecureSocket, type SecureSocket } from '../../lib/index.ts'
-import { meetingPlace, PortBorrower, PortOwner } from '../../lib/node/port-group.ts'
+import {
+  createEndpoint,
+  createSecureServer,
+  createSecureSocket,
+  type SecureSocket,
+} from '../../lib/index.ts'
+import { lockPlace, meetingPlace } from '../../lib/node/meeting-place.ts'
+import { PortBorrower, PortOwner } from '../../lib/node/port-group.ts'
 import type { Carrier } from '../../lib/node/udp-socket.ts'
 import type { PortWorkerData } from '../harness/port-worker.ts'
 
@@ -64,36 +74,174 @@ const echoes = (socket: SecureSocket, octets: number): Promise<boolean> =>
     socket.on('data', count).on('error', reject).write(Buffer.alloc(octets, 'x'))
   })
 
+/** Workers of this process's cluster on that UDP port. */
+const fork = async (name: string, options: object): Promise<Process> => {
+  const worker = cluster.fork({ PORT_WORKER: JSON.stringify({ name, port: PORT, options }) })
+  const [said] = (await once(worker, 'message')) as [string]
+  if (said !== 'listening') throw new Error(said)
+  return worker
+}
+
+/** What the test expects of workers, whoever binds the port. */
+const expectOfWorkers = async (
+  t: Test,
+  [owner, ...others]: readonly Process[],
+  port: number,
+): Promise<void> => {
+  const names = ['a', 'b', 'c'].slice(0, 1 + others.length)
+  const found = await dialAll(port, names)
+  t.strictSame([...found.keys()].sort(), names, 'all get clients')
+  for (const [name, socket] of found) t.ok(await echoes(socket, 60_000), name)
+  const lost = once(found.get('a')!, 'error')
+  owner!.process.kill('SIGKILL')
+  for (const name of names.slice(1)) {
+    t.ok(await echoes(found.get(name)!, 20_000), `connections of ${name} go on`)
+  }
+  const { socket, name } = await dial(port)
+  t.ok(names.slice(1).includes(name), 'new clients are served')
+  // The peer of an SA that is lost learns it when it sends something.
+  found.get('a')!.write('x')
+  t.match(await lost, [{ code: 'ECONNRESET' }])
+  for (const end of [...found.values(), socket]) end.destroy()
+  for (const other of others) {
+    other.kill()
+    await once(other, 'exit')
+  }
+}
+
+/**
+ * Before a port on the loopback: a NAT that sends all but the first message of a client from eight ports by turns, so that
+ * the system spreads one SA over all sockets that are bound there.
+ */
+const shiftingNat = async (t: Test, to: number): Promise<number> => {
+  const front = createSocket('udp4').bind(0, host)
+  await once(front, 'listening')
+  const clients = new Map<number, Socket[]>()
+  const backsOf = (client: number): Socket[] => {
+    const known = clients.get(client)
+    if (known !== undefined) return known
+    const backs = Array.from({ length: 8 }, () =>
+      createSocket('udp4').on('message', bytes => front.send(bytes, client, host)),
+    )
+    clients.set(client, backs)
+    return backs
+  }
+  let turn = 0
+  front.on('message', (bytes, { port }) => {
+    // Behind the non-ESP marker: IKE_SA_INIT (RFC 7296 §3.1).
+    const isFirst = bytes.readUInt32BE(0) === 0 && bytes[22] === 34
+    backsOf(port)[isFirst ? 0 : turn++ % 8]!.send(bytes, to, host)
+  })
+  t.teardown(() => {
+    for (const socket of [front, ...[...clients.values()].flat()]) socket.close()
+  })
+  return front.address().port
+}
+
+/** How many UDP sockets have that port. */
+const boundSockets = (port: number): number => {
+  const local = `:${port.toString(16).toUpperCase().padStart(4, '0')} `
+  const lines = readFileSync('/proc/net/udp', 'utf8').split('\n')
+  return lines.filter(line => line.slice(0, 25).includes(local)).length
+}
+
 t.test(
   'workers of a cluster share a port; when its owner is killed, another one has it',
   async t => {
     const ikePort = await freeUdpPort()
     cluster.setupPrimary({ exec: file.pathname })
-    const fork = async (name: string): Promise<[Process, string]> => {
-      const data = { name, port: PORT, options: { psk, ikePort } }
-      const worker = cluster.fork({ PORT_WORKER: JSON.stringify(data) })
-      const [said] = (await once(worker, 'message')) as [string]
-      return [worker, said]
-    }
-    const [owner, first] = await fork('a')
-    const [other, second] = await fork('b')
-    t.strictSame([first, second], ['listening', 'listening'])
-    const found = await dialAll(ikePort, ['a', 'b'])
-    t.strictSame([...found.keys()].sort(), ['a', 'b'], 'both get clients')
-    for (const [name, socket] of found) t.ok(await echoes(socket, 60_000), name)
-    const lost = once(found.get('a')!, 'error')
-    owner.process.kill('SIGKILL')
-    t.ok(await echoes(found.get('b')!, 20_000), 'connections of the other one go on')
-    const { socket, name } = await dial(ikePort)
-    t.equal(name, 'b')
-    // The peer of an SA that is lost learns it when it sends something.
-    found.get('a')!.write('x')
-    t.match(await lost, [{ code: 'ECONNRESET' }])
-    for (const end of [...found.values(), socket]) end.destroy()
-    other.kill()
-    await once(other, 'exit')
+    const workers = [await fork('a', { psk, ikePort }), await fork('b', { psk, ikePort })]
+    await expectOfWorkers(t, workers, ikePort)
   },
 )
+
+const skip = noReusePort === undefined ? false : `reusePort works ${noReusePort}`
+
+t.test(
+  'with reusePort each worker binds the port; what arrives at the wrong one gets to the SA, also when the one in the middle is killed',
+  { skip },
+  async t => {
+    const ikePort = await freeUdpPort()
+    cluster.setupPrimary({ exec: file.pathname })
+    // Every client must return a cookie.
+    const options = { psk, ikePort, reusePort: true, cookieThreshold: 0 }
+    const workers = [await fork('a', options)]
+    // Together: only one of them may be in the middle.
+    workers.push(...(await Promise.all(['b', 'c'].map(name => fork(name, options)))))
+    t.equal(boundSockets(ikePort), 3)
+    await expectOfWorkers(t, workers, await shiftingNat(t, ikePort))
+  },
+)
+
+t.test('threads with reusePort bind the port, too', { skip }, async t => {
+  const ikePort = await freeUdpPort()
+  const start = async (name: string): Promise<Thread> => {
+    const options = { psk, ikePort, reusePort: true }
+    const thread = new Thread(file, { workerData: { name, port: PORT, options } })
+    t.strictSame(await once(thread, 'message'), ['listening'])
+    return thread
+  }
+  const server = createSecureServer({ psk, ikePort }, socket => {
+    socket.write('main')
+    socket.pipe(socket)
+  })
+  // As a program for net has it.
+  server.listen({ port: PORT, host, reusePort: true })
+  await once(server, 'listening')
+  const threads = [await start('one'), await start('two')]
+  t.equal(boundSockets(ikePort), 3)
+  const nat = await shiftingNat(t, ikePort)
+  const found = await dialAll(nat, ['main', 'one', 'two'])
+  t.equal(found.size, 3)
+  for (const [name, socket] of found) t.ok(await echoes(socket, 60_000), name)
+  // One with other options could take what is ours.
+  const thread = new Thread(file, {
+    workerData: { name: 'x', port: PORT, options: { psk: `${psk}!`, ikePort, reusePort: true } },
+  })
+  t.match(await once(thread, 'message'), [/^EADDRINUSE: .*UDP port .*createEndpoint/])
+  await thread.terminate()
+  t.equal(boundSockets(ikePort), 3)
+  for (const socket of found.values()) socket.destroy()
+  await new Promise(resolve => void server.close(resolve))
+  const { socket, name } = await dial(nat)
+  t.ok(['one', 'two'].includes(name), 'the others go on')
+  socket.destroy()
+  await Promise.all(threads.map(thread => thread.terminate()))
+})
+
+t.test('a Node or system that cannot bind a port twice refuses reusePort with what it needs', t => {
+  t.equal(reusePortProblem('22.12.0', 'linux'), undefined)
+  t.equal(reusePortProblem('26.1.0', 'freebsd'), undefined)
+  for (const version of ['20.20.2', '22.11.0', '23.0.0']) {
+    t.match(reusePortProblem(version, 'linux'), new RegExp(`22.12, 23.1 .* Node ${version}`))
+  }
+  t.match(reusePortProblem('26.1.0', 'darwin'), /Linux.* not darwin/)
+  if (noReusePort !== undefined) {
+    const wanted = { code: 'ERR_INVALID_ARG_VALUE', message: /reusePort.*Node 22\.12/ }
+    t.throws(() => createSecureServer({ psk, reusePort: true }), wanted)
+    t.throws(() => createEndpoint({ psk, reusePort: true }), wanted)
+  }
+  t.doesNotThrow(() => createSecureServer({ psk, reusePort: false }))
+  const options = { psk, reusePort: 1 as unknown as true }
+  t.throws(() => createSecureServer(options), { message: /reusePort/ })
+  t.end()
+})
+
+t.test('only one at a time may found a group, and a lock whose owner died is no obstacle', t => {
+  const path = join(t.testdir(), 'place')
+  const unlock = lockPlace(path)
+  t.type(unlock, 'function')
+  t.equal(lockPlace(path), undefined)
+  unlock!()
+  t.type(lockPlace(path), 'function', 'and it stays locked')
+  utimesSync(`${path}.lock`, 1, 1)
+  const stolen = lockPlace(path)
+  t.type(stolen, 'function')
+  stolen!()
+  stolen!()
+  t.throws(() => lockPlace(join(path, 'nowhere', 'place')), { code: 'ENOENT' })
+  t.end()
+})
 
 t.test('threads share a port with the main thread, whoever came first', async t => {
   const ikePort = await freeUdpPort()
@@ -173,7 +321,7 @@ t.test('whom a datagram is for', t => {
 t.test(
   'at the local door nothing but a member gets in, and only so many wait before it',
   async t => {
-    const place = { addresses: [host], port: 1, ipv6Only: false }
+    const place = { addresses: [host], port: 1, ipv6Only: false, reusePort: false }
     const sent: Uint8Array[] = []
     const facts = { address: host, port: 1, family: 'IPv4', ipv6Only: false, bare: false } as const
     const path = { socket: 0, localAddress: new Uint8Array(0), localPort: 1 }
@@ -189,7 +337,12 @@ t.test(
       unref: () => undefined,
       close: () => undefined,
     }
-    const lender = { print: () => 'print', sockets: [socket], has: () => false }
+    const lender = {
+      print: () => 'print',
+      sockets: [socket],
+      has: () => false,
+      receive: () => undefined,
+    }
     const owner = new PortOwner(place, lender, undefined)
     owner['open']()
     await until(() => owner['server']?.listening === true)

@@ -69,7 +69,7 @@ const open = async (own?: readonly string[]) => {
   const at = own === undefined ? GATEWAY : undefined
   await new Promise<void>((resolve, reject) =>
     server.bind(
-      { addresses: [at], port: 0, ipv6Only: false },
+      { addresses: [at], port: 0, ipv6Only: false, reusePort: false },
       () => '',
       error => (error === undefined ? resolve() : reject(error)),
     ),
