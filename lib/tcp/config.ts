@@ -35,6 +35,11 @@ export interface TcpConfig {
   readonly keepAliveCount: number
 }
 
+/** Ours: how much is kept for a reader before he has taken anything. */
+export const FIRST_RECEIVE_BUFFER = 1 << 16
+/** Ours: octets that may wait behind the window of the congestion control, where that is smaller. A usual write fits. */
+export const FIRST_SEND_BUFFER = 1 << 18
+
 export const DEFAULT_TCP_CONFIG: TcpConfig = Object.freeze({
   sendBuffer: 1 << 24,
   receiveBuffer: 1 << 24,

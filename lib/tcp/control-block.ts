@@ -4,11 +4,11 @@ import { ByteRing } from '../base/ring.ts'
 import { distance } from '../base/serial.ts'
 import { TimerTable } from '../base/timers.ts'
 import { OWN_ACK_DELAY, type Features } from '../wire/own-features.ts'
-import type { TcpConfig } from './config.ts'
+import { FIRST_RECEIVE_BUFFER, FIRST_SEND_BUFFER, type TcpConfig } from './config.ts'
 import { newController, type CongestionControl } from './congestion/choose.ts'
 import type { CongestionController } from './congestion/controller.ts'
 import { Reassembly } from './reassembly.ts'
-import { FIRST_WINDOW, ReceiveWindow } from './receive-window.ts'
+import { ReceiveWindow } from './receive-window.ts'
 import type { MemoryHolder, SharedMemory } from './memory.ts'
 import type { Experience } from './experience.ts'
 import { Recovery, type Sender } from './recovery.ts'
@@ -99,8 +99,6 @@ const HEADER = 20
 const LEAST_SACK = 12
 /** Segments that there is always room for: enough for a window that is worth telling. */
 const LEAST_SEGMENTS = 4
-/** Ours: octets that may wait behind the window, where that is smaller. A program's usual write fits. */
-const WAITING = 1 << 18
 
 export class Tcb implements Flow, Sender, MemoryHolder {
   readonly localAddress: Uint8Array
@@ -388,7 +386,7 @@ export class Tcb implements Flow, Sender, MemoryHolder {
 
   /** Octets in order that are kept for the reader, at most. */
   get receiveBuffer(): number {
-    const first = Math.max(FIRST_WINDOW, this.leastReceived)
+    const first = Math.max(FIRST_RECEIVE_BUFFER, this.leastReceived)
     return Math.min(Math.max(first, this.tuned?.octets ?? 0), this.config.receiveBuffer)
   }
 
@@ -430,7 +428,7 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   /** Octets that may be written now: as much as one window waits for the next round trip. */
   get sendRoom(): number {
     const { length, room } = this.sendQueue
-    const ahead = Math.max(WAITING, this.sending?.window ?? 0) - this.unsent
+    const ahead = Math.max(FIRST_SEND_BUFFER, this.sending?.window ?? 0) - this.unsent
     const shared = Math.max(this.stack.memory.room, LEAST_SEGMENTS * this.mss - length)
     return Math.max(0, Math.min(room, ahead, shared))
   }

@@ -4,8 +4,6 @@
  */
 import type { Millis } from '../base/environment.ts'
 
-/** Ours: what the window is at first, where the program allows so much. */
-export const FIRST_WINDOW = 1 << 16
 /**
  * What was taken in a round trip was the flight of the one before it. Until that is seen its sender may have doubled its
  * window, and may do so once more before the next look.
