@@ -104,6 +104,8 @@ const LAST_TURNS = 100
 const TRIES_BEFORE_OTHERS = 3
 /** Ours: the way is not looked for more often, whatever fails. */
 const LOOK_INTERVAL: Millis = 200
+/** Addresses of every host for itself, whichever of them it speaks from. */
+const LOOPBACK = /^(127\.|::1$)/
 /** Ours: how long the peers of an end that closes may take to end their halves of connections too. */
 const HALF_OPEN_PATIENCE = 1000
 /** How long an end that closes waits for its peers to confirm. */
@@ -660,6 +662,7 @@ export class Endpoint implements NetworkWatcher {
 
   /** Linux tells a `dgram` socket less than it knows. */
   private askForWay({ address, port }: Target): void {
+    if (LOOPBACK.test(address)) return
     this.endQuestion ??= askForWay(
       address,
       port,

@@ -1,7 +1,8 @@
 /** What the system knows of the way to a host, and tells TCP alone. */
-import { createServer, type AddressInfo } from 'node:net'
+import { once } from 'node:events'
+import { connect, createServer, type AddressInfo } from 'node:net'
 import t from 'tap'
-import { createSecureSocket } from '../../lib/index.ts'
+import { createSecureServer, createSecureSocket } from '../../lib/index.ts'
 import { askForWay } from '../../lib/node/reachability.ts'
 
 /** Linux refuses a TCP connection to a group of hosts before it sends anything. */
@@ -45,3 +46,32 @@ t.test('a socket to it fails at once, with the code and the place', async t => {
   const error = await new Promise(resolve => socket.once('error', resolve))
   t.match(error, { code: 'ENETUNREACH', syscall: 'connect', address: NOT_FOR_TCP, port: 4500 })
 })
+
+t.test(
+  'a gateway on this host is not called by TCP, whichever of its addresses it has',
+  { skip: process.platform === 'linux' ? false : 'other systems have 127.0.0.1 alone' },
+  async t => {
+    const host = '127.0.0.77'
+    const psk = 'a pre-shared key for these tests'
+    const server = createSecureServer({ psk, ikePort: 0 }, socket => socket.end('hello'))
+    server.listen(0, host)
+    await once(server, 'listening')
+    let calls = 0
+    const plain = createServer(socket => {
+      calls++
+      socket.destroy()
+    })
+    plain.listen(server.ikePort, host)
+    await once(plain, 'listening')
+    const { port } = server.address() as AddressInfo
+    const socket = createSecureSocket({ host, port, psk, ikePort: server.ikePort })
+    socket.resume()
+    await once(socket, 'close')
+    // The calls are accepted in their order.
+    const last = connect(server.ikePort!, host)
+    await once(last, 'close')
+    t.equal(calls, 1, 'only the connection of this test')
+    server.close()
+    await new Promise(resolve => plain.close(resolve))
+  },
+)
