@@ -3,12 +3,12 @@
  * (RFC 4303 §3.3.2, RFC 7296 §3.14). The ICV is checked before anything is decrypted.
  */
 import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject } from 'node:crypto'
-import { cbc } from '@noble/ciphers/aes.js'
 import { EMPTY, equal } from '../base/bytes.ts'
 import { release } from '../base/external.ts'
 import { Secret } from '../base/secret.ts'
 import { HashAlgorithm } from '../wire/registry.ts'
 import type { Aead } from './aead.ts'
+import { noble } from './noble.ts'
 import { computeHmac, nodeHmac, type Backend } from './prf.ts'
 
 export interface HmacFacts {
@@ -72,7 +72,10 @@ export class CbcHmac implements Aead {
     const plaintext = bytes.subarray(from, to)
     const keys = this.keys!
     if (keys.on === 'noble') {
-      bytes.set(cbc(keys.encryption.bytes, iv, { disablePadding: true }).encrypt(plaintext), from)
+      bytes.set(
+        noble().cbc(keys.encryption.bytes, iv, { disablePadding: true }).encrypt(plaintext),
+        from,
+      )
     } else {
       const cipher = createCipheriv(this.cipher, keys.encryption, iv).setAutoPadding(false)
       const ciphertext = cipher.update(plaintext)
@@ -98,7 +101,7 @@ export class CbcHmac implements Aead {
     const ciphertext = bytes.subarray(from, to)
     const keys = this.keys!
     if (keys.on === 'noble')
-      return cbc(keys.encryption.bytes, iv, { disablePadding: true }).decrypt(ciphertext)
+      return noble().cbc(keys.encryption.bytes, iv, { disablePadding: true }).decrypt(ciphertext)
     const decipher = createDecipheriv(this.cipher, keys.encryption, iv).setAutoPadding(false)
     const plaintext = decipher.update(ciphertext)
     decipher.final()

@@ -3,9 +3,9 @@
  * own heap, where a collection moves it and leaves octets that nobody can overwrite. Its Poly1305, whose keys are for
  * one packet, is used as it is.
  */
-import { poly1305 } from '@noble/ciphers/_poly1305.js'
 import { concat, equal } from '../base/bytes.ts'
 import { secretOctets } from '../base/secret.ts'
+import { noble } from './noble.ts'
 
 const BLOCK = 64
 const TAG = 16
@@ -64,7 +64,7 @@ const authenticator = (): ((aad: Uint8Array, ciphertext: Uint8Array) => Uint8Arr
     const view = new DataView(lengths.buffer)
     view.setUint32(0, aad.length, true)
     view.setUint32(8, ciphertext.length, true)
-    const tag = poly1305(
+    const tag = noble().poly1305(
       concat(aad, padding(aad), ciphertext, padding(ciphertext), lengths),
       oneTimeKey,
     )

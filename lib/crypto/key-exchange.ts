@@ -14,13 +14,11 @@ import {
   type DiffieHellmanGroup,
   type KeyObject,
 } from 'node:crypto'
-import { x25519 } from '@noble/curves/ed25519.js'
-import { x448 } from '@noble/curves/ed448.js'
-import { p256, p384, p521 } from '@noble/curves/nist.js'
 import { compare, concat, fromHex } from '../base/bytes.ts'
 import type { Environment } from '../base/environment.ts'
 import { moveSecret, secretCopy, secretOctets } from '../base/secret.ts'
 import { KeGroup } from '../wire/registry.ts'
+import { noble } from './noble.ts'
 import type { Backend } from './prf.ts'
 
 export interface KeyExchange {
@@ -67,7 +65,6 @@ interface Montgomery {
   /** As a JSON Web Key names it (RFC 8037 §2). */
   readonly crv: 'X25519' | 'X448'
   readonly length: number
-  readonly noble: typeof x25519 | typeof x448
   readonly pkcs8: Uint8Array
 }
 
@@ -76,7 +73,6 @@ const X25519: Montgomery = {
   type: 'x25519',
   crv: 'X25519',
   length: 32,
-  noble: x25519,
   // RFC 8410 §7: the DER around a raw private key.
   pkcs8: fromHex('302e020100300506032b656e04220420'),
 }
@@ -86,7 +82,6 @@ const X448: Montgomery = {
   type: 'x448',
   crv: 'X448',
   length: 56,
-  noble: x448,
   pkcs8: fromHex('3046020100300506032b656f043a0438'),
 }
 
@@ -103,11 +98,11 @@ const montgomery =
 
 const nobleMontgomery = (curve: Montgomery, privateKey: Uint8Array): KeyExchange => ({
   group: curve.group,
-  publicValue: curve.noble.getPublicKey(privateKey),
+  publicValue: noble()[curve.type].getPublicKey(privateKey),
   sharedSecret: peerValue => {
     if (peerValue.length !== curve.length) return undefined
     try {
-      return nonZero(moveSecret(curve.noble.getSharedSecret(privateKey, peerValue)))
+      return nonZero(moveSecret(noble()[curve.type].getSharedSecret(privateKey, peerValue)))
     } catch {
       return undefined
     }
@@ -159,22 +154,38 @@ interface Nist {
   readonly name: 'prime256v1' | 'secp384r1' | 'secp521r1'
   /** Octets of a coordinate, of a scalar and of the secret, which is x alone (RFC 5903 §7). */
   readonly length: number
-  readonly noble: typeof p256
+  readonly noble: 'p256' | 'p384' | 'p521'
   readonly order: Uint8Array
 }
 
-const nistCurve = (
-  group: number,
-  name: Nist['name'],
-  length: number,
-  noble: typeof p256,
-): Nist => ({
-  group,
-  name,
-  length,
-  noble,
-  order: fromHex(noble.Point.Fn.ORDER.toString(16).padStart(2 * length, '0')),
-})
+/** The orders are those of FIPS 186-4 appendix D.1.2. */
+const P256: Nist = {
+  group: KeGroup.P256,
+  name: 'prime256v1',
+  length: 32,
+  noble: 'p256',
+  order: fromHex('ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551'),
+}
+
+const P384: Nist = {
+  group: KeGroup.P384,
+  name: 'secp384r1',
+  length: 48,
+  noble: 'p384',
+  order: fromHex(
+    'ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973',
+  ),
+}
+
+const P521: Nist = {
+  group: KeGroup.P521,
+  name: 'secp521r1',
+  length: 66,
+  noble: 'p521',
+  order: fromHex(
+    '01fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffa51868783bf2f966b7fcc0148f709a5d03bb5c9b8899c47aebb6fb71e91386409',
+  ),
+}
 
 const nist =
   (curve: Nist): Maker =>
@@ -184,10 +195,10 @@ const nist =
     if (backend === 'noble') {
       return {
         group: curve.group,
-        publicValue: curve.noble.getPublicKey(privateKey, false).slice(1),
+        publicValue: noble()[curve.noble].getPublicKey(privateKey, false).slice(1),
         sharedSecret: peerValue =>
           nistSecret(curve, peerValue, point =>
-            nistX(curve, curve.noble.getSharedSecret(privateKey, point, false)),
+            nistX(curve, noble()[curve.noble].getSharedSecret(privateKey, point, false)),
           ),
         wipe,
       }
@@ -357,9 +368,9 @@ const leftPad = (value: Uint8Array, length: number): Uint8Array => {
 const MAKERS: Readonly<Record<number, Maker>> = {
   [KeGroup.X25519]: montgomery(X25519),
   [KeGroup.X448]: montgomery(X448),
-  [KeGroup.P256]: nist(nistCurve(KeGroup.P256, 'prime256v1', 32, p256)),
-  [KeGroup.P384]: nist(nistCurve(KeGroup.P384, 'secp384r1', 48, p384)),
-  [KeGroup.P521]: nist(nistCurve(KeGroup.P521, 'secp521r1', 66, p521)),
+  [KeGroup.P256]: nist(P256),
+  [KeGroup.P384]: nist(P384),
+  [KeGroup.P521]: nist(P521),
   [KeGroup.Modp1024]: modp(KeGroup.Modp1024),
   [KeGroup.Modp2048]: modp(KeGroup.Modp2048),
   [KeGroup.Modp3072]: modp(KeGroup.Modp3072),

@@ -1,10 +1,8 @@
 /** Pseudorandom functions and prf+ (RFC 7296 §2.13), and the plain hashes IKE needs. */
 import { createHash, createHmac, type KeyObject } from 'node:crypto'
-import { hmac } from '@noble/hashes/hmac.js'
-import { sha1 as nobleSha1 } from '@noble/hashes/legacy.js'
-import { sha256, sha384, sha512 } from '@noble/hashes/sha2.js'
 import { secretOctets } from '../base/secret.ts'
 import { HashAlgorithm, Prf as PrfId } from '../wire/registry.ts'
+import { noble } from './noble.ts'
 
 /** `auto` takes the faster one for each algorithm; `noble` needs OpenSSL for RSA and MODP only. */
 export type Backend = 'auto' | 'node' | 'noble'
@@ -17,10 +15,10 @@ export interface Prf {
 }
 
 const HASHES = {
-  [HashAlgorithm.Sha1]: { name: 'sha1', noble: nobleSha1 },
-  [HashAlgorithm.Sha2_256]: { name: 'sha256', noble: sha256 },
-  [HashAlgorithm.Sha2_384]: { name: 'sha384', noble: sha384 },
-  [HashAlgorithm.Sha2_512]: { name: 'sha512', noble: sha512 },
+  [HashAlgorithm.Sha1]: 'sha1',
+  [HashAlgorithm.Sha2_256]: 'sha256',
+  [HashAlgorithm.Sha2_384]: 'sha384',
+  [HashAlgorithm.Sha2_512]: 'sha512',
 } as const
 
 type HashId = keyof typeof HASHES
@@ -48,10 +46,10 @@ export const computeHmac = (
   data: readonly Uint8Array[],
 ): Uint8Array => {
   if (backend === 'noble') {
-    const { noble } = HASHES[hash]
-    const mac = hmac.create(noble, key)
+    const { hmac, [HASHES[hash]]: algorithm } = noble()
+    const mac = hmac.create(algorithm, key)
     for (const part of data) mac.update(part)
-    const output = secretOctets(noble.outputLen)
+    const output = secretOctets(algorithm.outputLen)
     mac.digestInto(output)
     return output
   }
@@ -64,7 +62,7 @@ export const nodeHmac = (
   key: Uint8Array | KeyObject,
   data: readonly Uint8Array[],
 ): Uint8Array => {
-  const mac = createHmac(HASHES[hash].name, key)
+  const mac = createHmac(HASHES[hash], key)
   for (const part of data) mac.update(part)
   return viewOf(mac.digest())
 }
@@ -78,9 +76,9 @@ export const computeHash = (
   hash: HashId,
   ...data: readonly Uint8Array[]
 ): Uint8Array => {
-  const { name, noble } = HASHES[hash]
+  const name = HASHES[hash]
   if (backend === 'noble') {
-    const state = noble.create()
+    const state = noble()[name].create()
     for (const part of data) state.update(part)
     return state.digest()
   }

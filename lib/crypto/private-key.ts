@@ -8,12 +8,9 @@ import {
   type JsonWebKeyInput,
   type PrivateKeyInput,
 } from 'node:crypto'
-import { ed25519 } from '@noble/curves/ed25519.js'
-import { ed448 } from '@noble/curves/ed448.js'
-import { p256, p384, p521 } from '@noble/curves/nist.js'
-import { sha256, sha384, sha512 } from '@noble/hashes/sha2.js'
 import { Secret } from '../base/secret.ts'
 import { HashAlgorithm } from '../wire/registry.ts'
+import { noble } from './noble.ts'
 import { computeHmac, type Backend } from './prf.ts'
 import { readPublicKey, type PublicKey, type SignatureAlgorithm } from './signature.ts'
 
@@ -65,8 +62,7 @@ const attempt = (input: PrivateKeyInput | JsonWebKeyInput): KeyObject | undefine
   }
 }
 
-const NOBLE_CURVES = { 'P-256': p256, 'P-384': p384, 'P-521': p521 } as const
-const NOBLE_HASHES = { sha256, sha384, sha512 } as const
+const NOBLE_CURVES = { 'P-256': 'p256', 'P-384': 'p384', 'P-521': 'p521' } as const
 
 class ImportedKey implements PrivateKey {
   readonly publicKey: PublicKey
@@ -106,9 +102,9 @@ class ImportedKey implements PrivateKey {
     const secret = new Uint8Array(scalar)
     scalar.fill(0)
     try {
-      if (hash === 'identity') return (kind === 'ed25519' ? ed25519 : ed448).sign(message, secret)
-      const curve = NOBLE_CURVES[this.publicKey.curve!]
-      const digest = NOBLE_HASHES[hash](message)
+      if (hash === 'identity') return noble()[kind as 'ed25519' | 'ed448'].sign(message, secret)
+      const curve = noble()[NOBLE_CURVES[this.publicKey.curve!]]
+      const digest = noble()[hash](message)
       return curve.sign(digest, secret, { prehash: false, lowS: false, format: 'der' })
     } finally {
       secret.fill(0)

@@ -7,13 +7,10 @@
  * RFC describes gives "no", never an exception.
  */
 import { constants, createPublicKey, verify as nodeVerify, type KeyObject } from 'node:crypto'
-import { ed25519 } from '@noble/curves/ed25519.js'
-import { ed448 } from '@noble/curves/ed448.js'
-import { p256, p384, p521 } from '@noble/curves/nist.js'
-import { sha256, sha384, sha512 } from '@noble/hashes/sha2.js'
 import { copy, EMPTY, toHex } from '../base/bytes.ts'
 import { contextTag, DerReader, Tag } from '../base/der.ts'
 import { der, integer, NULL, oid, sequence } from '../base/der-writer.ts'
+import { noble } from './noble.ts'
 import type { Backend } from './prf.ts'
 
 export type SignatureHash = 'sha256' | 'sha384' | 'sha512'
@@ -46,15 +43,10 @@ export interface KeyLimits {
 
 // --- algorithms ---
 
-const HASHES: Readonly<
-  Record<
-    SignatureHash,
-    { name: string; oid: string; length: number; noble: (message: Uint8Array) => Uint8Array }
-  >
-> = {
-  sha256: { name: 'SHA-256', oid: '2.16.840.1.101.3.4.2.1', length: 32, noble: sha256 },
-  sha384: { name: 'SHA-384', oid: '2.16.840.1.101.3.4.2.2', length: 48, noble: sha384 },
-  sha512: { name: 'SHA-512', oid: '2.16.840.1.101.3.4.2.3', length: 64, noble: sha512 },
+const HASHES: Readonly<Record<SignatureHash, { name: string; oid: string; length: number }>> = {
+  sha256: { name: 'SHA-256', oid: '2.16.840.1.101.3.4.2.1', length: 32 },
+  sha384: { name: 'SHA-384', oid: '2.16.840.1.101.3.4.2.2', length: 48 },
+  sha512: { name: 'SHA-512', oid: '2.16.840.1.101.3.4.2.3', length: 64 },
 }
 const HASH_NAMES = ['sha256', 'sha384', 'sha512'] as const
 const RSA_ENCRYPTION = '1.2.840.113549.1.1.1'
@@ -145,13 +137,13 @@ interface Curve {
   readonly bits: number
   /** Octets of a coordinate, and of r and of s. */
   readonly length: number
-  readonly noble: typeof p256
+  readonly noble: 'p256' | 'p384' | 'p521'
 }
 
 const CURVES: readonly Curve[] = [
-  { name: 'P-256', oid: '1.2.840.10045.3.1.7', bits: 256, length: 32, noble: p256 },
-  { name: 'P-384', oid: '1.3.132.0.34', bits: 384, length: 48, noble: p384 },
-  { name: 'P-521', oid: '1.3.132.0.35', bits: 521, length: 66, noble: p521 },
+  { name: 'P-256', oid: '1.2.840.10045.3.1.7', bits: 256, length: 32, noble: 'p256' },
+  { name: 'P-384', oid: '1.3.132.0.34', bits: 384, length: 48, noble: 'p384' },
+  { name: 'P-521', oid: '1.3.132.0.35', bits: 521, length: 66, noble: 'p521' },
 ]
 
 /** What stands behind a PublicKey and is nobody else's business. */
@@ -208,11 +200,10 @@ const ED448 = toHex(sequence(oid('1.3.101.113')))
 const readEdwards = (identifier: Uint8Array, point: Uint8Array): KeyFacts | undefined => {
   const name = toHex(identifier.subarray(0, LONGEST_IDENTIFIER))
   if (name !== ED25519 && name !== ED448) return undefined
-  const [kind, bits, curve] =
-    name === ED25519 ? (['ed25519', 255, ed25519] as const) : (['ed448', 448, ed448] as const)
+  const [kind, bits] = name === ED25519 ? (['ed25519', 255] as const) : (['ed448', 448] as const)
   try {
     // A point of small order makes signatures that fit any message; OpenSSL takes it.
-    if (curve.Point.fromBytes(point, false).isSmallOrder()) return undefined
+    if (noble()[kind].Point.fromBytes(point, false).isSmallOrder()) return undefined
     return { kind, bits, raw: point }
   } catch {
     return undefined
@@ -306,8 +297,9 @@ export const verify = (
       return nodeVerify(hash, message, { key: loaded.node, padding, saltLength }, signature)
     }
     if (backend !== 'noble') return nodeVerify(null, message, loaded.node, signature)
-    const curve = kind === 'ed25519' ? ed25519 : ed448
-    return curve.verify(signature, message, loaded.raw, { zip215: false })
+    return noble()[kind as 'ed25519' | 'ed448'].verify(signature, message, loaded.raw, {
+      zip215: false,
+    })
   } catch {
     return false
   }
@@ -328,8 +320,8 @@ export const verifyRawEcdsa = (
     if (backend !== 'noble') {
       return nodeVerify(hash, message, { key: node, dsaEncoding: 'ieee-p1363' }, signature)
     }
-    const digest = HASHES[hash].noble(message)
-    return curve.noble.verify(signature, digest, raw, { prehash: false, lowS: false })
+    const digest = noble()[hash](message)
+    return noble()[curve.noble].verify(signature, digest, raw, { prehash: false, lowS: false })
   } catch {
     return false
   }

@@ -1,10 +1,10 @@
 /** From transform IDs to algorithms and lengths: the one place that knows every cipher. */
-import { gcm } from '@noble/ciphers/aes.js'
 import { Encr, HashAlgorithm, Integ } from '../wire/registry.ts'
 import { NobleAead, NodeAead, type Aead } from './aead.ts'
 import { chacha20Poly1305 } from './chacha.ts'
 import { CbcHmac, type HmacFacts } from './cbc-hmac.ts'
 import type { KeyLengths } from './key-material.ts'
+import { noble } from './noble.ts'
 import type { Backend } from './prf.ts'
 
 /** What protects an IKE SA or a Child SA. */
@@ -57,7 +57,7 @@ export const createAead = (
       : new NodeAead('chacha20-poly1305', encryptionKey)
   }
   return backend === 'noble'
-    ? new NobleAead(gcm, encryptionKey)
+    ? new NobleAead(noble().gcm, encryptionKey)
     : new NodeAead(`aes-${choice.keyLength as 128 | 192 | 256}-gcm`, encryptionKey)
 }
 

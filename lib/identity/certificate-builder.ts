@@ -3,12 +3,12 @@
  * what tests need. Algorithms follow from the issuer's key.
  */
 import { createPublicKey, sign, type KeyObject } from 'node:crypto'
-import { sha1 } from '@noble/hashes/legacy.js'
 import { parseAddress } from '../base/address.ts'
 import { EMPTY, utf8 } from '../base/bytes.ts'
 import { contextTag, DerReader, Tag } from '../base/der.ts'
 import { bitString, der, integer, octetString, oid, sequence } from '../base/der-writer.ts'
 import type { Millis } from '../base/environment.ts'
+import { noble } from '../crypto/noble.ts'
 import { SIGNATURE_ALGORITHMS, type SignatureAlgorithm } from '../crypto/signature.ts'
 import { encodeDistinguishedName } from './distinguished-name.ts'
 import { ExtensionId } from './extensions.ts'
@@ -141,7 +141,7 @@ const authorityKeyIdentifier = (issuerKey: KeyObject): Uint8Array => {
 const keyIdentifier = (publicKey: KeyObject): Uint8Array => {
   const spki = new DerReader(spkiOf(publicKey)).enter()
   spki.element()
-  return sha1(spki.octetBitString())
+  return noble().sha1(spki.octetBitString())
 }
 
 const spkiOf = (key: KeyObject): Uint8Array => {

@@ -2,7 +2,7 @@
  * The TCP of one peer: finds the connection of a segment, opens new ones, answers strangers with RST,
  * and hands out segments turn by turn.
  */
-import { sha256 } from '@noble/hashes/sha2.js'
+import { createHash } from 'node:crypto'
 import { concat, equal, getU32, putU16 } from '../base/bytes.ts'
 import { randomBytes, type Environment, type Millis } from '../base/environment.ts'
 import type { Packet } from '../base/packet.ts'
@@ -173,7 +173,8 @@ export class TcpStack implements StackContext, HalfOpenHolder {
       flow.remotePort >>> 8,
       flow.remotePort,
     )
-    const digest = sha256(concat(flow.localAddress, flow.remoteAddress, ports, this.secret))
+    const octets = concat(flow.localAddress, flow.remoteAddress, ports, this.secret)
+    const digest = createHash('sha256').update(octets).digest()
     return (getU32(digest, 0) + Math.floor(now * ISN_TICKS_PER_MILLI)) >>> 0
   }
 

@@ -9,9 +9,9 @@ import { once } from 'node:events'
 import { cpus, loadavg } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createSecureServer, createSecureSocket } from 'ike-socket'
-import { createKeyExchange } from '../../dist/crypto/key-exchange.js'
-import { parseProposals } from '../../dist/policy/proposal.js'
-import { writeMessage } from '../../dist/wire/message.js'
+import { createKeyExchange } from '../../.build/lib/crypto/key-exchange.js'
+import { parseProposals } from '../../.build/lib/policy/proposal.js'
+import { writeMessage } from '../../.build/lib/wire/message.js'
 
 const MIB = 1 << 20
 const psk = 'a pre-shared key for the benchmark'

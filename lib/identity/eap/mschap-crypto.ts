@@ -4,8 +4,8 @@
  * can find the password by trying, so it is run only towards a gateway that was authenticated before.
  */
 import { createCipheriv } from 'node:crypto'
-import { sha1 } from '@noble/hashes/legacy.js'
 import { concat, utf8 } from '../../base/bytes.ts'
+import { noble } from '../../crypto/noble.ts'
 import { md4 } from './md4.ts'
 
 export const CHALLENGE_LENGTH = 16
@@ -31,7 +31,10 @@ export const challengeHash = (
   peerChallenge: Uint8Array,
   authenticatorChallenge: Uint8Array,
   userName: string,
-): Uint8Array => sha1(concat(peerChallenge, authenticatorChallenge, utf8(userName))).subarray(0, 8)
+): Uint8Array =>
+  noble()
+    .sha1(concat(peerChallenge, authenticatorChallenge, utf8(userName)))
+    .subarray(0, 8)
 
 /** Seven octets of key spread over eight, the parity bits zero: DES ignores them. */
 const desKey = (octets: Uint8Array): Uint8Array => {
@@ -67,8 +70,8 @@ export const authenticatorResponse = (
   ntResponse: Uint8Array,
   challenge: Uint8Array,
 ): Uint8Array => {
-  const digest = sha1(concat(md4(passwordHash), ntResponse, SERVER_TO_CLIENT))
-  return sha1(concat(digest, challenge, MORE_THAN_ONE))
+  const digest = noble().sha1(concat(md4(passwordHash), ntResponse, SERVER_TO_CLIENT))
+  return noble().sha1(concat(digest, challenge, MORE_THAN_ONE))
 }
 
 const MASTER_KEY = utf8('This is the MPPE Master Key')
@@ -83,10 +86,14 @@ const PAD_2 = new Uint8Array(40).fill(0xf2)
 
 /** RFC 3079 §3.4, of 16 octets. */
 export const masterKey = (passwordHash: Uint8Array, ntResponse: Uint8Array): Uint8Array =>
-  sha1(concat(md4(passwordHash), ntResponse, MASTER_KEY)).subarray(0, 16)
+  noble()
+    .sha1(concat(md4(passwordHash), ntResponse, MASTER_KEY))
+    .subarray(0, 16)
 
 const asymmetricStartKey = (master: Uint8Array, magic: Uint8Array): Uint8Array =>
-  sha1(concat(master, PAD_1, magic, PAD_2)).subarray(0, 16)
+  noble()
+    .sha1(concat(master, PAD_1, magic, PAD_2))
+    .subarray(0, 16)
 
 export const clientSendKey = (master: Uint8Array): Uint8Array =>
   asymmetricStartKey(master, CLIENT_SENDS)
