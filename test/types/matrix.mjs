@@ -54,9 +54,7 @@ writeFileSync(join(folder, 'package.json'), '{ "private": true, "type": "module"
 for (const file of [PROGRAM, REQUIRE]) {
   cpSync(join(root, 'test/types/consumer', file), join(folder, file))
 }
-const { dependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
 const packages = [
-  ...Object.entries(dependencies).map(([name, range]) => `${name}@${range}`),
   ...NODES.map(version => `node${version}@npm:@types/node@${version}`),
   ...COMPILERS.map(version => `typescript${version}@npm:typescript@${version}`),
 ]
