@@ -297,7 +297,7 @@ export const verify = (
       return nodeVerify(hash, message, { key: loaded.node, padding, saltLength }, signature)
     }
     if (backend !== 'noble') return nodeVerify(null, message, loaded.node, signature)
-    return noble()[kind as 'ed25519' | 'ed448'].verify(signature, message, loaded.raw, {
+    return noble()[kind].verify(signature, message, loaded.raw, {
       zip215: false,
     })
   } catch {
