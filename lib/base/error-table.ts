@@ -79,7 +79,7 @@ export const ERROR_TABLE = {
     code: 'ETIMEDOUT',
     fault: 'the network',
     says: 'No answer to IKE over UDP from {address} port {port}: a firewall may have blocked UDP, the address or the port may be wrong, or no server runs there; {meanwhile}',
-    cure: 'Check that UDP port {port} is open on the way to {address} and that the server runs{family}.',
+    cure: 'Check that UDP port {port} is open on the way to {address} and that the server runs{family}; "ike-socket doctor {address}" looks at each step.',
     ends: 'the attempt',
   },
   SILENT: {
@@ -218,7 +218,7 @@ export const ERROR_TABLE = {
     code: 'TS_UNACCEPTABLE',
     fault: 'one of the two configurations',
     says: 'The peer refused a Child SA: TS_UNACCEPTABLE; it has no traffic for what we asked, {local} here and {remote} there',
-    cure: 'Set "localTs" and "remoteTs" to what the peer has.',
+    cure: 'Set "localTs" and "remoteTs" to what the peer has; "ike-socket doctor" finds out.',
     notify: 'TS_UNACCEPTABLE',
     ends: 'the Child SA',
   },

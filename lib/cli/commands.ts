@@ -1,11 +1,18 @@
 /** Every command, in the order in which `--help` lists them. */
 import type { Command } from './command.ts'
 import { completionCommand } from './completion.ts'
+import { doctorCommand } from './doctor.ts'
 import { keygenCommand } from './keygen.ts'
 import { pingCommand } from './ping.ts'
 import { sidecarCommands } from './sidecar.ts'
 import { statusCommand } from './status.ts'
 
-const commands: readonly Command[] = [statusCommand, pingCommand, keygenCommand, ...sidecarCommands]
+const commands: readonly Command[] = [
+  doctorCommand,
+  statusCommand,
+  pingCommand,
+  keygenCommand,
+  ...sidecarCommands,
+]
 
 export const COMMANDS: readonly Command[] = [...commands, completionCommand(commands)]

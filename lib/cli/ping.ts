@@ -1,6 +1,7 @@
 /** `ike-socket ping`: opens an IKE SA as a client does, and measures the round trips of requests inside it. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { columns, type Command } from './command.ts'
+import { summaryOf } from './round-trips.ts'
 import { openSession, readTarget, TARGET_OPTIONS, TARGET_HELP } from './target.ts'
 import { painter, plain } from './terminal.ts'
 import { parseArguments, UsageError } from './usage.ts'
@@ -18,25 +19,16 @@ const readNumber = (name: string, text: string, least: number, most: number): nu
   throw new UsageError(`--${name} ${text}: ${least} to ${most}`)
 }
 
-/** Of round trips in milliseconds. */
-export const summaryOf = (
-  times: readonly number[],
-): { readonly min: number; readonly median: number; readonly max: number } => {
-  const sorted = [...times].sort((a, b) => a - b)
-  const at = (share: number): number => sorted[Math.floor((sorted.length - 1) * share)] ?? 0
-  return { min: at(0), median: at(0.5), max: at(1) }
-}
-
 const run = async (args: readonly string[]): Promise<number> => {
   const { values, positionals } = parseArguments(args, OPTIONS)
   const count = Math.trunc(readNumber('count', values.count ?? '4', 1, 1_000_000))
   const interval = readNumber('interval', values.interval ?? '1', 0, 3600) * 1000
-  const target = readTarget('ping', positionals, values.config)
+  const { options } = readTarget('ping', positionals, values.config)
   const isJson = values.json === true
   const paint = painter(process.stdout)
   const print = (facts: object, line: string): void =>
     void process.stdout.write(`${isJson ? JSON.stringify(facts) : line}\n`)
-  const { session, close } = await openSession(target)
+  const { session, close } = await openSession(options)
   const who = plain(session.peerId)
   const where = `${session.gatewayAddress} port ${session.gatewayPort}`
   const times: number[] = []

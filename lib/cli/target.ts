@@ -14,12 +14,16 @@ export const TARGET_HELP = [
   ['--config FILE', 'credentials, as JSON with the options of ike-socket (IKE_SOCKET_CONFIG)'],
 ] as const
 
-/** HOST [PORT], with the options of the configuration. */
+/** HOST [PORT], with the options of the configuration, or with `stranger` where there is none. */
 export const readTarget = (
   command: string,
   [host, port, ...more]: readonly string[],
   config: string | undefined,
-): SecureSocketOptions & { host: string; port: number } => {
+  stranger?: SecureSocketOptions,
+): {
+  readonly options: SecureSocketOptions & { host: string; port: number }
+  readonly isStranger: boolean
+} => {
   if (host === undefined || host === '' || more.length > 0)
     throw new UsageError(`${command} wants HOST and perhaps PORT`)
   const at = Number(port ?? DISCARD)
@@ -27,14 +31,14 @@ export const readTarget = (
   const bare = host.replace(/^\[(.*)\]$/, '$1')
   if (bare !== host && isIP(bare) === 0) throw new UsageError(`${host} is no address`)
   const file = config ?? process.env['IKE_SOCKET_CONFIG']
-  if (file === undefined || file === '')
-    throw new UsageError('--config or IKE_SOCKET_CONFIG is missing')
-  loadConfiguration(file)
   const place = { host: bare, port: at }
-  return {
-    ...lenientOptions<SecureSocketOptions>('client', configuration(), place),
-    ...place,
+  if (file === undefined || file === '') {
+    if (stranger !== undefined) return { options: { ...stranger, ...place }, isStranger: true }
+    throw new UsageError('--config or IKE_SOCKET_CONFIG is missing')
   }
+  loadConfiguration(file)
+  const given = lenientOptions<SecureSocketOptions>('client', configuration(), place)
+  return { options: { ...given, ...place }, isStranger: false }
 }
 
 export interface OpenSession {

@@ -182,11 +182,14 @@ export class Attempts {
         if (pending.shape !== 'pair') this.shape = pending.shape
         continue
       }
-      const given = [...sa.localSelectors, ...sa.remoteSelectors].map(formatSelector)
+      const localSelectors = sa.localSelectors.map(formatSelector)
+      const remoteSelectors = sa.remoteSelectors.map(formatSelector)
+      const given = [...localSelectors, ...remoteSelectors]
       const { remoteAddress, remotePort } = pending.request
       const wanted = formatEndpoint(remoteAddress, remotePort)
-      const error = errorOf('NARROWED', { given: given.join(' '), wanted }, { given })
-      if (pending.shape === 'pair') this.fail(pending, error)
+      const details = { given, localSelectors, remoteSelectors }
+      pending.narrowed = errorOf('NARROWED', { given: given.join(' '), wanted }, details)
+      if (pending.shape === 'pair') this.fail(pending, pending.narrowed)
       else ask(pending, 'pair')
     }
     this.advance(now)
@@ -201,8 +204,9 @@ export class Attempts {
       // Another attempt may have found a way meanwhile.
       if (stack !== undefined && this.flowOf(pending, stack, now) !== undefined) continue
       const shape = nextShape(pending, error.code, situation)
-      if (shape === undefined) this.fail(pending, error)
-      else ask(pending, shape)
+      if (shape !== undefined) ask(pending, shape)
+      else if (error.code === 'TS_UNACCEPTABLE') this.fail(pending, pending.narrowed ?? error)
+      else this.fail(pending, error)
     }
     this.advance(now)
     return waited.length > 0

@@ -1,6 +1,7 @@
 /** Which Child SA a connection needs, and whether one that is up will do. */
 import { equal } from '../base/bytes.ts'
 import type { Environment } from '../base/environment.ts'
+import type { IpsecError } from '../base/errors.ts'
 import type { Path } from '../base/path.ts'
 import type { ChildRequest, PeerFacts } from '../ike/exchange.ts'
 import type { PeerPolicy } from '../policy/options.ts'
@@ -30,6 +31,8 @@ export interface Pending extends Attempt {
   shape: Shape
   /** The newest Child SA when all that are in use were found not to cover it; only newer ones are looked at then. */
   seen: Child | undefined
+  /** What the peer gave did not cover it: this says more than a refusal of the next shape. */
+  narrowed?: IpsecError
   /** An SA has ended under it before. */
   readonly isSecond: boolean
 }

@@ -164,6 +164,8 @@ export interface SessionInfo {
   readonly fragmentSize: number
   /** Octets of the largest IP packet with data that is sent to the peer now: found by trial (RFC 8899). */
   readonly mtu: number
+  /** Octets of the largest IP packet that the peer is told it may send to us. */
+  readonly receivableMtu: number
   /** When the first of the certificates that prove the peer expires, in Unix milliseconds; the SA ends then. */
   readonly validUntil: number | undefined
   /** The Child SAs in use, newest first. */

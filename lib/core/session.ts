@@ -352,6 +352,7 @@ export class Session implements AttemptHost, Scheduled {
       detectsCrash: sa?.crashTokens.isEmpty === false,
       fragmentSize: sa?.fragmentSize ?? this.policy.fragmentSize,
       mtu: facts === undefined ? 0 : this.paths.sizes.limit,
+      receivableMtu: facts === undefined ? 0 : this.paths.receivable,
       validUntil:
         facts === undefined || facts.validUntil === Infinity ? undefined : facts.validUntil,
       children: this.children.inUse.map(childInfo),

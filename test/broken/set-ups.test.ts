@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import net from 'node:net'
 import { networkInterfaces } from 'node:os'
 import t from 'tap'
+import { Diagnostician, type Diagnosis } from '../../lib/cli/diagnose.ts'
 import { nodeProblem } from '../../lib/base/supported-node.ts'
 import {
   createSecureServer,
@@ -58,7 +59,15 @@ interface Outcome {
   readonly ours: IpsecError | undefined
   /** Milliseconds until the client knew. */
   readonly took: number
+  readonly diagnosis: Diagnosis
 }
+
+/** What `ike-socket doctor` finds with the options of a client. */
+const diagnose = ({ host = '127.0.0.1', ...options }: SecureSocketOptions): Promise<Diagnosis> =>
+  new Diagnostician({ host, ...options }, { report: () => {} }).run()
+
+const causeOf = ({ cause }: Diagnosis): string =>
+  cause === undefined ? 'all is well' : `${cause.name}: ${cause.says}. ${cause.cure ?? ''}`
 
 const outcomeOf = async ({ server: given, client, serverSays }: SetUp): Promise<Outcome> => {
   const server = await listen(given)
@@ -72,24 +81,28 @@ const outcomeOf = async ({ server: given, client, serverSays }: SetUp): Promise<
   const error = await failureOf(to)
   const took = performance.now() - start
   const [ours] = await refused
+  const diagnosis = await diagnose(to)
   first?.destroy()
   server.close()
-  return { error, ours, took }
+  return { error, ours, took, diagnosis }
 }
 
 // Most of their time is waiting for a refusal outside protection to be repeated (RFC 7296 section 2.21.1), so all run at once.
 const outcomes = SET_UPS.map(setUp => ({ ...setUp, outcome: outcomeOf(setUp) }))
 
-for (const { name, clientSays, serverSays, outcome } of outcomes) {
+for (const { name, clientSays, serverSays, doctorSays, outcome } of outcomes) {
   t.test(name, async t => {
-    const { error, ours, took } = await outcome
+    const { error, ours, took, diagnosis } = await outcome
     t.match(error.message, clientSays, 'the client')
     t.ok(error.message.endsWith(error.cure ?? '?'), 'ends with what helps')
     if (serverSays !== undefined) {
       t.match(ours?.message, serverSays, 'the server')
       t.ok(ours?.message.endsWith(ours.cure ?? '?'), 'ends with what helps')
     }
-    t.notOk(`${error.message}${ours?.message}`.includes(psk), 'without the key')
+    const cause = causeOf(diagnosis)
+    t.match(cause, doctorSays ?? clientSays, 'the doctor')
+    t.ok(diagnosis.cause?.cure, 'says what helps')
+    t.notOk(`${error.message}${ours?.message}${cause}`.includes(psk), 'without the key')
     t.ok(took < LIMIT)
   })
 }
@@ -104,6 +117,10 @@ t.test('no IKE server listens on that UDP port', async t => {
   const error = await failureOf({ ...to, ...PSK })
   t.equal(error.code, 'ECONNREFUSED')
   t.match(error.message, /^connect ECONNREFUSED 127\.0\.0\.1:\d+ \(UDP: the host, or a firewall/)
+  t.match(
+    causeOf(await diagnose({ ...to, ...PSK })),
+    /^UDP: UDP port \d+ of 127\.0\.0\.1 is refused \(ECONNREFUSED\): the host, .* nothing listens there\. Start the server/,
+  )
 })
 
 t.test('a server of plain TCP', async t => {
@@ -112,6 +129,10 @@ t.test('a server of plain TCP', async t => {
   const { port } = plain.address() as net.AddressInfo
   const error = await failureOf({ host: '127.0.0.1', port, ikePort: port, ...PSK })
   t.match(error.message, /ECONNREFUSED.*a server of plain TCP or TLS does not speak IKE/)
+  t.match(
+    causeOf(await diagnose({ host: '127.0.0.1', port, ikePort: port, ...PSK })),
+    /^UDP: .*TCP port \d+ of it accepts connections outside the tunnel: a server of plain TCP/,
+  )
   plain.close()
 })
 
@@ -137,6 +158,10 @@ t.test('nothing answers on UDP', async t => {
     error.message,
     /Check that UDP port \d+ is open on the way to 127\.0\.0\.1 and that the server runs/,
   )
+  t.match(
+    causeOf(await diagnose({ host: '127.0.0.1', port: 80, ikePort, ...PSK })),
+    /^UDP: No answer to IKE over UDP from 127\.0\.0\.1 port \d+ within 5 s: .*the host is there, since TCP answers\. Check that UDP port/,
+  )
   hole.close()
 })
 
@@ -148,6 +173,10 @@ t.test('nothing listens on the port inside the tunnel', async t => {
     error.message,
     /^connect ECONNREFUSED 127\.0\.0\.1:9 \(inside the tunnel: .*nothing listens/,
   )
+  const { steps, ...diagnosis } = await diagnose({ ...towards(server), port: 9, ...PSK })
+  t.match(causeOf({ steps, ...diagnosis }), /^port: connect ECONNREFUSED 127\.0\.0\.1:9 \(inside/)
+  const bad = steps.filter(({ state }) => state !== 'ok').map(({ name }) => name)
+  t.strictSame(bad, ['port'], 'all else is well')
   server.close()
 })
 
@@ -160,6 +189,10 @@ t.test(`the server has IPv4 alone${hasIpv6 ? '' : ' (skipped: no IPv6 here)'}`, 
   const server = await listen({ psk })
   const error = await failureOf({ ...towards(server), host: '::1', ...PSK })
   t.match(error.message, /ECONNREFUSED ::1:.*an IPv6 address.*"family: 4"/)
+  t.match(
+    causeOf(await diagnose({ ...towards(server), host: '::1', ...PSK })),
+    /^UDP: .*refused.*this IPv6 address \(else "family: 4"\)/,
+  )
   server.close()
 })
 
@@ -187,6 +220,10 @@ t.test('a Child SA is rekeyed by a peer without the key exchange that is demande
   t.match(
     error.message,
     /No proposal for the Child SA meets in Ke: .*Set the option "esp" or "pfs" at one end/,
+  )
+  t.match(
+    causeOf(await diagnose({ ...towards(server), ...PSK, localId: 'doctor.test', pfs: false })),
+    /^rekey: .*NO_PROPOSAL_CHOSEN.*Set .*"pfs"/,
   )
   socket.destroy()
   server.close()

@@ -12,6 +12,8 @@ export interface SetUp {
   readonly clientSays: RegExp
   /** What 'ikeClientError' of the server says; undefined: the server cannot know. */
   readonly serverSays?: RegExp
+  /** What `ike-socket doctor` says with the client's options, where that is more than the client's error. */
+  readonly doctorSays?: RegExp
 }
 
 const DAY = 86_400_000
@@ -37,12 +39,14 @@ const byPsk = (
   client: SecureSocketOptions,
   clientSays: RegExp,
   serverSays?: RegExp,
+  doctorSays?: RegExp,
 ): SetUp => ({
   name,
   server: { ...PSK.server, ...server },
   client: { ...PSK.client, ...client },
   clientSays,
   ...(serverSays === undefined ? {} : { serverSays }),
+  ...(doctorSays === undefined ? {} : { doctorSays }),
 })
 
 const byCertificate = (
@@ -51,12 +55,14 @@ const byCertificate = (
   client: SecureSocketOptions,
   clientSays: RegExp,
   serverSays: RegExp,
+  doctorSays?: RegExp,
 ): SetUp => ({
   name,
   server: { ...CERTS.server, ...server },
   client: { ...CERTS.client, ...client },
   clientSays,
   serverSays,
+  ...(doctorSays === undefined ? {} : { doctorSays }),
 })
 
 const REFUSED_PSK =
@@ -193,6 +199,7 @@ export const SET_UPS: readonly SetUp[] = [
     own(withFacts(EXPIRED)),
     REFUSED_CERT,
     /expired \(notAfter .*; our clock says .*\)\. Have its issuer make a new certificate/,
+    /^clock: Our certificate 'O=\S+, CN=client\.test' has expired \(notAfter .*; our clock says .*\)\. Have its issuer/,
   ),
   byCertificate(
     "the server's certificate has expired",
@@ -221,6 +228,7 @@ export const SET_UPS: readonly SetUp[] = [
     { localId: 'boss.test' },
     REFUSED_CERT,
     /not for the identity boss\.test, only for client\.test/,
+    /refused our authentication.*; our certificate is not for "localId" 'boss\.test', only for client\.test\./,
   ),
   byCertificate(
     "the client's certificate is for TLS alone",
@@ -228,6 +236,7 @@ export const SET_UPS: readonly SetUp[] = [
     own(withFacts({ extendedKeyUsage: [KeyPurpose.ClientAuth] })),
     REFUSED_CERT,
     /other purposes than IKE.*extendedKeyUsage: 'tls'/,
+    /refused our authentication.*; our certificate has other purposes than IKE/,
   ),
   byCertificate(
     "the client's certificate is revoked",
@@ -256,6 +265,7 @@ export const SET_UPS: readonly SetUp[] = [
     { ike: 'aes256gcm16-prfsha256-x25519' },
     /NO_PROPOSAL_CHOSEN; it accepts none of what we offered: aes256gcm16-prfsha256-x25519\. Set the option "ike"/,
     /meets in Encr: offered aes256gcm16-prfsha256-x25519; accepted aes128gcm16-prfsha256-x25519\. Set the option "ike"/,
+    /^proposals: .*it takes aes128gcm16-prfsha256-x25519\. Set the option \"ike\" to 'aes128gcm16-prfsha256-x25519'/,
   ),
   byPsk(
     'no common key exchange for IKE',
@@ -263,6 +273,7 @@ export const SET_UPS: readonly SetUp[] = [
     { ike: 'aes256gcm16-prfsha256-x25519' },
     /NO_PROPOSAL_CHOSEN; it accepts none of what we offered: aes256gcm16-prfsha256-x25519/,
     /meets in Ke: offered .*-x25519; accepted .*-ecp384/,
+    /^proposals: .*it takes aes256gcm16-prfsha256-ecp384\. Set the option \"ike\" to 'aes256gcm16-prfsha256-ecp384'/,
   ),
   byPsk(
     'no common cipher for ESP',
@@ -270,6 +281,7 @@ export const SET_UPS: readonly SetUp[] = [
     { esp: 'aes256gcm16' },
     /refused a Child SA: NO_PROPOSAL_CHOSEN; it accepts none of what we offered: aes256gcm16.*"esp", "pfs" and "mode"/,
     /No proposal for the Child SA meets in Encr: .*Set the option "esp"/,
+    /^data: .*it takes chacha20poly1305\. Set the option \"esp\" to 'chacha20poly1305'/,
   ),
   byPsk(
     'traffic selectors that do not meet',
@@ -277,6 +289,7 @@ export const SET_UPS: readonly SetUp[] = [
     { mode: 'tunnel', remoteTs: '10.1.0.0/16' },
     /TS_UNACCEPTABLE; it has no traffic for what we asked, .* here and 10\.1\.0\.0\/16.* there\. Set "localTs" and "remoteTs"/,
     /traffic selectors do not meet: offered 10\.1\.0\.0\/16.*accepted 10\.2\.0\.0\/16.*overlap/,
+    /^data: .*it gives .* here and 10\.2\.0\.0\/16.* there\. Set .*\"remoteTs\" to '10\.2\.0\.0\/16/,
   ),
   byPsk(
     'tunnel mode at the client, transport mode at the server',
@@ -284,6 +297,7 @@ export const SET_UPS: readonly SetUp[] = [
     { mode: 'tunnel' },
     /refused a Child SA: NO_PROPOSAL_CHOSEN.* in tunnel mode\. Set the options "esp", "pfs" and "mode"/,
     /wants tunnel mode, accepted is transport mode\. Set "mode"/,
+    /^data: .*it takes transport mode\. Set \"mode\" to 'transport'/,
   ),
   byPsk(
     'a server that has as many sessions as it may',

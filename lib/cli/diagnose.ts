@@ -1,0 +1,719 @@
+/**
+ * The steps by which `ike-socket doctor` finds why a connection fails, each from what the one before found. A step says
+ * what is, and what helps. What it asks of a peer before that has proved itself is one IKE_SA_INIT, and then what every
+ * client sends.
+ */
+import type { X509Certificate } from 'node:crypto'
+import { lookup } from 'node:dns/promises'
+import { connect, isIP, isIPv6 } from 'node:net'
+import { networkInterfaces } from 'node:os'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { ERROR_TABLE } from '../base/error-table.ts'
+import { IpsecError } from '../base/errors.ts'
+import type { SecureSocketOptions } from '../api/options.ts'
+import {
+  ALL_ESP,
+  ALL_IKE,
+  certificatesOf,
+  interfaceMtu,
+  probeGateway,
+  type KnownCertificate,
+  type Reach,
+} from '../api/probe.ts'
+import type { Session } from '../api/session.ts'
+import { openSession, type OpenSession } from './target.ts'
+import { summaryOf } from './round-trips.ts'
+import { plain } from './terminal.ts'
+import { vendorNames } from './vendors.ts'
+
+export const STEPS = [
+  'name',
+  'route',
+  'UDP',
+  'NAT',
+  'proposals',
+  'clock',
+  'authentication',
+  'data',
+  'MTU',
+  'round trips',
+  'rekey',
+  'port',
+  'selectors',
+] as const
+export type StepName = (typeof STEPS)[number]
+
+export interface Step {
+  readonly name: StepName
+  /** `note`: worth knowing, and no fault by itself. */
+  readonly state: 'ok' | 'bad' | 'note'
+  /** A sentence without its full stop. */
+  readonly says: string
+  /** The next step: a sentence with its full stop. */
+  readonly cure?: string | undefined
+}
+
+export interface Diagnosis {
+  readonly steps: readonly Step[]
+  /** The first step that is bad: what it says is why the connection fails. */
+  readonly cause: Step | undefined
+}
+
+/** What is asked of. */
+export type Target = SecureSocketOptions & { readonly host: string }
+
+/** Milliseconds: of the whole, and of its parts. */
+const WHOLE = 29_000
+const SILENCE = 5000
+const SECOND_LOOK = 2000
+const HANDSHAKE = 12_000
+const CHILD_TRIALS = 5000
+const PROBES = 20
+const PROBING = 5000
+const REKEY = 4000
+const INNER = 5000
+const MOST_ADDRESSES = 4
+const SOON = 14 * 86_400_000
+
+const EVERYTHING = ['0.0.0.0/0', '::/0'] as const
+const DEFAULT_PORT = 4500
+const IKE_PURPOSES: ReadonlySet<string> = new Set(['1.3.6.1.5.5.7.3.17', '2.5.29.37.0'])
+
+/** What the peer gives for data; no suite where it does not cover the connection. */
+interface Given {
+  readonly suite?: string
+  readonly localSelectors: readonly string[]
+  readonly remoteSelectors: readonly string[]
+}
+
+class TimeIsUp extends Error {}
+
+/** A failure of our own kind, as it says it and what it says helps. */
+const partsOf = (error: unknown): { says: string; cure?: string } => {
+  const message = error instanceof Error ? error.message : String(error)
+  const cure = IpsecError.is(error) ? error.cure : undefined
+  if (cure === undefined || !message.endsWith(cure)) return { says: message }
+  return { says: message.slice(0, -cure.length).replace(/\. $/, ''), cure }
+}
+
+const reasonOf = (error: unknown): string => (IpsecError.is(error) && error.reason) || ''
+
+/** Both ends had proved themselves when this came. */
+const isOfChild = (error: unknown): boolean => {
+  const reason = reasonOf(error)
+  return (
+    Object.hasOwn(ERROR_TABLE, reason) &&
+    ERROR_TABLE[reason as keyof typeof ERROR_TABLE].ends === 'the Child SA'
+  )
+}
+
+/** Something that listens on TCP: it accepts, or refuses by itself; undefined: nothing comes back. */
+const callTcp = (host: string, port: number): Promise<'accepts' | 'refuses' | undefined> =>
+  new Promise(resolve => {
+    const socket = connect({ host, port, timeout: SECOND_LOOK })
+    const end = (found: 'accepts' | 'refuses' | undefined): void => {
+      socket.destroy()
+      resolve(found)
+    }
+    socket.on('connect', () => end('accepts'))
+    socket.on('timeout', () => end(undefined))
+    socket.on('error', ({ code }: NodeJS.ErrnoException) =>
+      end(code === 'ECONNREFUSED' ? 'refuses' : undefined),
+    )
+  })
+
+const interfaceOf = (address: string): string | undefined =>
+  Object.entries(networkInterfaces()).find(([, list]) =>
+    list?.some(entry => entry.address === address),
+  )?.[0]
+
+/** In the words of the option "esp", of how a suite is shown. */
+const keywordsOf = (suite: string): string =>
+  suite
+    .toLowerCase()
+    .replace(/ with esn$/, '')
+    .replace(/^aes-gcm-16-(\d+)/, 'aes$1gcm16')
+    .replace(/^aes-cbc-(\d+)/, 'aes$1')
+    .replace('chacha20-poly1305', 'chacha20poly1305')
+    .replace(/\/hmac-sha(?:2-)?(\d+)\S*/, '-sha$1')
+
+const day = (time: string): string => new Date(time).toISOString()
+
+const namesOf = ({ subjectAltName, subject }: X509Certificate): string =>
+  plain((subjectAltName ?? subject).replace(/DNS:|email:|IP Address:/g, '').replace(/\n/g, ', '))
+
+export interface Terms {
+  /** Gets each step as soon as it is known. */
+  report(step: Step): void
+  /** What is being done, and how far the whole is, 0 to 1. */
+  working?(words: string, share: number): void
+  /** Milliseconds until it is stopped. */
+  readonly limit?: number
+  /** Nobody gave credentials: what needs none is looked at. */
+  readonly isStranger?: boolean
+}
+
+export class Diagnostician {
+  private readonly target: Target
+  private readonly peer: string
+  private readonly port: number
+  private readonly terms: Terms
+  private readonly certificates: readonly KnownCertificate[]
+  private readonly steps: Step[] = []
+  private readonly end: number
+  private readonly hasPort: boolean
+  private readonly doubts: string[] = []
+  private open: OpenSession | undefined
+
+  constructor(target: Target, terms: Terms) {
+    this.target = { ...target, port: target.port ?? 9 }
+    this.hasPort = target.port !== undefined
+    this.peer = target.gateway ?? target.host
+    this.port = target.ikePort ?? DEFAULT_PORT
+    this.terms = terms
+    this.end = performance.now() + (terms.limit ?? WHOLE)
+    // A wrong option is no finding: it throws.
+    this.certificates = certificatesOf(this.target)
+  }
+
+  async run(): Promise<Diagnosis> {
+    let name: StepName = 'name'
+    const at = (next: StepName): void => {
+      name = next
+      this.terms.working?.(next, STEPS.indexOf(next) / STEPS.length)
+    }
+    try {
+      at('name')
+      const addresses = await this.lookUp()
+      if (addresses.length === 0) return this.result
+      at('UDP')
+      const reach = await this.reach(addresses)
+      if (reach === undefined) return this.result
+      at('proposals')
+      if (!(await this.propose(reach))) return this.result
+      at('clock')
+      this.compareClock()
+      if (this.terms.isStranger === true) {
+        const says = 'No credentials were given, so nothing more can be tried'
+        this.say('authentication', 'note', says, '--config FILE has the options of the client.')
+        return this.result
+      }
+      at('authentication')
+      const session = await this.authenticate()
+      if (session === undefined) return this.result
+      at('MTU')
+      this.measure(session)
+      at('round trips')
+      await this.probe(session)
+      at('rekey')
+      await this.rekey(session)
+      at('port')
+      await this.knock()
+      at('selectors')
+      this.close()
+      await this.askForEverything()
+    } catch (error) {
+      const words = error instanceof TimeIsUp ? 'it took too long, and was stopped' : undefined
+      this.say(name, 'bad', words ?? partsOf(error).says, partsOf(error).cure)
+    } finally {
+      this.close()
+    }
+    return this.result
+  }
+
+  private get result(): Diagnosis {
+    return { steps: this.steps, cause: this.steps.find(({ state }) => state === 'bad') }
+  }
+
+  private close(): void {
+    this.open?.close()
+    this.open = undefined
+  }
+
+  private say(name: StepName, state: Step['state'], says: string, cure?: string): void {
+    const step = { name, state, says, ...(cure === undefined ? {} : { cure }) }
+    this.steps.push(step)
+    this.terms.report(step)
+  }
+
+  /** Neither longer than that nor than the whole may take. `late`: what comes when nobody waits any more. */
+  private async within<T>(
+    work: Promise<T>,
+    most: number,
+    late: (value: T) => void = () => {},
+  ): Promise<T> {
+    const left = Math.max(0, Math.min(most, this.end - performance.now()))
+    const timer = new AbortController()
+    let isLate = false
+    const watched = work.then(value => {
+      if (isLate) late(value)
+      return value
+    })
+    const limit = sleep(left, undefined, { signal: timer.signal }).then(() => {
+      isLate = true
+      throw new TimeIsUp()
+    })
+    watched.catch(() => {})
+    limit.catch(() => {})
+    try {
+      return await Promise.race([watched, limit])
+    } finally {
+      timer.abort()
+    }
+  }
+
+  // --- the way there ---
+
+  private async lookUp(): Promise<readonly string[]> {
+    const { peer } = this
+    if (isIP(peer.split('%')[0]!) !== 0) {
+      this.say('name', 'ok', `${peer} is an address`)
+      return [peer]
+    }
+    try {
+      const family = this.target.family === 4 || this.target.family === 6 ? this.target.family : 0
+      const found = await this.within(lookup(peer, { all: true, family }), SILENCE)
+      const addresses = found.map(({ address }) => address)
+      this.say('name', 'ok', `${plain(peer)} is ${addresses.join(', ')}`)
+      return addresses.slice(0, MOST_ADDRESSES)
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException
+      const words = code === undefined ? 'the resolver does not answer' : code
+      this.say(
+        'name',
+        'bad',
+        `The name ${plain(peer)} is not found: ${words}`,
+        'Check the spelling, and the resolver of this host.',
+      )
+      return []
+    }
+  }
+
+  /** The address that answers, with what it answers. */
+  private async reach(
+    addresses: readonly string[],
+  ): Promise<{ address: string; reach: Reach } | undefined> {
+    const ask = (address: string, port: number, patience: number): Promise<Reach> =>
+      this.within(probeGateway(this.target, address, port, patience), patience + 500)
+    const other = this.port === DEFAULT_PORT ? ask(addresses[0]!, 500, SILENCE) : undefined
+    const asked = await Promise.all(
+      addresses.map(async address => ({ address, reach: await ask(address, this.port, SILENCE) })),
+    )
+    const first = asked.find(({ reach }) => reach.kind === 'answered')
+    const { source } = (first ?? asked[0]!).reach
+    if (source === undefined) {
+      const [{ address, reach }] = asked as [(typeof asked)[0]]
+      const code = reach.kind === 'refused' ? reach.code : 'ENETUNREACH'
+      const says = `This host has no way to ${address}: ${code}`
+      this.say('route', 'bad', says, `See "ip route get ${address}"${familyHint(address)}.`)
+      return undefined
+    }
+    const name = interfaceOf(source)
+    const mtu = interfaceMtu(source)
+    const by = name === undefined ? '' : ` by the interface ${name}`
+    const size = mtu === undefined ? '' : `, packets of ${mtu} octets at most`
+    this.say('route', 'ok', `To ${(first ?? asked[0]!).address} from ${source}${by}${size}`)
+    for (const { address, reach } of asked) {
+      if (reach.kind === 'answered')
+        this.say(
+          'UDP',
+          'ok',
+          `UDP port ${this.port} of ${address} answers, after ${Math.round(reach.milliseconds)} ms`,
+        )
+      else await this.explain(address, reach, first !== undefined)
+    }
+    const at500 = await other
+    if (at500 !== undefined)
+      this.say(
+        'UDP',
+        'note',
+        `UDP port 500 of ${addresses[0]!} ${describeReach(at500)}; it is not needed${first === undefined && at500.kind === 'answered' ? ': the server answers there alone' : ''}`,
+        first === undefined && at500.kind === 'answered'
+          ? 'Open UDP port 4500 on the way too, since ESP goes there; "ikePort: 500" begins at port 500.'
+          : undefined,
+      )
+    return first
+  }
+
+  private async explain(address: string, reach: Reach, hasOther: boolean): Promise<void> {
+    const { port, target } = this
+    const state = hasOther ? 'note' : 'bad'
+    if (hasOther) {
+      const says = `UDP port ${port} of ${address} ${describeReach(reach)}; another address answers`
+      return this.say('UDP', state, says, 'Set "family" to the family that answers.')
+    }
+    const [tcp, elsewhere] = await Promise.all([
+      this.within(callTcp(address, Number(target.port)), SECOND_LOOK + 500),
+      this.port === DEFAULT_PORT
+        ? undefined
+        : this.within(probeGateway(target, address, DEFAULT_PORT, SECOND_LOOK), SECOND_LOOK + 500),
+    ])
+    const plainServer =
+      tcp === 'accepts'
+        ? `; TCP port ${target.port} of it accepts connections outside the tunnel: a server of plain TCP or TLS does not speak IKE`
+        : ''
+    const atDefault =
+      elsewhere?.kind === 'answered' ? ` An IKE server answers at UDP port ${DEFAULT_PORT}.` : ''
+    if (reach.kind === 'refused' && reach.code === 'ECONNREFUSED') {
+      return this.say(
+        'UDP',
+        state,
+        `UDP port ${port} of ${address} is refused (${reach.code}): the host, or a firewall in front of it, says that nothing listens there${plainServer}`,
+        `Start the server, or set "ikePort" to the UDP port that it has${familyHint(address)}.${atDefault}`,
+      )
+    }
+    if (reach.kind === 'refused') {
+      return this.say(
+        'UDP',
+        state,
+        `UDP port ${port} of ${address} is not reached: a router or firewall on the way says so (${reach.code})`,
+        `Check the route and the firewalls on the way to ${address}${familyHint(address)}.${atDefault}`,
+      )
+    }
+    const host =
+      tcp === undefined
+        ? 'the host may be down, or all of it filtered'
+        : 'the host is there, since TCP answers'
+    this.say(
+      'UDP',
+      state,
+      `No answer to IKE over UDP from ${address} port ${port} within ${SILENCE / 1000} s: a firewall may have blocked UDP, the address or the port may be wrong, or no server runs there; ${host}${plainServer}`,
+      `Check that UDP port ${port} is open on the way to ${address} and that the server runs${familyHint(address)}.${atDefault}`,
+    )
+  }
+
+  // --- what the two ends agree on ---
+
+  private async propose({ address, reach }: { address: string; reach: Reach }): Promise<boolean> {
+    if (reach.kind !== 'answered') return false
+    const { answer } = reach
+    if (answer.kind === 'accepted') {
+      if (answer.localBehindNat)
+        this.say(
+          'NAT',
+          'ok',
+          `A NAT changes our address ${reach.source}: its mapping is kept by a packet every 20 s of silence`,
+        )
+      else this.say('NAT', 'ok', 'No NAT changes our address')
+      const who = answer.isOurs ? 'ike-socket' : vendorNames(answer.vendors)
+      this.say('proposals', 'ok', `${who} answers, and takes ${answer.proposal}`)
+      return true
+    }
+    const { says, cure } = partsOf(answer.error)
+    const isProposal = ['REFUSED_PROPOSAL', 'REFUSED_GROUP'].includes(reasonOf(answer.error))
+    const all = isProposal
+      ? await this.within(
+          probeGateway({ ...this.target, ike: ALL_IKE }, address, this.port, SECOND_LOOK),
+          SECOND_LOOK + 500,
+        )
+      : undefined
+    if (all?.kind === 'answered' && all.answer.kind === 'accepted') {
+      const { proposal } = all.answer
+      const better = `Set the option "ike" to '${proposal}', or have the peer accept one of ours.`
+      this.say(
+        'proposals',
+        'bad',
+        `${says}; asked for all that we can, it takes ${proposal}`,
+        better,
+      )
+    } else this.say('proposals', 'bad', says, cure)
+    return false
+  }
+
+  private compareClock(): void {
+    const now = Date.now()
+    const clock = `our clock says ${new Date(now).toISOString()}`
+    const known = this.certificates
+    if (known.length === 0)
+      return this.say('clock', 'ok', `${upper(clock)}; there is no certificate to compare it with`)
+    let isBad = false
+    for (const { isOurs, certificate } of known) {
+      const from = Date.parse(certificate.validFrom)
+      const to = Date.parse(certificate.validTo)
+      const whose = isOurs ? 'Our certificate' : 'The trusted CA'
+      const what = `${whose} '${plain(certificate.subject.replace(/\n/g, ', '))}'`
+      if (now > to || now < from) {
+        isBad = true
+        const says =
+          now > to
+            ? `${what} has expired (notAfter ${day(certificate.validTo)}; ${clock})`
+            : `${what} is not yet valid (notBefore ${day(certificate.validFrom)}; ${clock})`
+        const cure =
+          'Have its issuer make a new certificate, or set our clock right if it is wrong.'
+        this.say('clock', 'bad', says, cure)
+      } else if (to - now < SOON)
+        this.say(
+          'clock',
+          'note',
+          `${what} expires soon, at ${day(certificate.validTo)}`,
+          'Renew it ("ike-socket renew" where keygen made it).',
+        )
+      if (isOurs && !certificate.ca) this.doubt(certificate)
+    }
+    if (!isBad)
+      this.say(
+        'clock',
+        'ok',
+        `${upper(clock)}; ${known.length === 1 ? 'the certificate is' : `all ${known.length} certificates are`} valid at that time`,
+      )
+  }
+
+  /** What a peer may hold against our certificate. */
+  private doubt(certificate: X509Certificate): void {
+    const { localId } = this.target
+    const isName = localId !== undefined && /^[\w.@-]+$/.test(localId)
+    const isFor = (name: string): boolean =>
+      (name.includes('@') ? certificate.checkEmail(name) : certificate.checkHost(name)) !==
+      undefined
+    if (isName && !isFor(localId))
+      this.doubts.push(
+        `our certificate is not for "localId" '${localId}', only for ${namesOf(certificate)}`,
+      )
+    const purposes = certificate.keyUsage as readonly string[] | undefined
+    if (purposes !== undefined && !purposes.some(purpose => IKE_PURPOSES.has(purpose)))
+      this.doubts.push(
+        'our certificate has other purposes than IKE, which a peer takes with "extendedKeyUsage: \'tls\'" alone',
+      )
+  }
+
+  private async authenticate(): Promise<Session | undefined> {
+    try {
+      this.open = await this.within(openSession(this.target), HANDSHAKE, late => late.close())
+    } catch (error) {
+      if (!isOfChild(error)) {
+        const { says, cure } = partsOf(error)
+        const doubts = this.doubts.map(text => `; ${text}`).join('')
+        this.say('authentication', 'bad', `${says}${doubts}`, cure)
+        return undefined
+      }
+      this.say('authentication', 'ok', 'Both ends have proved who they are')
+      await this.explainChild(error)
+      return undefined
+    }
+    const { session } = this.open
+    const chain = session.peerCertificates.map(
+      certificate =>
+        `'${plain(certificate.subject.replace(/\n/g, ', '))}' valid until ${day(certificate.validTo)}`,
+    )
+    this.say(
+      'authentication',
+      'ok',
+      `${plain(session.peerId)} has proved itself by ${METHODS[session.authentication]}, and takes us for ${plain(session.localId)}${chain.length === 0 ? '' : `: ${chain.join(', issued by ')}`}`,
+    )
+    for (const text of this.doubts) this.say('authentication', 'note', upper(text))
+    const [child] = session.info.children
+    if (child !== undefined)
+      this.say(
+        'data',
+        'ok',
+        `${child.suite} in ${child.mode} mode, for ${child.localSelectors.join(' ')} here and ${child.remoteSelectors.join(' ')} there`,
+      )
+    return session
+  }
+
+  // --- data ---
+
+  /** What the peer gives for data when it is asked with other options. */
+  private async attempt(changes: SecureSocketOptions): Promise<Given | undefined> {
+    try {
+      const trial = await this.within(
+        openSession({ ...this.target, ...changes }),
+        CHILD_TRIALS,
+        late => late.close(),
+      )
+      const [child] = trial.session.info.children
+      trial.close()
+      return child
+    } catch (error) {
+      if (reasonOf(error) !== 'NARROWED') return undefined
+      // What does not cover the connection is what we want to know, too.
+      return (error as IpsecError).details as unknown as Given
+    }
+  }
+
+  private async explainChild(error: unknown): Promise<void> {
+    const { says, cure } = partsOf(error)
+    const reason = reasonOf(error)
+    if (reason === 'REFUSED_SELECTORS' || reason === 'NARROWED') {
+      const all = await this.attempt({
+        mode: 'tunnel',
+        localTs: EVERYTHING,
+        remoteTs: EVERYTHING,
+      })
+      if (all === undefined) return this.say('data', 'bad', says, cure)
+      const here = all.localSelectors.join(', ')
+      const there = all.remoteSelectors.join(', ')
+      return this.say(
+        'data',
+        'bad',
+        `${says}; asked for everything, it gives ${here} here and ${there} there`,
+        `Set "localTs" to '${here}' and "remoteTs" to '${there}', or widen the selectors of the peer.`,
+      )
+    }
+    if (reason === 'REFUSED_CHILD_PROPOSAL' || reason === 'REFUSED_TRANSPORT') {
+      const modes = (['tunnel', 'transport'] as const).filter(mode => mode !== this.target.mode)
+      for (const mode of this.target.mode === undefined || this.target.mode === 'auto'
+        ? []
+        : modes) {
+        if ((await this.attempt({ mode })) === undefined) continue
+        return this.say(
+          'data',
+          'bad',
+          `${says}; it takes ${mode} mode`,
+          `Set "mode" to '${mode}' or 'auto' here, or to ${this.target.mode} at the peer.`,
+        )
+      }
+      const child = await this.attempt({ esp: ALL_ESP })
+      if (child?.suite !== undefined) {
+        const words = keywordsOf(child.suite)
+        return this.say(
+          'data',
+          'bad',
+          `${says}; asked for all that we can, it takes ${words}`,
+          `Set the option "esp" to '${words}', or have the peer accept one of ours.`,
+        )
+      }
+    }
+    this.say('data', 'bad', says, cure)
+  }
+
+  private measure(session: Session): void {
+    const { mtu, receivableMtu, fragmentSize } = session.info
+    this.say(
+      'MTU',
+      'ok',
+      `Packets of ${mtu} octets go to the peer, and of ${receivableMtu} octets may come from it; IKE is cut at ${fragmentSize}`,
+    )
+  }
+
+  private async probe(session: Session): Promise<void> {
+    const before = session.info.ikeRetransmissions
+    const times: number[] = []
+    const until = Math.min(performance.now() + PROBING, this.end)
+    while (times.length < PROBES && performance.now() < until) {
+      this.terms.working?.(
+        `round trips ${times.length + 1} of ${PROBES}`,
+        STEPS.indexOf('round trips') / STEPS.length,
+      )
+      try {
+        times.push(await this.within(session.ping(), until - performance.now()))
+      } catch (error) {
+        if (!(error instanceof TimeIsUp)) throw error
+      }
+    }
+    const lost = session.info.ikeRetransmissions - before
+    const { min, median, max } = summaryOf(times)
+    const says = `${times.length} of ${PROBES} probes were answered: ${min.toFixed(1)}, ${median.toFixed(1)}, ${max.toFixed(1)} ms (least, median, most), ${lost} sent again`
+    if (times.length === 0)
+      this.say(
+        'round trips',
+        'bad',
+        'No probe inside the SA was answered',
+        'The way to the peer loses what comes after the handshake: look at firewalls that know only its beginning.',
+      )
+    else if (lost > 0 || times.length < PROBES)
+      this.say('round trips', 'note', says, 'The way loses packets: expect waits.')
+    else this.say('round trips', 'ok', says)
+  }
+
+  private async rekey(session: Session): Promise<void> {
+    const before = session.info.childRekeys
+    let told: string | undefined
+    const listen = (warning: Error): void => {
+      if (warning.message.startsWith('An SA cannot be renewed: ')) told = warning.message
+    }
+    process.on('warning', listen)
+    try {
+      const start = performance.now()
+      session.rekeyChild()
+      while (session.info.childRekeys === before && told === undefined) {
+        if (performance.now() > Math.min(start + REKEY, this.end)) break
+        await sleep(20)
+      }
+      if (session.info.childRekeys > before)
+        this.say(
+          'rekey',
+          'ok',
+          `New keys for the data after ${Math.round(performance.now() - start)} ms`,
+        )
+      else
+        this.say(
+          'rekey',
+          'bad',
+          told ?? `The peer makes no new keys for the data within ${REKEY / 1000} s`,
+          'Set "esp" and "pfs" to what the peer has for a rekey: a connection will end when its keys do.',
+        )
+    } finally {
+      process.removeListener('warning', listen)
+    }
+  }
+
+  private async knock(): Promise<void> {
+    if (!this.hasPort)
+      return this.say(
+        'port',
+        'note',
+        'No port inside the tunnel was given to be tried',
+        'ike-socket doctor HOST PORT tries one.',
+      )
+    const where = `${plain(this.target.host)} port ${this.target.port}`
+    try {
+      const error = await this.within(this.open!.connected, INNER)
+      if (error === undefined)
+        this.say('port', 'ok', `${where} inside the tunnel accepts connections`)
+      else {
+        const { says, cure } = partsOf(error)
+        this.say(
+          'port',
+          'bad',
+          says,
+          cure ?? 'Start the service there, or connect to the port that it has.',
+        )
+      }
+    } catch (error) {
+      if (!(error instanceof TimeIsUp)) throw error
+      this.say(
+        'port',
+        'bad',
+        `${where} inside the tunnel does not answer within ${INNER / 1000} s`,
+        'Look for a firewall behind the gateway, and for the way back to our address inside the tunnel.',
+      )
+    }
+  }
+
+  private async askForEverything(): Promise<void> {
+    if (this.target.virtualAddress === true) return
+    const child = await this.attempt({ mode: 'tunnel', localTs: EVERYTHING, remoteTs: EVERYTHING })
+    if (child === undefined)
+      this.say(
+        'selectors',
+        'note',
+        'Asked for everything in tunnel mode, the peer gives nothing: it wants to be asked for what it has',
+      )
+    else
+      this.say(
+        'selectors',
+        'ok',
+        `Asked for everything, the peer gives ${child.localSelectors.join(' ')} here and ${child.remoteSelectors.join(' ')} there`,
+      )
+  }
+}
+
+const METHODS: Readonly<Record<Session['authentication'], string>> = {
+  psk: 'the pre-shared key',
+  certificate: 'its certificate',
+  rawKey: 'its public key',
+  eap: 'EAP',
+}
+
+const upper = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1)
+
+const familyHint = (address: string): string =>
+  isIPv6(address.split('%')[0]!) ? ', and that it has this IPv6 address (else "family: 4")' : ''
+
+const describeReach = (reach: Reach): string =>
+  reach.kind === 'answered'
+    ? 'answers too'
+    : reach.kind === 'refused'
+      ? `is refused (${reach.code})`
+      : `is silent for ${SILENCE / 1000} s`

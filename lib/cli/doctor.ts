@@ -1,0 +1,83 @@
+/** `ike-socket doctor`: why a connection fails, one line a step. */
+import { randomBytes } from 'node:crypto'
+import { columns, type Command } from './command.ts'
+import { Diagnostician, STEPS, type Step, type StepName } from './diagnose.ts'
+import { readTarget, TARGET_HELP, TARGET_OPTIONS } from './target.ts'
+import { painter, Progress, type Paint } from './terminal.ts'
+import { parseArguments } from './usage.ts'
+
+const OPTIONS = { ...TARGET_OPTIONS, json: { type: 'boolean' } } as const
+
+/** By the step that is bad. */
+const EXIT_CODES: Readonly<Partial<Record<StepName, number>>> = {
+  name: 3,
+  route: 3,
+  UDP: 3,
+  proposals: 4,
+  clock: 5,
+  authentication: 5,
+  data: 6,
+  'round trips': 7,
+  rekey: 8,
+  port: 9,
+}
+
+const MARKS = { ok: ['✓', 'green'], bad: ['✗', 'red'], note: ['!', 'yellow'] } as const
+const WIDTH = Math.max(...STEPS.map(name => name.length))
+
+/** A line for people: mark, step, sentence and what helps. */
+export const stepLine = ({ name, state, says, cure }: Step, paint: Paint): string => {
+  const [mark, colour] = MARKS[state]
+  const head = `${paint(colour, mark)} ${name.padEnd(WIDTH)}  ${says}.`
+  return cure === undefined ? head : `${head}\n${' '.repeat(WIDTH + 4)}${paint('bold', cure)}`
+}
+
+const run = async (args: readonly string[]): Promise<number> => {
+  const { values, positionals } = parseArguments(args, OPTIONS)
+  const stranger = { psk: randomBytes(32) }
+  const { options, isStranger } = readTarget('doctor', positionals, values.config, stranger)
+  const port = positionals[1] === undefined ? undefined : options.port
+  const isJson = values.json === true
+  const { stdout } = process
+  const paint = painter(stdout)
+  const progress = new Progress('')
+  const report = (step: Step): void => {
+    progress.clear()
+    stdout.write(`${isJson ? JSON.stringify(step) : stepLine(step, paint)}\n`)
+  }
+  const doctor = new Diagnostician(
+    { ...options, port },
+    { report, isStranger, working: (words, share) => progress.update(words, share) },
+  )
+  const { cause } = await doctor.run()
+  progress.stop()
+  if (isJson)
+    stdout.write(`${JSON.stringify({ isWell: cause === undefined, cause: cause ?? null })}\n`)
+  else if (cause === undefined)
+    stdout.write(isStranger ? 'So far all is well.\n' : 'All is well.\n')
+  return cause === undefined ? 0 : (EXIT_CODES[cause.name] ?? 1)
+}
+
+export const doctorCommand: Command = {
+  name: 'doctor',
+  summary: 'why a connection fails, one line a step, with what helps',
+  options: OPTIONS,
+  help: `Usage: ike-socket doctor HOST [PORT] [options]
+
+Looks at each step of a connection to HOST: name, route, NAT, UDP ports, proposals, the clock against certificates,
+authentication, traffic selectors, MTU, round trips, a rekey, and PORT, a service inside the tunnel. It takes 30 seconds
+at most. What it sends is what a client sends, so no secret leaves before the peer has proved itself. Without credentials
+it stops before authentication.
+
+Options:
+${columns([...TARGET_HELP, ['--json', 'one line of JSON for each step, and one with the cause'], ['--help', 'this text']])}
+Examples:
+  ike-socket doctor orders.internal
+  ike-socket doctor orders.internal 8080 --config ike.json
+  ike-socket doctor 192.0.2.1 --config ike.json --json | tail -n 1
+
+Exit code 0: all is well; 1: it was stopped; 2: the command line was not understood; 3: the host is not reached;
+4: no common proposal for IKE; 5: authentication; 6: the Child SA; 7: the peer is lost; 8: the rekey; 9: PORT.
+`,
+  run,
+}

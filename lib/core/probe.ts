@@ -1,0 +1,101 @@
+/**
+ * One IKE_SA_INIT by itself, to learn who answers at an address and what it takes. Nothing follows it, so no secret is
+ * sent, and nothing in the answer is proved.
+ */
+import { getU32 } from '../base/bytes.ts'
+import { drawSpi, type Environment } from '../base/environment.ts'
+import type { IpsecError } from '../base/errors.ts'
+import type { Path } from '../base/path.ts'
+import type { Credentials } from '../identity/credentials.ts'
+import { SaInit } from '../ike/sa-init.ts'
+import type { PeerPolicy } from '../policy/options.ts'
+import { formatProposal } from '../policy/proposal.ts'
+import { NON_ESP_MARKER_LENGTH } from '../wire/encapsulation.ts'
+import { IKE_HEADER_LENGTH, readIkeHeader } from '../wire/ike-header.ts'
+import { isChainError, readChain } from '../wire/payload-chain.ts'
+import { ExchangeType } from '../wire/registry.ts'
+import { equal } from '../base/bytes.ts'
+
+/** Ours: Vendor IDs of one answer that are told. */
+const MOST_VENDORS = 16
+
+export type ProbeAnswer =
+  | {
+      readonly kind: 'accepted'
+      /** In the keywords of the option "ike". */
+      readonly proposal: string
+      readonly isOurs: boolean
+      /** Vendor IDs, as octets. */
+      readonly vendors: readonly Uint8Array[]
+      /** The peer sees another address or port of ours than we have; undefined: it does not say. */
+      readonly localBehindNat: boolean
+    }
+  | { readonly kind: 'refused'; readonly error: IpsecError }
+
+export class Probe {
+  private readonly init: SaInit
+  private readonly spiI: Uint8Array
+  private readonly path: Path
+
+  constructor(policy: PeerPolicy, credentials: Credentials, environment: Environment, path: Path) {
+    this.spiI = drawSpi(environment, 8)
+    this.path = path
+    this.init = new SaInit(policy, credentials, environment, this.spiI, path, false)
+  }
+
+  /** The datagram to send now. */
+  datagram(): Uint8Array {
+    const request = this.init.request()
+    if (this.path.bare === true) return request
+    const marked = new Uint8Array(NON_ESP_MARKER_LENGTH + request.length)
+    marked.set(request, NON_ESP_MARKER_LENGTH)
+    return marked
+  }
+
+  /** What a datagram says: an answer; 'again' to send `datagram` now; undefined where it says nothing. */
+  read(datagram: Uint8Array): ProbeAnswer | 'again' | undefined {
+    const isMarked = datagram.length > NON_ESP_MARKER_LENGTH && getU32(datagram, 0) === 0
+    if (isMarked === (this.path.bare === true)) return undefined
+    const message = isMarked ? datagram.slice(NON_ESP_MARKER_LENGTH) : datagram
+    const header = readIkeHeader(message)
+    if (
+      header === undefined ||
+      !header.response ||
+      header.exchange !== ExchangeType.IkeSaInit ||
+      !equal(header.spiI, this.spiI)
+    )
+      return undefined
+    const outcome = this.init.onResponse(message, header, this.path)
+    switch (outcome.kind) {
+      case 'again':
+        return outcome.isUrgent ? 'again' : undefined
+      case 'refused':
+        return outcome
+      case 'ignored':
+        return undefined
+      case 'done': {
+        const { handshake } = outcome
+        handshake.shared.fill(0)
+        const payloads = readChain(message, IKE_HEADER_LENGTH, message.length, header.nextPayload)
+        if (isChainError(payloads)) return undefined
+        const proposals = payloads.flatMap(payload =>
+          payload.kind === 'sa' ? payload.proposals : [],
+        )
+        const vendors = payloads.flatMap(payload =>
+          payload.kind === 'vendor' ? [payload.data.slice()] : [],
+        )
+        return {
+          kind: 'accepted',
+          proposal: proposals.map(formatProposal).join(', '),
+          isOurs: handshake.peerIsOurs,
+          vendors: vendors.slice(0, MOST_VENDORS),
+          localBehindNat: handshake.nat.localBehindNat,
+        }
+      }
+    }
+  }
+
+  wipe(): void {
+    this.init.wipe()
+  }
+}

@@ -1,0 +1,102 @@
+/** Sends a probe to one UDP port and waits for what comes back: an answer, a refusal by ICMP, or nothing. */
+import { createSocket } from 'node:dgram'
+import { isIPv6 } from 'node:net'
+import { parseAddress } from '../base/address.ts'
+import { EMPTY } from '../base/bytes.ts'
+import type { Millis } from '../base/environment.ts'
+import { Probe, type ProbeAnswer } from '../core/probe.ts'
+import { systemEnvironment } from './environment.ts'
+
+type Policy = ConstructorParameters<typeof Probe>[0]
+type Credentials = ConstructorParameters<typeof Probe>[1]
+
+export type Reach = {
+  /** Our address on the way there; undefined: the system knows no way. */
+  readonly source: string | undefined
+  readonly milliseconds: Millis
+} & (
+  | { readonly kind: 'answered'; readonly answer: ProbeAnswer }
+  /** `code`: of the system, such as ECONNREFUSED. */
+  | { readonly kind: 'refused'; readonly code: string }
+  | { readonly kind: 'silent' }
+)
+
+/** Waits before the request is sent again. */
+const REPEATS = [500, 1000, 1500] as const
+
+export interface ProbeTarget {
+  readonly policy: Policy
+  readonly credentials: Credentials
+  readonly address: string
+  readonly port: number
+  /** Milliseconds until it counts as silent. */
+  readonly patience: Millis
+}
+
+export const probePort = ({
+  policy,
+  credentials,
+  address,
+  port,
+  patience,
+}: ProbeTarget): Promise<Reach> =>
+  new Promise(resolve => {
+    const start = performance.now()
+    const socket = createSocket(isIPv6(address.split('%')[0]!) ? 'udp6' : 'udp4')
+    let source: string | undefined
+    let probe: Probe | undefined
+    let repeat: NodeJS.Timeout | undefined
+    let isOver = false
+    const finish = (
+      outcome:
+        | { kind: 'answered'; answer: ProbeAnswer }
+        | { kind: 'refused'; code: string }
+        | { kind: 'silent' },
+    ): void => {
+      if (isOver) return
+      isOver = true
+      clearTimeout(limit)
+      clearTimeout(repeat)
+      probe?.wipe()
+      socket.close()
+      resolve({ ...outcome, source, milliseconds: performance.now() - start })
+    }
+    const limit = setTimeout(() => finish({ kind: 'silent' }), patience)
+    const fail = (error: NodeJS.ErrnoException | null | undefined): void => {
+      if (error) finish({ kind: 'refused', code: error.code ?? 'EIO' })
+    }
+    const send = (): void => {
+      if (!isOver) socket.send(probe!.datagram(), fail)
+    }
+    const sendAgain = (at: number): void => {
+      const wait = REPEATS[at]
+      if (wait === undefined) return
+      repeat = setTimeout(() => {
+        send()
+        sendAgain(at + 1)
+      }, wait)
+    }
+    socket.on('error', fail)
+    socket.on('message', message => {
+      // A Buffer's slice() shares memory, a Uint8Array's copies.
+      const answer = probe?.read(new Uint8Array(message))
+      if (answer === 'again') send()
+      else if (answer !== undefined) finish({ kind: 'answered', answer })
+    })
+    socket.connect(port, address, (error?: Error) => {
+      if (error) return fail(error)
+      if (isOver) return
+      const local = socket.address()
+      source = local.address.split('%')[0]!
+      probe = new Probe(policy, credentials, systemEnvironment, {
+        socket: 0,
+        localAddress: parseAddress(source) ?? EMPTY,
+        localPort: local.port,
+        remoteAddress: parseAddress(address.split('%')[0]!)!,
+        remotePort: port,
+        bare: port === 500,
+      })
+      send()
+      sendAgain(0)
+    })
+  })

@@ -1,0 +1,123 @@
+/** The command `doctor` as a process: lines, JSON, exit codes; what it sends, and that it ends. */
+import dgram from 'node:dgram'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t from 'tap'
+import { Diagnostician, STEPS, type Step } from '../../lib/cli/diagnose.ts'
+import { stepLine } from '../../lib/cli/doctor.ts'
+import { painter } from '../../lib/cli/terminal.ts'
+import { vendorNames } from '../../lib/cli/vendors.ts'
+import { createSecureServer } from '../../lib/index.ts'
+import { authority, endEntity } from '../harness/certificates.ts'
+import { runCommand } from '../harness/command.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'ike-doctor-'))
+t.after(() => rmSync(folder, { recursive: true }))
+const psk = 'a key that both of these ends know'
+const config = join(folder, 'ike.json')
+
+t.test('all is well: each step has its line, in the order of the steps', async t => {
+  const root = authority('O=Test, CN=Root', 'P-256')
+  const end = (name: string) => {
+    const { pem, keyPem } = endEntity(name, 'P-256', root)
+    return { cert: pem, key: keyPem, ca: root.pem }
+  }
+  const server = createSecureServer({ ikePort: 0, ...end('server.test') }, socket => socket.end())
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address()!
+  const { ikePort } = server
+  writeFileSync(config, JSON.stringify({ ...end('client.test'), remoteId: 'server.test', ikePort }))
+  const args = ['doctor', '127.0.0.1', String(port), '--config', config]
+  const text = await runCommand(args)
+  t.equal(text.code, 0, text.stdout + text.stderr)
+  t.match(text.stdout, /✓ route +To 127\.0\.0\.1 from 127\.0\.0\.1 by the interface lo, packets of/)
+  t.match(text.stdout, /✓ UDP +UDP port \d+ of 127\.0\.0\.1 answers, after \d+ ms/)
+  t.match(text.stdout, /✓ NAT +No NAT changes our address/)
+  t.match(text.stdout, /✓ proposals +ike-socket answers, and takes aes256gcm16-prfsha256-x25519/)
+  t.match(text.stdout, /✓ clock +Our clock says .*all 2 certificates are valid/)
+  t.match(
+    text.stdout,
+    /server\.test has proved itself by its certificate, and takes us for client\.test: 'O=\S+, CN=server\.test' valid until .*, issued by 'O=Test, CN=Root'/,
+  )
+  t.match(text.stdout, /✓ data +AES-GCM-16-256.* in transport mode, for 127\.0\.0\.1/)
+  t.match(text.stdout, /✓ round trips +20 of 20 probes were answered/)
+  t.match(text.stdout, /✓ rekey +New keys for the data after \d+ ms/)
+  t.match(text.stdout, /✓ port +127\.0\.0\.1 port \d+ inside the tunnel accepts connections/)
+  t.match(
+    text.stdout,
+    /✓ selectors +Asked for everything, the peer gives .* there\.\nAll is well\.\n$/,
+  )
+  t.notOk(text.stdout.includes('\x1b'), 'no colour in a file')
+
+  const json = await runCommand([...args, '--json'])
+  const lines = json.stdout
+    .trim()
+    .split('\n')
+    .map(line => JSON.parse(line) as Step & { isWell?: boolean; cause?: null })
+  const end_ = lines.pop()!
+  t.match(end_, { isWell: true, cause: null })
+  const order = lines.map(({ name }) => STEPS.indexOf(name))
+  t.strictSame(new Set(order), new Set(STEPS.keys()), 'every step')
+  server.close()
+})
+
+t.test('the exit code names the step that is bad', async t => {
+  const server = createSecureServer({ ikePort: 0, psk }, socket => socket.end())
+  server.on('ikeClientError', () => {})
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { ikePort } = server
+  const codeOf = async (options: object, ...args: string[]): Promise<number | null> => {
+    writeFileSync(config, JSON.stringify({ ikePort, psk, ...options }))
+    return (await runCommand(['doctor', ...args, '--config', config])).code
+  }
+  t.equal(await codeOf({}, '127.0.0.1', '9'), 9, 'port')
+  t.equal(await codeOf({ psk: 'another key than that one' }, '127.0.0.1'), 5, 'authentication')
+  t.equal(await codeOf({ ike: 'aes128-sha1-modp1024' }, '127.0.0.1'), 4, 'proposals')
+  t.equal(await codeOf({}, 'nowhere.invalid'), 3, 'name')
+  t.equal(await codeOf({}), 2, 'usage')
+  t.equal(await codeOf({}, '127.0.0.1', '70000'), 2, 'usage')
+  t.equal(await codeOf({ psk: 5 }, '127.0.0.1'), 1, 'an option that is wrong')
+  server.close()
+})
+
+t.test(
+  'before anybody has proved anything, one IKE_SA_INIT is all that leaves; it ends by itself',
+  async t => {
+    const hole = dgram.createSocket('udp4').bind(0, '127.0.0.1')
+    await once(hole, 'listening')
+    const seen: Buffer[] = []
+    hole.on('message', message => seen.push(message))
+    const secret = 'the password of a user'
+    const { pem } = authority('O=Test, CN=Root', 'P-256')
+    const options = {
+      host: '127.0.0.1',
+      ikePort: hole.address().port,
+      ca: pem,
+      eap: { method: 'mschapv2', identity: 'alice', password: secret } as const,
+    }
+    const { cause } = await new Diagnostician(options, { report: () => {}, limit: 1500 }).run()
+    t.match(cause, { name: 'UDP', says: 'it took too long, and was stopped' })
+    t.ok(seen.length > 0)
+    for (const message of seen) {
+      t.equal(message.readUInt32BE(0), 0, 'non-ESP marker')
+      t.equal(message[4 + 18], 34, 'IKE_SA_INIT')
+      t.notOk(message.includes(secret) || message.includes('alice'))
+    }
+    hole.close()
+  },
+)
+
+t.test('a line has its mark, in colour on a terminal alone; vendors cannot steer it', t => {
+  const step = { name: 'UDP', state: 'bad', says: 'It is silent', cure: 'Open it.' } as const
+  t.match(stepLine(step, painter({ isTTY: false })), /^✗ UDP +It is silent\.\n +Open it\.$/)
+  if (!process.env['NO_COLOR']) t.match(stepLine(step, painter({ isTTY: true })), '\x1b[31m✗')
+  t.equal(vendorNames([Buffer.from('882fe56d6fd20dbc2251613b2ebe5beb', 'hex')]), 'strongSwan')
+  t.equal(vendorNames([Buffer.from('OE-Libreswan-5.1')]), 'OE-Libreswan-5.1')
+  t.match(vendorNames([Buffer.from('evil\x1b[2J')]), /does not name its make/)
+  t.match(vendorNames([]), /does not name its make/)
+  t.end()
+})
