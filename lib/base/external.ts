@@ -17,14 +17,32 @@ const portToNobody = (): MessagePort => {
   return port1
 }
 
+/** Ours: a copy of less costs little, and many small memories cost the collector more than what they hold. */
+const WORTH_KEEPING = 16_384
+/** Ours: of what is kept so, most must be the octets that are wanted. */
+const LEAST_PART = 3 / 4
+/** Memory that somebody keeps in the place of a copy. */
+const adopted = new WeakSet<ArrayBufferLike>()
+
+/**
+ * Whoever would copy these octets, out of a plaintext that nobody reads after them, may keep them where they are: true,
+ * and `release` leaves their memory. False: it is not worth it.
+ */
+export const adopt = ({ buffer, length }: Uint8Array): boolean => {
+  if (length < WORTH_KEEPING || length < LEAST_PART * buffer.byteLength) return false
+  adopted.add(buffer)
+  return true
+}
+
 type Movable = ArrayBuffer & { transfer?(length: number): ArrayBuffer }
 
 /**
- * Frees the memory of octets that nobody will read again, if they are the whole of it. Whoever was given octets by
+ * Frees the memory of octets that nobody will read again, if they are the whole of it and nobody keeps it. Whoever was given octets by
  * node:crypto or node:dgram is their only owner.
  */
 export const release = ({ buffer, length }: Uint8Array): void => {
   if (length < WORTH || length !== buffer.byteLength || !(buffer instanceof ArrayBuffer)) return
+  if (adopted.has(buffer)) return
   const movable: Movable = buffer
   if (movable.transfer !== undefined) movable.transfer(0)
   else (nobody ??= portToNobody()).postMessage(null, [movable])

@@ -23,7 +23,7 @@ export class Slab {
     const { length } = octets
     if (this.used + length > this.block.length) {
       // It would fill a block by itself.
-      if (length > BLOCK / 4) return octets.slice()
+      if (length > BLOCK / 4) return new Uint8Array(octets)
       this.renew()
     }
     const from = this.used

@@ -23,8 +23,8 @@ export interface Aead {
   seal(bytes: Uint8Array, from: number, to: number, aad: Uint8Array, esnHigh?: Uint8Array): void
   /**
    * Verifies the ICV at `to` and decrypts `bytes[from, to)`, which stay as they are; undefined when it does not verify.
-   * Never throws. The plaintext lies where the cipher put it, until the next call: whoever has read it gives it to
-   * `release` of base/external.ts.
+   * Never throws. The plaintext lies where the cipher put it, in memory of its own: whoever has read it gives it to
+   * `release` of base/external.ts, and what is to stay may be kept there by `adopt`.
    */
   open(
     bytes: Uint8Array,

@@ -86,7 +86,7 @@ export class InboundSa {
     return Drop.None
   }
 
-  /** The plaintext has been read, and what is to stay of it was copied. */
+  /** The plaintext has been read, and what is to stay of it was copied or adopted. */
   done(): void {
     release(this.plaintext)
     this.plaintext = EMPTY

@@ -1,6 +1,6 @@
 /** The transmission control block: every variable of RFC 9293 §3.3.1 and of its extensions, in one shape. */
 import type { Millis } from '../base/environment.ts'
-import { ByteRing } from '../base/ring.ts'
+import { ByteQueue } from '../base/byte-queue.ts'
 import { distance } from '../base/serial.ts'
 import { TimerTable } from '../base/timers.ts'
 import { OWN_ACK_DELAY, type Features } from '../wire/own-features.ts'
@@ -122,7 +122,7 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   maxSndWnd = 0
   sndWndShift = 0
   peerMss: number
-  readonly sendQueue: ByteRing
+  readonly sendQueue: ByteQueue
   /** Octets of the queue that have been sent at least once. */
   sentOctets = 0
   /** The segment with its header that is under way to try its size; 0: none. */
@@ -234,7 +234,7 @@ export class Tcb implements Flow, Sender, MemoryHolder {
     this.timestampOffset = Math.imul(iss, 2654435761) >>> 0
     this.peerMss = flow.localAddress.length === 16 ? DEFAULT_MSS_V6 : DEFAULT_MSS_V4
     this.rcvWndShift = windowShift(config.receiveBuffer)
-    this.sendQueue = new ByteRing(config.sendBuffer)
+    this.sendQueue = new ByteQueue(config.sendBuffer)
     this.congestionControl = config.congestionControl
     this.quickAcks = config.quickAcks
     this.keepAliveDelay = config.keepAliveDelay

@@ -1,4 +1,5 @@
 /** Octets that came: those in order, waiting for the reader, and those ahead of a gap. */
+import { adopt } from '../base/external.ts'
 import { Slab, type Tenant } from '../base/slab.ts'
 import { after, afterOrAt, before, beforeOrAt, distance, earlier, later } from '../base/serial.ts'
 
@@ -77,7 +78,11 @@ export class Reassembly implements Tenant {
   }
 
   private deliver(piece: Uint8Array): void {
-    this.append(piece.length < SMALL ? piece : slab.keep(piece, this))
+    this.append(piece.length < SMALL ? piece : this.keep(piece))
+  }
+
+  private keep(octets: Uint8Array): Uint8Array {
+    return adopt(octets) ? octets : slab.keep(octets, this)
   }
 
   private append(piece: Uint8Array): void {
@@ -128,7 +133,7 @@ export class Reassembly implements Tenant {
       !(i + 1 < this.ranges.length && beforeOrAt(this.ranges[i + 1]!.start, end))
     ) {
       // The usual case behind a gap: a range grows at its end.
-      extended.pieces.push(slab.keep(octets, this))
+      extended.pieces.push(this.keep(octets))
       this.ahead += octets.length
       extended.end = end
       this.pieces++
@@ -146,7 +151,7 @@ export class Reassembly implements Tenant {
     const appendNew = (piece: Uint8Array): void => {
       this.pieces++
       this.ahead += piece.length
-      append(slab.keep(piece, this))
+      append(this.keep(piece))
     }
     for (let j = i; j < this.ranges.length && beforeOrAt(this.ranges[j]!.start, end); j++) {
       const range = this.ranges[j]!

@@ -1,6 +1,5 @@
 /** What a peer can hold of ours, and for how long; by hand-made segments in virtual time. */
 import t from 'tap'
-import { ByteRing } from '../../lib/base/ring.ts'
 import { TcpListeners } from '../../lib/tcp/listener.ts'
 import { EphemeralPorts } from '../../lib/tcp/ports.ts'
 import { TcpFlag } from '../../lib/wire/tcp.ts'
@@ -131,20 +130,5 @@ t.test('connect with every port in use is refused, and one that is freed is used
   const { localPort } = connections[77]!
   connections[77]!.abort()
   t.equal(stack.connect(flow, {}, now)?.localPort, localPort)
-  t.end()
-})
-
-t.test('an empty queue of octets keeps no memory, and what was in it stays right', t => {
-  const ring = new ByteRing(1 << 20)
-  const memory = (): number => (ring as unknown as { bytes: Uint8Array }).bytes.length
-  for (const size of [10, 5000, 200_000]) {
-    const octets = Uint8Array.from({ length: size }, (_, i) => (i * 31) & 255)
-    t.equal(ring.push(octets), size)
-    const copy = new Uint8Array(size)
-    ring.copyTo(copy, 0, 0, size)
-    t.same(copy, octets)
-    ring.drop(size)
-    t.equal(memory(), 0)
-  }
   t.end()
 })

@@ -1,0 +1,117 @@
+/**
+ * A bounded queue of octets in blocks: it grows without moving what it holds, and gives each block back as soon as its
+ * octets are gone. Blocks are used again, by all queues of the process.
+ */
+
+/** Of a queue that holds little, as most do. */
+const SMALL_BLOCK = 4096
+const BLOCK = 32_768
+
+/** Blocks that nobody uses; new ones would have to be cleared first and be collected later. */
+class Spares {
+  private readonly blocks: Uint8Array[] = []
+  private readonly size: number
+  private readonly most: number
+
+  /** `most`: blocks that are kept. */
+  constructor(size: number, most: number) {
+    this.size = size
+    this.most = most
+  }
+
+  take(): Uint8Array {
+    return this.blocks.pop() ?? new Uint8Array(this.size)
+  }
+
+  giveBack(block: Uint8Array): void {
+    if (this.blocks.length < this.most) this.blocks.push(block)
+  }
+}
+
+/** Ours: 64 KiB, and 4 MiB, which is what two connections keep at most while they send as fast as they can. */
+const smallSpares = new Spares(SMALL_BLOCK, 16)
+const spares = new Spares(BLOCK, 128)
+
+export class ByteQueue {
+  /** Only the first may be a small one. */
+  private readonly blocks: Uint8Array[] = []
+  /** Where the octets begin in the first block. */
+  private head = 0
+  /** Octets of all blocks. */
+  private capacity = 0
+  length = 0
+  readonly limit: number
+
+  constructor(limit: number) {
+    this.limit = limit
+  }
+
+  get room(): number {
+    return this.limit - this.length
+  }
+
+  /** Octets of memory that it has now. */
+  get memory(): number {
+    return this.capacity
+  }
+
+  /** Copies as much of `octets` as there is room for; returns how much. */
+  push(octets: Uint8Array): number {
+    const count = Math.min(octets.length, this.room)
+    for (let done = 0; done < count;) {
+      const end = this.head + this.length
+      if (end === this.capacity) this.addBlock(count - done)
+      const last = this.blocks[this.blocks.length - 1]!
+      const at = last.length - (this.capacity - end)
+      const part = Math.min(count - done, last.length - at)
+      last.set(octets.subarray(done, done + part), at)
+      done += part
+      this.length += part
+    }
+    return count
+  }
+
+  private addBlock(needed: number): void {
+    const isSmall = this.blocks.length === 0 && needed <= SMALL_BLOCK
+    const block = (isSmall ? smallSpares : spares).take()
+    this.blocks.push(block)
+    this.capacity += block.length
+  }
+
+  /** Copies `count` octets, `offset` from the front, to `target[at…]`. */
+  copyTo(target: Uint8Array, at: number, offset: number, count: number): void {
+    if (count === 0) return
+    let from = this.head + offset
+    let index = 0
+    const first = this.blocks[0]!.length
+    if (from >= first) {
+      index = 1 + Math.floor((from - first) / BLOCK)
+      from = (from - first) % BLOCK
+    }
+    for (let done = 0; done < count; index++) {
+      const block = this.blocks[index]!
+      const part = Math.min(count - done, block.length - from)
+      target.set(block.subarray(from, from + part), at + done)
+      done += part
+      from = 0
+    }
+  }
+
+  /** Drops octets at the front. */
+  drop(count: number): void {
+    this.length -= count
+    this.head += count
+    while (this.blocks.length > 0 && (this.length === 0 || this.head >= this.blocks[0]!.length)) {
+      const block = this.blocks.shift()!
+      this.head -= block.length
+      this.capacity -= block.length
+      ;(block.length === BLOCK ? spares : smallSpares).giveBack(block)
+    }
+    if (this.length === 0) this.head = 0
+  }
+
+  /** Gives the memory back. */
+  clear(): void {
+    this.drop(this.length)
+  }
+}
