@@ -17,8 +17,9 @@ const types = at('.build/types')
 const checkTypes = () => {
   rmSync(types, { recursive: true, force: true })
   const tsc = at('node_modules/typescript/bin/tsc')
-  const words = ['-p', at('tsconfig.json'), '--emitDeclarationOnly', '--outDir', types]
-  const { status } = spawnSync(process.execPath, [tsc, ...words], { stdio: 'inherit' })
+  const { status } = spawnSync(process.execPath, [tsc, '-p', at('tsconfig.json')], {
+    stdio: 'inherit',
+  })
   if (status !== 0) process.exit(status ?? 1)
 }
 

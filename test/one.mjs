@@ -27,6 +27,6 @@ if (found.length !== 1)
   fail(`${found.length} tests are called so${found.map(file => `\n  ${file}`).join('')}`)
 
 // The command and the examples are run from `dist`; what tests import is compiled with them.
-run(join(root, 'node_modules/.bin/tsc'), '-p', 'tsconfig.json')
+run(process.execPath, 'lib/build.mjs')
 run(join(root, 'node_modules/.bin/tsc'), '-p', 'test/tsconfig.json')
 run(process.execPath, join('.build', found[0].replace(/ts$/, 'js')), ...process.argv.slice(3))
