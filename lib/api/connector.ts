@@ -27,7 +27,8 @@ export interface Trial {
 export interface ConnectorHost {
   emit(event: string, ...args: unknown[]): void
   /** To `inner` through the IKE peer at `outer`; a failure is told by `failed`. */
-  open(inner: string, outer: string): Trial
+  /** `isLast`: no other address is tried after it. */
+  open(inner: string, outer: string, isLast: boolean): Trial
   /** There is an SA with that IKE peer and these options. */
   isLive(outer: string): boolean
   /** The end: no address could be reached. */
@@ -190,8 +191,9 @@ export class Connector {
     this.attempted?.push(`${outer}:${settings.port}`)
     this.host.emit('connectionAttempt', outer, settings.port, family)
     if (this.isOver) return
-    this.trial = this.host.open(inner, outer)
-    if (this.current < this.targets.length - 1) this.watch(this.trial, this.trial.heard)
+    const isLast = this.current === this.targets.length - 1
+    this.trial = this.host.open(inner, outer, isLast)
+    if (!isLast) this.watch(this.trial, this.trial.heard)
   }
 
   /** The first repeat of IKE_SA_INIT, which goes out a little later than `initial`, has time for its answer. */

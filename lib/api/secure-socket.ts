@@ -204,7 +204,7 @@ export class SecureSocket extends Duplex {
             this.autoSelectFamilyAttemptedAddresses = connector.attempted
           this.emit(event, ...facts)
         }),
-      open: (inner, outer) => this.#open(settings, inner, outer),
+      open: (inner, outer, isLast) => this.#open(settings, inner, outer, isLast),
       isLive: outer => hasLiveSa({ address: outer, port: settings.ikePort, settings }),
       fail: error => this.#inScope(() => this.destroy(error)),
     })
@@ -258,7 +258,7 @@ export class SecureSocket extends Duplex {
     this.#wantsReset = false
   }
 
-  #open(settings: ConnectSettings, inner: string, outer: string): Trial {
+  #open(settings: ConnectSettings, inner: string, outer: string, isLast: boolean): Trial {
     const { endpoint, gateway } = clientWay({ address: outer, port: settings.ikePort, settings })
     this.#endpoint = endpoint
     this.#attempt = { address: outer, settings }
@@ -274,6 +274,8 @@ export class SecureSocket extends Duplex {
         keepAlive: this.#keepAlive,
         userTimeout: settings.userTimeout,
         congestionControl: settings.congestionControl,
+        // What one address has got must not go to the next one.
+        firstOctets: isLast ? () => this.#pendingWrite?.rest : undefined,
       },
       this.#owner,
       gateway,
@@ -313,6 +315,7 @@ export class SecureSocket extends Duplex {
     },
     onConnected: connection => {
       this.#connection = connection
+      this.#noteSent(connection.firstOctets)
       this.#connector?.succeeded()
       this.#freeLocalEnd = useLocalEnd(formatAddress(connection.localAddress), connection.localPort)
       this.#hadConnection = true
@@ -497,6 +500,12 @@ export class SecureSocket extends Duplex {
       )
     }
     this.#flush()
+  }
+
+  /** So much of the write that waits went with the SYN. */
+  #noteSent(octets: number): void {
+    const pending = this.#pendingWrite
+    if (pending?.rest !== undefined && octets > 0) pending.rest = pending.rest.subarray(octets)
   }
 
   #flush(): void {

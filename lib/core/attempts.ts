@@ -12,8 +12,9 @@ import type { ChildRequest, PeerFacts } from '../ike/exchange.ts'
 import { formatSelector, singlePort } from '../policy/traffic-selectors.ts'
 import type { TcpConnection } from '../tcp/connection.ts'
 import { EphemeralPorts } from '../tcp/ports.ts'
-import type { Flow, TcpStack } from '../tcp/stack.ts'
+import type { FirstWrite, Flow, TcpStack } from '../tcp/stack.ts'
 import { IpProtocol } from '../wire/registry.ts'
+import { TOKEN_LENGTH } from '../wire/tcp.ts'
 import type { ChildSa } from '../ike/child-sa.ts'
 import {
   childRequest,
@@ -70,7 +71,8 @@ export class Attempts {
   add(attempt: Attempt, isSecond: boolean): void {
     const { localPort } = attempt.request
     const { shape } = this
-    const pending = { ...attempt, ticket: 0, localPort, shape, seen: undefined, isSecond }
+    const { token } = attempt
+    const pending = { ...attempt, ticket: 0, localPort, shape, seen: undefined, token, isSecond }
     this.waiting.set(attempt.context, pending)
   }
 
@@ -135,13 +137,23 @@ export class Attempts {
       const ends = { ...flow, protocol: IpProtocol.Udp }
       return host.emit({ kind: 'associated', attempt: pending, flow: ends, session: host })
     }
-    const connection = stack.connect(flow, pending.request, now)
+    const first = this.firstWriteOf(pending, stack)
+    const connection = stack.connect(flow, { ...pending.request, first }, now)
     if (connection === undefined) {
       const error = faultOf('EADDRINUSE', 'connect', flow)
       return host.emit({ kind: 'failed', attempt: pending, error })
     }
     this.opening.set(connection, pending)
     this.connections.set(pending.context, connection)
+  }
+
+  /** What goes with the SYN; the token stays with the attempt. */
+  private firstWriteOf(pending: Pending, stack: TcpStack): FirstWrite | undefined {
+    if (!stack.peerFeatures.has('data-on-syn')) return undefined
+    const octets = pending.request.firstOctets?.()
+    if (octets === undefined) return undefined
+    pending.token ??= randomBytes(this.host.situation.environment, TOKEN_LENGTH)
+    return { octets, token: pending.token }
   }
 
   /** The 4-tuple an attempt gets over an SA that is up; undefined when none covers it. */
@@ -249,8 +261,11 @@ export class Attempts {
     }
     const waiting = [...this.waiting.values()].filter(({ isSecond }) => !isSecond)
     for (const { context } of waiting) this.waiting.delete(context)
-    for (const { request, context } of [...begun.map(([, pending]) => pending), ...waiting]) {
-      this.host.reopen({ request, context }, now)
+    for (const { request, context, token } of [
+      ...begun.map(([, pending]) => pending),
+      ...waiting,
+    ]) {
+      this.host.reopen({ request, context, token }, now)
     }
   }
 

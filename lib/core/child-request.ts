@@ -33,6 +33,7 @@ export interface Pending extends Attempt {
   seen: Child | undefined
   /** What the peer gave did not cover it: this says more than a refusal of the next shape. */
   narrowed?: IpsecError
+  token: Uint8Array | undefined
   /** An SA has ended under it before. */
   readonly isSecond: boolean
 }

@@ -17,6 +17,8 @@ export type { StatusData, StatusSource } from '../identity/trust.ts'
 
 /** One TCP connection as its owner sees it; `TcpConnection` is one. */
 export interface Connection {
+  /** Of those that the request gave, so many went with the SYN. */
+  readonly firstOctets: number
   /** 4 or 16 octets, as are all addresses: those inside the tunnel. */
   readonly localAddress: Uint8Array
   readonly localPort: number
@@ -74,6 +76,8 @@ export interface ConnectRequest {
   /** Undefined: as the core's own settings of TCP say. */
   readonly userTimeout?: Millis | undefined
   readonly congestionControl?: CongestionControl | undefined
+  /** Asked as the SYN is made: the first octets of the stream, where they are known by then. */
+  readonly firstOctets?: (() => Uint8Array | undefined) | undefined
 }
 
 /** A connection that is being made: first the SA, when there is none, then TCP. */
@@ -81,6 +85,8 @@ export interface Attempt {
   readonly request: ConnectRequest
   /** The owner's, and later the connection's `context`. */
   readonly context: object
+  /** What it is known by at a peer that may have got its first octets. */
+  readonly token?: Uint8Array | undefined
 }
 
 /** An IKE SA with its Child SAs, rekeyed or not, as the layers above see it. */

@@ -7,7 +7,7 @@ import { LARGEST_WINDOW } from './congestion/controller.ts'
 import { newController, type CongestionControl } from './congestion/choose.ts'
 import { armKeepAlive, restartUserTimeout, sendAck } from './receive.ts'
 import { Timer } from './timer.ts'
-import { transmitNext } from './transmit.ts'
+import { synRoom, transmitNext } from './transmit.ts'
 
 export interface KeepAliveSettings {
   readonly enable: boolean
@@ -37,6 +37,15 @@ export class TcpConnection extends Tcb implements Scheduled {
     if (taken < octets.length) this.wantsRoom = true
     if (taken > 0) this.stack.ready(this)
     return taken
+  }
+
+  /** Those of the first octets of the stream that the SYN takes; `token` is of the attempt, whatever SA it uses. */
+  begin(octets: Uint8Array, token: Uint8Array): void {
+    this.token = token
+    this.firstOctets = this.sendQueue.push(
+      octets.subarray(0, Math.min(octets.length, this.sendRoom, synRoom(this))),
+    )
+    this.stack.memory.count(this)
   }
 
   /** The next octets in order; the window opens by as many. */
@@ -77,7 +86,7 @@ export class TcpConnection extends Tcb implements Scheduled {
   release(now: Millis): void {
     if (this.reported || this.state === 'CLOSED') return
     this.abandoned = true
-    if (this.readableLength > 0 || !this.isSynchronized) return this.abort()
+    if (this.readableLength > 0 || !this.isOwned) return this.abort()
     this.shutdown()
     this.stack.orphaned(this)
     this.userTimeout = this.config.orphanTimeout
@@ -145,7 +154,7 @@ export class TcpConnection extends Tcb implements Scheduled {
     this.congestionControl = name
     this.recovery.congestion = newController(name)
     // Else the SYN of the peer says what the first flight is.
-    if (this.isSynchronized) this.congestion.onStart(this.initialWindow)
+    if (this.isOwned) this.congestion.onStart(this.initialWindow)
   }
 
   handleTimeout(now: Millis): void {
@@ -242,7 +251,7 @@ export class TcpConnection extends Tcb implements Scheduled {
   }
 
   private giveUp(): void {
-    if (this.isSynchronized) this.stack.reset(this, this.sndNxt, this.rcvNxt)
+    if (this.isOwned) this.stack.reset(this, this.sndNxt, this.rcvNxt)
     this.stack.closed(this, 'ETIMEDOUT')
   }
 }

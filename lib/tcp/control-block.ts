@@ -81,6 +81,8 @@ export interface StackContext {
   ready(tcb: Tcb): void
   /** A segment was repeated in vain, more than once. */
   noteDoubt(): void
+  /** The handshake of an early connection is done. */
+  confirmed(tcb: Tcb): void
   /** A segment outside any window state: RST. */
   reset(flow: Flow, seq: number, ack: number | undefined): void
 }
@@ -139,6 +141,12 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   finQueued = false
   finSent = false
   synSent = false
+  /** Of the attempt that this is; none: octets wait for the handshake. */
+  token: Uint8Array | undefined
+  /** Octets of the stream that the owner gave for the SYN. */
+  firstOctets = 0
+  /** The peer's SYN brought octets, and the owner has the connection before the handshake is done. */
+  isEarly = false
 
   // Receive sequence variables.
   irs = 0
@@ -462,6 +470,11 @@ export class Tcb implements Flow, Sender, MemoryHolder {
 
   get isSynchronized(): boolean {
     return this.state !== 'SYN-SENT' && this.state !== 'SYN-RECEIVED' && this.state !== 'CLOSED'
+  }
+
+  /** An owner has it. */
+  get isOwned(): boolean {
+    return this.isSynchronized || (this.isEarly && this.state === 'SYN-RECEIVED')
   }
 
   /** Milliseconds, offset so that a restarted host does not show its uptime (RFC 7323 §5.4). */

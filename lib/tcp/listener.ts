@@ -1,4 +1,5 @@
 /** Ports that accept connections. One table serves all stacks of an endpoint. */
+import { FirstOctets } from './first-octets.ts'
 
 /** Who has connections half open at a listener: the stack of one peer. */
 export interface HalfOpenHolder {
@@ -68,6 +69,7 @@ export class TcpListener {
 }
 
 export class TcpListeners {
+  readonly firstOctets = new FirstOctets()
   private readonly ports = new Map<number, TcpListener>()
 
   /** Undefined when the port is taken. */

@@ -62,12 +62,19 @@ const receiveInSynSent = (tcb: Tcb, segment: TcpSegment, bytes: Uint8Array, now:
     tcb.stack.ready(tcb)
     return
   }
+  receiveHandshakeAck(tcb, segment, segment.window, now)
+  sendAck(tcb)
+}
+
+/** Our SYN is acknowledged. */
+const receiveHandshakeAck = (tcb: Tcb, segment: TcpSegment, window: number, now: Millis): void => {
+  const advanced = distance(segment.ack, tcb.sndUna)
   beginAck(tcb, segment, now)
   acknowledge(tcb, segment.ack)
-  tcb.recovery.finishAck(1, false)
-  updateWindow(tcb, segment, segment.window)
+  if (tcb.firstOctets > 0 && tcb.flightOctets > 0) takeBack(tcb)
+  tcb.recovery.finishAck(advanced, false)
+  updateWindow(tcb, segment, window)
   establish(tcb, now)
-  sendAck(tcb)
 }
 
 /** The peer's SYN, which says where its numbers begin, and may bring data (RFC 9293 §3.10.7.2, §3.10.7.3). */
@@ -104,11 +111,23 @@ const takeSynOptions = (tcb: Tcb, segment: TcpSegment, now: Millis): void => {
 }
 
 const establish = (tcb: Tcb, now: Millis): void => {
-  tcb.state = 'ESTABLISHED'
+  tcb.state = tcb.finSent ? 'FIN-WAIT-1' : 'ESTABLISHED'
   tcb.retries = 0
   armKeepAlive(tcb, now)
+  if (tcb.isEarly) tcb.stack.confirmed(tcb)
+  else tellOwner(tcb)
+}
+
+const tellOwner = (tcb: Tcb): void => {
   tcb.stack.notify(tcb, 'connected')
   if (tcb.reassembly.readable > 0) tcb.stack.notify(tcb, 'readable')
+}
+
+/** Its owner gets the connection with the octets of the SYN, and may answer before the handshake is done (RFC 7413 §2). */
+export const openEarly = (tcb: Tcb, segment: TcpSegment): void => {
+  tcb.isEarly = true
+  updateWindow(tcb, segment, segment.window)
+  tellOwner(tcb)
 }
 
 /** The peer has acknowledged something, or the limit is new (RFC 5482 §2). */
@@ -168,7 +187,8 @@ const isAnswerToOurSyn = (tcb: Tcb, segment: TcpSegment): boolean =>
   segment.has(TcpFlag.Syn) &&
   segment.has(TcpFlag.Ack) &&
   segment.seq === tcb.irs &&
-  segment.ack === tcb.sndNxt
+  after(segment.ack, tcb.iss) &&
+  !after(segment.ack, tcb.sndNxt)
 
 /** RFC 2883 §4: tell which data came twice, the first part of it where there are several. */
 const noteDuplicate = (tcb: Tcb, segment: TcpSegment): void => {
@@ -205,7 +225,7 @@ const receiveReset = (tcb: Tcb, segment: TcpSegment, now: Millis): void => {
   if (segment.seq !== tcb.rcvNxt) return challenge(tcb, now)
   switch (tcb.state) {
     case 'SYN-RECEIVED':
-      return tcb.stack.closed(tcb, 'ECONNREFUSED')
+      return tcb.stack.closed(tcb, tcb.isEarly ? 'ECONNRESET' : 'ECONNREFUSED')
     case 'CLOSING':
     case 'LAST-ACK':
     case 'TIME-WAIT':
@@ -244,12 +264,9 @@ const receiveAck = (tcb: Tcb, segment: TcpSegment, now: Millis): boolean => {
   const { recovery } = tcb
   const window = segment.window * 2 ** tcb.sndWndShift
   if (tcb.state === 'SYN-RECEIVED') {
-    beginAck(tcb, segment, now)
-    acknowledge(tcb, ack)
-    recovery.finishAck(1, false)
-    updateWindow(tcb, segment, window)
-    establish(tcb, now)
-    return true
+    receiveHandshakeAck(tcb, segment, window, now)
+    restartUserTimeout(tcb, now)
+    return advanceClosing(tcb, now)
   }
   if (afterOrAt(ack, tcb.sndUna)) {
     const advanced = distance(ack, tcb.sndUna)
@@ -279,9 +296,13 @@ const receiveAck = (tcb: Tcb, segment: TcpSegment, now: Millis): boolean => {
 
 /** The window opens, and the octet of the last probe was not taken: it goes out once more with what follows it. */
 const takeProbeBack = (tcb: Tcb): void => {
-  if (tcb.sentOctets !== 1 || tcb.flightOctets !== 1) return
+  if (tcb.sentOctets === 1 && tcb.flightOctets === 1) takeBack(tcb)
+}
+
+/** What was sent and the peer did not take is as if it had not been. */
+const takeBack = (tcb: Tcb): void => {
+  tcb.octetsSent -= tcb.sentOctets
   tcb.sentOctets = 0
-  tcb.octetsSent--
   tcb.sndNxt = tcb.sndUna
   tcb.recovery.clear()
 }

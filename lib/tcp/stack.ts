@@ -3,13 +3,13 @@
  * and hands out segments turn by turn.
  */
 import { createHash } from 'node:crypto'
-import { concat, equal, getU32, putU16 } from '../base/bytes.ts'
+import { concat, copy, equal, getU32, putU16 } from '../base/bytes.ts'
 import { randomBytes, type Environment, type Millis } from '../base/environment.ts'
 import type { Packet } from '../base/packet.ts'
 import { Schedule } from '../base/schedule.ts'
 import { after } from '../base/serial.ts'
 import { NO_FEATURES, type Features } from '../wire/own-features.ts'
-import { CHECKSUM_AT, checksumOf, TcpFlag, TcpSegment } from '../wire/tcp.ts'
+import { CHECKSUM_AT, checksumOf, TcpFlag, TcpSegment, TOKEN_LENGTH } from '../wire/tcp.ts'
 import { DEFAULT_TCP_CONFIG, type TcpConfig } from './config.ts'
 import type { CongestionControl } from './congestion/choose.ts'
 import { TcpConnection } from './connection.ts'
@@ -22,7 +22,7 @@ import {
 } from './listener.ts'
 import { SharedMemory } from './memory.ts'
 import { EphemeralPorts } from './ports.ts'
-import { receiveSegment, receiveSyn } from './receive.ts'
+import { openEarly, receiveSegment, receiveSyn } from './receive.ts'
 import { Timer } from './timer.ts'
 import { writeReset } from './transmit.ts'
 
@@ -36,7 +36,8 @@ export interface TcpEvent {
 }
 
 /** Why a segment was dropped, as it is counted. */
-export type TcpDrop = 'tcp.malformed' | 'tcp.backlog' | 'tcp.maxConnections' | 'tcp.maxBuffered'
+export type TcpDrop =
+  'tcp.malformed' | 'tcp.backlog' | 'tcp.repeatedData' | 'tcp.maxConnections' | 'tcp.maxBuffered'
 
 /** RST segments waiting to go out; more are not worth the memory. */
 const MAX_RESETS = 64
@@ -54,6 +55,14 @@ interface Opening {
   readonly keepAlive?: Parameters<TcpConnection['setKeepAlive']>[0] | undefined
   readonly userTimeout?: Millis | undefined
   readonly congestionControl?: CongestionControl | undefined
+  /** The first octets of the stream, where some are known, for a peer that takes them with the SYN. */
+  readonly first?: FirstWrite | undefined
+}
+
+export interface FirstWrite {
+  readonly octets: Uint8Array
+  /** Of the attempt, also when it began before over another SA. */
+  readonly token: Uint8Array
 }
 
 export class TcpStack implements StackContext, HalfOpenHolder {
@@ -140,6 +149,8 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     if (options.userTimeout !== undefined) connection.setUserTimeout(options.userTimeout, now)
     if (options.congestionControl !== undefined)
       connection.setCongestionControl(options.congestionControl)
+    if (options.first !== undefined && this.peerFeatures.has('data-on-syn'))
+      connection.begin(options.first.octets, options.first.token)
     this.ready(connection)
     return connection
   }
@@ -260,6 +271,13 @@ export class TcpStack implements StackContext, HalfOpenHolder {
       else this.refuse(flow)
       return undefined
     }
+    const token = this.tokenOf(bytes)
+    const { firstOctets } = this.listeners
+    // What came with it was handed on before, and the client does not know what became of that.
+    if (token !== undefined && firstOctets.has(token, now)) {
+      this.refuse(flow)
+      return 'tcp.repeatedData'
+    }
     // RST says so at once; a SYN that is dropped would come again for minutes.
     if (this.live >= this.config.maxConnections) {
       this.refuse(flow)
@@ -268,20 +286,31 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     // A full backlog drops the SYN: it comes again (RFC 9293 leaves it open; RST would be final).
     if (this.memory.room === 0) return 'tcp.maxBuffered'
     if (this.passive.size >= HALF_OPEN_PER_PEER || !listener.enter(this)) return 'tcp.backlog'
-    const owned = {
-      localAddress: this.kept(flow.localAddress),
-      localPort: flow.localPort,
-      remoteAddress: this.kept(flow.remoteAddress),
-      remotePort: flow.remotePort,
-    }
+    const owned = this.ownEnds(flow)
     const connection = this.add(
       new TcpConnection(this, this.config, owned, 'SYN-RECEIVED', this.isn(owned, now), now),
     )
     this.passive.set(connection, listener)
     receiveSyn(connection, segment, bytes, now)
+    if (token !== undefined && connection.readableLength > 0 && firstOctets.add(token, this, now)) {
+      connection.token = token
+      openEarly(connection, segment)
+    }
     this.memory.count(connection)
     this.ready(connection)
     return undefined
+  }
+
+  /** Of the attempt that a SYN is of, a copy; none where that was not agreed on. */
+  private tokenOf(bytes: Uint8Array): Uint8Array | undefined {
+    const { tokenAt } = this.segment
+    if (tokenAt === 0 || !this.peerFeatures.has('data-on-syn')) return undefined
+    return copy(bytes.subarray(tokenAt, tokenAt + TOKEN_LENGTH))
+  }
+
+  confirmed(tcb: Tcb): void {
+    if (tcb.token !== undefined) this.listeners.firstOctets.remove(tcb.token)
+    tcb.token = undefined
   }
 
   /** RST in answer to a SYN. */
@@ -289,14 +318,24 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     this.reset(flow, 0, (this.segment.seq + this.segment.length) >>> 0)
   }
 
+  /** What comes lies in memory that is given back. */
+  private ownEnds({ localAddress, localPort, remoteAddress, remotePort }: Flow): Flow {
+    return {
+      localAddress: this.kept(localAddress),
+      localPort,
+      remoteAddress: this.kept(remoteAddress),
+      remotePort,
+    }
+  }
+
   /** A copy of an address; the connections of a peer have few, which they share. */
   private kept(address: Uint8Array): Uint8Array {
     const known = this.addresses.find(other => equal(other, address))
     if (known !== undefined) return known
-    const copy = address.slice()
-    this.addresses.unshift(copy)
+    const own = copy(address)
+    this.addresses.unshift(own)
     this.addresses.length = Math.min(this.addresses.length, MAX_ADDRESSES)
-    return copy
+    return own
   }
 
   dropOldest(listener: TcpListener): void {
@@ -396,8 +435,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
 
   reset(flow: Flow, seq: number, ack: number | undefined): void {
     if (this.resets.length >= MAX_RESETS) return
-    const { localAddress, localPort, remoteAddress, remotePort } = flow
-    this.resets.push({ flow: { localAddress, localPort, remoteAddress, remotePort }, seq, ack })
+    this.resets.push({ flow: this.ownEnds(flow), seq, ack })
   }
 
   // --- output ---
@@ -503,7 +541,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   resetAll(error: Error): void {
     for (const connection of [...this.connections.values()].flat()) {
       const isDone = connection.finReceived && connection.finSent
-      if (!isDone && connection.isSynchronized)
+      if (!isDone && connection.isOwned)
         this.reset(connection, connection.sndNxt, connection.rcvNxt)
       this.closed(connection, isDone ? undefined : error)
       this.remove(connection)

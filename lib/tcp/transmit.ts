@@ -3,7 +3,13 @@ import { putU16, putU32 } from '../base/bytes.ts'
 import type { Millis } from '../base/environment.ts'
 import type { Packet } from '../base/packet.ts'
 import { after, before, distance } from '../base/serial.ts'
-import { TCP_HEADER_LENGTH, TcpFlag, TcpOption } from '../wire/tcp.ts'
+import {
+  TCP_HEADER_LENGTH,
+  TcpFlag,
+  TcpOption,
+  TOKEN_EXPERIMENT,
+  TOKEN_OPTION,
+} from '../wire/tcp.ts'
 import type { Flow, Tcb } from './control-block.ts'
 import { MAX_BLOCKS } from './reassembly.ts'
 import { NONE } from './sent-segments.ts'
@@ -20,7 +26,11 @@ export const transmitNext = (tcb: Tcb, packet: Packet, now: Millis): boolean => 
     case 'SYN-SENT':
       return transmitSyn(tcb, packet, now)
     case 'SYN-RECEIVED':
-      return transmitSyn(tcb, packet, now) || transmitAck(tcb, packet, now)
+      return (
+        transmitSyn(tcb, packet, now) ||
+        (tcb.isEarly && transmitNew(tcb, packet, now)) ||
+        transmitAck(tcb, packet, now)
+      )
     default:
       if (tcb.isResting && !tcb.hasMore)
         return transmitKeepAlive(tcb, packet, now) || transmitAck(tcb, packet, now)
@@ -41,9 +51,13 @@ const transmitSyn = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
   if (tcb.synSent) return false
   const { recovery } = tcb
   tcb.synSent = true
+  let octets = 0
   if (tcb.sndNxt === tcb.iss) {
     tcb.sndNxt = (tcb.iss + 1) >>> 0
     recovery.sentNew(tcb.iss, tcb.sndNxt, false, now)
+    // RFC 7413 §4.2.2: repeated, it has none, since it may have been too large for the path.
+    octets = Math.min(tcb.firstOctets, synRoom(tcb))
+    if (octets > 0) sendWithSyn(tcb, octets, now)
   } else recovery.sentAgain(recovery.sent.first, now)
   // Connections that were opened together, and for which there was no room, must not go on coming together.
   if (tcb.state === 'SYN-SENT' && tcb.synRetries > 0) {
@@ -52,8 +66,20 @@ const transmitSyn = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
     tcb.timers.set(Timer.Retransmit, now + wait * (1 + spread))
   }
   const flags = tcb.state === 'SYN-SENT' ? TcpFlag.Syn : TcpFlag.Syn | TcpFlag.Ack
-  writeSegment(tcb, packet, tcb.iss, flags, 0, 0, now)
+  writeSegment(tcb, packet, tcb.iss, flags, 0, octets, now)
   return true
+}
+
+/** Octets that a SYN with all its options has room for: how much the peer takes at once is not known yet. */
+export const synRoom = (tcb: Tcb): number =>
+  Math.max(0, tcb.stack.segmentLimit - TCP_HEADER_LENGTH - SYN_OPTIONS)
+
+const sendWithSyn = (tcb: Tcb, octets: number, now: Millis): void => {
+  const seq = tcb.sndNxt
+  tcb.sndNxt = (seq + octets) >>> 0
+  tcb.sentOctets = octets
+  tcb.octetsSent += octets
+  tcb.recovery.sentNew(seq, tcb.sndNxt, false, now)
 }
 
 const transmitLost = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
@@ -158,6 +184,7 @@ const noteTrial = (tcb: Tcb, octets: number, now: Millis): void => {
 
 const sendFin = (tcb: Tcb): void => {
   tcb.finSent = true
+  // In SYN-RECEIVED the state changes with the handshake.
   if (tcb.state === 'ESTABLISHED') tcb.state = 'FIN-WAIT-1'
   else if (tcb.state === 'CLOSE-WAIT') tcb.state = 'LAST-ACK'
 }
@@ -286,8 +313,17 @@ const advertise = (tcb: Tcb, flags: number): number => {
   return field
 }
 
+/** The most that they take: MSS, window scale, timestamps with SACK, and a token. */
+const SYN_OPTIONS = 4 + 4 + 12 + TOKEN_OPTION
+
 const synOptionsLength = (tcb: Tcb): number =>
-  4 + (tcb.windowScaling ? 4 : 0) + (offersTimestamps(tcb) ? 12 : offersSack(tcb) ? 4 : 0)
+  4 +
+  (tcb.windowScaling ? 4 : 0) +
+  (offersTimestamps(tcb) ? 12 : offersSack(tcb) ? 4 : 0) +
+  (tellsToken(tcb) ? TOKEN_OPTION : 0)
+
+/** The SYN of an attempt; its answer is known by the SYN. */
+const tellsToken = (tcb: Tcb): boolean => tcb.state === 'SYN-SENT' && tcb.token !== undefined
 
 const offersTimestamps = (tcb: Tcb): boolean => tcb.state === 'SYN-SENT' || tcb.timestamps
 const offersSack = (tcb: Tcb): boolean => tcb.state === 'SYN-SENT' || tcb.sackPermitted
@@ -318,6 +354,13 @@ const writeSynOptions = (
   }
   if (tcb.windowScaling) {
     bytes.set([TcpOption.NoOperation, TcpOption.WindowScale, 3, tcb.rcvWndShift], at)
+    at += 4
+  }
+  if (tellsToken(tcb)) {
+    bytes[at] = TcpOption.Experiment
+    bytes[at + 1] = TOKEN_OPTION
+    putU16(bytes, at + 2, TOKEN_EXPERIMENT)
+    bytes.set(tcb.token!, at + 4)
   }
 }
 

@@ -1,4 +1,5 @@
 /** The UDP of one peer: what it sent to ports that are open here, and what is to be sent to it. */
+import { copy } from '../base/bytes.ts'
 import type { Packet } from '../base/packet.ts'
 import { prependUdpHeader, readUdp, UDP_HEADER_LENGTH } from '../wire/udp.ts'
 import { IpProtocol } from '../wire/registry.ts'
@@ -70,9 +71,9 @@ export class UdpStack {
     if (this.received.length >= MAX_RECEIVED) return 'udp.queueFull'
     this.received.push({
       protocol: IpProtocol.Udp,
-      localAddress: destination.slice(),
+      localAddress: copy(destination),
       localPort: header.destinationPort,
-      remoteAddress: source.slice(),
+      remoteAddress: copy(source),
       remotePort: header.sourcePort,
       bytes: new Uint8Array(bytes.subarray(from + UDP_HEADER_LENGTH, header.to)),
     })
@@ -88,7 +89,7 @@ export class UdpStack {
     if (this.waiting.length >= MAX_WAITING) return false
     if (this.waitingOctets > 0 && this.waitingOctets + payload.length > MAX_WAITING_OCTETS)
       return false
-    this.waiting.push({ ...flow, bytes: payload.slice() })
+    this.waiting.push({ ...flow, bytes: copy(payload) })
     this.waitingOctets += payload.length
     return true
   }

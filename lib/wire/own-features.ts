@@ -9,7 +9,7 @@ import { NotifyType } from './registry.ts'
 
 /** Bits are never given to another meaning; a new one is a new feature. */
 const BITS = {
-  /** It accepts data on a SYN before the handshake is done, as RFC 7413 does, without a cookie. */
+  /** It hands on what comes on a SYN before the handshake is done, as RFC 7413 does, where the SYN has a token. */
   'data-on-syn': 1,
   /** Its TCP delays ACKs by no more than `OWN_ACK_DELAY`. */
   'ack-delay': 2,
@@ -25,7 +25,7 @@ export type Features = ReadonlySet<Feature>
 export const NO_FEATURES: Features = new Set()
 const KNOWN = Object.keys(BITS) as Feature[]
 /** Those that this version has; it knows the names of the others, and tells nobody that it has them. */
-export const OWN_FEATURES: Features = new Set<Feature>(['ack-delay', 'no-checksum'])
+export const OWN_FEATURES: Features = new Set<Feature>(['data-on-syn', 'ack-delay', 'no-checksum'])
 /** Milliseconds. */
 export const OWN_ACK_DELAY = 5
 

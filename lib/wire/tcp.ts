@@ -28,7 +28,14 @@ export const TcpOption = {
   SackPermitted: 4,
   Sack: 5,
   Timestamps: 8,
+  /** RFC 4727 §7.2, RFC 6994. */
+  Experiment: 254,
 } as const
+
+/** Ours: the experiment (RFC 6994 §3) whose value says of a SYN which attempt to connect it is of. */
+export const TOKEN_EXPERIMENT = 0x6973
+export const TOKEN_LENGTH = 8
+export const TOKEN_OPTION = 4 + TOKEN_LENGTH
 
 const MAX_SACK_BLOCKS = 4
 
@@ -53,6 +60,8 @@ export class TcpSegment {
   sackCount = 0
   readonly sackStart = new Uint32Array(MAX_SACK_BLOCKS)
   readonly sackEnd = new Uint32Array(MAX_SACK_BLOCKS)
+  /** Where the value of our own experiment stands; 0: the option is not there. */
+  tokenAt = 0
 
   has(flag: number): boolean {
     return (this.flags & flag) !== 0
@@ -85,6 +94,7 @@ export class TcpSegment {
     this.sackPermitted = false
     this.hasTimestamps = false
     this.sackCount = 0
+    this.tokenAt = 0
     this.readOptions(bytes, from + TCP_HEADER_LENGTH, this.dataFrom)
     return true
   }
@@ -116,6 +126,12 @@ export class TcpSegment {
           this.sackStart[i] = getU32(bytes, at + 2 + 8 * i)
           this.sackEnd[i] = getU32(bytes, at + 6 + 8 * i)
         }
+      } else if (
+        kind === TcpOption.Experiment &&
+        length === TOKEN_OPTION &&
+        getU16(bytes, at + 2) === TOKEN_EXPERIMENT
+      ) {
+        this.tokenAt = at + 4
       }
       at += length
     }

@@ -73,6 +73,58 @@ t.test('echo: events, addresses, counters and the order net gives them', async t
   await closed(server)
 })
 
+t.test(
+  'what is written before the connection stands goes with the SYN, as part of the stream',
+  async t => {
+    const log: string[] = []
+    const { server, connect } = await serve(socket => {
+      socket.setEncoding('utf8').on('data', (text: string) => {
+        log.push(`server: ${text}`)
+        if (text.endsWith('.')) socket.end('answer')
+      })
+    })
+    const first = connect()
+    await once(first, 'connect')
+    const carried = (): number => {
+      const [child] = first.session!.info.children
+      return child!.packetsIn + child!.packetsOut
+    }
+    const before = carried()
+    const socket = connect()
+    for (const name of ['connect', 'ready', 'close']) socket.on(name, () => log.push(name))
+    socket.write('a request', () => log.push('written'))
+    socket.on('data', text => log.push(`client: ${String(text)}`))
+    t.ok(socket.connecting)
+    t.equal(socket.bytesWritten, 9)
+    await once(socket, 'ready')
+    t.strictSame(log.slice(0, 3), ['server: a request', 'connect', 'ready'])
+    t.equal(carried() - before, 3)
+    socket.end(', and its end.')
+    await once(socket, 'close')
+    t.strictSame(log, [
+      'server: a request',
+      'connect',
+      'ready',
+      'written',
+      'server: , and its end.',
+      'client: answer',
+      'close',
+    ])
+    t.equal(socket.bytesWritten, 23)
+    const all = Buffer.alloc(300_000, 'x').fill('.', 299_999)
+    const large = connect()
+    let received = 0
+    server.once('secureConnection', (peer: SecureSocket) => {
+      peer.on('data', (text: string) => (received += text.length))
+    })
+    large.end(all)
+    await once(large.resume(), 'close')
+    t.equal(received, all.length)
+    first.destroy()
+    await closed(server)
+  },
+)
+
 t.test('several sockets share one IKE SA; 8 MiB each way arrive whole', async t => {
   let sessions = 0
   const { server, connect } = await serve(socket => socket.pipe(socket))

@@ -57,6 +57,8 @@ export const DROPS: Readonly<Record<string, string>> = {
   'tcp.truncated': 'A TCP segment shorter than its header.',
   'tcp.malformed': 'A TCP segment with a wrong checksum or length.',
   'tcp.backlog': 'A SYN beyond the backlog of its listener.',
+  'tcp.repeatedData':
+    'A SYN with data of a client that has begun again, when the same data has been handed on before.',
   'tcp.maxConnections': 'A SYN beyond `maxConnectionsPerSession`.',
   'tcp.maxBuffered': 'A segment beyond `maxBufferPerSession`; the peer sends it again.',
   'tcp.noSa': 'We did not send a TCP segment: no Child SA covers it.',

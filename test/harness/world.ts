@@ -72,6 +72,11 @@ export class Stream {
   budget = Infinity
   /** The other end, once that is known. */
   partner: Stream | undefined
+  /** Octets that it has ready for the SYN, and those that were asked for: they may have arrived. */
+  first = 0
+  offered = 0
+  /** The client's port inside, where it was chosen. */
+  port = 0
   /** Its end was restarted and knows nothing of it any more. */
   lost = false
 
@@ -93,6 +98,12 @@ export class Stream {
       if (taken < length) return
     }
     connection.shutdown()
+  }
+
+  /** What goes with the SYN, if the peer takes it. */
+  offer(): Uint8Array {
+    this.offered = Math.min(this.first, this.toSend)
+    return pattern(this.ownStream, 0, this.offered)
   }
 
   read(): void {
@@ -119,6 +130,8 @@ interface InFlight {
 
 export const SERVER_ADDRESS = parseAddress('192.0.2.1')!
 const SERVER_PORT = 4500
+/** Of streams that have something for the SYN: their server hears of them before they do. */
+const FIRST_PORT = 20_000
 /** Where in a stream the octets stand that an observer looks for, and how many they are. */
 /** What a datagram's memory holds after the call. */
 const SCRIBBLE = 0xa5
@@ -267,14 +280,16 @@ export class World {
     settings: Partial<ConnectRequest> = {},
   ): Attempt {
     this.streams.push(stream)
+    if (stream.first > 0) stream.port = FIRST_PORT + this.streams.length
     const attempt = this.client.connect(
       { ...this.clientSecurity, path: this.clientPath },
       {
         remoteAddress,
         remotePort: port,
-        localPort: 0,
+        localPort: stream.port,
         noDelay: false,
         keepAlive: undefined,
+        ...(stream.first > 0 ? { firstOctets: () => stream.offer() } : {}),
         ...settings,
       },
       stream,
@@ -456,17 +471,19 @@ export class World {
       case 'connected': {
         const stream = event.attempt.context as Stream
         stream.connection = event.connection
+        stream.sent = event.connection.firstOctets
         this.mark(stream)
         return this.work(core, stream)
       }
       case 'accepted': {
         const { connection } = event
         const client = this.streams.findLast(
-          ({ connection: other, closed }) =>
-            other !== undefined &&
+          ({ connection: other, port, closed }) =>
             !closed &&
-            other.localPort === connection.remotePort &&
-            equal(other.remoteAddress, connection.localAddress),
+            (other === undefined
+              ? port === connection.remotePort
+              : other.localPort === connection.remotePort &&
+                equal(other.remoteAddress, connection.localAddress)),
         )
         const stream = this.serve(this.accepted.length, client)
         this.accepted.push(stream)

@@ -144,6 +144,12 @@ export const RULES: Readonly<Record<string, Rule>> = {
     seeds: [2],
     kind: 'sizes',
   },
+  once: {
+    says: 'what came with a SYN is handed on once, whatever its client begins again',
+    edits: [edit('tcp/stack.js', 'firstOctets.has(token, now)', 'false')],
+    seeds: [50, 53],
+    kind: 'requests',
+  },
   nonces: {
     says: 'the lowest of four nonces decides',
     edits: [edit('ike/collision.js', 'compare(lowest(own), ', 'compare(own.initiatorNonce, ')],

@@ -2,6 +2,7 @@
 import type { Tracer } from '../../lib/base/trace.ts'
 import type { Outcome } from './audit.ts'
 import { runDays } from './days.ts'
+import { runRequests } from './requests.ts'
 import { runRekeying } from './rekeying.ts'
 import { runRoaming } from './roaming.ts'
 import { runSizes } from './sizes.ts'
@@ -15,6 +16,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   days: runDays,
   roaming: runRoaming,
   sizes: runSizes,
+  requests: runRequests,
 }
 
 /** In turn; rekeys that collide are what random networks find most in. */
@@ -28,6 +30,7 @@ const SHARES = [
   'rekeying',
   'roaming',
   'sizes',
+  'requests',
 ]
 
 export const kindOf = (seed: number): string => SHARES[seed % SHARES.length]!

@@ -1,0 +1,67 @@
+/**
+ * Octets on a SYN are handed on before the handshake is done, so what they ask for must not be done twice: the same SYN
+ * may come again when the connection it made has ended, and a client that doubts its SA begins again with another. So a
+ * SYN with data has a token, the same whenever the same attempt begins again, and it is known until the client can no
+ * longer come back to it. RFC 7413 §2.1 leaves this to the application.
+ */
+import type { Millis } from '../base/environment.ts'
+import { toHex } from '../base/bytes.ts'
+
+/** Ours: longer than a client repeats a SYN, and than it takes to find an SA dead and to make another. */
+const KNOWN_FOR: Millis = 300_000
+/** Ours: at all peers of an endpoint, and at one of them. Beyond that octets wait for the handshake, as with others. */
+const MOST = 8192
+const MOST_PER_PEER = 1024
+
+interface Entry {
+  readonly holder: object
+  readonly until: Millis
+}
+
+export class FirstOctets {
+  /** The oldest first. */
+  private readonly entries = new Map<string, Entry>()
+  private readonly counts = new Map<object, number>()
+
+  /** Tokens that are known. */
+  get size(): number {
+    return this.entries.size
+  }
+
+  /** They were handed on before, perhaps: nobody knows whether the client has heard so. */
+  has(token: Uint8Array, now: Millis): boolean {
+    this.expire(now)
+    return this.entries.has(toHex(token))
+  }
+
+  /** From now on they were. False: there is no room to know it. */
+  add(token: Uint8Array, holder: object, now: Millis): boolean {
+    this.expire(now)
+    const count = this.counts.get(holder) ?? 0
+    if (this.entries.size >= MOST || count >= MOST_PER_PEER) return false
+    this.entries.set(toHex(token), { holder, until: now + KNOWN_FOR })
+    this.counts.set(holder, count + 1)
+    return true
+  }
+
+  /** The client has its connection: it does not come again. */
+  remove(token: Uint8Array): void {
+    this.forget(toHex(token))
+  }
+
+  private expire(now: Millis): void {
+    for (const [token, { until }] of this.entries) {
+      if (until > now) return
+      this.forget(token)
+    }
+  }
+
+  private forget(token: string): void {
+    const entry = this.entries.get(token)
+    if (entry === undefined) return
+    this.entries.delete(token)
+    const count = this.counts.get(entry.holder)! - 1
+    if (count > 0) this.counts.set(entry.holder, count)
+    else this.counts.delete(entry.holder)
+  }
+}
