@@ -823,13 +823,22 @@ export interface SecureServerOptions extends IkeOptions, ConnectionOptions {
    */
   maxConnectionsPerSession?: number | undefined
   /**
-   * Octets that the connections of one session keep in all: received and not read, or written and not acknowledged. At the
-   * limit windows close and `write` returns `false` sooner. SYNs and data that come all the same are dropped
-   * unacknowledged, so the peer sends them again. A connection whose data is read always has room for four segments.
+   * Octets that the connections of one session keep in all: received and not read, or written and not acknowledged. Each
+   * takes at most as many as it leaves to the others: windows close and `write` returns `false` sooner. SYNs and data that
+   * come beyond the limit all the same are dropped unacknowledged, so the peer sends them again, and counted as
+   * `tcp.maxBuffered`. A connection whose data is read always has room for some segments.
    * @category Server limits
    * @example maxBufferPerSession: 16 * 2 ** 20
    */
   maxBufferPerSession?: number | undefined
+  /**
+   * Octets that the connections of all sessions of the UDP port keep in all, those of its clients too. Each session takes
+   * at most as many as it leaves to the others, so that no peer can keep them all. At the limit the same happens as at
+   * `maxBufferPerSession`.
+   * @category Server limits
+   * @example maxBuffer: 1024 * 2 ** 20
+   */
+  maxBuffer?: number | undefined
 }
 
 /** Options of `createSecureContext`: all of IKE's except the UDP port. */

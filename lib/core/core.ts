@@ -18,9 +18,10 @@ import { claimedPredecessor, isSuccession, type NewSa } from '../ike/succession.
 import type { Credentials } from '../identity/credentials.ts'
 import { samePrincipal, type Principal } from '../identity/principal.ts'
 import { AddressPool } from '../policy/address-pool.ts'
-import type { PeerPolicy } from '../policy/options.ts'
+import { DEFAULT_MAX_BUFFER, type PeerPolicy } from '../policy/options.ts'
 import type { TcpConnection } from '../tcp/connection.ts'
 import { TcpListeners, type TcpListener } from '../tcp/listener.ts'
+import { SharedMemory } from '../tcp/memory.ts'
 import { TcpStack, type TcpConfig } from '../tcp/stack.ts'
 import { UdpPorts, UdpStack, type UdpFlow } from '../udp/stack.ts'
 import {
@@ -87,6 +88,8 @@ export class Core {
     drops: Object.create(null) as CoreCounters['drops'],
   }
   readonly listeners: TcpListeners
+  /** What the TCP connections of all sessions keep. */
+  readonly memory: SharedMemory
   private readonly config: CoreConfig
   private readonly sad = new Sad<Child>()
   private readonly sas = new Map<string, { sa: IkeSa | HalfOpen; session: Session }>()
@@ -123,6 +126,7 @@ export class Core {
   constructor(config: CoreConfig) {
     this.config = config
     this.listeners = new TcpListeners()
+    this.memory = new SharedMemory(config.responder?.policy.limits.maxBuffer ?? DEFAULT_MAX_BUFFER)
     const policy = config.responder?.policy
     if (policy !== undefined) this.strangers = this.makeStrangers(policy.admission)
     this.sessionHost = this.makeSessionHost()
@@ -159,6 +163,7 @@ export class Core {
   /** Hot reload: SAs from now on are negotiated with these; live ones and the pool stay as they are. */
   setResponder(responder: Responder): void {
     this.config.responder = responder
+    this.memory.setLimit(responder.policy.limits.maxBuffer)
   }
 
   get isIdle(): boolean {
@@ -658,7 +663,7 @@ export class Core {
               maxConnections: maxConnectionsPerSession,
               maxBuffered: maxBufferPerSession,
             }
-        const stack = new TcpStack(config.environment, tcp, this.listeners)
+        const stack = new TcpStack(config.environment, tcp, this.listeners, this.memory)
         this.stacks.set(stack, session)
         return stack
       },

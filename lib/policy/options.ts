@@ -111,12 +111,16 @@ export interface PeerPolicy {
     readonly maxConnectionsPerSession: number
     /** Octets that all connections of a session keep in all. Default 64 MiB. */
     readonly maxBufferPerSession: number
+    /** The same of all sessions. Default 256 MiB. */
+    readonly maxBuffer: number
   }
 }
 
 const MINUTE = 60_000
 const HOUR = 60 * MINUTE
 const MIB = 2 ** 20
+/** Also of an endpoint that has no server. */
+export const DEFAULT_MAX_BUFFER = 256 * MIB
 /** RFC 4478 §3: less is not reasonable, and some makes then authenticate without end. */
 export const LEAST_ANNOUNCED = 5 * MINUTE
 
@@ -193,6 +197,7 @@ export const POLICY_TABLE = {
   sessionIdleTimeout: row('server', offOr(1000), 0),
   maxConnectionsPerSession: row('server', integer(1, 10_000_000), 10_000),
   maxBufferPerSession: row('server', integer(MIB, 2 ** 40, 'octets'), 64 * MIB),
+  maxBuffer: row('server', integer(MIB, 2 ** 40, 'octets'), DEFAULT_MAX_BUFFER),
 } as const satisfies OptionTable
 
 export const POLICY_OPTIONS = namesOf(POLICY_TABLE)
@@ -213,6 +218,7 @@ export const parsePolicy = (options: Readonly<Record<string, unknown>>): PeerPol
     sessionIdleTimeout,
     maxConnectionsPerSession,
     maxBufferPerSession,
+    maxBuffer,
     ...asGiven
   } = readTable(POLICY_TABLE, options)
   return Object.freeze({
@@ -227,6 +233,7 @@ export const parsePolicy = (options: Readonly<Record<string, unknown>>): PeerPol
       sessionIdleTimeout,
       maxConnectionsPerSession,
       maxBufferPerSession,
+      maxBuffer,
     },
   })
 }

@@ -34,7 +34,7 @@ export class TcpConnection extends Tcb implements Scheduled {
       octets.length > sendRoom ? octets.subarray(0, sendRoom) : octets,
     )
     this.stack.memory.count(this)
-    if (taken < octets.length) this.wantsRoom = true
+    if (taken < octets.length) this.awaitRoom()
     if (taken > 0) this.stack.ready(this)
     return taken
   }
@@ -53,10 +53,9 @@ export class TcpConnection extends Tcb implements Scheduled {
     const octets = this.reassembly.take(max)
     if (octets !== undefined && this.state !== 'CLOSED') this.stack.memory.count(this)
     if (octets === undefined || this.state === 'TIME-WAIT' || this.state === 'CLOSED') return octets
-    const told = (this.rcvAdvertised - this.rcvNxt) | 0
     // RFC 9293 §3.8.6.2.2: a window update only when it is worth a segment.
     const worth = Math.min(this.receiveBuffer / 2, 4 * this.mss)
-    if (this.receiveWindow - told >= worth) sendAck(this)
+    if (this.windowGain >= worth) sendAck(this)
     return octets
   }
 

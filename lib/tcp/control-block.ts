@@ -83,6 +83,8 @@ export interface StackContext {
   noteDoubt(): void
   /** The handshake of an early connection is done. */
   confirmed(tcb: Tcb): void
+  /** What came was passed over, since there is no room for it. */
+  notePassedOver(): void
   /** A segment outside any window state: RST. */
   reset(flow: Flow, seq: number, ack: number | undefined): void
 }
@@ -101,6 +103,8 @@ const HEADER = 20
 const LEAST_SACK = 12
 /** Segments that there is always room for: enough for a window that is worth telling. */
 const LEAST_SEGMENTS = 4
+/** Ours: of large segments so many octets, or a single segment. */
+const LEAST_OCTETS = 1 << 14
 
 export class Tcb implements Flow, Sender, MemoryHolder {
   readonly localAddress: Uint8Array
@@ -164,8 +168,8 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   finAt = -1
   lastAckSent = 0
 
-  /** What came was passed over, since there was no room: the window is told as closed. */
-  isSqueezed = false
+  /** Right edge of the window that was told last, where it is less than what was promised; -1: it is not. */
+  curbedEdge = -1
   countedOctets = 0
 
   // Options (RFC 7323, RFC 2018).
@@ -394,7 +398,7 @@ export class Tcb implements Flow, Sender, MemoryHolder {
 
   /** Octets in order that are kept for the reader, at most. */
   get receiveBuffer(): number {
-    const first = Math.max(FIRST_RECEIVE_BUFFER, this.leastReceived)
+    const first = Math.max(FIRST_RECEIVE_BUFFER, LEAST_SEGMENTS * this.largestSegment)
     return Math.min(Math.max(first, this.tuned?.octets ?? 0), this.config.receiveBuffer)
   }
 
@@ -415,29 +419,48 @@ export class Tcb implements Flow, Sender, MemoryHolder {
     return (this.sending?.rtt ?? this.experience)?.srtt || this.config.initialRto
   }
 
+  /** What is told as the window. */
   get receiveWindow(): number {
-    const { readable } = this.reassembly
-    const shared = Math.max(this.stack.memory.room, this.leastReceived - readable)
-    const room = Math.max(0, Math.min(this.receiveBuffer - readable, shared))
+    const room = Math.max(0, this.receiveBuffer - this.reassembly.readable)
     // What the field cannot tell is no window.
-    return Math.min(room, 0xffff * 2 ** this.rcvWndShift)
+    return Math.min(room, this.sharedWindow, 0xffff * 2 ** this.rcvWndShift)
+  }
+
+  /** What the other connections leave of it. */
+  get sharedWindow(): number {
+    return Math.max(
+      this.stack.memory.roomFor(this),
+      this.leastReceived - this.reassembly.readable,
+      0,
+    )
+  }
+
+  /** By so much the window that the peer knows of could be larger. */
+  get windowGain(): number {
+    const edge = this.curbedEdge < 0 ? this.rcvAdvertised : this.curbedEdge
+    return this.receiveWindow - distance(edge, this.rcvNxt)
   }
 
   /** There is room for so many octets that came; `isNext`: in order, for a reader who may have read all before. */
   mayKeep(octets: number, isNext: boolean): boolean {
-    if (octets <= this.stack.memory.room) return true
+    if (octets <= this.stack.memory.free) return true
     return isNext && this.reassembly.readable + octets <= this.leastReceived
   }
 
+  private get largestSegment(): number {
+    return Math.max(this.mss, this.largestReceived)
+  }
+
   private get leastReceived(): number {
-    return LEAST_SEGMENTS * Math.max(this.mss, this.largestReceived)
+    const { largestSegment } = this
+    return Math.max(largestSegment, Math.min(LEAST_SEGMENTS * largestSegment, LEAST_OCTETS))
   }
 
   /** Octets that may be written now: as much as one window waits for the next round trip. */
   get sendRoom(): number {
     const { length, room } = this.sendQueue
     const ahead = Math.max(FIRST_SEND_BUFFER, this.sending?.window ?? 0) - this.unsent
-    const shared = Math.max(this.stack.memory.room, LEAST_SEGMENTS * this.mss - length)
+    const shared = Math.max(this.stack.memory.roomFor(this), LEAST_SEGMENTS * this.mss - length)
     return Math.max(0, Math.min(room, ahead, shared))
   }
 
@@ -448,12 +471,29 @@ export class Tcb implements Flow, Sender, MemoryHolder {
     return isShort || this.sendRoom >= Math.min(limit / 2, 1 << 16)
   }
 
+  /** The owner wants to write more than is taken now. */
+  awaitRoom(): void {
+    const { memory } = this.stack
+    this.wantsRoom = true
+    if (memory.roomFor(this) < this.sendQueue.room) memory.await(this)
+  }
+
+  /** The owner is told when it is worth while to write again. */
+  offerRoom(): void {
+    if (!this.wantsRoom || !this.hasSendRoom) return
+    this.wantsRoom = false
+    this.stack.notify(this, 'writable')
+  }
+
   get heldOctets(): number {
     return (this.received?.octets ?? 0) + this.sendQueue.length
   }
 
   onRoom(): void {
-    this.isSqueezed = false
+    this.offerRoom()
+    if (this.wantsRoom) this.awaitRoom()
+    if (this.curbedEdge < 0) return
+    if (this.windowGain < this.mss) return this.stack.memory.await(this)
     this.ackNow = true
     this.stack.ready(this)
   }

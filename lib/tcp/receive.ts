@@ -345,10 +345,7 @@ const acknowledge = (tcb: Tcb, ack: number): void => {
   tcb.retries = 0
   tcb.timeoutsInVain = 0
   tcb.synRetries = 0
-  if (tcb.wantsRoom && tcb.hasSendRoom) {
-    tcb.wantsRoom = false
-    tcb.stack.notify(tcb, 'writable')
-  }
+  tcb.offerRoom()
 }
 
 /** The newest segment tells the window (§3.10.7.4). */
@@ -412,11 +409,9 @@ const receiveData = (tcb: Tcb, segment: TcpSegment, bytes: Uint8Array, now: Mill
   noteDuplicate(tcb, segment)
   if (beforeOrAt(end, tcb.rcvNxt) || tcb.reassembly.holds(segment.seq, end)) return sendAck(tcb)
   if (!tcb.mayKeep(length, beforeOrAt(segment.seq, tcb.rcvNxt))) {
-    tcb.isSqueezed = true
-    tcb.stack.memory.await(tcb)
+    tcb.stack.notePassedOver()
     return sendAck(tcb)
   }
-  tcb.isSqueezed = false
   const excess = Math.max(0, distance(end, later(tcb.rcvAdvertised, tcb.rcvNxt)))
   const hadGap = tcb.reassembly.hasGap
   const previous = tcb.rcvNxt

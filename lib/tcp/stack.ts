@@ -92,13 +92,20 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   private readonly addresses: Uint8Array[] = []
   private live = 0
   private isInDoubt = false
+  private hasPassedOver = false
   private mostReceived = 0
 
-  constructor(environment: Environment, config: TcpConfig, listeners: TcpListeners) {
+  /** `memory`: what all stacks of an endpoint share. */
+  constructor(
+    environment: Environment,
+    config: TcpConfig,
+    listeners: TcpListeners,
+    memory?: SharedMemory,
+  ) {
     this.environment = environment
     this.config = config
     this.listeners = listeners
-    this.memory = new SharedMemory(config.maxBuffered)
+    this.memory = new SharedMemory(config.maxBuffered, memory)
     this.secret = randomBytes(environment, 16)
   }
 
@@ -242,10 +249,11 @@ export class TcpStack implements StackContext, HalfOpenHolder {
       connection = undefined
     }
     if (connection === undefined) return this.handleStranger(flow, bytes, now)
+    this.hasPassedOver = false
     receiveSegment(connection, segment, bytes, now)
     if (connection.state !== 'CLOSED') this.memory.count(connection)
     this.rearm(connection)
-    return undefined
+    return this.hasPassedOver ? 'tcp.maxBuffered' : undefined
   }
 
   /** RFC 6191 §2: a SYN that is surely newer replaces what only waits. */
@@ -284,7 +292,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
       return 'tcp.maxConnections'
     }
     // A full backlog drops the SYN: it comes again (RFC 9293 leaves it open; RST would be final).
-    if (this.memory.room === 0) return 'tcp.maxBuffered'
+    if (this.memory.free === 0) return 'tcp.maxBuffered'
     if (this.passive.size >= HALF_OPEN_PER_PEER || !listener.enter(this)) return 'tcp.backlog'
     const owned = this.ownEnds(flow)
     const connection = this.add(
@@ -514,6 +522,10 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   /** A connection has repeated a segment in vain. */
   noteDoubt(): void {
     this.isInDoubt = true
+  }
+
+  notePassedOver(): void {
+    this.hasPassedOver = true
   }
 
   /** Whether one has since this was asked last. */

@@ -294,22 +294,25 @@ const writeSegment = (
   tcb.timers.clear(Timer.DelayedAck)
 }
 
-/** The window to tell, never less than what was told before (RFC 9293 §3.8.6.2.2). */
+/** The window to tell, never less than what was told before (RFC 9293 §3.8.6.2.2) but where memory is short. */
 const advertise = (tcb: Tcb, flags: number): number => {
   if (flags & TcpFlag.Syn) {
     const window = Math.min(tcb.receiveWindow, 0xffff)
     tcb.rcvAdvertised = (tcb.rcvNxt + window) >>> 0
     return window
   }
-  // What was promised stands, for when there is room again (as Linux does it).
-  if (tcb.isSqueezed) return 0
   const told = Math.max(0, distance(tcb.rcvAdvertised, tcb.rcvNxt))
   const free = tcb.receiveWindow
   const worthTelling = free - told >= Math.min(tcb.receiveBuffer / 2, tcb.mss)
-  const window = worthTelling ? free : Math.min(told, Math.max(free, told))
-  const field = Math.min(window >>> tcb.rcvWndShift, 0xffff)
+  const window = worthTelling ? free : told
+  // Memory that others hold is no longer there: what was promised is still taken while it can be, so that nothing on
+  // the way is lost, but no more is asked for (RFC 9293 §3.8.6 bids peers to bear it).
+  const shared = tcb.sharedWindow
+  const field = Math.min(Math.min(window, shared) >>> tcb.rcvWndShift, 0xffff)
   const edge = (tcb.rcvNxt + field * 2 ** tcb.rcvWndShift) >>> 0
   if (before(tcb.rcvAdvertised, edge)) tcb.rcvAdvertised = edge
+  tcb.curbedEdge = shared < window ? edge : -1
+  if (shared < window) tcb.stack.memory.await(tcb)
   return field
 }
 

@@ -226,6 +226,7 @@ t.test('the options of sessions: their defaults and ranges', async t => {
     sessionIdleTimeout: 0,
     maxConnectionsPerSession: 10_000,
     maxBufferPerSession: 64 << 20,
+    maxBuffer: 256 << 20,
   })
   for (const [name, values] of Object.entries({
     maxSessions: [0, -1, 1.5, '10', NaN],
@@ -233,6 +234,7 @@ t.test('the options of sessions: their defaults and ranges', async t => {
     sessionIdleTimeout: [-1, 999, 2 ** 31],
     maxConnectionsPerSession: [0, '1'],
     maxBufferPerSession: [0, 2 ** 20 - 1, Infinity],
+    maxBuffer: [0, 2 ** 20 - 1, Infinity],
   })) {
     for (const value of values)
       t.throws(() => parsePolicy({ [name]: value }), { message: new RegExp(name) })

@@ -60,7 +60,8 @@ export const DROPS: Readonly<Record<string, string>> = {
   'tcp.repeatedData':
     'A SYN with data of a client that has begun again, when the same data has been handed on before.',
   'tcp.maxConnections': 'A SYN beyond `maxConnectionsPerSession`.',
-  'tcp.maxBuffered': 'A segment beyond `maxBufferPerSession`; the peer sends it again.',
+  'tcp.maxBuffered':
+    'A segment beyond `maxBufferPerSession` or `maxBuffer`; the peer sends it again.',
   'tcp.noSa': 'We did not send a TCP segment: no Child SA covers it.',
   'udp.malformed': 'A datagram inside ESP with a wrong checksum or length.',
   'udp.noPort': 'A datagram inside ESP for a port that nobody has bound.',

@@ -6,6 +6,7 @@ import { Packet } from '../../lib/base/packet.ts'
 import type { TcpConfig } from '../../lib/tcp/config.ts'
 import type { TcpConnection } from '../../lib/tcp/connection.ts'
 import { TcpListeners } from '../../lib/tcp/listener.ts'
+import type { SharedMemory } from '../../lib/tcp/memory.ts'
 import { DEFAULT_TCP_CONFIG, TcpStack, type TcpEvent } from '../../lib/tcp/stack.ts'
 import { Random, seededEnvironment } from './random.ts'
 import { LOCAL, REMOTE } from './tcp-peer.ts'
@@ -78,16 +79,24 @@ export class TcpPath {
   private readonly due: { at: number; work: () => void }[] = []
   private readonly packet = new Packet()
 
-  constructor(there: Way, back: Way, config: Partial<TcpConfig> = {}, seed = 1) {
-    const end = (way: Way, salt: number): End => {
+  /** `memory`: what the receiver's end shares with those of other paths. */
+  constructor(
+    there: Way,
+    back: Way,
+    config: Partial<TcpConfig> = {},
+    seed = 1,
+    memory?: SharedMemory,
+  ) {
+    const end = (way: Way, salt: number, shared?: SharedMemory): End => {
       const listeners = new TcpListeners()
       const environment = seededEnvironment(seed + salt)
-      const stack = new TcpStack(environment, { ...DEFAULT_TCP_CONFIG, ...config }, listeners)
+      const settings = { ...DEFAULT_TCP_CONFIG, ...config }
+      const stack = new TcpStack(environment, settings, listeners, shared)
       stack.segmentLimit = 1480
       return { stack, listeners, link: new Link(way, seed * 7 + salt) }
     }
     this.a = end(there, 1)
-    this.b = end(back, 2)
+    this.b = end(back, 2, memory)
   }
 
   at(time: number, work: () => void): void {
