@@ -7,6 +7,7 @@ import { createSecureServer, createSecureSocket } from 'ike-socket'
 
 const folder = process.env.IKE_KEYS ?? 'ike-keys'
 const read = name => readFileSync(`${folder}/${name}`)
+const ikePort = Number(process.env.IKE_PORT ?? 4500)
 const [word = 'hello'] = process.argv.slice(2)
 /** Whom we believe: certificates of this authority that are not in its list of revoked ones. */
 const trust = { ca: read('ca.crt'), crl: read('ca.crl') }
@@ -17,7 +18,9 @@ if (word === 'serve') {
     console.log(`${id} shows ${certificate.subject.replaceAll('\n', ', ')}`)
     return id === 'client'
   }
-  const server = createSecureServer({ ...own, ...trust, authorize }, socket => socket.pipe(socket))
+  const server = createSecureServer({ ...own, ...trust, ikePort, authorize }, socket =>
+    socket.pipe(socket),
+  )
   server.on('ikeClientError', error => console.log(error.message))
   // After keygen or a new list: new connections are judged by it, without a restart.
   process.on('SIGHUP', () => server.setCredentials({ ca: read('ca.crt'), crl: read('ca.crl') }))
@@ -25,7 +28,7 @@ if (word === 'serve') {
 } else {
   const own = { cert: read('client-ed25519.crt'), key: read('client-ed25519.key') }
   // The server's certificate must be for this host.
-  const socket = createSecureSocket({ host: 'localhost', port: 8083, ...own, ...trust })
+  const socket = createSecureSocket({ host: 'localhost', port: 8083, ikePort, ...own, ...trust })
   socket.on('secureConnect', () => console.log(`${socket.peerId} proved itself`))
   socket.end(`${word}\n`)
   socket.pipe(process.stdout)

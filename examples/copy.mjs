@@ -6,17 +6,18 @@ import { pipeline } from 'node:stream/promises'
 import { createSecureServer, createSecureSocket } from 'ike-socket'
 
 const psk = process.env.IKE_PSK ?? 'an example key: take 16 random octets or more'
+const ikePort = Number(process.env.IKE_PORT ?? 4500)
 const [verb, file] = process.argv.slice(2)
 
 if (verb === 'receive') {
-  const server = createSecureServer({ psk }, async socket => {
+  const server = createSecureServer({ psk, ikePort }, async socket => {
     await pipeline(socket, createWriteStream(file))
     console.log(`${socket.bytesRead} octets received`)
     server.close()
   })
   server.listen(8082, () => console.log('listening'))
 } else {
-  const socket = createSecureSocket({ host: '127.0.0.1', port: 8082, psk })
+  const socket = createSecureSocket({ host: '127.0.0.1', port: 8082, psk, ikePort })
   await pipeline(createReadStream(file), socket)
   console.log(`${socket.bytesWritten} octets sent`)
 }

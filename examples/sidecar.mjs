@@ -16,6 +16,7 @@ export const command = join(folder, 'dist/cli/main.js')
 export const startForward = async (config, route, env = process.env) => {
   const words = [command, 'forward', '--json', '--config', config, '-R', route]
   const child = spawn(process.execPath, words, { env, stdio: ['ignore', 'ignore', 'pipe'] })
+  process.once('exit', () => child.kill())
   const said = []
   const exited = once(child, 'close')
   const failure = ([code, signal]) =>

@@ -1,6 +1,6 @@
 // npm run test:connectors: every program of examples/README.md runs as it stands there, against its library and a real
-// server; the last lines are a table of libraries, servers, their versions and results, and the counts. A name runs that row
-// alone.
+// server, and so do the programs beside it; the last lines are a table of libraries, servers, their versions and results,
+// and the counts. A name runs that row alone.
 import { execFileSync } from 'node:child_process'
 import dgram from 'node:dgram'
 import { once } from 'node:events'
@@ -8,9 +8,9 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync 
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { startForward } from '../../examples/sidecar.mjs'
+import { command, startForward } from '../../examples/sidecar.mjs'
 import { installModules } from './modules.mjs'
-import { runProgram } from './programs.mjs'
+import { runProgram, startProgram } from './programs.mjs'
 import {
   account,
   describeServer,
@@ -166,9 +166,79 @@ const shopRow = {
   },
 }
 
+// --- the programs beside it ---
+
+/** One command each: its library, its server, which variables tell it where that is, and the end of what it prints. */
+const COMMANDS = {
+  'endpoint.mjs': { prints: /\nshop: ECONNREFUSED\n$/ },
+  'microservices.mjs': { library: 'express', prints: /"number":"2",.*"billing\.internal"\}\n$/ },
+  'postgres.mjs': {
+    library: 'pg',
+    server: 'postgres',
+    by: 'register',
+    where: port => ({ PGPORT: `${port}`, PGUSER: 'postgres' }),
+    prints: /"item":"sugar"\}\]\nthe database says: .*"peer":"shop\.internal".*\n$/,
+  },
+  'iot.mjs': {
+    library: 'mqtt',
+    server: 'mosquitto',
+    where: port => ({ MQTT_PORT: `${port}` }),
+    prints: /22\.0 °C\nSAs for all of them: 1\n$/,
+  },
+}
+
+const commandRows = Object.entries(COMMANDS).map(([name, facts]) => {
+  const { library = 'ike-socket', server, by = 'socket', where = () => ({}), prints } = facts
+  const run = async () => {
+    const port = server && (await serverPort(server))
+    const { status, output } = await runProgram([name], { ...process.env, ...where(port) })
+    if (status !== 0 || !prints.test(output)) throw new Error(`exit code ${status}: ${output}`)
+  }
+  return { name, library, server, by, run }
+})
+
+/** Two terminals each: what the first and the second are told, and what one of them says in the end. */
+const PAIRS = {
+  'echo.mjs': { first: ['serve'], second: ['hello echo'], prints: /hello echo\n/ },
+  'http.mjs': { first: ['serve'], second: ['/path'], prints: /GET \/path, from / },
+  'copy.mjs': {
+    first: ['receive', join(folder, 'copy')],
+    second: ['send', 'README.md'],
+    prints: /(\d+) octets received\n[^]*\n\1 octets sent\n/,
+  },
+  'certificates.mjs': {
+    first: ['serve'],
+    second: ['hello certificates'],
+    prints: /client shows [^]*hello certificates\n/,
+  },
+}
+
+const pairRows = Object.entries(PAIRS).map(([name, { first, second, prints }]) => ({
+  name,
+  library: 'ike-socket',
+  by: 'socket',
+  run: async () => {
+    const keys = join(folder, 'keys')
+    execFileSync(process.execPath, [command, 'keygen', keys, '--force'], { stdio: 'pipe' })
+    const env = { ...process.env, IKE_PORT: `${await freeUdpPort()}`, IKE_KEYS: keys }
+    const server = startProgram([name, ...first], env)
+    try {
+      await server.ready('listening')
+      const { status, output } = await runProgram([name, ...second], env)
+      const all = `${server.output()}\n${output}`
+      if (status !== 0 || !prints.test(all)) throw new Error(`exit code ${status}: ${all}`)
+    } finally {
+      server.child.kill()
+      await server.end
+    }
+  },
+}))
+
 // --- all of it ---
 
-const rows = [...sectionRows, shopRow].filter(({ name }) => only === undefined || only === name)
+const rows = [...sectionRows, shopRow, ...commandRows, ...pairRows].filter(
+  ({ name }) => only === undefined || only === name,
+)
 
 const results = []
 process.chdir(examples)
