@@ -16,9 +16,11 @@ export const command = join(folder, 'dist/cli/main.js')
 export const startForward = async (config, route, env = process.env) => {
   const words = [command, 'forward', '--json', '--config', config, '-R', route]
   const child = spawn(process.execPath, words, { env, stdio: ['ignore', 'ignore', 'pipe'] })
-  process.once('exit', () => child.kill())
   const said = []
   const exited = once(child, 'close')
+  const endIt = () => child.kill('SIGTERM')
+  process.once('exit', endIt)
+  child.once('close', () => process.removeListener('exit', endIt))
   const failure = ([code, signal]) =>
     new Error(`ike-socket forward -R ${route} ended with ${signal ?? code}: ${said.join('\n')}`)
   const udp = await new Promise((resolve, reject) => {
@@ -29,7 +31,7 @@ export const startForward = async (config, route, env = process.env) => {
     exited.then(end => reject(failure(end)), reject)
   })
   const stop = async () => {
-    child.kill('SIGTERM')
+    endIt()
     const end = await exited
     if (end[1] !== 'SIGTERM') throw failure(end)
   }
