@@ -22,8 +22,10 @@ export class Server extends http.Server {
   /** The server below: its sessions, counters and `setCredentials`. */
   readonly secureServer: SecureServer
 
-  constructor(options: HttpServerOptions = {}, onRequest?: RequestListener) {
-    super(options, onRequest)
+  /** As http has it, the options may be left out. */
+  constructor(given: HttpServerOptions | RequestListener = {}, onRequest?: RequestListener) {
+    const options = typeof given === 'function' ? {} : given
+    super(options, typeof given === 'function' ? given : onRequest)
     const secureServer = createSecureServer(
       lenientOptions<SecureServerOptions>('server', configuration(), {
         ...options,
@@ -118,8 +120,10 @@ export class Server extends http.Server {
 }
 
 /** As `http.createServer`; the options are those of `node:http` and of `createSecureServer`. */
-export const createServer = (options: HttpServerOptions, onRequest?: RequestListener): Server =>
-  new Server(options, onRequest)
+export const createServer = (
+  options?: HttpServerOptions | RequestListener,
+  onRequest?: RequestListener,
+): Server => new Server(options, onRequest)
 
 /**
  * What a request may say of its connection. Its credentials and checks are meant for TLS (some clients name them for
