@@ -3,6 +3,7 @@ import type { Command } from './command.ts'
 import { completionCommand } from './completion.ts'
 import { doctorCommand } from './doctor.ts'
 import { keygenCommand } from './keygen.ts'
+import { keyCommands } from './keys.ts'
 import { pingCommand } from './ping.ts'
 import { sidecarCommands } from './sidecar.ts'
 import { statusCommand } from './status.ts'
@@ -12,6 +13,7 @@ const commands: readonly Command[] = [
   statusCommand,
   pingCommand,
   keygenCommand,
+  ...keyCommands,
   ...sidecarCommands,
 ]
 

@@ -2,24 +2,30 @@
  * `ike-socket keygen`: a certificate authority with an empty list of revoked certificates, certificates for a
  * server and a client, a pre-shared key, and how to use them, here and in strongSwan.
  */
-import { generateKeyPairSync, randomBytes, type KeyObject } from 'node:crypto'
-import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { randomBytes } from 'node:crypto'
+import { existsSync, mkdirSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { parseAddress } from '../base/address.ts'
 import type { Millis } from '../base/environment.ts'
+import { buildCrl, toPem, type Issuer } from '../identity/certificate-builder.ts'
+import { KeyUsage } from '../identity/extensions.ts'
 import {
-  buildCertificate,
-  buildCrl,
-  toPem,
-  type CertificateFacts,
-  type Issuer,
-} from '../identity/certificate-builder.ts'
-import { KeyPurpose, KeyUsage } from '../identity/extensions.ts'
+  clientNames,
+  DAY,
+  HOUR,
+  hostNames,
+  issue,
+  KEY_TYPES,
+  keyPem,
+  makeKeys,
+  pairOf,
+  readDays,
+  writeFiles,
+  type File,
+  type KeyType,
+} from './authority.ts'
 import type { Command } from './command.ts'
 import { parseArguments, UsageError } from './usage.ts'
-
-const KEY_TYPES = ['ed25519', 'ecdsa', 'rsa'] as const
-type KeyType = (typeof KEY_TYPES)[number]
 
 interface Plan {
   readonly folder: string
@@ -32,31 +38,19 @@ interface Plan {
   readonly force: boolean
 }
 
-interface File {
-  readonly name: string
-  readonly content: string
-  readonly isSecret: boolean
-}
-
-const DAY = 86_400_000
-const HOUR = 3_600_000
-
 /** Makes and writes everything; gives what is to be printed. */
-export const keygen = (args: readonly string[], now: Millis): string => {
+export const keygen = async (args: readonly string[], now: Millis): Promise<string> => {
   const plan = readPlan(args)
-  const files = makeFiles(plan, now)
-  const present = files.filter(({ name }) => existsSync(join(plan.folder, name)))
+  const names = namesOfFiles(plan)
+  const present = names.filter(name => existsSync(join(plan.folder, name)))
   if (present.length > 0 && !plan.force) {
-    const names = present.map(({ name }) => name).join(', ')
-    throw new Error(`already in ${plan.folder}: ${names}; --force replaces them, old keys are lost`)
+    throw new Error(
+      `already in ${plan.folder}: ${present.join(', ')}; --force replaces them, old keys are lost`,
+    )
   }
+  const files = await makeFiles(plan, now)
   mkdirSync(plan.folder, { recursive: true, mode: 0o700 })
-  for (const { name, content, isSecret } of files) {
-    const path = join(plan.folder, name)
-    // A file that is there keeps its mode, and a link leads elsewhere: both must go.
-    if (plan.force) rmSync(path, { force: true })
-    writeFileSync(path, content, { flag: 'wx', mode: isSecret ? 0o600 : 0o644 })
-  }
+  writeFiles(plan.folder, files, plan.force)
   return `${files.length} files in ${resolve(plan.folder)}. README.txt there tells how to use them.\n`
 }
 
@@ -78,10 +72,7 @@ const readPlan = (args: readonly string[]): Plan => {
   const type = values.type ?? 'all'
   const types = KEY_TYPES.filter(name => type === 'all' || type === name)
   if (types.length === 0) throw new UsageError(`--type ${type}: ed25519, ecdsa, rsa or all`)
-  const days = Number(values.days ?? 397)
-  if (!Number.isInteger(days) || days < 1 || days > 36_500) {
-    throw new UsageError(`--days ${values.days}: 1 to 36500`)
-  }
+  const days = readDays(values.days)
   const caName = values['ca-name'] ?? 'ike-socket CA'
   if (!/^[\w .:@()-]{1,64}$/.test(caName)) {
     throw new UsageError(`--ca-name ${caName}: 1 to 64 letters, digits, spaces and . : @ ( ) - _`)
@@ -94,9 +85,9 @@ const readPlan = (args: readonly string[]): Plan => {
   return {
     folder: positionals[0] ?? 'ike-keys',
     caName,
-    server: hostNames('server', list(values.server, ['localhost'])),
+    server: hostNames('--server', list(values.server, ['localhost'])),
     ip,
-    client: clientNames(list(values.client, ['client'])),
+    client: clientNames('--client', list(values.client, ['client'])),
     types,
     days,
     force: values.force ?? false,
@@ -106,82 +97,46 @@ const readPlan = (args: readonly string[]): Plan => {
 const list = (given: string | undefined, otherwise: readonly string[]): readonly string[] =>
   given === undefined ? otherwise : given.split(',').map(item => item.trim())
 
-const LABEL = '[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?'
-const HOST = new RegExp(`^${LABEL}(?:\\.${LABEL})*$`, 'i')
-const MAILBOX = /^[\w.+-]+$/
-
-/** A common name has 64 characters at most (RFC 5280 appendix A.1). */
-const isHost = (name: string): boolean => name.length <= 64 && HOST.test(name)
-
-const hostNames = (option: string, names: readonly string[]): readonly string[] => {
-  for (const name of names) {
-    if (!isHost(name)) throw new UsageError(`--${option} ${name}: no host name`)
-    if (parseAddress(name) !== undefined) {
-      throw new UsageError(`--${option} ${name}: addresses go to --ip`)
-    }
-  }
-  return names
-}
-
-const clientNames = (names: readonly string[]): readonly string[] => {
-  for (const name of names) {
-    const at = name.indexOf('@')
-    const isName =
-      at < 0 ? isHost(name) : MAILBOX.test(name.slice(0, at)) && isHost(name.slice(at + 1))
-    if (!isName || name.length > 64) {
-      throw new UsageError(`--client ${name}: no host name and no e-mail address`)
-    }
-  }
-  return names
-}
-
 // --- the files ---
 
-const makeFiles = (plan: Plan, now: Millis): readonly File[] => {
+const namesOfFiles = ({ types }: Plan): readonly string[] => [
+  'ca.crt',
+  'ca.key',
+  'ca.crl',
+  ...types.flatMap(type => ROLES.flatMap(who => [`${who}-${type}.crt`, `${who}-${type}.key`])),
+  'psk.txt',
+  'swanctl-server.conf',
+  'swanctl-client.conf',
+  'README.txt',
+]
+
+const ROLES = ['server', 'client'] as const
+
+const makeFiles = async (plan: Plan, now: Millis): Promise<readonly File[]> => {
   const open = (name: string, content: string): File => ({ name, content, isSecret: false })
   const secret = (name: string, content: string): File => ({ name, content, isSecret: true })
   const { caName, server, client, ip, types, days } = plan
+  const pairs = types.flatMap(type => ROLES.map(who => ({ type, who })))
   // One authority for all; ECDSA is what everyone can verify.
   const caType = types.length > 1 ? 'ecdsa' : types[0]!
-  const issuer: Issuer = { subject: `O=ike-socket, CN=${caName}`, key: newKey(caType) }
-  const issue = (
-    subject: string,
-    key: KeyObject,
-    lifetime: number,
-    facts: Partial<CertificateFacts>,
-  ): string => {
-    const term = { notBefore: now - HOUR, notAfter: now + lifetime }
-    const whole = { subject, publicKey: key, serial: newSerial(), ...term, ...facts }
-    return toPem('CERTIFICATE', buildCertificate(whole, issuer))
-  }
-  const authority = issue(issuer.subject, issuer.key, Math.max(3650, days + 1) * DAY, {
+  const keys = await makeKeys([caType, ...pairs.map(({ type }) => type)])
+  const issuer: Issuer = { subject: `O=ike-socket, CN=${caName}`, key: keys[0]! }
+  const term = { notBefore: now - HOUR, notAfter: now + Math.max(3650, days + 1) * DAY }
+  const authority = issue(issuer, issuer.subject, issuer.key, term, {
     authority: { pathLength: 0 },
     keyUsage: [KeyUsage.KeyCertSign, KeyUsage.CrlSign],
   })
   const list = { thisUpdate: now - HOUR, nextUpdate: now + days * DAY, number: 1 }
-  const pair = (who: 'server' | 'client', type: KeyType): readonly File[] => {
-    const names = who === 'server' ? server : client
-    const key = newKey(type)
-    const certificate = issue(`O=ike-socket, CN=${names[0]}`, key, days * DAY, {
-      keyUsage: [KeyUsage.DigitalSignature],
-      extendedKeyUsage: [
-        KeyPurpose.IpsecIke,
-        who === 'server' ? KeyPurpose.ServerAuth : KeyPurpose.ClientAuth,
-      ],
-      names: {
-        dns: names.filter(name => !name.includes('@')),
-        email: names.filter(name => name.includes('@')),
-        ip: who === 'server' ? ip : [],
-      },
-    })
-    return [open(`${who}-${type}.crt`, certificate), secret(`${who}-${type}.key`, keyPem(key))]
-  }
   const psk = newPsk()
   return [
     open('ca.crt', authority),
     secret('ca.key', keyPem(issuer.key)),
     open('ca.crl', toPem('X509 CRL', buildCrl(list, issuer))),
-    ...types.flatMap(type => [...pair('server', type), ...pair('client', type)]),
+    ...pairs.flatMap(({ type, who }, at) => {
+      const names = who === 'server' ? server : client
+      const facts = { role: who, names, ip: who === 'server' ? ip : [], days }
+      return pairOf(`${who}-${type}`, facts, keys[at + 1]!, issuer, now)
+    }),
     // Without an end of line, which would belong to the key when the file is read.
     secret('psk.txt', psk),
     secret('swanctl-server.conf', swanctl('server', plan, psk)),
@@ -190,28 +145,12 @@ const makeFiles = (plan: Plan, now: Millis): readonly File[] => {
   ]
 }
 
-const newKey = (type: KeyType): KeyObject => {
-  if (type === 'ed25519') return generateKeyPairSync('ed25519').privateKey
-  return type === 'ecdsa'
-    ? generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey
-    : generateKeyPairSync('rsa', { modulusLength: 3072 }).privateKey
-}
-
-const keyPem = (key: KeyObject): string => key.export({ type: 'pkcs8', format: 'pem' }) as string
-
 /** strongSwan takes what begins with 0x or 0s for hexadecimal digits or base64. */
 const newPsk = (): string => {
   for (;;) {
     const psk = randomBytes(32).toString('base64url')
     if (!/^0[xs]/i.test(psk)) return psk
   }
-}
-
-/** RFC 5280 §4.1.2.2: positive; the first bits are set so that all have the same length. */
-const newSerial = (): Uint8Array => {
-  const serial = new Uint8Array(randomBytes(16))
-  serial[0] = (serial[0]! & 0x7f) | 0x40
-  return serial
 }
 
 /** strongSwan in one of the two roles; the other end is ours or another strongSwan. */
@@ -338,5 +277,5 @@ export const keygenCommand: Command = {
   summary: 'a certificate authority, certificates and a pre-shared key',
   options: OPTIONS,
   help: KEYGEN_HELP,
-  run: args => void process.stdout.write(keygen(args, Date.now())),
+  run: async args => void process.stdout.write(await keygen(args, Date.now())),
 }

@@ -291,6 +291,19 @@ export const staleness = (
     : undefined
 }
 
+/** Everything that the list has, in its order. */
+export const revokedIn = ({
+  entries,
+}: Crl): readonly { readonly serial: Uint8Array; readonly at: number }[] => {
+  const reader = new DerReader(entries, SIZE_LIMIT)
+  const revoked: { serial: Uint8Array; at: number }[] = []
+  while (reader.more && !reader.failed) {
+    const entry = reader.enter()
+    revoked.push({ serial: entry.integer(), at: entry.time() })
+  }
+  return revoked
+}
+
 /** The reason of revocation, undefined when the list does not have the certificate. */
 export const revocationReason = (
   { entries }: Crl,

@@ -19,9 +19,9 @@ const opensslSuffix = hasOpenssl ? '' : ' (skipped: there is no openssl here)'
 
 const TYPES = { ed25519: 'ed25519', ecdsa: 'ec', rsa: 'rsa' } as const
 
-t.test('an authority, certificates of all types, a list, a key and how to use them', t => {
+t.test('an authority, certificates of all types, a list, a key and how to use them', async t => {
   const all = ['--server', 'a.test,b.test', '--ip', '192.0.2.1,2001:db8::1']
-  keygen([at('all'), ...all, '--client', 'alice@a.test', '--ca-name', 'My CA'], NOW)
+  await keygen([at('all'), ...all, '--client', 'alice@a.test', '--ca-name', 'My CA'], NOW)
   const read = (name: string): string => readFileSync(at('all', name), 'utf8')
   const ca = new X509Certificate(read('ca.crt'))
   t.ok(ca.ca)
@@ -56,10 +56,9 @@ t.test('an authority, certificates of all types, a list, a key and how to use th
   t.match(read('swanctl-server.conf'), /certs = server-ed25519\.crt\s+id = a\.test/)
   t.match(read('swanctl-client.conf'), /id = alice@a\.test/)
   t.match(read('swanctl-client.conf'), `secret = "${read('psk.txt')}"`)
-  t.end()
 })
 
-t.test('keys are for their owner alone, no two are the same', t => {
+t.test('keys are for their owner alone, no two are the same', async t => {
   const serials = new Set<string>()
   const keys = new Set<string>()
   for (const name of readdirSync(at('all'))) {
@@ -75,40 +74,41 @@ t.test('keys are for their owner alone, no two are the same', t => {
   t.equal(keys.size, 7)
   t.equal(serials.size, 7)
   for (const serial of serials) t.match(serial, /^[4-7][0-9A-F]{31}$/)
-  t.end()
 })
 
-t.test(`openssl finds certificates and list in order${opensslSuffix}`, { skip: !hasOpenssl }, t => {
-  for (const type of ['ed25519', 'ecdsa', 'rsa']) {
-    // RSA keys take seconds to make.
-    if (type !== 'rsa') keygen([at(type), '--type', type], NOW)
-    for (const from of type === 'rsa' ? ['all'] : ['all', type]) {
-      const run = (...args: readonly string[]) => {
-        const { status, stdout, stderr } = spawnSync('openssl', args, { cwd: at(from) })
-        return [status, String(stdout) + String(stderr)]
+t.test(
+  `openssl finds certificates and list in order${opensslSuffix}`,
+  { skip: !hasOpenssl },
+  async t => {
+    for (const type of ['ed25519', 'ecdsa', 'rsa']) {
+      // RSA keys take seconds to make.
+      if (type !== 'rsa') await keygen([at(type), '--type', type], NOW)
+      for (const from of type === 'rsa' ? ['all'] : ['all', type]) {
+        const run = (...args: readonly string[]) => {
+          const { status, stdout, stderr } = spawnSync('openssl', args, { cwd: at(from) })
+          return [status, String(stdout) + String(stderr)]
+        }
+        for (const who of ['server', 'client'] as const) {
+          const purpose = who === 'server' ? 'sslserver' : 'sslclient'
+          const checks = ['-x509_strict', '-crl_check', '-CRLfile', 'ca.crl', '-CAfile', 'ca.crt']
+          const file = `${who}-${type}.crt`
+          t.strictSame(run('verify', ...checks, '-purpose', purpose, file), [0, `${file}: OK\n`])
+          const other = who === 'server' ? 'sslclient' : 'sslserver'
+          t.not(run('verify', ...checks, '-purpose', other, file)[0], 0)
+        }
+        t.strictSame(run('crl', '-in', 'ca.crl', '-CAfile', 'ca.crt', '-noout'), [0, 'verify OK\n'])
       }
-      for (const who of ['server', 'client'] as const) {
-        const purpose = who === 'server' ? 'sslserver' : 'sslclient'
-        const checks = ['-x509_strict', '-crl_check', '-CRLfile', 'ca.crl', '-CAfile', 'ca.crt']
-        const file = `${who}-${type}.crt`
-        t.strictSame(run('verify', ...checks, '-purpose', purpose, file), [0, `${file}: OK\n`])
-        const other = who === 'server' ? 'sslclient' : 'sslserver'
-        t.not(run('verify', ...checks, '-purpose', other, file)[0], 0)
-      }
-      t.strictSame(run('crl', '-in', 'ca.crl', '-CAfile', 'ca.crt', '-noout'), [0, 'verify OK\n'])
     }
-  }
-  t.end()
-})
+  },
+)
 
-t.test('the default is a server on this machine', t => {
-  keygen([at('default'), '--type', 'ecdsa', '--days', '5'], NOW)
+t.test('the default is a server on this machine', async t => {
+  await keygen([at('default'), '--type', 'ecdsa', '--days', '5'], NOW)
   const server = new X509Certificate(readFileSync(at('default', 'server-ecdsa.crt')))
   t.equal(server.checkHost('localhost'), 'localhost')
   t.equal(server.checkIP('127.0.0.1'), '127.0.0.1')
   t.equal(server.checkIP('::1'), '::1')
   t.equal(Date.parse(server.validTo), Math.floor((NOW + 5 * 86_400_000) / 1000) * 1000)
-  t.end()
 })
 
 t.test('what README.txt says of our options works, by certificates and by key', async t => {
@@ -140,23 +140,22 @@ t.test('what README.txt says of our options works, by certificates and by key', 
   }
 })
 
-t.test('files that are there stay, unless they are to be overwritten', t => {
+t.test('files that are there stay, unless they are to be overwritten', async t => {
   const args = [at('default'), '--type', 'ecdsa']
   const before = readFileSync(at('default', 'ca.key'), 'utf8')
-  t.throws(() => keygen(args, NOW), /ca\.crt, ca\.key.* --force/)
+  await t.rejects(keygen(args, NOW), /ca\.crt, ca\.key.* --force/)
   t.equal(readFileSync(at('default', 'ca.key'), 'utf8'), before)
   // One file in the way is enough, and nothing is written beside it.
   const fresh = mkdtempSync(at('fresh-'))
   writeFileSync(join(fresh, 'psk.txt'), 'mine', { mode: 0o644 })
-  t.throws(() => keygen([fresh, '--type', 'ecdsa'], NOW), /psk\.txt/)
+  await t.rejects(keygen([fresh, '--type', 'ecdsa'], NOW), /psk\.txt/)
   t.strictSame(readdirSync(fresh), ['psk.txt'])
-  keygen([fresh, '--type', 'ecdsa', '--force'], NOW)
+  await keygen([fresh, '--type', 'ecdsa', '--force'], NOW)
   t.not(readFileSync(join(fresh, 'psk.txt'), 'utf8'), 'mine')
   t.equal(statSync(join(fresh, 'psk.txt')).mode & 0o777, 0o600)
-  t.end()
 })
 
-t.test('what cannot be understood is refused before anything is written', t => {
+t.test('what cannot be understood is refused before anything is written', async t => {
   const target = at('never')
   for (const args of [
     ['--type', 'dsa'],
@@ -179,13 +178,12 @@ t.test('what cannot be understood is refused before anything is written', t => {
     ['--type'],
     ['second'],
   ]) {
-    t.throws(() => keygen([target, ...args], NOW), { name: 'UsageError' }, args.join(' '))
+    await t.rejects(keygen([target, ...args], NOW), { name: 'UsageError' }, args.join(' '))
   }
   t.notOk(readdirSync(folder).includes('never'))
-  t.end()
 })
 
-t.test('the command itself: help, version, exit codes', t => {
+t.test('the command itself: help, version, exit codes', async t => {
   const run = (...args: readonly string[]) => {
     const { status, stdout, stderr } = spawnSync(process.execPath, ['dist/cli/main.js', ...args])
     return { status, stdout: String(stdout), stderr: String(stderr) }
@@ -201,5 +199,4 @@ t.test('the command itself: help, version, exit codes', t => {
   t.match(run('keygen', at('run'), '--type', 'ecdsa'), { status: 0, stdout: /files in/ })
   t.ok(readdirSync(at('run')).includes('server-ecdsa.key'))
   t.match(readFileSync('dist/cli/main.js', 'utf8'), /^#!\/usr\/bin\/env node\n/)
-  t.end()
 })
