@@ -209,6 +209,7 @@ export class TcpConnection extends Tcb implements Scheduled {
     const { config, recovery } = this
     if (this.state === 'SYN-SENT' || this.state === 'SYN-RECEIVED') {
       if (++this.synRetries > config.synRetries) return this.giveUp()
+      this.noteLost(now)
       recovery.rtt.backOff()
       this.synSent = false
     } else if (recovery.handleRetransmitTimer(now) === 'timeout') {

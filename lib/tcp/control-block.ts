@@ -5,6 +5,7 @@ import { distance } from '../base/serial.ts'
 import { TimerTable } from '../base/timers.ts'
 import { OWN_ACK_DELAY, type Features } from '../wire/own-features.ts'
 import { FIRST_RECEIVE_BUFFER, FIRST_SEND_BUFFER, type TcpConfig } from './config.ts'
+import type { Copies, Copy } from './copies.ts'
 import { newController, type CongestionControl } from './congestion/choose.ts'
 import type { CongestionController } from './congestion/controller.ts'
 import { Reassembly } from './reassembly.ts'
@@ -65,6 +66,7 @@ export interface StackContext {
   readonly receiveLimit: number
   readonly prober: SizeProber | undefined
   readonly peerFeatures: Features
+  readonly copies: Copies
   /** What the connections of this peer hold in all. */
   readonly memory: SharedMemory
   /** Something happened that the owner wants to know. */
@@ -142,6 +144,8 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   largestReceived = 0
   /** Where the last segment ends that was smaller than it could be. */
   smallEnd: number
+  /** The segment that goes out once more next. */
+  copy: Copy | undefined
   finQueued = false
   finSent = false
   synSent = false
@@ -171,6 +175,10 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   /** Right edge of the window that was told last, where it is less than what was promised; -1: it is not. */
   curbedEdge = -1
   countedOctets = 0
+
+  /** Where the newest data ends, and its timestamp: a copy has both. */
+  newestEnd = 0
+  newestStamp = -1
 
   // Options (RFC 7323, RFC 2018).
   timestamps = false
@@ -312,6 +320,15 @@ export class Tcb implements Flow, Sender, MemoryHolder {
     this.timeoutsInVain = 0
     this.repeats = 0
     this.recovery.noteTooLarge(now)
+  }
+
+  noteLost(now: Millis): void {
+    this.stack.copies.noteLost(now)
+  }
+
+  /** Our own ends drop it without a word, told by its timestamp. */
+  get mayCopy(): boolean {
+    return this.timestamps && this.stack.peerFeatures.has('repeat-small')
   }
 
   noteProbeAnswered(now: Millis): void {

@@ -21,6 +21,7 @@ export const receiveSegment = (
   now: Millis,
 ): void => {
   if (tcb.state === 'SYN-SENT') return receiveInSynSent(tcb, segment, bytes, now)
+  if (isCopy(tcb, segment)) return
   if (!isAcceptable(tcb, segment)) return refuseUnacceptable(tcb, segment, now)
   if (isOld(tcb, segment, now)) return challenge(tcb, now)
   if (segment.has(TcpFlag.Rst)) return receiveReset(tcb, segment, now)
@@ -35,6 +36,14 @@ export const receiveSegment = (
   // Whatever came may have freed the way for something of ours.
   tcb.stack.ready(tcb)
 }
+
+/** Our own ends send small segments twice. What is sent again because it seems lost has a later timestamp. */
+const isCopy = (tcb: Tcb, segment: TcpSegment): boolean =>
+  segment.timestampValue === tcb.newestStamp &&
+  segment.hasTimestamps &&
+  segment.dataLength > 0 &&
+  (segment.seq + segment.dataLength) >>> 0 === tcb.newestEnd &&
+  tcb.mayCopy
 
 export const sendAck = (tcb: Tcb): void => {
   tcb.ackNow = true
@@ -412,6 +421,8 @@ const receiveData = (tcb: Tcb, segment: TcpSegment, bytes: Uint8Array, now: Mill
     tcb.stack.notePassedOver()
     return sendAck(tcb)
   }
+  tcb.newestEnd = end
+  tcb.newestStamp = segment.timestampValue
   const excess = Math.max(0, distance(end, later(tcb.rcvAdvertised, tcb.rcvNxt)))
   const hadGap = tcb.reassembly.hasGap
   const previous = tcb.rcvNxt

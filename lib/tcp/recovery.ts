@@ -33,6 +33,8 @@ export interface Sender {
   timestamp(now: Millis): number
   /** A segment with so many octets, sent once, has arrived. */
   noteArrived(octets: number): void
+  /** The path has lost something. */
+  noteLost(now: Millis): void
   /** The segment that tried a larger size has arrived, */
   noteProbeAnswered(now: Millis): void
   /** or is lost. `isClear`: nothing else is. */
@@ -135,6 +137,7 @@ export class Recovery implements Deliveries {
   /** The probe is answered when this is acknowledged. */
   private probeEnd = 0
   private probe: 'none' | 'new' | 'repeated' = 'none'
+  private probeAt: Millis = 0
 
   /** The largest flight of the round trip that ends when `roundEnd` is acknowledged. */
   private roundFlight = 0
@@ -451,6 +454,7 @@ export class Recovery implements Deliveries {
     const { sndNxt, mss } = this.sender
     const lost = this.sent.firstLost
     this.recoverAt = sndNxt
+    this.sender.noteLost(now)
     this.congestion.onLoss({
       now,
       segment: mss,
@@ -665,6 +669,7 @@ export class Recovery implements Deliveries {
     this.wantsProbe = false
     this.probe = probe
     this.probeEnd = this.sender.sndNxt
+    this.probeAt = now
     this.timeoutFrom = now
   }
 
@@ -673,6 +678,9 @@ export class Recovery implements Deliveries {
     const { sndUna, sackPermitted } = this.sender
     if (this.probe === 'none' || before(sndUna, this.probeEnd)) return
     ack.isProbeDuplicate = this.probe === 'repeated' && ack.hasDuplicate
+    // The echo is the probe's, so what it repeats had not arrived.
+    const isEchoed = ack.echoedAt < Infinity && ack.echoedAt >= Math.floor(this.probeAt)
+    if (this.probe === 'repeated' && !ack.hasDuplicate && isEchoed) this.sender.noteLost(sample.now)
     const isAnswered =
       this.probe === 'new' || ack.hasDuplicate || after(sndUna, this.probeEnd) || !sackPermitted
     const hasRepaired =

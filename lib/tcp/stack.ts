@@ -11,6 +11,7 @@ import { after } from '../base/serial.ts'
 import { NO_FEATURES, type Features } from '../wire/own-features.ts'
 import { CHECKSUM_AT, checksumOf, TcpFlag, TcpSegment, TOKEN_LENGTH } from '../wire/tcp.ts'
 import { DEFAULT_TCP_CONFIG, type TcpConfig } from './config.ts'
+import { Copies } from './copies.ts'
 import type { CongestionControl } from './congestion/choose.ts'
 import { TcpConnection } from './connection.ts'
 import type { CloseReason, Flow, SizeProber, StackContext, Tcb } from './control-block.ts'
@@ -71,6 +72,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   prober: SizeProber | undefined
   /** What the peer's TCP can do beyond the RFCs. */
   peerFeatures: Features = NO_FEATURES
+  readonly copies = new Copies()
   /** What carries the segments proves them whole, and the peer looks at no checksum. */
   omitsChecksum = false
   readonly memory: SharedMemory

@@ -28,6 +28,7 @@ export const transmitNext = (tcb: Tcb, packet: Packet, now: Millis): boolean => 
     case 'SYN-RECEIVED':
       return (
         transmitSyn(tcb, packet, now) ||
+        transmitCopy(tcb, packet, now) ||
         (tcb.isEarly && transmitNew(tcb, packet, now)) ||
         transmitAck(tcb, packet, now)
       )
@@ -35,6 +36,7 @@ export const transmitNext = (tcb: Tcb, packet: Packet, now: Millis): boolean => 
       if (tcb.isResting && !tcb.hasMore)
         return transmitKeepAlive(tcb, packet, now) || transmitAck(tcb, packet, now)
       return (
+        transmitCopy(tcb, packet, now) ||
         transmitLost(tcb, packet, now) ||
         transmitNew(tcb, packet, now) ||
         transmitProbe(tcb, packet, now) ||
@@ -160,7 +162,32 @@ const transmitNew = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
   recovery.sentNew(seq, tcb.sndNxt, tried > 0, now)
   const push = octets > 0 && octets === unsent ? TcpFlag.Psh : 0
   const fin = finishes ? TcpFlag.Fin : 0
-  writeSegment(tcb, packet, seq, TcpFlag.Ack | push | fin, offset, octets, now)
+  const flags = TcpFlag.Ack | push | fin
+  if (tcb.mayCopy) {
+    const { copies } = tcb.stack
+    copies.noteSent(octets)
+    if (push > 0 && octets < mss && copies.take(octets, now))
+      tcb.copy = { seq, octets, flags, stamp: tcb.timestamp(now) }
+  }
+  writeSegment(tcb, packet, seq, flags, offset, octets, now)
+  return true
+}
+
+/** The last segment once more, as long as it is the same by its timestamp. It is none that recovery knows of. */
+const transmitCopy = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
+  const { copy } = tcb
+  if (copy === undefined) return false
+  tcb.copy = undefined
+  if (copy.stamp !== tcb.timestamp(now) || before(copy.seq, queueStart(tcb))) return false
+  writeSegment(
+    tcb,
+    packet,
+    copy.seq,
+    copy.flags,
+    distance(copy.seq, queueStart(tcb)),
+    copy.octets,
+    now,
+  )
   return true
 }
 

@@ -13,7 +13,7 @@ const BITS = {
   'data-on-syn': 1,
   /** Its TCP delays ACKs by no more than `OWN_ACK_DELAY`. */
   'ack-delay': 2,
-  /** It drops a segment that comes twice without counting that as a loss. */
+  /** It drops the copy of a segment, which has the same timestamp, without a word. */
   'repeat-small': 4,
   /** It accepts inner packets without a checksum, which the ICV covers. */
   'no-checksum': 8,
@@ -25,7 +25,12 @@ export type Features = ReadonlySet<Feature>
 export const NO_FEATURES: Features = new Set()
 const KNOWN = Object.keys(BITS) as Feature[]
 /** Those that this version has; it knows the names of the others, and tells nobody that it has them. */
-export const OWN_FEATURES: Features = new Set<Feature>(['data-on-syn', 'ack-delay', 'no-checksum'])
+export const OWN_FEATURES: Features = new Set<Feature>([
+  'data-on-syn',
+  'ack-delay',
+  'repeat-small',
+  'no-checksum',
+])
 /** Milliseconds. */
 export const OWN_ACK_DELAY = 5
 

@@ -1,10 +1,11 @@
 /**
  * TCP alone, in virtual time: `npm run bench:tcp`. The floors that each version has to keep, and the grid with
  * how it differs from the one in the repository (`-- --update` replaces that; `-- --floors`, `-- --grid`: one of both).
- * `-- --checksum`: what the checksum costs.
+ * `-- --checksum`: what the checksum costs. `-- --requests`: how long small requests take on a path that loses.
  * `-- --linux [cubic] [bbr]`, as root: our sender beside Linux' through one relay, in real time.
  */
 import { figureText, isReached, measureFloors } from './tcp-floors.ts'
+import { showRequests } from './tcp-requests.ts'
 import { showChecksum } from './tcp-checksum.ts'
 import { compareWithLinux } from './tcp-linux.ts'
 import { differences, gridText, measureGrid, readSnapshot, writeSnapshot } from './tcp-grid.ts'
@@ -30,6 +31,7 @@ const args = process.argv.slice(2)
 if (args.includes('--linux'))
   process.exitCode = (await compareWithLinux(args.filter(arg => !arg.startsWith('-')))) ? 0 : 1
 else if (args.includes('--checksum')) showChecksum()
+else if (args.includes('--requests')) showRequests()
 else {
   if (!args.includes('--grid') && !showFloors()) process.exitCode = 1
   if (!args.includes('--floors')) showGrid(args.includes('--update'))

@@ -150,6 +150,12 @@ export const RULES: Readonly<Record<string, Rule>> = {
     seeds: [50, 53],
     kind: 'requests',
   },
+  copies: {
+    says: 'a segment is a copy by its timestamp: what comes again later asks for an answer',
+    edits: [edit('tcp/receive.js', 'segment.timestampValue === tcb.newestStamp &&\n    ', '')],
+    seeds: [43],
+    kind: 'requests',
+  },
   nonces: {
     says: 'the lowest of four nonces decides',
     edits: [edit('ike/collision.js', 'compare(lowest(own), ', 'compare(own.initiatorNonce, ')],
