@@ -51,8 +51,8 @@ export class TcpConnection extends Tcb implements Scheduled {
   /** The next octets in order; the window opens by as many. */
   receive(max = Infinity): Uint8Array | undefined {
     const octets = this.reassembly.take(max)
-    if (octets !== undefined && this.state !== 'CLOSED') this.stack.memory.count(this)
-    if (octets === undefined || this.state === 'TIME-WAIT' || this.state === 'CLOSED') return octets
+    if (octets === undefined || this.isOver) return octets
+    this.stack.memory.count(this)
     // RFC 9293 §3.8.6.2.2: a window update only when it is worth a segment.
     const worth = Math.min(this.receiveBuffer / 2, 4 * this.mss)
     if (this.windowGain >= worth) sendAck(this)
@@ -65,14 +65,14 @@ export class TcpConnection extends Tcb implements Scheduled {
 
   /** FIN after all that was accepted by `send`. */
   shutdown(): void {
-    if (this.finQueued || this.state === 'CLOSED') return
+    if (this.finQueued || this.isOver) return
     this.finQueued = true
     this.stack.ready(this)
   }
 
   /** RST, and it is over. */
   abort(): void {
-    if (this.state === 'CLOSED' || this.state === 'TIME-WAIT') return
+    if (this.isOver) return
     if (this.state !== 'SYN-SENT') this.stack.reset(this, this.sndNxt, this.rcvNxt)
     this.reported = true
     this.stack.closed(this, undefined)
@@ -165,7 +165,7 @@ export class TcpConnection extends Tcb implements Scheduled {
 
   /** The segments go another way now: what was measured is void, and what waits for an ACK goes out again. */
   pathChanged(now: Millis): void {
-    if (this.state === 'CLOSED' || this.state === 'TIME-WAIT') return
+    if (this.isOver) return
     this.forgetExperience()
     if (this.isResting) return
     if (this.isSynchronized) {

@@ -525,6 +525,11 @@ export class Tcb implements Flow, Sender, MemoryHolder {
     return this.sendQueue.length > 0 || this.sending?.sent.isEmpty === false
   }
 
+  /** What may still come for it is no longer its own. */
+  get isOver(): boolean {
+    return this.state === 'CLOSED' || this.state === 'TIME-WAIT'
+  }
+
   get isSynchronized(): boolean {
     return this.state !== 'SYN-SENT' && this.state !== 'SYN-RECEIVED' && this.state !== 'CLOSED'
   }
@@ -534,11 +539,13 @@ export class Tcb implements Flow, Sender, MemoryHolder {
     return this.isSynchronized || (this.isEarly && this.state === 'SYN-RECEIVED')
   }
 
-  /** Milliseconds, offset so that a restarted host does not show its uptime (RFC 7323 §5.4). */
   timestamp(now: Millis): number {
-    return (Math.floor(now) + this.timestampOffset) >>> 0
+    return timestampAt(now, this.timestampOffset)
   }
 }
+
+/** Milliseconds, offset so that a restarted host does not show its uptime (RFC 7323 §5.4). */
+export const timestampAt = (now: Millis, offset: number): number => (Math.floor(now) + offset) >>> 0
 
 const windowShift = (buffer: number): number => {
   let shift = 0

@@ -175,9 +175,6 @@ const refuseUnacceptable = (tcb: Tcb, segment: TcpSegment, now: Millis): void =>
     receiveAck(tcb, segment, now)
     return sendAck(tcb)
   }
-  // The peer's FIN once more: our ACK of it was lost.
-  if (tcb.state === 'TIME-WAIT' && segment.has(TcpFlag.Fin))
-    tcb.timers.set(Timer.Wait, now + tcb.config.timeWait)
   if (
     segment.has(TcpFlag.Ack) &&
     tcb.isSynchronized &&
@@ -237,7 +234,6 @@ const receiveReset = (tcb: Tcb, segment: TcpSegment, now: Millis): void => {
       return tcb.stack.closed(tcb, tcb.isEarly ? 'ECONNRESET' : 'ECONNREFUSED')
     case 'CLOSING':
     case 'LAST-ACK':
-    case 'TIME-WAIT':
       tcb.stack.closed(tcb, undefined)
       return tcb.stack.remove(tcb)
     default:
@@ -395,9 +391,7 @@ const advanceClosing = (tcb: Tcb, now: Millis): boolean => {
 
 const enterTimeWait = (tcb: Tcb, now: Millis): void => {
   tcb.state = 'TIME-WAIT'
-  tcb.timers.clearAll()
   tcb.timers.set(Timer.Wait, now + tcb.config.timeWait)
-  tcb.stopSending()
   tcb.stack.closed(tcb, undefined)
 }
 

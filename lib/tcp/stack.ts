@@ -7,7 +7,6 @@ import { concat, copy, equal, getU32, putU16 } from '../base/bytes.ts'
 import { randomBytes, type Environment, type Millis } from '../base/environment.ts'
 import type { Packet } from '../base/packet.ts'
 import { Schedule } from '../base/schedule.ts'
-import { after } from '../base/serial.ts'
 import { NO_FEATURES, type Features } from '../wire/own-features.ts'
 import { CHECKSUM_AT, checksumOf, TcpFlag, TcpSegment, TOKEN_LENGTH } from '../wire/tcp.ts'
 import { DEFAULT_TCP_CONFIG, type TcpConfig } from './config.ts'
@@ -24,8 +23,9 @@ import {
 import { SharedMemory } from './memory.ts'
 import { EphemeralPorts } from './ports.ts'
 import { openEarly, receiveSegment, receiveSyn } from './receive.ts'
+import { startsAnew, TimeWaits, wishOf, type Waiting } from './time-wait.ts'
 import { Timer } from './timer.ts'
-import { writeReset } from './transmit.ts'
+import { writeLateAck, writeReset } from './transmit.ts'
 
 export { DEFAULT_TCP_CONFIG, type TcpConfig, type Flow, type SizeProber }
 
@@ -42,8 +42,8 @@ export type TcpDrop =
 
 /** RST segments waiting to go out; more are not worth the memory. */
 const MAX_RESETS = 64
-/** Ours: connections that only wait for late segments; of more the oldest is forgotten. */
-const MAX_TIME_WAIT = 4096
+/** Ours: answers to late segments of all connections that are closed (RFC 5961 §7). */
+const LATE_ACKS_PER_SECOND = 1000
 /** Addresses that passive connections share. */
 const MAX_ADDRESSES = 4
 /** RFC 6528 §3: the clock ticks every four microseconds. */
@@ -84,8 +84,11 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   /** Local ports in use, by the remote end. */
   private readonly ports = new Map<string, EphemeralPorts>()
   private readonly passive = new Map<TcpConnection, TcpListener>()
-  /** In TIME-WAIT, the oldest first. */
-  private readonly waiting = new Set<Tcb>()
+  /** In TIME-WAIT, and the ACKs that late segments have asked for. */
+  private readonly waits: TimeWaits
+  private readonly acks: Waiting[] = []
+  private acksSince: Millis = -Infinity
+  private acksInSecond = 0
   private readonly queue: TcpConnection[] = []
   private readonly schedule = new Schedule<TcpConnection>()
   private readonly events: TcpEvent[] = []
@@ -109,6 +112,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     this.listeners = listeners
     this.memory = new SharedMemory(config.maxBuffered, memory)
     this.secret = randomBytes(environment, 16)
+    this.waits = new TimeWaits(getU32(this.secret, 0), flow => this.freePort(flow))
   }
 
   get receiveLimit(): number {
@@ -165,12 +169,11 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   }
 
   isTaken(flow: Flow, now: Millis): boolean {
-    const known = this.find(flow)
-    if (known === undefined) return false
-    const waitEnds = known.timers.deadline(Timer.Wait)
-    const isOver =
-      known.state === 'TIME-WAIT' && waitEnds - this.config.timeWait + REUSE_AFTER <= now
-    if (isOver) this.remove(known)
+    if (this.find(flow) !== undefined) return true
+    const waiting = this.waits.get(flow)
+    if (waiting === undefined) return false
+    const isOver = waiting.endsAt - this.config.timeWait + REUSE_AFTER <= now
+    if (isOver) this.waits.remove(flow)
     return !isOver
   }
 
@@ -245,27 +248,36 @@ export class TcpStack implements StackContext, HalfOpenHolder {
       remoteAddress: source,
       remotePort: segment.sourcePort,
     }
-    let connection = this.find(flow)
-    if (connection?.state === 'TIME-WAIT' && this.startsAnew(connection)) {
-      this.remove(connection)
-      connection = undefined
+    const connection = this.find(flow)
+    if (connection === undefined) {
+      const waiting = this.waits.get(flow)
+      if (waiting !== undefined && !startsAnew(waiting, segment))
+        return this.handleLate(waiting, now)
+      if (waiting !== undefined) this.waits.remove(flow)
+      return this.handleStranger(flow, bytes, now)
     }
-    if (connection === undefined) return this.handleStranger(flow, bytes, now)
     this.hasPassedOver = false
     receiveSegment(connection, segment, bytes, now)
-    if (connection.state !== 'CLOSED') this.memory.count(connection)
+    if (!connection.isOver) this.memory.count(connection)
     this.rearm(connection)
     return this.hasPassedOver ? 'tcp.maxBuffered' : undefined
   }
 
-  /** RFC 6191 §2: a SYN that is surely newer replaces what only waits. */
-  private startsAnew(connection: TcpConnection): boolean {
-    const { segment } = this
-    if (!segment.has(TcpFlag.Syn) || segment.has(TcpFlag.Ack) || segment.has(TcpFlag.Rst))
-      return false
-    return connection.timestamps && segment.hasTimestamps
-      ? after(segment.timestampValue, connection.tsRecent)
-      : after(segment.seq, connection.rcvNxt)
+  /** For a connection in TIME-WAIT. */
+  private handleLate(waiting: Waiting, now: Millis): undefined {
+    const wish = wishOf(waiting, this.segment)
+    if (wish === 'end') this.waits.remove(waiting)
+    if (wish === 'prolong') this.waits.prolong(waiting, now + this.config.timeWait)
+    if (wish === 'prolong' || wish === 'ack') this.acknowledgeLate(waiting, now)
+  }
+
+  private acknowledgeLate(waiting: Waiting, now: Millis): void {
+    if (now - this.acksSince >= 1000) {
+      this.acksSince = now
+      this.acksInSecond = 0
+    }
+    if (this.acks.length < MAX_RESETS && this.acksInSecond++ < LATE_ACKS_PER_SECOND)
+      this.acks.push(waiting)
   }
 
   private handleStranger(flow: Flow, bytes: Uint8Array, now: Millis): TcpDrop | undefined {
@@ -384,7 +396,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     const isOpening = tcb.state === 'SYN-SENT'
     const listener = this.passive.get(connection)
     this.orphans.delete(connection)
-    if (tcb.state === 'TIME-WAIT') this.noteWaiting(tcb)
+    if (tcb.state === 'TIME-WAIT') this.detach(tcb)
     else this.remove(tcb)
     if (listener !== undefined) {
       this.passive.delete(connection)
@@ -401,23 +413,28 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     this.events.push({ kind: 'closed', connection, error, syscall: isOpening ? 'connect' : 'read' })
   }
 
-  private noteWaiting(tcb: Tcb): void {
-    this.waiting.add(tcb)
-    const [oldest] = this.waiting
-    if (this.waiting.size > MAX_TIME_WAIT && oldest !== undefined) this.remove(oldest)
+  /** What it is from now on is a record of few octets, but for its last ACK. */
+  private detach(tcb: Tcb): void {
+    const endsAt = tcb.timers.deadline(Timer.Wait)
+    this.unlink(tcb)
+    this.waits.add(tcb, endsAt)
   }
 
   remove(tcb: Tcb): void {
-    this.waiting.delete(tcb)
-    tcb.timers.clearAll()
-    if (tcb.state !== 'CLOSED') {
-      tcb.state = 'CLOSED'
-      const key = keyOf(tcb)
-      const chain = this.connections.get(key)?.filter(other => other !== tcb) ?? []
-      if (chain.length > 0) this.connections.set(key, chain)
-      else this.connections.delete(key)
+    if (!tcb.isOver) {
+      this.unlink(tcb)
       this.freePort(tcb)
     }
+    tcb.state = 'CLOSED'
+    this.rearm(tcb)
+  }
+
+  private unlink(tcb: Tcb): void {
+    const key = keyOf(tcb)
+    const chain = this.connections.get(key)?.filter(other => other !== tcb) ?? []
+    if (chain.length > 0) this.connections.set(key, chain)
+    else this.connections.delete(key)
+    tcb.timers.clearAll()
     tcb.stopSending()
     this.memory.release(tcb)
     this.rearm(tcb)
@@ -458,6 +475,12 @@ export class TcpStack implements StackContext, HalfOpenHolder {
       this.finishChecksum(packet, reset.flow)
       return reset.flow
     }
+    const late = this.acks.shift()
+    if (late !== undefined) {
+      writeLateAck(packet, late, now)
+      this.finishChecksum(packet, late)
+      return late
+    }
     for (let connection = this.queue[0]; connection !== undefined; connection = this.queue[0]) {
       const hasSent = connection.transmit(packet, now)
       this.rearm(connection)
@@ -489,10 +512,11 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   // --- time ---
 
   nextTimeout(): Millis {
-    return this.schedule.next()
+    return Math.min(this.schedule.next(), this.waits.nextEnd)
   }
 
   handleTimeout(now: Millis): void {
+    this.waits.expire(now)
     for (;;) {
       const connection = this.schedule.first()
       if (connection === undefined || connection.dueAt > now) return
@@ -539,11 +563,12 @@ export class TcpStack implements StackContext, HalfOpenHolder {
 
   /** Not even a connection that only waits for late segments. */
   get isEmpty(): boolean {
-    return this.connections.size === 0
+    return this.connections.size === 0 && this.waits.size === 0
   }
 
   /** Nothing carries these connections any more: each that `isLost` says so of ends with `error`. */
   endWhere(isLost: (flow: Flow) => boolean, error: Error): void {
+    this.waits.removeWhere(isLost)
     for (const connection of [...this.connections.values()].flat()) {
       if (!isLost(connection)) continue
       this.closed(connection, error)
@@ -553,6 +578,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
 
   /** The SA is about to go: every connection that is not done ends with `error` here, and with a reset at the peer. */
   resetAll(error: Error): void {
+    this.waits.removeWhere(() => true)
     for (const connection of [...this.connections.values()].flat()) {
       const isDone = connection.finReceived && connection.finSent
       if (!isDone && connection.isOwned)
@@ -571,6 +597,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
    * it when its TCP was done, so where both ends have said FIN nothing was lost but the last ACK.
    */
   abortAll(error: CloseReason | Error, orderly: boolean): void {
+    this.waits.removeWhere(() => true)
     for (const chain of [...this.connections.values()]) {
       for (const connection of [...chain]) {
         // Whoever has heard the peer's end, and has nothing under way, loses nothing.
@@ -583,6 +610,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
       for (const connection of [...chain]) this.remove(connection)
     }
     this.resets.length = 0
+    this.acks.length = 0
   }
 }
 

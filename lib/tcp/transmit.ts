@@ -10,9 +10,10 @@ import {
   TOKEN_EXPERIMENT,
   TOKEN_OPTION,
 } from '../wire/tcp.ts'
-import type { Flow, Tcb } from './control-block.ts'
+import { timestampAt, type Flow, type Tcb } from './control-block.ts'
 import { MAX_BLOCKS } from './reassembly.ts'
 import { NONE } from './sent-segments.ts'
+import type { Waiting } from './time-wait.ts'
 import { Timer } from './timer.ts'
 
 const blockStarts = new Uint32Array(MAX_BLOCKS + 1)
@@ -416,6 +417,18 @@ const optionsLengthOf = (tcb: Tcb, octets: number): number => {
   return (tcb.timestamps ? 12 : 0) + (blocks === 0 ? 0 : 4 + 8 * blocks)
 }
 
+/** With padding. */
+const TIMESTAMPS_LENGTH = 12
+
+const writeTimestamps = (bytes: Uint8Array, at: number, value: number, echo: number): void => {
+  bytes[at] = TcpOption.NoOperation
+  bytes[at + 1] = TcpOption.NoOperation
+  bytes[at + 2] = TcpOption.Timestamps
+  bytes[at + 3] = 10
+  putU32(bytes, at + 4, value)
+  putU32(bytes, at + 8, echo)
+}
+
 const writeOptions = (
   tcb: Tcb,
   bytes: Uint8Array,
@@ -425,13 +438,8 @@ const writeOptions = (
 ): void => {
   let at = from
   if (tcb.timestamps) {
-    bytes[at] = TcpOption.NoOperation
-    bytes[at + 1] = TcpOption.NoOperation
-    bytes[at + 2] = TcpOption.Timestamps
-    bytes[at + 3] = 10
-    putU32(bytes, at + 4, tcb.timestamp(now))
-    putU32(bytes, at + 8, tcb.tsRecent)
-    at += 12
+    writeTimestamps(bytes, at, tcb.timestamp(now), tcb.tsRecent)
+    at += TIMESTAMPS_LENGTH
   }
   const blocks = sackCount(tcb, octets)
   if (blocks === 0) return
@@ -445,20 +453,44 @@ const writeOptions = (
   }
 }
 
-/** A bare RST, without the checksum; with `ack` it acknowledges, without it takes the sequence number that was expected. */
+/** A header alone, without the checksum; returns where it begins. */
+const writeHeader = (
+  packet: Packet,
+  flow: Flow,
+  seq: number,
+  flags: number,
+  options = 0,
+): number => {
+  const at = packet.prepend(TCP_HEADER_LENGTH + options)
+  const { bytes } = packet
+  bytes.fill(0, at, at + TCP_HEADER_LENGTH + options)
+  putU16(bytes, at, flow.localPort)
+  putU16(bytes, at + 2, flow.remotePort)
+  putU32(bytes, at + 4, seq)
+  bytes[at + 12] = ((TCP_HEADER_LENGTH + options) / 4) << 4
+  bytes[at + 13] = flags
+  return at
+}
+
+/** A bare RST; with `ack` it acknowledges, without it takes the sequence number that was expected. */
 export const writeReset = (
   packet: Packet,
   flow: Flow,
   seq: number,
   ack: number | undefined,
 ): void => {
-  const at = packet.prepend(TCP_HEADER_LENGTH)
+  const flags = TcpFlag.Rst | (ack === undefined ? 0 : TcpFlag.Ack)
+  const at = writeHeader(packet, flow, seq, flags)
+  if (ack !== undefined) putU32(packet.bytes, at + 8, ack)
+}
+
+/** The ACK of a connection that is no longer there, in TIME-WAIT. */
+export const writeLateAck = (packet: Packet, waiting: Waiting, now: Millis): void => {
+  const { timestamps, sndNxt, rcvNxt, tsRecent, timestampOffset } = waiting
+  const at = writeHeader(packet, waiting, sndNxt, TcpFlag.Ack, timestamps ? TIMESTAMPS_LENGTH : 0)
   const { bytes } = packet
-  bytes.fill(0, at, at + TCP_HEADER_LENGTH)
-  putU16(bytes, at, flow.localPort)
-  putU16(bytes, at + 2, flow.remotePort)
-  putU32(bytes, at + 4, seq)
-  if (ack !== undefined) putU32(bytes, at + 8, ack)
-  bytes[at + 12] = (TCP_HEADER_LENGTH / 4) << 4
-  bytes[at + 13] = TcpFlag.Rst | (ack === undefined ? 0 : TcpFlag.Ack)
+  putU32(bytes, at + 8, rcvNxt)
+  putU16(bytes, at + 14, 0xffff)
+  if (timestamps)
+    writeTimestamps(bytes, at + TCP_HEADER_LENGTH, timestampAt(now, timestampOffset), tsRecent)
 }

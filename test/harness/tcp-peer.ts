@@ -46,6 +46,8 @@ interface Said {
   readonly options?: readonly number[]
   readonly data?: number
   readonly from?: number
+  /** Our port. */
+  readonly to?: number
 }
 
 export interface Heard {
@@ -73,12 +75,12 @@ export class TcpPeer {
     listeners.listen(80, 511)
   }
 
-  /** One segment to our port 80; numbers are the next ones where none are given. */
+  /** One segment, to our port 80 where no other is given; numbers are the next ones where none are given. */
   say(said: Said): this {
     const { options = [], data = 0 } = said
     const bytes = new Uint8Array(20 + options.length + data)
     putU16(bytes, 0, said.from ?? 5000)
-    putU16(bytes, 2, 80)
+    putU16(bytes, 2, said.to ?? 80)
     putU32(bytes, 4, (said.seq ?? this.seq) >>> 0)
     putU32(bytes, 8, (said.ack ?? this.ours) >>> 0)
     bytes[12] = (20 + options.length) << 2

@@ -104,6 +104,11 @@ export class Host {
     return [...connections.values()].flat()
   }
 
+  /** Connections of which nothing but a record is left. */
+  get waiting(): number {
+    return this.stack['waits'].size
+  }
+
   fateOf(connection: TcpConnection): Fate {
     let fate = this.fates.get(connection)
     if (fate === undefined) {

@@ -157,7 +157,11 @@ class Run {
 
   private countState(name: string, wanted: number): void {
     const state = name === 'SYN_RCVD' ? 'SYN-RECEIVED' : name.replaceAll('_', '-')
-    const got = this.host.connections().filter(connection => connection.state === state).length
+    const { host } = this
+    const got =
+      state === 'TIME-WAIT'
+        ? host.waiting
+        : host.connections().filter(connection => connection.state === state).length
     if (got !== wanted)
       this.fail({
         what: 'count',
@@ -202,7 +206,8 @@ class Run {
           localPort === this.localPort && remotePort === this.remotePort,
       )
     this.last = segment
-    this.lastState = connection?.state ?? (this.host.listeners.at(this.localPort) && 'LISTEN')
+    if (this.host.waiting > 0) this.lastState = 'TIME-WAIT'
+    else this.lastState = connection?.state ?? (this.host.listeners.at(this.localPort) && 'LISTEN')
     if (connection === undefined || segment.seq === undefined || connection.rcvNxt === 0) return
     const isBeyond = afterOrAt(segment.seq, connection.rcvAdvertised)
     if (isBeyond && distance(segment.seq, connection.rcvNxt) < this.sockets.presumedWindow)
