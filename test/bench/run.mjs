@@ -1,247 +1,213 @@
-// Beside node:tls (TLS 1.3, mutual ECDSA P-256) and plain net, interleaved in one run: bulk throughput with
-// CPU seconds per GB, round trips, connection set-up. Medians, and ratios to tls. `--json` for machines.
-import { fork } from 'node:child_process'
-import { once } from 'node:events'
-import { createServer as createNetServer, connect as netConnect } from 'node:net'
-import { connect as tlsConnect, createServer as createTlsServer } from 'node:tls'
+// npm run bench [-- --nodes 20,24,26] [--runs N] [--quick] [--json] [--write]
+// Beside node:tls (TLS 1.3, mutual ECDSA P-256) and plain net, interleaved in one run, each end in a process of its own,
+// warm: bulk with CPU and garbage collection per GB, round trips, connections, new SAs. Medians, and ratios to tls.
+// `--nodes`: each of these, installed by npm in a temporary folder unless it is the one that runs this. `--write`:
+// keeps RESULTS.md and its plots.
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { cpus, loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createSecureServer, createSecureSocket } from 'ike-socket'
+import { parseArgs } from 'node:util'
+import { Ends, certificate, median } from './ends.mjs'
+import { measureGrowth } from './growth.mjs'
+import { writeResults } from './results.mjs'
 
-const MIB = 1 << 20
-const BULK = 128 * MIB
-const PINGS = 400
-const CONNECTIONS = 40
-const RUNS = 3
-const psk = 'a pre-shared key for the benchmark'
+const { values: options } = parseArgs({
+  options: {
+    nodes: { type: 'string' },
+    runs: { type: 'string', default: '3' },
+    quick: { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
+    write: { type: 'boolean', default: false },
+  },
+})
+const MIB = 2 ** 20
+const RUNS = Number(options.runs)
+/** Live heap of each process, about: what Node and the package have themselves is part of it. */
+const HEAPS = [9, 40]
+const OWN_HEAP = 6
+const scale = options.quick ? 1 / 8 : 1
 
-const makePeer = (name, { cert, key }) => {
-  const tls = {
-    cert,
-    key,
-    ca: cert,
-    requestCert: true,
-    rejectUnauthorized: true,
-    minVersion: 'TLSv1.3',
-    host: '127.0.0.1',
-    checkServerIdentity: () => undefined,
-  }
-  switch (name) {
-    case 'net':
-      return {
-        listen: handler => createNetServer({ noDelay: true }, handler).listen(0, '127.0.0.1'),
-        connect: port => netConnect({ port, host: '127.0.0.1', noDelay: true }),
-        ready: 'connect',
-      }
-    case 'tls':
-      return {
-        listen: handler => createTlsServer(tls, handler).listen(0, '127.0.0.1'),
-        connect: port => tlsConnect({ ...tls, port }),
-        ready: 'secureConnect',
-      }
-    default: {
-      const options = {
-        psk,
-        ikePort: Number(process.env.BENCH_IKE_PORT),
-        ...(name === 'ike-1400' ? { mtu: 1400 } : {}),
-      }
-      return {
-        listen: handler =>
-          createSecureServer({ ...options, noDelay: true }, handler).listen(0, '127.0.0.1'),
-        // `fresh`: options of its own, so that the socket makes an SA of its own.
-        connect: (port, fresh) =>
-          createSecureSocket({
-            host: '127.0.0.1',
-            port,
-            noDelay: true,
-            ...options,
-            ...(fresh ? { localId: `client-${fresh}` } : {}),
-          }),
-        ready: 'secureConnect',
-      }
-    }
+const GB = 1e9
+const cpu = ({ user, system }) => user + system
+const collected = ({ gc }) => Object.values(gc).reduce((sum, { ms }) => sum + ms / 1000, 0)
+const compactions = ({ gc }) => gc['mark-compacts']?.times ?? 0
+
+const bulk = (mib, warmMib) => async ends => {
+  await ends.run('bulk', { octets: Math.ceil(warmMib * scale) * MIB })
+  const octets = Math.ceil(mib * scale) * MIB
+  const { found, client, server } = await ends.run('bulk', { octets })
+  const per = value => value / (octets / GB)
+  return {
+    'Mbit/s': found['Mbit/s'],
+    'CPU s/GB': per(cpu(client) + cpu(server)),
+    'of it client': per(cpu(client)),
+    'of it server': per(cpu(server)),
+    'garbage s/GB': per(collected(client) + collected(server)),
+    'Mark-Compacts/GB': per(compactions(client) + compactions(server)),
   }
 }
 
-const cpuSeconds = () => {
-  const { user, system } = process.cpuUsage()
-  return (user + system) / 1e6
+const ping = size => async ends => {
+  const times = Math.ceil(3000 * scale)
+  await ends.run('ping', { times, size })
+  return (await ends.run('ping', { times, size })).found
 }
-const median = values => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)]
 
-/** The server process: the first octet of a connection says what it is for. */
-const serve = async peer => {
-  const server = peer.listen(socket => {
-    socket.on('error', () => {})
-    let verb
-    let octets = 0
-    socket.on('data', data => {
-      verb ??= String.fromCharCode(data[0])
-      octets += data.length
-      if (verb === 'p') socket.write(data)
-      else if (verb === 'c') socket.write(data)
-      else if (octets === BULK + 1) socket.write('done')
+const connect = (times, more) => async ends => {
+  const orders = { times: Math.ceil(times * scale), ...more }
+  await ends.run('connect', orders)
+  const { found, client, server } = await ends.run('connect', orders)
+  const each = used => (1000 * cpu(used)) / orders.times
+  return { ...found, 'CPU ms client': each(client), 'CPU ms server': each(server) }
+}
+
+/** `heaps`: with which live heaps; `peers`: of whom. */
+const SCENARIOS = [
+  {
+    name: 'bulk',
+    words: 'bulk, datagrams as large as the loopback takes',
+    peers: ['net', 'tls', 'ike'],
+    heaps: HEAPS,
+    run: bulk(512, 512),
+  },
+  {
+    name: 'bulk-1400',
+    words: 'bulk, MTU 1400, AES-GCM',
+    peers: ['tls', 'ike-1400'],
+    heaps: [40],
+    run: bulk(64, 64),
+  },
+  {
+    name: 'ping',
+    words: 'round trip of 1 octet',
+    peers: ['net', 'tls', 'ike'],
+    heaps: [40],
+    run: ping(1),
+  },
+  {
+    name: 'ping-1024',
+    words: 'round trip of 1,024 octets',
+    peers: ['net', 'tls', 'ike'],
+    heaps: [40],
+    run: ping(1024),
+  },
+  {
+    name: 'connect',
+    words: 'connections one after the other (ike: on an SA that is up)',
+    peers: ['net', 'tls', 'ike'],
+    heaps: [40],
+    run: connect(400, {}),
+  },
+  {
+    name: 'connect-16',
+    words: 'connections, 16 at once (ike: on an SA that is up)',
+    peers: ['net', 'tls', 'ike'],
+    heaps: [40],
+    run: connect(400, { atOnce: 16 }),
+  },
+  {
+    name: 'new-sa',
+    words: 'connections that make a new SA each (tls: a handshake)',
+    peers: ['tls', 'ike', 'ike-ecdsa'],
+    heaps: [40],
+    run: connect(200, { isFresh: true }),
+  },
+]
+
+const major = version => /^v?(\d+)/.exec(version)[1]
+
+/** The program of each Node that was asked for; none is left behind by `forget`. */
+const findNodes = () => {
+  const wanted = options.nodes?.split(',') ?? [major(process.version)]
+  const folder = mkdtempSync(join(tmpdir(), 'bench-nodes-'))
+  const nodes = wanted.map(version => {
+    if (version === major(process.version)) return process.execPath
+    const home = join(folder, version)
+    mkdirSync(home)
+    // Its binary is a package of its own, that needs no script.
+    execFileSync('npm', ['install', '--silent', '--prefix', home, `node@${version}`], {
+      stdio: ['ignore', 'ignore', 'inherit'],
     })
+    const program = join(home, 'node_modules/node/bin/node')
+    if (!existsSync(program)) throw new Error(`npm installed no Node ${version}`)
+    return program
   })
-  await once(server, 'listening')
-  process.on('message', () => process.send({ cpu: cpuSeconds() }))
-  process.send({ port: server.address().port })
+  return { nodes, forget: () => rmSync(folder, { recursive: true, force: true }) }
 }
 
-const bulk = async (peer, port, serverCpu) => {
-  const socket = peer.connect(port)
-  await once(socket, peer.ready)
-  const block = Buffer.alloc(1 << 16, 'b')
-  const [start, cpu, remoteCpu] = [performance.now(), cpuSeconds(), await serverCpu()]
-  socket.write('b')
-  for (let sent = 0; sent < BULK; sent += block.length) {
-    if (!socket.write(block)) await once(socket, 'drain')
-  }
-  await once(socket, 'data')
-  const seconds = (performance.now() - start) / 1000
-  const used = cpuSeconds() - cpu + (await serverCpu()) - remoteCpu
-  socket.destroy()
-  return { mbits: (BULK * 8) / seconds / 1e6, cpuPerGb: (used / BULK) * 1e9 }
-}
-
-const ping = async (peer, port, size) => {
-  const socket = peer.connect(port)
-  await once(socket, peer.ready)
-  const message = Buffer.alloc(size, 'p')
-  const times = []
-  for (let i = 0; i < PINGS; i++) {
-    const start = performance.now()
-    socket.write(message)
-    for (let got = 0; got < size;) got += (await once(socket, 'data'))[0].length
-    times.push((performance.now() - start) * 1000)
-  }
-  socket.destroy()
-  return median(times)
-}
-
-let fresh = 0
-const setUp = async (peer, port, isFresh) => {
-  const start = performance.now()
-  for (let i = 0; i < CONNECTIONS; i++) {
-    const socket = peer.connect(port, isFresh ? ++fresh : 0)
-    socket.on('error', error => console.error(error.message))
-    socket.write('c')
-    await once(socket, 'data')
-    socket.destroy()
-  }
-  return CONNECTIONS / ((performance.now() - start) / 1000)
-}
-
-/** What a refused client waits: a wrong key and an unknown identity must not be told apart. */
-const refusals = async () => {
-  const ikePort = 24690
-  const times = { 'wrong key': [], 'unknown identity': [] }
-  for (let i = 0; i < CONNECTIONS; i++) {
-    for (const [cause, localId] of [
-      ['wrong key', 'known.test'],
-      ['unknown identity', 'other.test'],
-    ]) {
-      // A new server each time: one that has refused several demands cookies first.
-      const server = createSecureServer({ psk: { 'known.test': psk }, ikePort })
-      server.listen(0, '127.0.0.1')
-      await once(server, 'listening')
-      const { port } = server.address()
-      const start = performance.now()
-      const wrong = `${psk}, and wrong`
-      const socket = createSecureSocket({ host: '127.0.0.1', port, ikePort, psk: wrong, localId })
-      await once(socket, 'error')
-      times[cause].push((performance.now() - start) * 1000)
-      server.close()
-      await once(server, 'close')
-    }
-  }
-  return Object.entries(times).map(([cause, values]) => `${cause} ${median(values).toFixed(0)} us`)
-}
-
-const certificate = () => {
-  const folder = mkdtempSync(join(tmpdir(), 'bench-'))
-  const [key, cert] = [join(folder, 'key'), join(folder, 'cert')]
-  execFileSync(
-    'openssl',
-    [
-      'req',
-      '-x509',
-      '-newkey',
-      'ec',
-      '-pkeyopt',
-      'ec_paramgen_curve:P-256',
-      '-nodes',
-      '-keyout',
-      key,
-      '-out',
-      cert,
-      '-days',
-      '30',
-      '-subj',
-      '/CN=bench',
-    ],
-    { stdio: 'ignore' },
-  )
-  const pair = { key: readFileSync(key, 'utf8'), cert: readFileSync(cert, 'utf8') }
-  rmSync(folder, { recursive: true })
-  return pair
-}
-
-if (process.env.BENCH_PEER !== undefined) {
-  await serve(makePeer(process.env.BENCH_PEER, JSON.parse(process.env.BENCH_PAIR)))
-} else {
+const measure = async node => {
   const pair = certificate()
-  const names = ['net', 'tls', 'ike', 'ike-1400']
-  const results = Object.fromEntries(names.map(name => [name, {}]))
-  const note = (name, figure, value) => (results[name][figure] ??= []).push(value)
+  const found = new Map()
   for (let run = 0; run < RUNS; run++) {
-    for (const [i, name] of names.entries()) {
-      process.env.BENCH_IKE_PORT = String(24600 + 10 * run + i)
-      const child = fork(new URL(import.meta.url), {
-        env: { ...process.env, BENCH_PEER: name, BENCH_PAIR: JSON.stringify(pair) },
-      })
-      const [{ port }] = await once(child, 'message')
-      const serverCpu = async () => {
-        child.send('cpu')
-        return (await once(child, 'message'))[0].cpu
+    for (const { name, peers, heaps, run: scenario } of SCENARIOS) {
+      for (const heap of heaps) {
+        for (const peer of peers) {
+          const ends = await Ends.start(peer, pair, { node, ballast: heap - OWN_HEAP })
+          const figures = await scenario(ends)
+          await ends.stop()
+          const key = `${name}|${heap}|${peer}`
+          found.set(key, [...(found.get(key) ?? []), figures])
+          if (!options.json) process.stderr.write('.')
+        }
       }
-      const peer = makePeer(name, pair)
-      const { mbits, cpuPerGb } = await bulk(peer, port, serverCpu)
-      note(name, 'bulk Mbit/s', mbits)
-      note(name, 'CPU s/GB', cpuPerGb)
-      note(name, 'round trip 1 B, us', await ping(peer, port, 1))
-      note(name, 'round trip 1 KB, us', await ping(peer, port, 1024))
-      note(name, 'connections/s', await setUp(peer, port, false))
-      if (name.startsWith('ike'))
-        note(name, 'new SA and connection/s', await setUp(peer, port, true))
-      child.kill()
     }
   }
-  const medians = Object.fromEntries(
-    names.map(name => [
-      name,
-      Object.fromEntries(
-        Object.entries(results[name]).map(([figure, values]) => [figure, median(values)]),
-      ),
-    ]),
-  )
-  if (process.argv.includes('--json')) console.log(JSON.stringify(medians))
-  else {
-    for (const figure of Object.keys(results.ike)) {
-      const cells = names
-        .filter(name => medians[name][figure] !== undefined)
-        .map(name => {
-          const base = medians.tls[figure] ?? medians.tls['connections/s']
-          return `${name} ${medians[name][figure].toFixed(1)} (${(medians[name][figure] / base).toFixed(2)}x tls)`
-        })
-      console.log(`${figure.padEnd(24)} ${cells.join('   ')}`)
-    }
-    console.log(`refused                  ${(await refusals()).join(', ')}`)
-    console.log(
-      `Node ${process.version}, medians of ${RUNS} interleaved runs on the loopback; ike: datagrams of the loopback's size, ike-1400: an MTU of 1400`,
+  if (!options.json) process.stderr.write('\n')
+  const rows = []
+  for (const [key, runs] of found) {
+    const [name, heap, peer] = key.split('|')
+    const figures = Object.fromEntries(
+      Object.keys(runs[0]).map(figure => [figure, median(runs.map(values => values[figure]))]),
     )
+    rows.push({ name, heap: Number(heap), peer, figures })
   }
-  process.exit(0)
+  return rows
 }
+
+const rateOf = figures => figures['Mbit/s'] ?? figures['a second'] ?? figures['p50 us']
+
+const tell = (version, rows) => {
+  console.log(`\n${version}`)
+  for (const { name, words, heaps } of SCENARIOS) {
+    for (const heap of heaps) {
+      const some = rows.filter(row => row.name === name && row.heap === heap)
+      const base = rateOf(some.find(({ peer }) => peer === 'tls').figures)
+      console.log(`${words}, ${heap} MB of live heap`)
+      for (const { peer, figures } of some) {
+        const cells = Object.entries(figures).map(([figure, value]) => {
+          const digits = value < 10 ? 2 : value < 100 ? 1 : 0
+          return `${figure} ${value.toFixed(digits)}`
+        })
+        const ratio = (rateOf(figures) / base).toFixed(2)
+        console.log(`  ${peer.padEnd(10)} ${ratio.padStart(6)} x tls   ${cells.join(', ')}`)
+      }
+    }
+  }
+}
+
+const { nodes, forget } = findNodes()
+try {
+  const report = {
+    processor: cpus()[0].model,
+    cores: cpus().length,
+    load: loadavg()[0],
+    runs: RUNS,
+    scenarios: SCENARIOS.map(({ name, words, heaps }) => ({ name, words, heaps })),
+    nodes: [],
+  }
+  for (const node of nodes) {
+    const version = execFileSync(node, ['--version'], { encoding: 'utf8' }).trim()
+    const rows = await measure(node)
+    const growth = await measureGrowth(node, scale)
+    report.nodes.push({ version, rows, growth })
+    if (options.json) continue
+    tell(version, rows)
+    for (const [what, { words }] of Object.entries(growth)) console.log(`${what}: ${words}`)
+  }
+  if (options.json) console.log(JSON.stringify(report))
+  if (options.write) await writeResults(report)
+} finally {
+  forget()
+}
+process.exit()

@@ -1,0 +1,101 @@
+// npm run bench:growth [-- --json]: what a ping, a connection and an idle connection cost beside many others. Nothing of
+// it may grow with their number.
+import { pathToFileURL } from 'node:url'
+import { Ends, certificate, median } from './ends.mjs'
+
+const cpu = ({ user, system }) => user + system
+
+/** Processor time of a ping with no other SA and beside many, in turns, because the machine's speed changes. */
+const pingBesideSas = async (ends, sas, pings) => {
+  const orders = { times: pings, size: 1 }
+  const cost = async () => {
+    const { client, server } = await ends.run('ping', orders)
+    return (1e6 * (cpu(client) + cpu(server))) / pings
+  }
+  await ends.run('ping', orders)
+  const figures = { alone: [], beside: [] }
+  for (let turn = 0; turn < 3; turn++) {
+    figures.alone.push(await cost())
+    await ends.run('hold', { times: sas, isFresh: true })
+    figures.beside.push(await cost())
+    await ends.run('letGo', {})
+  }
+  const [alone, beside] = [median(figures.alone), median(figures.beside)]
+  return {
+    alone,
+    beside,
+    ratio: beside / alone,
+    words: `${alone.toFixed(0)} us of processor time alone, ${beside.toFixed(0)} beside ${sas} SAs: ${(beside / alone).toFixed(2)} times`,
+  }
+}
+
+/** Processor time of a connection that is opened and closed, while few are open and while many are. */
+const openAndClose = async (start, few, many) => {
+  const cost = async times => {
+    const ends = await start()
+    await ends.run('hold', { times: few })
+    await ends.run('letGo', {})
+    const opened = await ends.run('hold', { times })
+    const closed = await ends.run('letGo', {})
+    await ends.stop()
+    const used = [opened, closed].map(({ client, server }) => cpu(client) + cpu(server))
+    return (1e6 * (used[0] + used[1])) / times
+  }
+  const [atFew, atMany] = [await cost(few), await cost(many)]
+  return {
+    few: atFew,
+    many: atMany,
+    ratio: atMany / atFew,
+    words: `${atFew.toFixed(0)} us of processor time each for ${few}, ${atMany.toFixed(0)} for ${many}: ${(atMany / atFew).toFixed(2)} times`,
+  }
+}
+
+/** Resident memory that an idle connection adds at each end. */
+const idleMemory = async (start, count) => {
+  const ends = await start({ client: ['--expose-gc'], server: ['--expose-gc'] })
+  // What the first ones need, all use.
+  await ends.run('hold', { times: Math.ceil(count / 10) })
+  await ends.run('settle', {})
+  const before = await ends.memory()
+  await ends.run('hold', { times: count })
+  await ends.run('settle', {})
+  const after = await ends.memory()
+  await ends.stop()
+  const [client, server] = ['client', 'server'].map(
+    role => (after[role] - before[role]) / count / 1024,
+  )
+  return {
+    client,
+    server,
+    words: `${client.toFixed(1)} KB client, ${server.toFixed(1)} KB server, resident, each of ${count}`,
+  }
+}
+
+/** `scale`: 1 for the numbers of the table. */
+export const measureGrowth = async (node, scale) => {
+  const pair = certificate()
+  const count = number => Math.ceil(number * scale)
+  const startOf = peer => flags => Ends.start(peer, pair, { node, flags })
+  const figures = {}
+  const ends = await startOf('ike')()
+  figures['ping beside other SAs'] = await pingBesideSas(ends, count(2000), count(2000))
+  await ends.stop()
+  for (const peer of ['net', 'ike']) {
+    const start = startOf(peer)
+    figures[`open and close, ${peer}`] = await openAndClose(start, count(1000), count(10_000))
+  }
+  for (const peer of ['net', 'tls', 'ike']) {
+    figures[`idle connection, ${peer}`] = await idleMemory(startOf(peer), count(10_000))
+  }
+  return figures
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1]).href) {
+  const figures = await measureGrowth(
+    process.execPath,
+    process.argv.includes('--quick') ? 1 / 8 : 1,
+  )
+  if (process.argv.includes('--json')) console.log(JSON.stringify(figures))
+  else for (const [what, { words }] of Object.entries(figures)) console.log(`${what}: ${words}`)
+  process.exit()
+}

@@ -1,0 +1,142 @@
+// RESULTS.md and its plots from the report of `run.mjs`.
+import { writeFileSync } from 'node:fs'
+import { format, resolveConfig } from 'prettier'
+
+const at = name => new URL(name, import.meta.url)
+
+const round = value => value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0)
+
+/** Bars of ratios to tls, which is the line at 1; readable on light and dark pages. */
+const plot = (title, description, bars) => {
+  const [left, width, step, top] = [230, 400, 26, 46]
+  const most = Math.max(1, ...bars.map(({ ratio }) => ratio))
+  const x = ratio => left + (ratio / most) * width
+  const height = top + bars.length * step + 16
+  const rows = bars.map(({ label, ratio, kind }, i) => {
+    const y = top + i * step
+    return [
+      `  <text x="${left - 10}" y="${y + 14}" text-anchor="end">${label}</text>`,
+      `  <rect class="${kind}" x="${left}" y="${y + 2}" width="${(x(ratio) - left).toFixed(1)}" height="${step - 8}" rx="3"/>`,
+      `  <text class="small" x="${(x(ratio) + 6).toFixed(1)}" y="${y + 14}">${ratio.toFixed(2)}</text>`,
+    ].join('\n')
+  })
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 ${height}" width="720" height="${height}" role="img" aria-labelledby="title desc" font-family="system-ui, sans-serif" font-size="13">
+  <title id="title">${title}</title>
+  <desc id="desc">${description}</desc>
+  <style>
+    text { fill: #1f2328; }
+    .small { font-size: 12px; fill: #59636e; }
+    .ike { fill: #0969da; }
+    .net { fill: #8c959f; }
+    .line { stroke: #cf222e; stroke-dasharray: 5 4; }
+    @media (prefers-color-scheme: dark) {
+      text { fill: #f0f6fc; }
+      .small { fill: #9198a1; }
+      .ike { fill: #4493f8; }
+      .net { fill: #656c76; }
+      .line { stroke: #f85149; }
+    }
+  </style>
+  <text x="16" y="22" font-weight="600">${title}</text>
+  <text class="small" x="${x(1).toFixed(1)}" y="38" text-anchor="middle">node:tls</text>
+${rows.join('\n')}
+  <line class="line" x1="${x(1).toFixed(1)}" x2="${x(1).toFixed(1)}" y1="${top - 2}" y2="${height - 10}"/>
+</svg>
+`
+}
+
+const select = ({ rows }, name, heap) => rows.filter(row => row.name === name && row.heap === heap)
+
+const table = (node, { name, words, heaps }) =>
+  heaps
+    .map(heap => {
+      const rows = select(node, name, heap)
+      const figures = Object.keys(rows[0].figures)
+      const lines = rows.map(
+        ({ peer, figures: values }) =>
+          `| ${peer} | ${figures.map(figure => round(values[figure])).join(' | ')} |`,
+      )
+      return [
+        `${words[0].toUpperCase()}${words.slice(1)}, ${heap} MB of live heap:`,
+        '',
+        `| | ${figures.join(' | ')} |`,
+        `|---|${figures.map(() => '--:').join('|')}|`,
+        ...lines,
+      ].join('\n')
+    })
+    .join('\n\n')
+
+const bars = ({ nodes }, rateOf, pick) =>
+  nodes.flatMap(node =>
+    pick.flatMap(({ name, heap, peer, label, kind = 'ike' }) => {
+      const rows = select(node, name, heap)
+      const of = which => rows.find(row => row.peer === which)?.figures
+      if (of(peer) === undefined) return []
+      const ratio = rateOf(of(peer)) / rateOf(of('tls'))
+      return [{ label: `${node.version.split('.')[0]}: ${label}`, ratio, kind }]
+    }),
+  )
+
+const PLOTS = [
+  {
+    file: 'bulk.svg',
+    title: 'Throughput of one connection, as a part of node:tls',
+    rate: figures => figures['Mbit/s'],
+    pick: [
+      { name: 'bulk', heap: 9, peer: 'ike', label: '9 MB of live heap' },
+      { name: 'bulk', heap: 40, peer: 'ike', label: '40 MB of live heap' },
+      { name: 'bulk-1400', heap: 40, peer: 'ike-1400', label: 'MTU 1400' },
+    ],
+  },
+  {
+    file: 'round-trips.svg',
+    title: 'Round trip (p50), as a multiple of node:tls',
+    rate: figures => figures['p50 us'],
+    pick: [
+      { name: 'ping', heap: 40, peer: 'net', label: 'net, 1 octet', kind: 'net' },
+      { name: 'ping', heap: 40, peer: 'ike', label: '1 octet' },
+      { name: 'ping-1024', heap: 40, peer: 'ike', label: '1,024 octets' },
+    ],
+  },
+  {
+    file: 'connections.svg',
+    title: 'Connections a second, as a multiple of node:tls',
+    rate: figures => figures['a second'],
+    pick: [
+      { name: 'connect', heap: 40, peer: 'ike', label: 'on a live SA' },
+      { name: 'connect-16', heap: 40, peer: 'ike', label: 'the same, 16 at once' },
+      { name: 'new-sa', heap: 40, peer: 'ike', label: 'new SA, PSK' },
+      { name: 'new-sa', heap: 40, peer: 'ike-ecdsa', label: 'new SA, ECDSA' },
+    ],
+  },
+]
+
+export const writeResults = async report => {
+  const { processor, cores, load, runs, scenarios, nodes } = report
+  for (const { file, title, rate, pick } of PLOTS) {
+    const shown = bars(report, rate, pick)
+    const description = shown.map(({ label, ratio }) => `${label}: ${ratio.toFixed(2)}`).join('; ')
+    writeFileSync(at(file), plot(title, description, shown))
+  }
+  const parts = [
+    '# What it measures',
+    '',
+    `Written by \`npm run bench -- --nodes 20,24,26 --write\`. Medians of ${runs} interleaved runs on the loopback, two processes, ${processor}, ${cores} cores, load ${load.toFixed(1)} when it began. Machines differ, and so do hours of one machine: read the ratios to \`tls\` (TLS 1.3, mutual ECDSA P-256), which ran in turn with the others.`,
+    '',
+    'Each process was warm: the same work was done once before it was measured. `ike`: one connection with default options and a pre-shared key. CPU is that of both ends together. The live heap is that of the application; a heap that is nearly empty is collected much more often.',
+    '',
+    'Missing here: secret-stream over udx, wireguard-go and the user-space ESP of strongSwan; a path with loss or delay (`npm run bench:tcp` has them in virtual time).',
+    '',
+    ...PLOTS.flatMap(({ file, title }) => [`![${title}](${file})`, '']),
+  ]
+  for (const node of nodes) {
+    parts.push(`## Node ${node.version.slice(1)}`, '')
+    for (const scenario of scenarios) parts.push(table(node, scenario), '')
+    parts.push('What grows with the number of others (`npm run bench:growth`):', '')
+    for (const [what, { words }] of Object.entries(node.growth)) parts.push(`- ${what}: ${words}`)
+    parts.push('')
+  }
+  const file = at('RESULTS.md')
+  const style = await resolveConfig(file)
+  writeFileSync(file, await format(parts.join('\n'), { ...style, parser: 'markdown' }))
+}
