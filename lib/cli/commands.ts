@@ -4,6 +4,7 @@ import { completionCommand } from './completion.ts'
 import { doctorCommand } from './doctor.ts'
 import { keygenCommand } from './keygen.ts'
 import { keyCommands } from './keys.ts'
+import { peerConfigCommand } from './peer-config.ts'
 import { pingCommand } from './ping.ts'
 import { sidecarCommands } from './sidecar.ts'
 import { statusCommand } from './status.ts'
@@ -14,6 +15,7 @@ const commands: readonly Command[] = [
   pingCommand,
   keygenCommand,
   ...keyCommands,
+  peerConfigCommand,
   ...sidecarCommands,
 ]
 

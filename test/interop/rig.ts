@@ -187,10 +187,15 @@ export class Daemon {
 
   /** Adds a connection of its configuration language. */
   add(name: string, connection: string): Promise<void> {
+    return this.addFile(name, `connections {\n${connection}\n}\n`)
+  }
+
+  /** Adds a whole file of it. */
+  addFile(name: string, text: string): Promise<void> {
     const file = join(this.folder, 'swanctl/conf.d', `${name}.conf`)
     const loaded = this.loading.then(async () => {
       mkdirSync(join(file, '..'), { recursive: true })
-      writeFileSync(file, `connections {\n${connection}\n}\n`)
+      writeFileSync(file, text)
       await this.load()
     })
     this.loading = loaded.catch(() => {})

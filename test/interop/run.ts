@@ -41,6 +41,7 @@ const load = async (): Promise<readonly Scenario[]> => {
     import('./scenarios-kernel.ts'),
     import('./scenarios-tcp.ts'),
     import('./scenarios-restart.ts'),
+    import('./scenarios-peer-config.ts'),
   ])
   return parts.flatMap(part => part.scenarios)
 }
