@@ -98,6 +98,8 @@ const BURST = 128
 const TURN_DATAGRAMS = 32
 /** Ours: as many full turns one after the other are more than what a window of TCP may bring. */
 const BEHIND_TURNS = 8
+/** Ours: for so many full turns in a row timeouts wait until what has come is read. */
+const READING_TURNS = 64
 /** Turns of sending when the process ends: enough for 10,000 SAs. */
 const LAST_TURNS = 100
 /** Ours: a request that was sent so often in vain is worth a try at other addresses of the gateway. */
@@ -817,7 +819,7 @@ export class Endpoint implements NetworkWatcher {
     this.isTickScheduled = true
     process.nextTick(() => {
       this.isTickScheduled = false
-      this.drain()
+      this.drain(false)
     })
   }
 
@@ -836,18 +838,18 @@ export class Endpoint implements NetworkWatcher {
       this.isScheduled = false
       this.holdsEvents = false
       this.noteBacklog()
-      this.drain()
+      this.drain(true)
     })
     if (this.refs === 0) immediate.unref()
   }
 
-  private drain(): void {
+  /** `hasRead`: what the system had for us has just been read, as far as one turn of the event loop does. */
+  private drain(hasRead: boolean): void {
     if (this.isDraining || this.closed) return
     this.isDraining = true
     let isDone = false
     try {
-      const now = this.now()
-      if (this.core.nextTimeout() <= now) this.core.handleTimeout(now)
+      if (hasRead) this.handleTimeout(this.now())
       this.deliverAll()
       isDone = this.transmit(this.now())
     } finally {
@@ -859,6 +861,12 @@ export class Endpoint implements NetworkWatcher {
     this.arm()
     if (!this.holdsEvents && this.core.isIdle) this.onIdle?.()
     this.onDrained?.()
+  }
+
+  /** What is awaited may be among what has come and is not read yet: nothing is given up before that. */
+  private handleTimeout(now: Millis): void {
+    const mayBeThere = this.fullTurns > 0 && this.fullTurns <= READING_TURNS
+    if (this.core.nextTimeout() <= now && !mayBeThere) this.core.handleTimeout(now)
   }
 
   private deliverAll(): void {
@@ -915,7 +923,7 @@ export class Endpoint implements NetworkWatcher {
       () => {
         this.timer = undefined
         this.timerAt = Infinity
-        this.drain()
+        this.schedule()
       },
       Math.min(Math.max(1, Math.ceil(next - this.now())), 2 ** 31 - 1),
     )

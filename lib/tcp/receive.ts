@@ -436,9 +436,11 @@ const acknowledgeSoon = (tcb: Tcb, urgent: boolean, delivered: number, now: Mill
     if (tcb.quickAcks > 0) tcb.quickAcks--
     return sendAck(tcb)
   }
-  if (!tcb.timers.isSet(Timer.DelayedAck)) {
-    tcb.timers.set(Timer.DelayedAck, now + tcb.ackDelay)
-  }
+  delayAck(tcb, now)
+}
+
+const delayAck = (tcb: Tcb, now: Millis): void => {
+  if (!tcb.timers.isSet(Timer.DelayedAck)) tcb.timers.set(Timer.DelayedAck, now + tcb.ackDelay)
 }
 
 // --- eighth: FIN ---
@@ -456,7 +458,9 @@ const receiveFin = (tcb: Tcb, segment: TcpSegment, now: Millis): void => {
   }
   tcb.finReceived = true
   tcb.rcvNxt = (tcb.rcvNxt + 1) >>> 0
-  sendAck(tcb)
+  // Who ends in answer, as most do, acknowledges by the FIN of its own. The peer counts on our delay.
+  if (tcb.state === 'ESTABLISHED' && tcb.peerAckDelay < Infinity) delayAck(tcb, now)
+  else sendAck(tcb)
   tcb.stack.notify(tcb, 'ended')
   switch (tcb.state) {
     case 'ESTABLISHED':

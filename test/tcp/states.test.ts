@@ -5,6 +5,7 @@ import { TcpConnection } from '../../lib/tcp/connection.ts'
 import { TcpListeners } from '../../lib/tcp/listener.ts'
 import { Reassembly } from '../../lib/tcp/reassembly.ts'
 import { DEFAULT_TCP_CONFIG, TcpStack, type TcpEvent } from '../../lib/tcp/stack.ts'
+import { OWN_FEATURES } from '../../lib/wire/own-features.ts'
 import { TcpFlag, TcpSegment } from '../../lib/wire/tcp.ts'
 import { seededEnvironment } from '../harness/random.ts'
 
@@ -304,6 +305,39 @@ t.test('keep-alive asks a silent peer, then gives it up', t => {
   t.strictSame(b.kinds(), ['connected', 'closed ETIMEDOUT'])
   t.end()
 })
+
+t.test(
+  'a FIN is acknowledged by the FIN that answers it, at once or within the delay between our own ends',
+  t => {
+    const own = (): Bench => {
+      const bench = new Bench().established()
+      bench.stack.peerFeatures = OWN_FEATURES
+      bench.say(Ack | Fin)
+      t.strictSame(bench.heard(), [])
+      return bench
+    }
+    const answered = own()
+    answered.connection.shutdown()
+    const fin = { flags: Ack | Fin, ack: answered.seq }
+    t.match(answered.heard(), [fin])
+    answered.wait(10)
+    t.strictSame(answered.heard(), [], 'and not once more')
+    const open = own()
+    open.wait(5)
+    t.match(open.heard(), [{ flags: Ack, ack: open.seq }])
+    const other = new Bench().established()
+    other.say(Ack | Fin)
+    t.match(other.heard(), [{ flags: Ack, ack: other.seq }], 'other makes do not know of our delay')
+    // Data beside the FIN, and the end of a connection that we have ended, wait for nothing.
+    const last = new Bench().established()
+    last.stack.peerFeatures = OWN_FEATURES
+    last.connection.shutdown()
+    last.heard()
+    last.say(Ack | Fin, 2)
+    t.match(last.heard(), [{ flags: Ack, ack: last.seq }])
+    t.end()
+  },
+)
 
 t.test('letting go with octets unread resets; data to a reader that is gone resets', t => {
   const unread = new Bench().established()
