@@ -924,10 +924,21 @@ const gather = (items: readonly { chunk: Buffer }[]): readonly Buffer[] => {
 
 /**
  * Node wraps a stream that is no `net.Socket` for TLS and HTTP/2 inside it. What such a wrapper has still to write
- * comes after the peer's end, and the wrapper ends the stream itself: the automatic end would cut that off.
+ * comes after the peer's end, and the wrapper ends the stream itself: the automatic end would cut that off. It also
+ * destroys the stream when all that came is read, and would throw that away if the stream destroyed itself.
  */
 function onReadableEnd(this: SecureSocket): void {
-  if (this.rawListeners('end').some(isWrapper)) this.allowHalfOpen = true
+  if (!this.rawListeners('end').some(isWrapper)) return
+  this.allowHalfOpen = true
+  const { _readableState, _writableState } = this as unknown as StreamStates
+  _readableState.autoDestroy = false
+  _writableState.autoDestroy = false
+}
+
+/** What Node reads of a stream when its ends are reached; there is no other way to change it later. */
+interface StreamStates {
+  readonly _readableState: { autoDestroy: boolean }
+  readonly _writableState: { autoDestroy: boolean }
 }
 
 /** Of all listeners of 'end', only the wrapper's hands the end to a `JSStream`, by this name on every Node. */

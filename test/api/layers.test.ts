@@ -167,6 +167,32 @@ t.test('HTTP/2: streams that carry much in both directions, side by side', async
   await close()
 })
 
+t.test('TLS 1.3: what came before both ends is there for a reader that comes late', async t => {
+  const { pem: cert, keyPem: key } = certificate('CN=localhost', 'P-256', undefined)
+  const data = randomBytes(10_000)
+  const accepted: tls.TLSSocket[] = []
+  const { connect, close } = await serve(socket => {
+    const inner = new tls.TLSSocket(socket, { isServer: true, cert, key })
+    inner.once('secure', () => inner.pause().end('x'))
+    accepted.push(inner)
+  })
+  const client = tls.connect({ socket: connect(), rejectUnauthorized: false })
+  client.allowHalfOpen = true
+  await once(client, 'secureConnect')
+  client.resume()
+  await once(client, 'end')
+  client.end(data)
+  await closed(client)
+  const [inner] = accepted
+  // Both ends of the connection below are over by now.
+  await new Promise(resolve => setTimeout(resolve, 200))
+  const pieces: Buffer[] = []
+  inner!.on('data', (piece: Buffer) => pieces.push(piece)).resume()
+  await closed(inner!)
+  t.ok(Buffer.concat(pieces).equals(data))
+  await close()
+})
+
 t.test('TLS 1.3: what either end writes before it ends arrives, whoever ends first', async t => {
   const { pem: cert, keyPem: key } = certificate('CN=localhost', 'P-256', undefined)
   const data = randomBytes(300_000)
@@ -174,7 +200,10 @@ t.test('TLS 1.3: what either end writes before it ends arrives, whoever ends fir
     const received: Promise<Buffer>[] = []
     const collect = async (socket: tls.TLSSocket): Promise<Buffer> => {
       const pieces: Buffer[] = []
-      for await (const piece of socket) pieces.push(piece as Buffer)
+      // The loop would destroy the socket at the end, with what is not written yet.
+      for await (const piece of socket.iterator({ destroyOnReturn: false })) {
+        pieces.push(piece as Buffer)
+      }
       return Buffer.concat(pieces)
     }
     const talk = (socket: tls.TLSSocket, isFirst: boolean): void => {
