@@ -98,6 +98,8 @@ const BURST = 128
 const TURN_DATAGRAMS = 32
 /** Ours: as many full turns one after the other are more than what a window of TCP may bring. */
 const BEHIND_TURNS = 8
+/** Ours: a timeout that is noticed later than this tells that the process was busy. */
+const LATE: Millis = 5
 /** Ours: for so many full turns in a row timeouts wait until what has come is read. */
 const READING_TURNS = 64
 /** Turns of sending when the process ends: enough for 10,000 SAs. */
@@ -208,6 +210,8 @@ export class Endpoint implements NetworkWatcher {
   /** Datagrams that had come before this turn, and turns in a row that brought as many as one can. */
   private heardBefore = 0
   private fullTurns = 0
+  /** A timeout is late, and since that was noticed the system was asked for datagrams. */
+  private hasReadSince = false
   private isScheduled = false
   private isTickScheduled = false
   /** Until the next turn of the event loop no event is delivered. */
@@ -865,8 +869,14 @@ export class Endpoint implements NetworkWatcher {
 
   /** What is awaited may be among what has come and is not read yet: nothing is given up before that. */
   private handleTimeout(now: Millis): void {
-    const mayBeThere = this.fullTurns > 0 && this.fullTurns <= READING_TURNS
-    if (this.core.nextTimeout() <= now && !mayBeThere) this.core.handleTimeout(now)
+    const late = now - this.core.nextTimeout()
+    if (late < 0) return
+    const isReading = this.fullTurns > 0 && this.fullTurns <= READING_TURNS
+    // Something kept the process, perhaps since the last reading.
+    const mustRead = late > LATE && !this.hasReadSince
+    this.hasReadSince = mustRead
+    if (mustRead || isReading) return this.schedule()
+    this.core.handleTimeout(now)
   }
 
   private deliverAll(): void {
