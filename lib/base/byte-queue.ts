@@ -11,26 +11,34 @@ const BLOCK = 32_768
 class Spares {
   private readonly blocks: Uint8Array[] = []
   private readonly size: number
+  private readonly least: number
   private readonly most: number
+  private used = 0
 
-  /** `most`: blocks that are kept. */
-  constructor(size: number, most: number) {
+  /** As many blocks are kept as are used, but at least and at most so many. */
+  constructor(size: number, least: number, most: number) {
     this.size = size
+    this.least = least
     this.most = most
   }
 
   take(): Uint8Array {
+    this.used++
     return this.blocks.pop() ?? new Uint8Array(this.size)
   }
 
   giveBack(block: Uint8Array): void {
-    if (this.blocks.length < this.most) this.blocks.push(block)
+    this.used--
+    this.blocks.push(block)
+    // When all have fallen idle, what they needed together is of no use to anybody.
+    const wanted = Math.max(this.least, Math.min(this.used, this.most))
+    if (this.blocks.length > wanted) this.blocks.length = wanted
   }
 }
 
-/** Ours: 64 KiB, and 4 MiB, which is what two connections keep at most while they send as fast as they can. */
-const smallSpares = new Spares(SMALL_BLOCK, 16)
-const spares = new Spares(BLOCK, 128)
+/** Ours: 64 KiB, and 64 KiB to 4 MiB, which two connections need that send as fast as they can. */
+const smallSpares = new Spares(SMALL_BLOCK, 16, 16)
+const spares = new Spares(BLOCK, 2, 128)
 
 export class ByteQueue {
   /** Only the first may be a small one. */

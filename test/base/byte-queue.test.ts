@@ -97,6 +97,7 @@ t.test(
       const copy = new Uint8Array(queue.length)
       queue.copyTo(copy, 0, 0, queue.length)
       t.ok(Buffer.from(copy).equals(held))
+      queue.clear()
     }
     t.end()
   },
@@ -121,17 +122,30 @@ t.test('a block is used again when its octets are gone, and by one queue at a ti
       .every(block => freed.includes(block)),
   )
   t.notOk(blocksOf(other).some(block => first.includes(block)))
+  one.clear()
+  other.clear()
   t.end()
 })
 
-t.test('of blocks that nobody uses a few are kept', t => {
+t.test('of blocks that nobody uses as many are kept as are used, but few in all', t => {
   const queues = Array.from({ length: 20 }, () => new ByteQueue(1 << 20))
   const given = octets(1 << 20, 1)
-  for (const queue of queues) queue.push(given)
-  const known = new Set(queues.flatMap(blocksOf))
+  const known = new Set<Uint8Array>()
+  const fill = (some: readonly ByteQueue[]): number => {
+    for (const queue of some) queue.push(given)
+    const blocks = some.flatMap(blocksOf)
+    const again = blocks.filter(block => known.has(block)).length
+    for (const block of blocks) known.add(block)
+    return again
+  }
+  fill(queues)
   t.equal(known.size, 20 * 32)
+  for (const queue of queues.slice(2)) queue.clear()
+  t.equal(fill(queues.slice(2)), 64, 'as many as two queues use')
+  for (const queue of queues.slice(10)) queue.clear()
+  t.equal(fill(queues.slice(10)), 128, '4 MiB at most')
   for (const queue of queues) queue.clear()
-  for (const queue of queues) queue.push(given)
-  t.equal(queues.flatMap(blocksOf).filter(block => known.has(block)).length, 128)
+  t.equal(fill(queues), 2, 'all were idle')
+  for (const queue of queues) queue.clear()
   t.end()
 })

@@ -1,4 +1,6 @@
 /** A connection on which nobody says anything is not a broken one. */
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import t from 'tap'
 import { TcpPath } from '../harness/tcp-path.ts'
 import { PERFECT, Stream, World } from '../harness/world.ts'
@@ -69,5 +71,49 @@ t.test('another path voids it', t => {
   path.run(60_000)
   connection.pathChanged(path.now)
   t.equal(connection.tcpInfo().rtt, 0)
+  t.end()
+})
+
+setFlagsFromString('--expose-gc')
+const gc = runInNewContext('gc') as () => void
+const memory = (): number => {
+  gc()
+  gc()
+  const { heapUsed, arrayBuffers } = process.memoryUsage()
+  return heapUsed + arrayBuffers
+}
+
+/** Connections that have carried 200 KB each way and then rest. */
+const idlers = (count: number): TcpPath => {
+  const path = new TcpPath({ delay: 5, rate: 1000 }, { delay: 5, rate: 1000 })
+  const block = new Uint8Array(200_000)
+  let got = 0
+  path.onEvent = (end, { kind, connection }) => {
+    if (kind === 'connected') connection.send(block)
+    if (kind === 'readable')
+      for (let piece = connection.receive(); piece; piece = connection.receive()) {
+        got += piece.length
+        if (end === path.b && connection.octetsReceived === block.length) connection.send(block)
+      }
+  }
+  for (let i = 0; i < count; i++) {
+    path.connect()
+    path.run(path.now + 150)
+  }
+  path.run(path.now + 60_000)
+  if (got !== 2 * count * block.length) throw new Error('not all arrives')
+  return path
+}
+
+t.test('after 200 KB each way an idle connection keeps 4 KiB at each end', t => {
+  // What is compiled meanwhile is not of the connections.
+  idlers(300)
+  const before = memory()
+  const path = idlers(300)
+  const each = (memory() - before) / 600
+  t.equal(path.a.stack.connectionCount, 300)
+  t.equal(path.b.stack.connectionCount, 300)
+  t.ok(each <= 4096, `${each} octets`)
+  t.comment(`${each} octets`)
   t.end()
 })

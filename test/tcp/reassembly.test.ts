@@ -19,11 +19,12 @@ const heldOctets = (reassembly: Reassembly): number => {
   return [...buffers].reduce((sum, { byteLength }) => sum + byteLength, 0)
 }
 
-/** Pieces share a block until it is full. */
+/** Pieces share a block until it is full. They are parts of something larger, else they would stay where they are. */
 const fillBlock = (): void => {
   const other = new Reassembly()
-  for (let at = 0; at < 2 << 20; at += 60_000) {
-    other.add(at, new Uint8Array(60_000), at)
+  const octets = new Uint8Array(120_000).subarray(60_000)
+  for (let at = 0; at < 2 << 20; at += octets.length) {
+    other.add(at, octets, at)
     other.take(Infinity)
   }
 }
