@@ -3,11 +3,14 @@ import { askControl } from './control-client.ts'
 import { columns, type Command } from './command.ts'
 import { duration, octets, painter, plain, short, type Paint } from './terminal.ts'
 import { parseArguments, UsageError } from './usage.ts'
+import { serveStatus, withMemory } from './web.ts'
 
 const OPTIONS = {
   watch: { type: 'boolean', short: 'w' },
   json: { type: 'boolean' },
   interval: { type: 'string' },
+  web: { type: 'boolean' },
+  port: { type: 'string' },
 } as const
 
 /** What `status` reads of a session; all of it is `session.info`. */
@@ -148,6 +151,12 @@ export const readInterval = (text: string | undefined): number => {
   throw new UsageError(`--interval ${text}: 0.1 to 3600 seconds`)
 }
 
+const readPort = (text: string | undefined): number => {
+  const port = Number(text ?? 0)
+  if (Number.isInteger(port) && port >= 0 && port <= 65535) return port
+  throw new UsageError(`${text} is no port`)
+}
+
 const sleep = (millis: number): Promise<void> => new Promise(resolve => setTimeout(resolve, millis))
 
 export const look = async (path: string): Promise<Shown> =>
@@ -172,6 +181,15 @@ const run = async (args: readonly string[]): Promise<void> => {
   const { stdout } = process
   const paint = painter(stdout)
   let before = await look(path)
+  if (values.port !== undefined && values.web !== true) throw new UsageError('--port is of --web')
+  if (values.web === true) {
+    const ask = withMemory(
+      () => look(path),
+      (old, now) => withRates(now, ratesBetween(old, now)),
+    )
+    const { url } = await serveStatus(ask, readPort(values.port))
+    return void stdout.write(values.json === true ? `${JSON.stringify({ url })}\n` : `${url}\n`)
+  }
   let height = 0
   do {
     await sleep(interval)
@@ -204,12 +222,19 @@ ${columns([
   ['--watch, -w', 'look again after each interval, in place on a terminal, until interrupted'],
   ['--interval SECONDS', 'between two looks, 0.1 to 3600 (1)'],
   ['--json', 'one line of JSON for each look'],
+  [
+    '--web',
+    'prints the address of a page on the loopback that shows the same, live, until interrupted;',
+  ],
+  ['', 'whoever has the address can read it, and nothing can be changed by it'],
+  ['--port N', 'of that page (any that is free)'],
   ['--help', 'this text'],
 ])}
 Examples:
   IKE_SOCKET_CONTROL=/run/app.sock node app.js
   ike-socket status /run/app.sock
   ike-socket status /run/app.sock --watch
+  ike-socket status /run/app.sock --web
   ike-socket status /run/app.sock --json | jq '.endpoints[].sessions[].remoteIdentity'
 
 Exit code 0: shown; 1: the process cannot be asked; 2: the command line was not understood.

@@ -25,7 +25,7 @@ t.test('bash completes commands, options, words and files', async t => {
   }
   t.strictSame(complete('ike-socket', 'stat'), ['status'])
   t.equal(complete('ike-socket', '').length, COMMANDS.length + 2)
-  t.strictSame(complete('ike-socket', 'status', '--w'), ['--watch'])
+  t.strictSame(complete('ike-socket', 'status', '--wa'), ['--watch'])
   t.strictSame(complete('ike-socket', 'completion', 'z'), ['zsh'])
   t.strictSame(complete('ike-socket', 'ping', 'a', '--config', 'package.js'), ['package.json'])
   t.strictSame(complete('ike-socket', 'nothing', '-'), [])
