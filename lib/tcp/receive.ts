@@ -7,6 +7,8 @@ import { Timer } from './timer.ts'
 
 /** RFC 7323 §5.5: a timestamp this old says nothing. */
 const PAWS_EXPIRY: Millis = 24 * 24 * 3600_000
+/** Ours: at a hundred gigabits a second sequence numbers take longer to wrap. */
+const PAWS_SLACK: Millis = 200
 /** RFC 5961 §7: challenge ACKs of one connection in a second. */
 const CHALLENGES_PER_SECOND = 10
 /** Ours: answers to data that came before; each carries a D-SACK, which a sender needs some of. */
@@ -216,11 +218,24 @@ const isOld = (tcb: Tcb, segment: TcpSegment, now: Millis): boolean =>
   segment.hasTimestamps &&
   !segment.has(TcpFlag.Rst) &&
   before(segment.timestampValue, tcb.tsRecent) &&
-  now - tcb.tsRecentAt < PAWS_EXPIRY
+  now - tcb.tsRecentAt < PAWS_EXPIRY &&
+  !isLate(tcb, segment)
+
+/**
+ * DEVIATION RFC 7323 §5.3 (R1): what was sent again to fill a gap arrives before what was sent a little earlier, where the
+ * path reorders. To drop that makes the next gap, which is filled the same way, and so on. Sequence numbers do not wrap in
+ * so short a time.
+ */
+const isLate = (tcb: Tcb, segment: TcpSegment): boolean =>
+  tcb.reassembly.hasGap && segment.dataLength > 0 && isLittleOlder(tcb, segment)
+
+const isLittleOlder = (tcb: Tcb, { timestampValue }: TcpSegment): boolean =>
+  before(timestampValue, tcb.tsRecent) && distance(tcb.tsRecent, timestampValue) <= PAWS_SLACK
 
 /** RFC 7323 §4.3: only a segment that covers what we acknowledged last. */
 const noteTimestamp = (tcb: Tcb, segment: TcpSegment, now: Millis): void => {
   if (!tcb.timestamps || !segment.hasTimestamps || after(segment.seq, tcb.lastAckSent)) return
+  if (isLittleOlder(tcb, segment)) return
   tcb.tsRecent = segment.timestampValue
   tcb.tsRecentAt = now
 }

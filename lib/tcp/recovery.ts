@@ -12,7 +12,7 @@ import { DeliveryRate } from './delivery-rate.ts'
 import type { Experience } from './experience.ts'
 import { Pacer } from './pacing.ts'
 import { DUPLICATE_THRESHOLD, Rack } from './rack.ts'
-import { RtoEstimator } from './rto.ts'
+import { RtoEstimator, type Smoothed } from './rto.ts'
 import { NONE, SentSegments, type Deliveries } from './sent-segments.ts'
 import { Timer } from './timer.ts'
 
@@ -129,6 +129,10 @@ export class Recovery implements Deliveries {
   private doubtful = 0
   private firstResentAt: Millis = -1
   private firstResentEnd = 0
+  /** Round trips as they were before the timeout. */
+  private rttBefore: Smoothed | undefined
+  /** What was sent before this lay in a stall: how long it took says nothing of other segments. -1: none did. */
+  private stalledUntil = -1
 
   // Timers.
   private timeoutFrom: Millis = 0
@@ -390,6 +394,10 @@ export class Recovery implements Deliveries {
     const rtt = isClear ? ack.rtt : advanced > 0 ? now - ack.echoedAt : -Infinity
     sample.rtt = 0
     if (rtt === -Infinity || rtt < 0 || (!isClear && ack.isEchoStale)) return
+    if (this.stalledUntil >= 0) {
+      if (!after(this.sender.sndUna, this.stalledUntil)) return
+      this.stalledUntil = -1
+    }
     this.rtt.measure(rtt, now)
     sample.rtt = rtt
     const longest = Math.min(this.sender.peerAckDelay, LONGEST_ACK_DELAY)
@@ -529,6 +537,10 @@ export class Recovery implements Deliveries {
   }
 
   private undo(): void {
+    if (this.phase === 'timeout' && this.rttBefore !== undefined) {
+      this.rtt.noteSpike(this.rttBefore, Math.max(0, sample.now - ack.echoedAt))
+      this.stalledUntil = this.recoverAt
+    }
     if (this.phase !== 'open') this.leave()
     this.beginEpisode()
     this.sent.unmarkLost()
@@ -556,6 +568,8 @@ export class Recovery implements Deliveries {
     const { sent, rtt } = this
     const isRepeated = this.phase !== 'open'
     if (!isRepeated) this.beginEpisode()
+    if (this.phase !== 'timeout') this.rttBefore = rtt.isMeasured ? rtt.smoothed : undefined
+    this.stalledUntil = -1
     this.reportLoss(true, isRepeated, now)
     this.phase = 'timeout'
     this.probe = 'none'
@@ -595,6 +609,8 @@ export class Recovery implements Deliveries {
   pathChanged(congestion: CongestionController, initialWindow: number, now: Millis): void {
     const { sent, sender } = this
     this.rtt = freshRtt(sender)
+    this.rttBefore = undefined
+    this.stalledUntil = -1
     this.congestion = congestion
     congestion.onStart(initialWindow)
     this.probe = 'none'

@@ -8,6 +8,11 @@ const K = 4
 /** The least round trip is that of the last minutes: paths change. */
 const MIN_RTT_WINDOW: Millis = 300_000
 
+export interface Smoothed {
+  readonly srtt: Millis
+  readonly rttvar: Millis
+}
+
 export class RtoEstimator {
   /** Smoothed round trip; 0 before the first measurement. */
   srtt: Millis = 0
@@ -60,6 +65,21 @@ export class RtoEstimator {
   private rebase(): void {
     // §2.3, with the least timeout as what the variance counts for at least: a steady path is no reason for haste.
     this.base = this.srtt + Math.max(this.min, K * this.rttvar)
+  }
+
+  get smoothed(): Smoothed {
+    const { srtt, rttvar } = this
+    return { srtt, rttvar }
+  }
+
+  /**
+   * What was measured since `before` was a stall, which went by: round trips take as long as they did. The timeout is
+   * longer for a while (RFC 4015 §3). `rtt`: of what lay in it.
+   */
+  noteSpike(before: Smoothed, rtt: Millis): void {
+    this.srtt = before.srtt
+    this.rttvar = Math.max(before.rttvar, rtt / 2)
+    this.rebase()
   }
 
   /** What was measured before a rest. */

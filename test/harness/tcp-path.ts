@@ -70,13 +70,51 @@ interface End {
   readonly link: Link
 }
 
+interface Entry {
+  readonly at: number
+  readonly order: number
+  readonly work: () => void
+}
+
+/** What is to be done when; hardly anything is added that comes before something else here. */
+class Agenda {
+  private readonly entries: (Entry | undefined)[] = []
+  private head = 0
+
+  get first(): Entry | undefined {
+    return this.entries[this.head]
+  }
+
+  add(entry: Entry): void {
+    const { entries } = this
+    let place = entries.length
+    while (place > this.head && entries[place - 1]!.at > entry.at) place--
+    if (place === entries.length) entries.push(entry)
+    else entries.splice(place, 0, entry)
+  }
+
+  take(): () => void {
+    const { work } = this.entries[this.head]!
+    this.entries[this.head++] = undefined
+    if (this.head >= 4096) {
+      this.entries.splice(0, this.head)
+      this.head = 0
+    }
+    return work
+  }
+}
+
 export class TcpPath {
   now = 0
   /** The sender's end, and the receiver's. */
   readonly a: End
   readonly b: End
   onEvent: (end: End, event: TcpEvent) => void = () => undefined
-  private readonly due: { at: number; work: () => void }[] = []
+  /** What arrives by each link, and what a test does. */
+  private readonly agendas = [new Agenda(), new Agenda(), new Agenda()] as const
+  private order = 0
+  /** Segments that have arrived, to be used again, by their length. */
+  private readonly spare = new Map<number, Uint8Array[]>()
   private readonly packet = new Packet()
 
   /** `memory`: what the receiver's end shares with those of other paths. */
@@ -100,9 +138,38 @@ export class TcpPath {
   }
 
   at(time: number, work: () => void): void {
-    let place = this.due.length
-    while (place > 0 && this.due[place - 1]!.at > time) place--
-    this.due.splice(place, 0, { at: time, work })
+    this.agendas[2].add({ at: time, order: this.order++, work })
+  }
+
+  /** Of the same instant, what was said first. */
+  private get due(): Agenda | undefined {
+    let soonest: Agenda | undefined
+    let entry: Entry | undefined
+    for (const agenda of this.agendas) {
+      const { first } = agenda
+      if (first === undefined) continue
+      const isSooner =
+        entry === undefined ||
+        first.at < entry.at ||
+        (first.at === entry.at && first.order < entry.order)
+      if (!isSooner) continue
+      soonest = agenda
+      entry = first
+    }
+    return soonest
+  }
+
+  /** A copy of the packet. */
+  private carried({ bytes, start, end }: Packet): Uint8Array {
+    const segment = this.spare.get(end - start)?.pop() ?? new Uint8Array(end - start)
+    segment.set(bytes.subarray(start, end))
+    return segment
+  }
+
+  private giveBack(segment: Uint8Array): void {
+    const known = this.spare.get(segment.length)
+    if (known === undefined) this.spare.set(segment.length, [segment])
+    else known.push(segment)
   }
 
   /** Everything goes out that may, and events are told, until both ends are quiet. */
@@ -116,13 +183,15 @@ export class TcpPath {
       this.packet.reset()
       if (from.stack.pollTransmit(this.packet, this.now) === undefined) break
       isBusy = true
-      const bytes = this.packet.view().slice()
+      const bytes = this.carried(this.packet)
       const at = from.link.carry(bytes, this.now)
       const [source, target] = from === this.a ? [LOCAL, REMOTE] : [REMOTE, LOCAL]
       if (at === undefined) continue
-      this.at(at, () =>
-        to.stack.handleSegment(bytes, 0, bytes.length, source, target, this.now, false),
-      )
+      const work = (): void => {
+        to.stack.handleSegment(bytes, 0, bytes.length, source, target, this.now, false)
+        this.giveBack(bytes)
+      }
+      this.agendas[from === this.a ? 0 : 1].add({ at, order: this.order++, work })
     }
     for (let event = from.stack.pollEvent(); event !== undefined; event = from.stack.pollEvent()) {
       isBusy = true
@@ -135,14 +204,12 @@ export class TcpPath {
     this.pump()
     for (;;) {
       const timer = Math.min(this.a.stack.nextTimeout(), this.b.stack.nextTimeout())
-      const next = Math.min(Math.ceil(timer), this.due[0]?.at ?? Infinity)
+      const next = Math.min(Math.ceil(timer), this.due?.first?.at ?? Infinity)
       if (next > until) break
       this.now = Math.max(this.now, next)
-      for (let first = this.due[0]; first !== undefined && first.at <= this.now;) {
-        this.due.shift()
-        first.work()
+      for (let due = this.due; due !== undefined && due.first!.at <= this.now; due = this.due) {
+        due.take()()
         this.pump()
-        first = this.due[0]
       }
       for (const { stack } of [this.a, this.b]) stack.handleTimeout(this.now)
       this.pump()

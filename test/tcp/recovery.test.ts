@@ -3,7 +3,7 @@ import t from 'tap'
 import { getU32 } from '../../lib/base/bytes.ts'
 import type { Features } from '../../lib/wire/own-features.ts'
 import { TcpPath, type Way } from '../harness/tcp-path.ts'
-import { sack, TcpPeer } from '../harness/tcp-peer.ts'
+import { mss, sack, sackPermitted, TcpPeer, timestamps, windowScale } from '../harness/tcp-peer.ts'
 
 const BACK: Way = { rate: 100, delay: 10 }
 const BIG = { sendBuffer: 1 << 23, receiveBuffer: 1 << 23 }
@@ -191,3 +191,63 @@ t.test(
     t.end()
   },
 )
+
+t.test('after a stall the rate is the old one at once, and the timeout is longer', t => {
+  const way = { rate: 20, delay: 25 }
+  const path = new TcpPath({ ...way, queue: 4000, held: [5000, 6000] }, way, {
+    sendBuffer: 300_000,
+  })
+  const bulk = path.bulk()
+  path.run(5000)
+  const before = bulk.connection.tcpInfo()
+  path.run(6050)
+  t.ok(Number(bulk.connection.tcpInfo()['rto']) > 2 * Number(before['rto']))
+  path.run(6100)
+  const { received } = bulk
+  path.run(6300)
+  const rate = ((bulk.received - received) * 8) / 200 / 1000
+  t.ok(rate > 0.9 * 20 * (1448 / 1500), `${rate} Mbit/s`)
+  t.ok(Number(bulk.connection.tcpInfo()['rtt']) < 2 * Number(before['rtt']))
+  t.end()
+})
+
+t.test('what is late behind a repetition is kept while there is a gap, and is old otherwise', t => {
+  const peer = new TcpPeer()
+  const options = (value: number): number[] => timestamps(value, 1)
+  const connection = peer.open(
+    [...mss(1460), ...sackPermitted, ...windowScale(7), ...timestamps(1000, 0)],
+    { options: timestamps(1000, 1) },
+  )
+  const say = (at: number, value: number): void => {
+    peer.say({ seq: 7001 + at, data: 100, options: options(value) }).hear()
+  }
+  say(100, 1100)
+  say(0, 1300)
+  t.equal(connection.readableLength, 200)
+  say(400, 1310)
+  say(200, 1310)
+  t.equal(connection.readableLength, 300)
+  say(300, 1110)
+  t.equal(connection.readableLength, 500, 'late by no more than the slack')
+  say(500, 1290)
+  t.equal(connection.readableLength, 500, 'there is no gap')
+  say(600, 1320)
+  say(500, 1100)
+  t.equal(connection.readableLength, 500, 'too old')
+  say(500, 1330)
+  t.equal(connection.readableLength, 700)
+  t.end()
+})
+
+t.test('reordering beside true losses costs hardly anything', t => {
+  const rate = (way: object): number => {
+    const link = { rate: 100, delay: 10 }
+    const sizes = { sendBuffer: 1 << 24, receiveBuffer: 1 << 24 }
+    const path = new TcpPath({ ...link, queue: 1000, ...way }, link, sizes, 3)
+    const bulk = path.bulk()
+    path.run(6000)
+    return bulk.received
+  }
+  t.ok(rate({ late: 0.02, lateBy: 20 }) > 0.9 * rate({}))
+  t.end()
+})
