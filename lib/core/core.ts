@@ -431,6 +431,8 @@ export class Core {
    */
   handleDatagram(bytes: Uint8Array, path: Path, now: Millis): void {
     this.counters.datagramsIn++
+    // RFC 768: its sender wants no answer, and the system sends none to port 0.
+    if (path.remotePort === 0) return this.drop('datagram.noPort')
     if (path.bare === true) return this.handleIke(bytes.slice(), path, now)
     switch (classify(bytes)) {
       case 'esp':

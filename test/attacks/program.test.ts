@@ -1,5 +1,6 @@
 /** What the program around it can lose by: options, printed objects, short keys, the sources, the package. */
-import { createSocket } from 'node:dgram'
+import { createSocket, type Socket } from 'node:dgram'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
 import { inspect } from 'node:util'
@@ -160,6 +161,33 @@ t.test(
     await once(server, 'close')
   },
 )
+
+t.test('N7: what comes from UDP port 0 is not answered, and does not end a server', async t => {
+  const sockets: Socket[] = []
+  const note = (message: unknown): void => void sockets.push((message as { socket: Socket }).socket)
+  subscribe('udp.socket', note)
+  const server = await listen()
+  unsubscribe('udp.socket', note)
+  const request = initRequest()
+  const marked = new Uint8Array(request.length + 4)
+  marked.set(request, 4)
+  const version3 = marked.slice()
+  version3[4 + 17] = 0x30
+  // Only a raw socket sends it, which a test may not have.
+  const arrive = (bytes: Uint8Array, port: number): boolean =>
+    sockets[0]!.emit('message', Buffer.from(bytes), {
+      address: '127.0.0.1',
+      family: 'IPv4',
+      port,
+      size: bytes.length,
+    })
+  for (const bytes of [marked, version3, new Uint8Array(40).fill(1)]) arrive(bytes, 0)
+  t.ok(await isHeard(connect(server)))
+  const { drops } = server.counters as { drops: Record<string, number> }
+  t.equal(drops['datagram.noPort'], 3)
+  server.close()
+  await once(server, 'close')
+})
 
 // --- the sources ---
 

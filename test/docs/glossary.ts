@@ -38,6 +38,7 @@ export const TRACE_EVENTS: Readonly<Record<string, string>> = {
 export const DROPS: Readonly<Record<string, string>> = {
   keepalive: 'A NAT keepalive (RFC 3948 §4). Normal.',
   'datagram.invalid': 'A datagram too short to be IKE, ESP or a keepalive.',
+  'datagram.noPort': 'From UDP port 0, which nothing can be sent to.',
   'esp.unknownSpi': 'ESP for an SA that we do not have: a restart, or a late packet.',
   'esp.truncated': 'ESP shorter than its own header, IV, trailer and ICV.',
   'esp.replay': 'A sequence number that was seen before, or is older than the `replayWindow`.',
