@@ -1,5 +1,6 @@
 /** What the other end must know, read from the options of ours, in no product's words yet. */
 import { isIP } from 'node:net'
+import { equal } from '../base/bytes.ts'
 import { UsageError } from './usage.ts'
 
 export interface PeerPlan {
@@ -139,7 +140,7 @@ export const keyText = (
   words: string,
 ): string => {
   const text = Buffer.from(psk).toString('utf8')
-  if (Buffer.from(text).equals(psk) && allowed.test(text)) return text
+  if (equal(Buffer.from(text), psk) && allowed.test(text)) return text
   throw new UsageError(
     `${product} takes a pre-shared key of ${words} alone: give both ends such a key`,
   )
