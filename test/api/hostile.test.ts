@@ -40,7 +40,7 @@ t.test(
       const dropped = Object.values(drops).reduce((sum, count) => sum + count, 0)
       t.ok(dropped > COUNT / 4, `${dropped} of ${datagramsIn} dropped`)
       for (const reason of ['replay', 'icv', 'unknownSpi', 'truncated']) {
-        t.ok(drops[`esp.${reason}`]! > 100, reason)
+        t.ok(drops[`esp.${reason}`]! > 20, reason)
       }
       t.ok(drops['datagram.invalid']! > 100)
     }
