@@ -55,7 +55,7 @@ export type {
 } from './api/options.ts'
 export type { FileReference } from './api/credential-files.ts'
 export { createSecureContext } from './api/options.ts'
-export type { SecureContext } from './api/secure-context.ts'
+export type { SecureContext, SecureContextEvents } from './api/secure-context.ts'
 export type { KeyLog } from './api/channels.ts'
 export { Session } from './api/session.ts'
 export { metrics } from './api/metrics.ts'

@@ -21,7 +21,7 @@ import {
   type SecureServerOptions,
   type SecureSocketOptions,
 } from './options.ts'
-import { changedOptions, giveContext } from './secure-context.ts'
+import { changedOptions, followContext, giveContext } from './secure-context.ts'
 import {
   createSecureServer,
   refusedPeer,
@@ -84,6 +84,7 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
   readonly #scope = new AsyncResource('SECUREENDPOINT')
   readonly #sessions = new Map<SessionHandle, Session>()
   #watcher: CredentialWatcher | undefined
+  #endFollowing: (() => void) | undefined
   #control: Control | undefined
   #state: 'opening' | 'open' | 'closing' | 'closed' = 'opening'
 
@@ -117,8 +118,18 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
       )
       this.#watcher.start(filesOf(own))
     }
+    this.#follow()
     nameEndpoint(this, this.#shared)
     this.#hold.take(this.#shared.endpoint)
+  }
+
+  /** A context that watches its files has others now. */
+  #follow(): void {
+    this.#endFollowing?.()
+    this.#endFollowing = followContext(this.#settings.own['secureContext'], () => {
+      const changed = this.#adopt({ ...this.#settings.own })
+      if (changed.length > 0) this.#inScope(() => this.emit('credentials', changed))
+    })
   }
 
   #makeUser(): EndpointUser {
@@ -159,6 +170,7 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
     this.#state = 'closed'
     closeNamed(this)
     this.#watcher?.stop()
+    this.#endFollowing?.()
     this.#hold.drop()
     this.#shared?.abandon(this.#user)
     this.#inScope(() => this.emit('error', withNumber(error)))
@@ -216,7 +228,10 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
     this.#settings = parseEndpoint(own)
     giveContext(this, this.#settings.context)
     this.#shared?.setCredentials(this.#settings)
-    this.#watcher?.start(filesOf(own))
+    if (this.#state === 'opening' || this.#state === 'open') {
+      this.#watcher?.start(filesOf(own))
+      this.#follow()
+    }
     return changedOptions({ ...before }, { ...this.#settings.given })
   }
 
@@ -269,6 +284,7 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
     this.#state = 'closing'
     closeNamed(this)
     this.#watcher?.stop()
+    this.#endFollowing?.()
     const shared = this.#shared
     if (shared === undefined) this.#closed()
     else shared.closeOf(this, () => shared.release(this.#user, () => this.#closed()))

@@ -122,7 +122,8 @@ export interface IkeOptions {
    * Pre-shared key. Required unless certificates are given. The two ends may authenticate differently.
    *
    * The value is a string, a `Uint8Array`, an object from identity to key, or a function `(identity, localIdentity)` that
-   * returns a key or a promise of one. An array of up to eight keys may stand for each key while keys are replaced. An
+   * returns a key or a promise of one. An array of up to eight keys may stand for each key while keys are replaced: a
+   * server takes any of them, and a client begins with the first and tries the next when the peer refuses one. An
    * entry of the object is for one type of identity; its name may hold `*`, and `'*'` is for everyone else. The function
    * gets identities in the form of `peerId`. Use 16 random octets or more: a shorter key causes a warning, because anyone
    * who impersonates the server obtains a MAC and can guess the key offline.
@@ -844,7 +845,7 @@ export interface SecureServerOptions extends IkeOptions, ConnectionOptions {
 /** Options of `createSecureContext`: all of IKE's except the UDP port. */
 export type SecureContextOptions = Omit<IkeOptions, 'ikePort' | 'secureContext' | 'endpoint'> &
   Pick<SecureSocketOptions, 'eap' | 'virtualAddress' | 'servername' | 'checkServerIdentity'> &
-  Pick<SecureServerOptions, 'addressPool' | 'dns' | 'authorize'>
+  Pick<SecureServerOptions, 'addressPool' | 'dns' | 'authorize' | 'watch'>
 
 /** Options of `createEndpoint`. */
 export interface EndpointOptions

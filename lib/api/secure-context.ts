@@ -2,8 +2,9 @@
  * Credentials and policy of IKE, read once: what a program makes by `createSecureContext`, and what sockets and servers
  * with equal plain options share, so that certificates and tables of keys are not read for each of them.
  */
+import { EventEmitter } from 'node:events'
 import { OptionError, ownProperties } from '../base/errors.ts'
-import { reader } from '../base/option-table.ts'
+import { boolean, reader } from '../base/option-table.ts'
 import {
   CREDENTIAL_OPTIONS,
   credentialsTowards,
@@ -14,7 +15,7 @@ import {
 import { SHORT_PSK } from '../identity/pre-shared-key.ts'
 import { parseEapTls } from '../node/eap-tls.ts'
 import { parsePolicy, POLICY_OPTIONS, type PeerPolicy } from '../policy/options.ts'
-import { readFiles } from './credential-files.ts'
+import { CredentialWatcher, filesOf, readFiles } from './credential-files.ts'
 import { fingerprint } from './fingerprint.ts'
 
 type Given = Readonly<Record<string, unknown>>
@@ -49,16 +50,63 @@ const contents = new WeakMap<object, ParsedContext>()
 /** Of endpoints, as they are now. */
 const endpointContents = new WeakMap<object, ParsedContext>()
 
+/** Events of a context, with the arguments of their listeners. */
+export interface SecureContextEvents {
+  /** With `watch`: files of credentials have changed, and these options with them. */
+  credentials: [changed: readonly string[]]
+}
+
+type Heard = (changed: readonly string[]) => void
+
+/** Servers and endpoints that use a context whose files are watched. */
+const followers = new WeakMap<object, Set<Heard>>()
+
 /** Credentials and policy, read once by `createSecureContext`. It shows nothing of them. */
-export class SecureContext {
+export class SecureContext extends EventEmitter<SecureContextEvents> {
+  readonly #watcher: CredentialWatcher | undefined
+
   constructor(options: object) {
+    super()
     if (typeof options !== 'object' || options === null) {
       throw new OptionError('options', options, 'an object', 'ERR_INVALID_ARG_TYPE')
     }
-    const given = readFiles(ownProperties('options', options))
-    reader(given).refuseUnknown(CONTEXT_OPTIONS)
-    contents.set(this, parse(given, printOf(given)))
+    const { watch, ...own } = ownProperties('options', options) as Given
+    const isWatched = reader({ watch })('watch', boolean, false)
+    this.#read(own)
+    if (!isWatched) return
+    const heard = new Set<Heard>()
+    followers.set(this, heard)
+    this.#watcher = new CredentialWatcher(
+      () => this.#read(own),
+      changed => {
+        for (const follow of [...heard]) follow(changed)
+        this.emit('credentials', changed)
+      },
+    )
+    this.#watcher.start(filesOf(own))
   }
+
+  /** Returns the names of the options that have changed. */
+  #read(own: Given): readonly string[] {
+    const given = readFiles(own)
+    reader(given).refuseUnknown(CONTEXT_OPTIONS)
+    const before = contents.get(this)
+    contents.set(this, parse(given, printOf(given)))
+    return before === undefined ? [] : changedOptions(before.given, given)
+  }
+
+  /** With `watch`: its files are watched no longer. */
+  close(): void {
+    this.#watcher?.stop()
+  }
+}
+
+/** Hears when a context, if that is one, has read its files again; the returned function ends it. */
+export const followContext = (context: unknown, heard: Heard): (() => void) => {
+  const others =
+    typeof context === 'object' && context !== null ? followers.get(context) : undefined
+  others?.add(heard)
+  return () => void others?.delete(heard)
 }
 
 /** An endpoint has that context from now on: it can stand in the place of one. */

@@ -29,7 +29,7 @@ import {
   type SecureServerOptions,
   type ServerSettings,
 } from './options.ts'
-import { changedOptions } from './secure-context.ts'
+import { changedOptions, followContext } from './secure-context.ts'
 import { SecureSocket } from './secure-socket.ts'
 import {
   isClosing,
@@ -165,6 +165,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
   /** Connections are told of in the context of `listen`, as net does. */
   #scope = new AsyncResource('SECURESERVER')
   #watcher: CredentialWatcher | undefined
+  #endFollowing: (() => void) | undefined
   #control: Control | undefined
   #freeLocalEnd: (() => void) | undefined
   #starting = false
@@ -202,8 +203,18 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     const before = this.#settings.given
     this.#settings = parseServer(own)
     this.#own = own
+    if (this.#endFollowing !== undefined) this.#follow()
     this.#term?.shared.setCredentials(this.#settings)
     return changedOptions({ ...before }, { ...this.#settings.given })
+  }
+
+  /** A context that watches its files has others now. */
+  #follow(): void {
+    this.#endFollowing?.()
+    this.#endFollowing = followContext(this.#own.secureContext, () => {
+      const changed = this.#adopt({ ...this.#own })
+      if (changed.length > 0) this.emit('credentials', changed)
+    })
   }
 
   // --- listening ---
@@ -371,6 +382,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
 
   #begin(): void {
     this.#watcher?.start(filesOf({ ...this.#own }))
+    this.#follow()
     this.#freeLocalEnd = useLocalEnd(this.#endpoint?.udpAddress?.address, this.#port)
     if (channels.serverListen.hasSubscribers) {
       channels.serverListen.asyncEnd.publish({ server: this })
@@ -451,6 +463,8 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     this.#starting = false
     this.#freeLocalEnd?.()
     this.#watcher?.stop()
+    this.#endFollowing?.()
+    this.#endFollowing = undefined
     this.#closeControl()
     // As with net, what is left of it holds the process only by its connections.
     this.#hold.setActive(false)

@@ -76,6 +76,9 @@ export interface Gateway extends Responder {
 /** The name of a gateway that has none. */
 const SOLE = ''
 
+/** Ours: of so many gateways it is remembered which of several pre-shared keys they take. */
+const MOST_OWN_KEYS = 1000
+
 /** Answers kept for strangers; more are not worth the memory, they ask again. */
 const MAX_REPLIES = 64
 /** Ours: an INITIAL_CONTACT that proves little makes us ask so many older sessions. */
@@ -117,6 +120,8 @@ export class Core {
   private readonly clients = new Map<string, Session>()
   /** The same by the address they were opened towards. */
   private readonly clientsAt = new Map<string, Set<Session>>()
+  /** By gateway: which of several pre-shared keys it has taken, where that was not the first. */
+  private readonly ownKeys = new Map<string, number>()
   /** Those of them that are up, and older ones with the same gateway. */
   private readonly clientsUp = new Map<string, Set<Session>>()
   private place: Uint8Array | undefined
@@ -238,6 +243,7 @@ export class Core {
         gateway.path,
         gateway,
       )
+      session.ownKey = this.ownKeys.get(name) ?? 0
       this.noteClient(name, session)
       this.sessions.add(session)
     }
@@ -803,7 +809,10 @@ export class Core {
   /** What its peer had proved by then counts. A session that we opened takes nobody's place. */
   private noteUp(session: Session): void {
     if (!session.isClient) return this.up.add(session, session.peer.principal.key)
-    addTo(this.clientsUp, session.gateway?.name ?? SOLE, session)
+    const { gateway: { name = SOLE } = {}, ownKey } = session
+    addTo(this.clientsUp, name, session)
+    if (ownKey === 0 || this.ownKeys.size >= MOST_OWN_KEYS) this.ownKeys.delete(name)
+    else this.ownKeys.set(name, ownKey)
   }
 
   private noteDown(session: Session): void {

@@ -26,6 +26,7 @@ import type { ChildSa } from '../ike/child-sa.ts'
 import type {
   ChildRequest,
   ExchangeMeasures,
+  KeyTurn,
   IkeSaConfig,
   Newcomer,
   PeerFacts,
@@ -150,6 +151,9 @@ export class Session implements AttemptHost, Scheduled {
   private nextTicket = 1
   private readonly requestRate = new RequestRate()
   private readonly measures: ExchangeMeasures = { retransmissions: 0, roundTrip: undefined }
+  private readonly keyTurn: KeyTurn = { at: 0, of: 1, isRefused: false }
+  /** In a row, of the pre-shared keys by which we can prove ourselves. */
+  private refusedKeys = 0
   private replayed = 0
   private failedIcvs = 0
   /** When it came up, in Unix milliseconds. */
@@ -971,6 +975,7 @@ export class Session implements AttemptHost, Scheduled {
       this.releaseAddresses(sa)
     }
     if (!this.isOver) return
+    if (this.hasNextKey()) return this.initiate(now)
     const isSilence = sa instanceof HalfOpen && error instanceof UnreachablePeerError
     const cause = (isSilence ? this.silence?.error(this.path) : error) ?? errorOf('PEER_CLOSED', {})
     if (!this.closing && isNoFault(error)) {
@@ -987,6 +992,27 @@ export class Session implements AttemptHost, Scheduled {
     this.paths.close()
     this.idleAt = Infinity
     if (this.announced) this.host.emit({ kind: 'sessionDown', session: this, error })
+  }
+
+  /** While keys are replaced, the peer may know another of ours: each is tried once. */
+  private hasNextKey(): boolean {
+    const { keyTurn } = this
+    if (!keyTurn.isRefused) return false
+    keyTurn.isRefused = false
+    this.refusedKeys++
+    const isFirstLogin = this.facts === undefined && !this.closing && !this.attempts.noneWaits
+    if (!isFirstLogin || this.refusedKeys >= keyTurn.of) return false
+    keyTurn.at = (keyTurn.at + 1) % keyTurn.of
+    return true
+  }
+
+  /** The pre-shared key that is tried first, then the one that the peer has taken: its place among several. */
+  get ownKey(): number {
+    return this.keyTurn.at
+  }
+
+  set ownKey(at: number) {
+    this.keyTurn.at = at
   }
 
   /** Addresses go back when the last of the SAs that a rekey made of each other has ended. */
@@ -1028,6 +1054,7 @@ export class Session implements AttemptHost, Scheduled {
       childCount: () => this.children.inUse.length,
       requestRate: this.requestRate,
       measures: this.measures,
+      keyTurn: this.keyTurn,
       pay: (cost, now) => host.pay(this, cost, now),
       predecessors: () => this.lineage.predecessors,
       isFirstContact: () => host.isFirstContact(this),

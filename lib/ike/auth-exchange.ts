@@ -206,9 +206,11 @@ export class Authenticate {
     const send: Next<OwnProofs> = (own, later) => {
       if (own.kind === 'failed') return end(sa, own.error, later)
       this.own = own
+      sa.config.keyTurn.of = own.keys
       return this.send()
     }
-    return prove(sa, ownClaims(sa, this.local, this.ppk), remote, requests, false, 0, send, now)
+    const claims = ownClaims(sa, this.local, this.ppk)
+    return prove(sa, claims, remote, requests, false, sa.config.keyTurn.at, send, now)
   }
 
   private send(): Outcome {
@@ -413,6 +415,7 @@ export class Authenticate {
     const claimed = formatIdentity(this.local)
     if (type !== NotifyType.AuthenticationFailed)
       return errorOf('REFUSED_LOGIN', { notify: notifyName(type), claimed })
+    sa.config.keyTurn.isRefused = own?.secret !== undefined
     const { remoteIdentity, eap } = credentials
     const { name: proof, cure } = own?.shownAs ?? {
       name: `EAP as ${printable(eap?.identity ?? '')}`,

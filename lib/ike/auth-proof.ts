@@ -127,13 +127,15 @@ export type OwnProofs =
       readonly proofs: readonly Proof[]
       /** The pre-shared key they were made with; the taker wipes it. */
       readonly secret: PeerSecret | undefined
+      /** So many pre-shared keys we could prove ourselves by. */
+      readonly keys: number
       readonly shownAs: ShownAs
     }
   | { readonly kind: 'failed'; readonly error: IpsecError }
 
 /**
  * Proves the same identity of ours once for each claim. `requests`: the peer's CERTREQ. `bySecret`: although
- * we have a key. `keyIndex`: which of the peer's pre-shared keys, the one that it has used; 0 before it has used any.
+ * we have a key. `keyIndex`: which of the pre-shared keys for that peer.
  */
 export const prove = (
   sa: AuthContext,
@@ -153,7 +155,9 @@ export const prove = (
       return next({ kind: 'failed', error }, later)
     }
     const keys = [found.secret, ...found.others]
-    const [secret = found.secret] = keys.splice(keyIndex, 1)
+    const count = keys.length
+    const at = keyIndex % count
+    const [secret = found.secret] = keys.splice(at, 1)
     for (const key of keys) key.wipe()
     const proofs = claims.map(claim => proveWithSecret(sa, claim, secret))
     return next(
@@ -162,7 +166,8 @@ export const prove = (
         shown: [],
         proofs,
         secret: { ...found, secret, others: [] },
-        shownAs: secretShownAs(secret),
+        keys: count,
+        shownAs: secretShownAs(secret, at, count),
       },
       later,
     )
@@ -223,8 +228,8 @@ const sign = (
   )
 }
 
-const secretShownAs = ({ bytes }: Secret): ShownAs => ({
-  name: 'the pre-shared key',
+const secretShownAs = ({ bytes }: Secret, at: number, count: number): ShownAs => ({
+  name: count === 1 ? 'the pre-shared key' : `pre-shared key ${at + 1} of ${count}`,
   cure:
     'Compare the keys of both ends octet by octet' +
     (endsInLineBreak(bytes) ? ': ours ends in a line break, as a file does.' : '.') +
@@ -265,6 +270,7 @@ const showOwnKey = (
         shown: [...showKey(own), ...along],
         proofs,
         secret: undefined,
+        keys: 0,
         shownAs: keyShownAs(sa, own),
       },
       later,

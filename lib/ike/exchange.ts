@@ -81,6 +81,16 @@ export interface ExchangeMeasures {
   roundTrip: Millis | undefined
 }
 
+/** By which of several pre-shared keys a client proves itself: one that the peer refuses makes way for the next. */
+export interface KeyTurn {
+  /** Its place among them, from 0. */
+  at: number
+  /** So many there are, as far as is known. */
+  of: number
+  /** The peer has refused it. */
+  isRefused: boolean
+}
+
 export interface IkeSaConfig {
   readonly environment: Environment
   readonly tracer: Tracer
@@ -109,6 +119,8 @@ export interface IkeSaConfig {
   /** One for all IKE SAs with that peer. */
   readonly requestRate: RequestRate
   readonly measures: ExchangeMeasures
+  /** One for all IKE SAs that we open with that peer. */
+  readonly keyTurn: KeyTurn
   /** Takes so much of what all peers may have us compute; false: this one has to come later (§2.25). */
   pay(cost: Millis, now: Millis): boolean
   /** There is no other SA with that peer (INITIAL_CONTACT). */

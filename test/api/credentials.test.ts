@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import {
   createEndpoint,
+  createSecureContext,
   createSecureServer,
   createSecureSocket,
   type SecureEndpoint,
@@ -47,15 +48,104 @@ const dial = async (server: SecureServer, psk: Psk, localId?: string): Promise<s
 
 t.test('a server with two keys knows clients with either, and answers with the same', async t => {
   const server = await started({ psk: [FRESH, OLD] })
+  const refusals: string[] = []
+  server.on('ikeClientError', error => refusals.push(error.message))
   t.equal(await dial(server, OLD), 'in')
   t.equal(await dial(server, FRESH), 'in')
   t.equal(await dial(server, [FRESH, OLD]), 'in', 'a client uses its first')
+  t.strictSame(refusals, [])
   t.equal(await dial(server, 'a key that nobody has given to us'), 'AUTHENTICATION_FAILED')
   t.strictSame(server.setCredentials({ psk: [FRESH] }), ['psk'])
   t.strictSame(server.setCredentials({ psk: [FRESH] }), [])
   t.equal(await dial(server, OLD), 'AUTHENTICATION_FAILED')
   t.equal(await dial(server, FRESH), 'in')
   await closed(server)
+})
+
+t.test('a client with several keys tries the next one when the peer refuses one', async t => {
+  const server = await started({ psk: OLD })
+  const refusals: Error[] = []
+  server.on('ikeClientError', error => refusals.push(error))
+  t.equal(await dial(server, [FRESH, 'yet another key of these tests', OLD]), 'in')
+  t.equal(refusals.length, 2)
+  t.equal(await dial(server, { '*': [FRESH, OLD] }), 'in', 'those of a table')
+  t.equal(await dial(server, () => [FRESH, OLD]), 'in', 'those of a function')
+  const options = {
+    host,
+    port: server.address()!.port,
+    ikePort: server.ikePort!,
+    localId: 'x.test',
+  }
+  const wrong = createSecureSocket({ ...options, psk: [FRESH, `${FRESH}!`] })
+  const [error] = (await once(wrong, 'error')) as [NodeJS.ErrnoException]
+  t.equal(error.code, 'AUTHENTICATION_FAILED')
+  t.match(error.message, /pre-shared key 2 of 2/, 'each of them once')
+  t.equal(refusals.length, 6)
+  await closed(server)
+})
+
+t.test('the key that was taken is the first one of the next session', async t => {
+  const server = await started({ psk: OLD })
+  const endpoint = createEndpoint({ psk: [FRESH, OLD], ikePort: 0, host })
+  await once(endpoint, 'listening')
+  const refusals: Error[] = []
+  server.on('ikeClientError', error => refusals.push(error))
+  const connect = async (): Promise<void> => {
+    const { port } = server.address()!
+    const socket = endpoint.connect({ host, port, ikePort: server.ikePort! })
+    t.equal(String((await once(socket, 'data'))[0]), 'in')
+    await once(socket, 'close')
+  }
+  await connect()
+  t.equal(refusals.length, 1)
+  const gone = once(endpoint, 'sessionEnd')
+  endpoint.sessions[0]!.close()
+  await gone
+  await connect()
+  t.equal(refusals.length, 1)
+  // The server has the new one alone: the old one makes way, and the next one is the first.
+  server.setCredentials({ psk: FRESH })
+  const again = once(endpoint, 'sessionEnd')
+  endpoint.sessions[0]!.close()
+  await again
+  await connect()
+  t.equal(refusals.length, 2)
+  await Promise.all([closed(server), closed(endpoint)])
+})
+
+t.test('a context reads its files again, and so does whoever has it', async t => {
+  const folder = t.testdir({ key: OLD, good: FRESH })
+  const file = join(folder, 'key')
+  const secureContext = createSecureContext({ psk: { file }, watch: true })
+  const server = await started({ secureContext })
+  const endpoint = createEndpoint({ secureContext, host, ikePort: 0 })
+  await once(endpoint, 'listening')
+  t.equal(await dial(server, OLD), 'in')
+  const ends = [secureContext, server, endpoint]
+  const changes = ends.map(end => once(end as SecureServer, 'credentials'))
+  renameSync(join(folder, 'good'), file)
+  t.strictSame(await Promise.all(changes), Array(3).fill([['psk']]))
+  t.equal(await dial(server, FRESH), 'in')
+  t.equal(await dial(server, OLD), 'AUTHENTICATION_FAILED')
+  const { port } = server.address()!
+  const socket = createSecureSocket({ host, port, ikePort: server.ikePort!, secureContext })
+  t.equal(String((await once(socket, 'data'))[0]), 'in', 'new sockets have what is new')
+  const warned = once(process, 'warning')
+  writeFileSync(file, '')
+  t.match(await warned, [{ code: 'IKE_CREDENTIAL_FILES' }])
+  t.equal(await dial(server, FRESH), 'in', 'what cannot be used changes nothing')
+  const other = createSecureContext({ psk: OLD })
+  t.strictSame(server.setCredentials({ secureContext: other }), ['psk'])
+  const back = once(endpoint, 'credentials')
+  writeFileSync(file, `${OLD}!`)
+  t.strictSame(await back, [['psk']])
+  t.equal(await dial(server, OLD), 'in', 'who has another context does not hear of the first')
+  secureContext.close()
+  await Promise.all([closed(server), closed(endpoint)])
+  t.equal(
+    refusedOption(() => createSecureContext({ psk: OLD, watch: 'x' as never })),
+    'watch',
+  )
 })
 
 t.test('in a table, and of a function, keys may be several too', async t => {

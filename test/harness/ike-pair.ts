@@ -163,6 +163,7 @@ export class End {
       childCount: () => this.children.length,
       requestRate: new RequestRate(),
       measures: { retransmissions: 0, roundTrip: undefined },
+      keyTurn: { at: 0, of: 1, isRefused: false },
       isFirstContact: () => true,
       drop: () => undefined,
       holdIkeSpi: () => undefined,
