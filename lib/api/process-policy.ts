@@ -23,7 +23,7 @@ import {
 import { configuration } from './configuration.ts'
 import { lenientOptions, nodeError, PLACE_OPTIONS, type SecureSocketOptions } from './options.ts'
 import { createSecureServer, type SecureServer } from './secure-server.ts'
-import { createSecureSocket, type SecureSocket } from './secure-socket.ts'
+import { createSecureSocket, SecureSocket } from './secure-socket.ts'
 
 // --- the file ---
 
@@ -70,6 +70,7 @@ interface ConnectOptions {
   readonly port?: number | string | undefined
   readonly path?: string | undefined
   readonly lookup?: LookupFunction | undefined
+  readonly blockList?: net.BlockList | undefined
 }
 
 type Listener = (() => void) | undefined
@@ -137,6 +138,7 @@ const secureTowards = (
       ),
       ...(verdict.rule?.gateway === undefined ? {} : { gateway: verdict.rule.gateway }),
       lookup: guarded(options, verdict),
+      ...(options.blockList === undefined ? {} : { blockList: options.blockList }),
       allowHalfOpen,
       // What the program's own socket says of it is not heard here, and waiting is the worse mistake.
       noDelay: true,
@@ -159,23 +161,27 @@ const relayPath = (): string => {
   return join(folder, String(relays++))
 }
 
-/**
- * Gives the program's own socket, which exists already and has its native handle, a way to the secure one: a local
- * socket that takes a single connection.
- */
-const relay = (socket: net.Socket, secure: SecureSocket): void => {
-  const path = relayPath()
-  const server = net.createServer({ allowHalfOpen: true }, local => {
-    server.close()
-    local.on('error', () => secure.destroy())
-    local.on('close', () => secure.destroy())
-    local.pipe(secure).pipe(local)
-  })
-  server.on('error', error => socket.destroy(error))
-  socket.once('close', () => server.close())
-  original.listen.call(server, { path }, () => {
-    if (!socket.destroyed) original.connect.call(socket, { path })
-  })
+/** What the program's socket cannot answer itself, since its octets go by a secure one. */
+interface Lent {
+  readonly secure: SecureSocket
+  /** Sockets between the two. */
+  readonly helpers: Set<{ ref(): unknown; unref(): unknown }>
+  isHeld: boolean
+}
+
+const lentTo = new WeakMap<net.Socket, Lent>()
+
+const hold = (lent: Lent, isHeld: boolean): void => {
+  lent.isHeld = isHeld
+  for (const each of [lent.secure, ...lent.helpers]) {
+    if (isHeld) each.ref()
+    else each.unref()
+  }
+}
+
+const addHelper = (lent: Lent, helper: net.Socket | net.Server): void => {
+  lent.helpers.add(helper)
+  if (!lent.isHeld) helper.unref()
 }
 
 const FACTS = [
@@ -187,6 +193,81 @@ const FACTS = [
   'localFamily',
 ] as const
 
+const lentOf = (secure: SecureSocket): Lent => ({ secure, helpers: new Set(), isHeld: true })
+
+/** From now on `socket` answers for the secure one. */
+const lend = (socket: net.Socket, lent: Lent): void => {
+  for (const name of FACTS) {
+    Object.defineProperty(socket, name, { configurable: true, get: () => lent.secure[name] })
+  }
+  lentTo.set(socket, lent)
+}
+
+const takeBack = (socket: net.Socket): void => {
+  if (!lentTo.delete(socket)) return
+  for (const name of FACTS) Reflect.deleteProperty(socket, name)
+}
+
+const hookLent = (): void => {
+  const { prototype } = net.Socket
+  const { ref, unref, address, resetAndDestroy } = prototype
+  prototype.ref = function () {
+    const lent = lentTo.get(this)
+    if (lent !== undefined) hold(lent, true)
+    return ref.call(this)
+  }
+  prototype.unref = function () {
+    const lent = lentTo.get(this)
+    if (lent !== undefined) hold(lent, false)
+    return unref.call(this)
+  }
+  prototype.address = function () {
+    return lentTo.get(this)?.secure.address() ?? address.call(this)
+  }
+  prototype.resetAndDestroy = function () {
+    const lent = lentTo.get(this)
+    if (lent === undefined) return resetAndDestroy.call(this)
+    lent.secure.resetAndDestroy()
+    return this.destroy()
+  }
+}
+
+/** Ours: so long may what a closed socket had written stand still, as the system has it of orphans. */
+const ORPHAN_PATIENCE = 30_000
+
+/**
+ * Gives the program's own socket, which exists already and has its native handle, a way to the secure one: a local
+ * socket that takes a single connection.
+ */
+const relay = (socket: net.Socket, lent: Lent): void => {
+  const { secure } = lent
+  const path = relayPath()
+  let isConnected = false
+  const server = net.createServer({ allowHalfOpen: true }, local => {
+    server.close()
+    addHelper(lent, local)
+    // 'close' follows. What the program has written by then goes out, whatever it does next.
+    local.on('error', () => {})
+    local.on('close', () => secure.destroySoon())
+    secure.on('close', () => local.destroySoon())
+    local.pipe(secure).pipe(local)
+  })
+  addHelper(lent, server)
+  server.on('error', error => socket.destroy(error))
+  socket.once('connect', () => (isConnected = true))
+  socket.once('close', () => {
+    if (!isConnected) {
+      server.close()
+      return void secure.destroy()
+    }
+    hold(lent, true)
+    secure.setTimeout(ORPHAN_PATIENCE, () => secure.destroy())
+  })
+  original.listen.call(server, { path }, () => {
+    if (!socket.destroyed) original.connect.call(socket, { path })
+  })
+}
+
 const connectProtected = (socket: net.Socket, options: ConnectOptions, verdict: Verdict): void => {
   let secure: SecureSocket
   try {
@@ -195,9 +276,8 @@ const connectProtected = (socket: net.Socket, options: ConnectOptions, verdict: 
     return void process.nextTick(() => socket.destroy(error as Error))
   }
   Object.assign(socket, { connecting: true })
-  for (const name of FACTS) {
-    Object.defineProperty(socket, name, { configurable: true, get: () => secure[name] })
-  }
+  const lent = lentOf(secure)
+  lend(socket, lent)
   for (const event of [
     'lookup',
     'connectionAttempt',
@@ -206,8 +286,13 @@ const connectProtected = (socket: net.Socket, options: ConnectOptions, verdict: 
   ])
     secure.on(event, (...facts) => socket.emit(event, ...(facts as unknown[])))
   secure.on('error', error => socket.destroy(error))
-  socket.once('close', () => secure.destroy())
-  secure.once('connect', () => relay(socket, secure))
+  const giveUp = (): void => void secure.destroy()
+  socket.once('close', giveUp)
+  secure.once('connect', () => {
+    socket.removeListener('close', giveUp)
+    if (socket.destroyed) giveUp()
+    else relay(socket, lent)
+  })
 }
 
 /** Where no connection can go: the test at the start asks whether the hooks hear of it. */
@@ -233,6 +318,7 @@ const hookConnect = (policy: SecurityPolicy): void => {
       return this
     }
     const verdict = decide(policy, options)
+    takeBack(this)
     if (verdict.action === 'bypass') {
       if (verdict.unless.length === 0) return original.connect.apply(this, args)
       const all = { ...options, lookup: guarded(options, verdict) }
@@ -252,6 +338,7 @@ const hookConnect = (policy: SecurityPolicy): void => {
     return this
   }
   net.Socket.prototype.connect = connect
+  hookLent()
 }
 
 /** TLS goes inside the secure socket: the handle of a TLSSocket of its own would be one of TCP. */
@@ -262,10 +349,17 @@ const hookTls = (policy: SecurityPolicy): void => {
       options.socket === undefined && isRemote(options) && options.host !== PROBE
         ? decide(policy, options)
         : undefined
-    if (verdict?.action !== 'protect') return original.tlsConnect(...args)
+    if (verdict?.action !== 'protect') {
+      const overTls = original.tlsConnect(...args)
+      const below = lentTo.get(options.socket as net.Socket)
+      if (below !== undefined) lend(overTls, below)
+      return overTls
+    }
     const socket = secureTowards(options, verdict, false)
     const { path: _path, ...rest } = options
-    return original.tlsConnect({ host: 'localhost', ...rest, socket }, listener)
+    const overTls = original.tlsConnect({ host: 'localhost', ...rest, socket }, listener)
+    lend(overTls, lentOf(socket))
+    return overTls
   }
   tls.connect = connect
 }
@@ -301,7 +395,19 @@ const CONNECTION_OPTIONS = [
   'keepAlive',
   'keepAliveInitialDelay',
   'highWaterMark',
+  'blockList',
 ]
+
+/** Where Node keeps what a TLSSocket over a stream is over. */
+interface OverStream {
+  readonly _handle?: { readonly _parentWrap?: { readonly stream?: unknown } } | null
+}
+
+/** A TLSSocket of a server knows its peer as the socket below it does. */
+const lendBelow = (overTls: tls.TLSSocket): void => {
+  const below = (overTls as OverStream)._handle?._parentWrap?.stream
+  if (below instanceof SecureSocket) lend(overTls, lentOf(below))
+}
 
 const listenProtected = (server: net.Server, where: net.ListenOptions): void => {
   const options = Object.fromEntries(
@@ -315,6 +421,10 @@ const listenProtected = (server: net.Server, where: net.ListenOptions): void => 
     server.emit('connection', socket)
   })
   protectedServers.set(server, secure)
+  if (server instanceof tls.Server) {
+    server.removeListener('secureConnection', lendBelow)
+    server.prependListener('secureConnection', lendBelow)
+  }
   secure.on('listening', () => server.emit('listening'))
   secure.on('drop', facts => server.emit('drop', facts))
   secure.on('close', () => {

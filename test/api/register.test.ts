@@ -135,6 +135,122 @@ server.on('tlsClientError', () => {})`,
   t.match(lines, ['over tls', '127.0.0.1 true', /close/])
 })
 
+t.test('no octet is lost that was written before the end', async t => {
+  const port = await freePort()
+  const { lines, stderr, status } = await run(
+    'tail.mjs',
+    `
+import net from 'node:net'
+const server = net.createServer({ allowHalfOpen: true }, socket => {
+  let octets = 0
+  socket.end('first')
+  // Only now is anything read, so that all ways are full.
+  setTimeout(() => {
+    socket.on('data', data => (octets += data.length))
+    socket.on('end', () => console.log('read', octets))
+  }, 300)
+  server.close()
+})
+server.listen(${port}, '127.0.0.1', () => {
+  const socket = net.connect({ port: ${port}, host: '127.0.0.1', allowHalfOpen: true })
+  socket.resume()
+  socket.on('end', () => socket.end(Buffer.alloc(5_000_000)))
+})`,
+    protect(port),
+  )
+  t.equal(stderr, '')
+  t.equal(status, 0)
+  t.strictSame(lines, ['read 5000000'])
+})
+
+t.test('sockets that are unref, of TLS or not, do not hold the process', async t => {
+  const [port, tlsPort] = [await freePort(), await freePort()]
+  const { pem: cert, keyPem: key } = certificate('CN=localhost', 'P-256', undefined)
+  const { lines, stderr, status } = await run(
+    'unref.mjs',
+    `
+import { once } from 'node:events'
+import net from 'node:net'
+import tls from 'node:tls'
+const options = ${JSON.stringify({ cert, key })}
+const plain = net.createServer(socket => socket.unref()).listen(${port}, '127.0.0.1')
+const overTls = tls.createServer(options, socket => socket.unref()).listen(${tlsPort}, '127.0.0.1')
+await Promise.all([once(plain, 'listening'), once(overTls, 'listening')])
+const first = net.connect(${port}, '127.0.0.1')
+await once(first, 'connect')
+const second = tls.connect({ port: ${tlsPort}, host: '127.0.0.1', ca: options.cert, checkServerIdentity: () => undefined })
+await once(second, 'secureConnect')
+for (const each of [plain, overTls, first, second]) each.unref()
+net.connect(${port}, '127.0.0.1').unref()
+process.on('exit', () => console.log(first.readyState, second.readyState))`,
+    { rules: [{ action: 'protect', port: [port, tlsPort] }], default: 'bypass' },
+  )
+  t.equal(stderr, '')
+  t.equal(status, 0)
+  t.strictSame(lines, ['open open'])
+})
+
+t.test('a protected socket answers as one of net does', async t => {
+  const [port, tlsPort] = [await freePort(), await freePort()]
+  const { pem: cert, keyPem: key } = certificate('CN=localhost', 'P-256', undefined)
+  const { lines, stderr } = await run(
+    'facts.mjs',
+    `
+import { once } from 'node:events'
+import net from 'node:net'
+import tls from 'node:tls'
+const options = ${JSON.stringify({ cert, key })}
+const facts = (name, socket) => {
+  const { address, port } = socket.address()
+  console.log(name, socket.remoteAddress, socket.remoteFamily, address, port === socket.localPort, socket.remotePort > 0)
+}
+const reset = {}
+reset.promise = new Promise(resolve => (reset.resolve = resolve))
+const plain = net.createServer(socket => socket.on('error', reset.resolve)).listen(${port}, '127.0.0.1')
+const overTls = tls.createServer(options, socket => {
+  facts('server', socket)
+  socket.end()
+}).listen(${tlsPort}, '127.0.0.1')
+await Promise.all([once(plain, 'listening'), once(overTls, 'listening')])
+const place = { port: ${tlsPort}, host: '127.0.0.1' }
+const trust = { ca: options.cert, checkServerIdentity: () => undefined }
+const straight = tls.connect({ ...place, ...trust })
+await once(straight, 'secureConnect')
+facts('tls', straight)
+// As STARTTLS has it: over a socket that is connected.
+const below = net.connect(place)
+await once(below, 'connect')
+const later = tls.connect({ socket: below, ...trust })
+await once(later, 'secureConnect')
+facts('later', later)
+const socket = net.connect(${port}, '127.0.0.1')
+await once(socket, 'connect')
+facts('net', socket)
+socket.resetAndDestroy()
+console.log((await reset.promise).code)
+const blockList = new net.BlockList()
+blockList.addAddress('127.0.0.1')
+const [error] = await once(net.connect({ port: ${port}, host: '127.0.0.1', blockList }), 'error')
+console.log(error.code)
+process.exit()`,
+    { rules: [{ action: 'protect', port: [port, tlsPort] }], default: 'bypass' },
+  )
+  t.equal(stderr, '')
+  const same = '127.0.0.1 IPv4 127.0.0.1 true true'
+  t.strictSame(
+    [...lines].sort(),
+    [
+      `tls ${same}`,
+      `server ${same}`,
+      `server ${same}`,
+      `later ${same}`,
+      `net ${same}`,
+      'ECONNRESET',
+      'ERR_IP_BLOCKED',
+    ].sort(),
+  )
+})
+
 t.test('what is protected is never reached in the clear when IKE fails', async t => {
   const { port, connections, close } = await trap()
   const attempt = `
