@@ -10,6 +10,7 @@ import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'nod
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { parseAddress } from '../base/address.ts'
+import { toHex } from '../base/bytes.ts'
 import type { Millis } from '../base/environment.ts'
 import {
   buildCertificate,
@@ -53,6 +54,16 @@ export const replaceFile = (path: string, content: string): void => {
   rmSync(fresh, { force: true })
   writeFileSync(fresh, content, { flag: 'wx', mode: 0o644 })
   renameSync(fresh, path)
+}
+
+/** What a certificate is kept as when another one takes its file: until its end it is good, unless it is revoked. */
+export const SUPERSEDED = '.old'
+
+/** Puts a certificate of ours that is about to be replaced aside, so that it can be revoked. */
+export const keepOld = (path: string): void => {
+  const old = existsSync(path) ? parseCertificate(derOf(readFileSync(path))) : undefined
+  if (old === undefined || isMalformed(old)) return
+  replaceFile(`${path}.${toHex(old.serial)}${SUPERSEDED}`, toPem('CERTIFICATE', old.bytes))
 }
 
 // --- names and numbers ---
@@ -237,6 +248,12 @@ export class Authority {
     if (!shown.checkPrivateKey(key))
       throw new Error(`${join(folder, 'ca.key')} is not the key of ca.crt`)
     this.issuer = { subject: shown.subject.split('\n').join(', '), key }
+  }
+
+  /** By its signature: the name of an issuer can be anybody's. */
+  hasIssued(certificate: X509Certificate): boolean {
+    const own = new X509Certificate(this.certificate.bytes)
+    return certificate.checkIssued(own) && certificate.verify(own.publicKey)
   }
 
   get listPath(): string {

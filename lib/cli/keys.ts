@@ -5,6 +5,7 @@ import { isIP } from 'node:net'
 import { basename, dirname, join } from 'node:path'
 import { parseAddress } from '../base/address.ts'
 import { toHex } from '../base/bytes.ts'
+import type { Millis } from '../base/environment.ts'
 import { revocationReason, revokedIn, type Crl } from '../identity/crl.ts'
 import {
   Authority,
@@ -12,12 +13,14 @@ import {
   DAY,
   derOf,
   hostNames,
+  keepOld,
   KEY_TYPES,
   makeKeys,
   readCertificate,
   readDays,
   readList,
   replaceFile,
+  SUPERSEDED,
   writeFiles,
   type Role,
 } from './authority.ts'
@@ -91,6 +94,7 @@ const add = async (args: readonly string[]): Promise<void> => {
   }
   const [key] = await makeKeys([type])
   const files = authority.pair(stem, { role, names, ip, days }, key!, Date.now())
+  keepOld(join(folder, `${stem}.crt`))
   writeFiles(folder, files, values.force === true)
   print(`${files.map(({ name }) => join(folder, name)).join('\n')}\n`)
 }
@@ -139,6 +143,8 @@ const renew = (args: readonly string[]): void => {
   const made = files.flatMap(path => {
     const old = new X509Certificate(readFileSync(path))
     if (old.ca) throw new Error(`${path} is of an authority: renew keeps the authority`)
+    // Who may write one file of the folder must not get the names that he writes into it.
+    if (!authority.hasIssued(old)) throw new Error(`${path} was not issued by this authority`)
     if (lists.includes(toHex(readCertificate(path).serial))) {
       if (positionals.length > 0)
         throw new Error(`${path} was revoked: ike-socket add makes another key and certificate`)
@@ -152,7 +158,10 @@ const renew = (args: readonly string[]): void => {
     const facts = { role: purposeOf(old), names, ip, days }
     return [{ path, content: authority.pair('', facts, key, now)[0]!.content }]
   })
-  for (const { path, content } of made) replaceFile(path, content)
+  for (const { path, content } of made) {
+    keepOld(path)
+    replaceFile(path, content)
+  }
   authority.writeList([], days, now)
   const until = new Date(now + days * DAY).toISOString()
   print(made.map(({ path }) => `${path}: valid until ${until}\n`).join(''))
@@ -167,7 +176,8 @@ const renewCommand: Command = {
 
 Issues certificates again, for the same names and keys, and the list of revoked ones. Without FILE all of FOLDER that are
 not revoked are renewed. The authority and all keys stay as they are, so nothing changes for the other ends. Programs with
-the option "watch" take the new files without a restart.
+the option "watch" take the new files without a restart. What was replaced is kept as FILE.crt.SERIAL.old: it is good until
+its end, or until its key is revoked.
 
 Options:
 ${columns([FOLDER_ROW, DAYS_ROW, HELP_ROW])}
@@ -184,26 +194,45 @@ Exit code 0: done; 1: it could not be done, and nothing is changed; 2: the comma
 
 const SERIAL = /^[0-9a-f]{2,40}$/i
 
+/** Serial numbers of the certificates beside a file that its key can still be used with. */
+const othersOf = (
+  { publicKey }: X509Certificate,
+  path: string,
+  authority: Authority,
+  now: Millis,
+): readonly Uint8Array[] => {
+  const folder = dirname(path)
+  return readdirSync(folder)
+    .filter(name => name.endsWith(SUPERSEDED))
+    .map(name => join(folder, name))
+    .filter(file => {
+      const other = new X509Certificate(readFileSync(file))
+      const isGood = Date.parse(other.validTo) > now
+      return isGood && other.publicKey.equals(publicKey) && authority.hasIssued(other)
+    })
+    .map(file => readCertificate(file).serial)
+}
+
 const revoke = (args: readonly string[]): void => {
   const { values, positionals } = parseArguments(args, RENEW_OPTIONS)
   if (positionals.length === 0) throw new UsageError('revoke wants FILE.crt or a serial number')
   const authority = new Authority(values.folder ?? FOLDER)
   const days = readDays(values.days)
   const now = Date.now()
-  const ca = new X509Certificate(authority.certificate.bytes)
   const known = new Set(authority.revoked.map(({ serial }) => toHex(serial)))
-  const wanted = positionals.map(text => {
+  const wanted = positionals.flatMap(text => {
     if (!existsSync(text)) {
       if (SERIAL.test(text) && text.length % 2 === 0)
-        return new Uint8Array(Buffer.from(text, 'hex'))
+        return [new Uint8Array(Buffer.from(text, 'hex'))]
       throw new Error(`${text} is neither a file nor a serial number in hexadecimal digits`)
     }
     const shown = new X509Certificate(readFileSync(text))
-    if (!shown.checkIssued(ca) || !shown.verify(ca.publicKey))
-      throw new Error(`${text} was not issued by this authority`)
-    return readCertificate(text).serial
+    if (!authority.hasIssued(shown)) throw new Error(`${text} was not issued by this authority`)
+    return [readCertificate(text).serial, ...othersOf(shown, text, authority, now)]
   })
-  const fresh = wanted.filter(serial => !known.has(toHex(serial)))
+  const fresh = [...new Map(wanted.map(serial => [toHex(serial), serial])).entries()].flatMap(
+    ([digits, serial]) => (known.has(digits) ? [] : [serial]),
+  )
   authority.writeList(
     fresh.map(serial => ({ serial, at: now })),
     days,
@@ -219,7 +248,8 @@ const revokeCommand: Command = {
   options: RENEW_OPTIONS,
   help: `Usage: ike-socket revoke FILE.crt|SERIAL… [options]
 
-Writes the next list of revoked certificates, FOLDER/ca.crl, with these in it. It counts where an end has it ("crl").
+Writes the next list of revoked certificates, FOLDER/ca.crl, with these in it, and with those of the same key that renew
+has replaced. It counts where an end has it ("crl").
 
 Options:
 ${columns([FOLDER_ROW, DAYS_ROW, HELP_ROW])}

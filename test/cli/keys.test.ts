@@ -1,6 +1,14 @@
 /** The life of certificates: added, renewed, revoked, shown, verified; and what is secret stays so. */
 import { X509Certificate } from 'node:crypto'
-import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import {
+  chmodSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { once } from 'node:events'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -89,7 +97,7 @@ t.test('renew: new terms and serial numbers; authority, keys and names stay', as
   const before = Object.fromEntries(readdirSync(at('')).map(name => [name, read(name)]))
   const renewed = await run('renew', ...inFolder, '--days', '90')
   t.equal(renewed.code, 0, renewed.stderr)
-  for (const name of readdirSync(at(''))) {
+  for (const name of readdirSync(at('')).filter(name => !name.endsWith('.old'))) {
     const isNew = name.endsWith('.crl') || (name.endsWith('.crt') && name !== 'ca.crt')
     t.equal(read(name) !== before[name], isNew, name)
     if (!isNew || !name.endsWith('.crt')) continue
@@ -99,6 +107,8 @@ t.test('renew: new terms and serial numbers; authority, keys and names stay', as
     t.ok(now.publicKey.equals(old.publicKey))
     t.not(now.serialNumber, old.serialNumber)
     t.not(now.validTo, old.validTo)
+    const aside = `${name}.${old.serialNumber.toLowerCase()}.old`
+    t.ok(new X509Certificate(read(aside)).raw.equals(old.raw), 'what is still good can be revoked')
   }
   t.equal(await talk('client-ecdsa'), 'client')
   const ofAuthority = await run('renew', at('ca.crt'), ...inFolder)
@@ -106,10 +116,18 @@ t.test('renew: new terms and serial numbers; authority, keys and names stay', as
 })
 
 t.test('revoke: the list has it, servers refuse it, and renew does not bring it back', async t => {
+  const before = readdirSync(at('')).find(name => /^client-ecdsa\.crt\..*\.old$/.test(name))!
+  writeFileSync(at('thief.crt'), read(before))
+  writeFileSync(at('thief.key'), read('client-ecdsa.key'))
+  t.equal(await talk('thief'), 'client', 'a certificate that was renewed is good until its end')
   const revoked = await run('revoke', at('client-ecdsa.crt'), ...inFolder)
   t.equal(revoked.code, 0, revoked.stderr)
-  const serial = new X509Certificate(read('client-ecdsa.crt')).serialNumber.toLowerCase()
+  const serialOf = (name: string): string =>
+    new X509Certificate(read(name)).serialNumber.toLowerCase()
+  const serial = serialOf('client-ecdsa.crt')
   t.match(revoked.stdout, `revoked: ${serial}`)
+  t.match(await talk('thief'), /AUTHENTICATION_FAILED: .*revoked by its issuer/)
+  for (const name of ['thief.crt', 'thief.key']) rmSync(at(name))
   t.match(await talk('client-ecdsa'), /AUTHENTICATION_FAILED: .*revoked by its issuer/)
   t.equal(await talk('reports.test-ecdsa'), 'reports.test', 'others go on')
   const other = '5f2c9a0e3b6d41788c1de02a9b74f361'
@@ -120,7 +138,7 @@ t.test('revoke: the list has it, servers refuse it, and renew does not bring it 
   }[]
   t.strictSame(
     list!.revoked.map(text => text.split(' ')[0]),
-    [serial, other],
+    [serial, serialOf(before), other],
     'each once',
   )
   t.equal(list!.number, 4)
@@ -133,6 +151,21 @@ t.test('revoke: the list has it, servers refuse it, and renew does not bring it 
   })
   t.equal((await run('revoke', 'xyz', ...inFolder)).code, 1)
   t.equal((await run('revoke', ...inFolder)).code, 2)
+})
+
+t.test('renew: a certificate of another authority is not signed, whoever put it there', async t => {
+  const elsewhere = join(folder, 'elsewhere')
+  // Of the same name, as anybody can choose it.
+  await keygen([elsewhere, '--type', 'ecdsa', '--client', 'admin.test'], Date.now())
+  for (const end of ['crt', 'key'])
+    writeFileSync(at(`forged.${end}`), readFileSync(join(elsewhere, `client-ecdsa.${end}`)))
+  const before = Object.fromEntries(readdirSync(at('')).map(name => [name, read(name)]))
+  for (const files of [[at('forged.crt')], []]) {
+    const renewed = await run('renew', ...files, ...inFolder)
+    t.match(renewed, { code: 1, stderr: /forged\.crt was not issued by this authority/ })
+  }
+  t.strictSame(Object.fromEntries(readdirSync(at('')).map(name => [name, read(name)])), before)
+  for (const end of ['crt', 'key']) rmSync(at(`forged.${end}`))
 })
 
 t.test('show tells what is in files, and no secret', async t => {
