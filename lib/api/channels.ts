@@ -2,6 +2,7 @@
 import { channel, tracingChannel } from 'node:diagnostics_channel'
 import { debuglog } from 'node:util'
 import type { KeyLogEntry, TraceEvent, Tracer } from '../base/trace.ts'
+import { captureOfProcess } from '../node/capture.ts'
 import { writeKeyLog } from '../node/key-log.ts'
 
 export const channels = {
@@ -29,8 +30,18 @@ export const makeTracer = (keyLog: KeyLog | undefined): Tracer => ({
     if (channels.trace.hasSubscribers) channels.trace.publish(event)
     if (log.enabled) log('%s %j', event.name, event.facts)
   },
-  keyLog: keyLog === undefined ? undefined : takeKeys(keyLog),
+  keyLog: both(captureOfProcess()?.key, keyLog === undefined ? undefined : takeKeys(keyLog)),
 })
+
+type TakeKey = NonNullable<Tracer['keyLog']>
+
+const both = (one: TakeKey | undefined, two: TakeKey | undefined): TakeKey | undefined =>
+  one === undefined || two === undefined
+    ? (one ?? two)
+    : entry => {
+        one(entry)
+        two(entry)
+      }
 
 const takeKeys = (keyLog: KeyLog): ((entry: KeyLogEntry) => void) => {
   if (!warned) {

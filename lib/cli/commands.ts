@@ -1,4 +1,5 @@
 /** Every command, in the order in which `--help` lists them. */
+import { captureCommand } from './capture.ts'
 import type { Command } from './command.ts'
 import { completionCommand } from './completion.ts'
 import { doctorCommand } from './doctor.ts'
@@ -13,6 +14,7 @@ const commands: readonly Command[] = [
   doctorCommand,
   statusCommand,
   pingCommand,
+  captureCommand,
   keygenCommand,
   ...keyCommands,
   peerConfigCommand,

@@ -39,7 +39,9 @@ const run = async ([name, ...rest]: readonly string[]): Promise<number> => {
   }
   const command = COMMANDS.find(other => other.name === name)
   if (command === undefined) throw new UsageError(`there is no command ${name}`)
-  if (rest.includes('--help') || rest.includes('-h')) {
+  // What stands behind "--" is for another program.
+  const own = rest.includes('--') ? rest.slice(0, rest.indexOf('--')) : rest
+  if (own.includes('--help') || own.includes('-h')) {
     process.stdout.write(command.help)
     return 0
   }

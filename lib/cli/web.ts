@@ -5,7 +5,6 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import type { Shown } from './status.ts'
 
 /** Looks that are nearer to each other than this share an answer: the process is not asked more often. */
 const LEAST_INTERVAL = 250
@@ -188,11 +187,11 @@ export const serveStatus = async (look: () => Promise<object>, port: number): Pr
 }
 
 /** An answer with the rates since the one before. */
-export const withMemory = (
-  look: () => Promise<Shown>,
-  withRates: (before: Shown, now: Shown) => object,
+export const withMemory = <Look>(
+  look: () => Promise<Look>,
+  withRates: (before: Look, now: Look) => object,
 ): (() => Promise<object>) => {
-  let before: Shown | undefined
+  let before: Look | undefined
   return async () => {
     const now = await look()
     const answer = withRates(before ?? now, now)

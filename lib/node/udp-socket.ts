@@ -9,6 +9,7 @@ import { formatAddress, parseAddress } from '../base/address.ts'
 import { EMPTY } from '../base/bytes.ts'
 import { release } from '../base/external.ts'
 import type { Path } from '../base/path.ts'
+import { captureOfProcess } from './capture.ts'
 import { interfaceMtu } from './interface-mtu.ts'
 import { classify } from '../wire/encapsulation.ts'
 
@@ -67,6 +68,7 @@ interface Destination {
 export class UdpSocket implements Carrier {
   private readonly socket: Socket
   private readonly events: UdpEvents
+  private readonly capture = captureOfProcess()
   private readonly index: number
   private readonly family: 4 | 6
   readonly bare: boolean
@@ -109,7 +111,9 @@ export class UdpSocket implements Carrier {
       if (plain.length === 0) return
       // Of IKE there is little from a peer, and very much in a flood: its paths are not worth remembering.
       const isEsp = !this.bare && classify(plain) === 'esp'
-      this.events.onDatagram(plain, isEsp ? this.knownPath(remote) : this.pathOf(remote))
+      const path = isEsp ? this.knownPath(remote) : this.pathOf(remote)
+      this.capture?.packet(plain, path, false)
+      this.events.onDatagram(plain, path)
       release(plain)
     })
     this.socket.on('error', error => this.events.onError(error, undefined))
@@ -200,6 +204,7 @@ export class UdpSocket implements Carrier {
   /** It is nearly always not congested after it. */
   send(bytes: Uint8Array, path: Path): void {
     if (this.closed) return
+    this.capture?.packet(bytes, path, true)
     if (this.connected) this.socket.send(bytes, this.onSent)
     else {
       const { address, onSent } = this.destinationOf(path)

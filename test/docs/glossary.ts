@@ -105,6 +105,8 @@ export const DROPS: Readonly<Record<string, string>> = {
 export const WARNINGS: Readonly<Record<string, string>> = {
   IKE_CLIENT_REFUSED:
     "Peers were refused and nobody listens for 'ikeClientError': once a minute, with their number.",
+  IKE_CAPTURE:
+    'Datagrams and keys are written (IKE_SOCKET_CAPTURE), or cannot be written any more.',
   IKE_CONTROL: 'The socket of IKE_SOCKET_CONTROL could not be opened.',
   IKE_KEY_LOG: 'Keys are written (`keyLog`), or cannot be written any more.',
   IKE_CREDENTIAL_FILES: 'With `watch`: files have changed and cannot be used; everything stays.',
@@ -112,6 +114,8 @@ export const WARNINGS: Readonly<Record<string, string>> = {
 
 /** Variables of the environment. */
 export const ENVIRONMENT: Readonly<Record<string, string>> = {
+  IKE_SOCKET_CAPTURE:
+    'A file, as `ike-socket capture` sets it: every datagram is written there as pcapng, and the keys of all SAs in the folder beside it. A warning says so.',
   IKE_SOCKET_CONFIG:
     'A JSON file with options, for `ike-socket/net`, `ike-socket/http`, `ike-socket/register` and the commands. `{ "file": path }` is what a file holds, `{ "env": name }` the value of a variable. An unknown key stops the program.',
   IKE_SOCKET_CONTROL:
