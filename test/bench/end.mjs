@@ -1,6 +1,7 @@
 // One end of a comparison in a process of its own, so that each Node can run it, with a heap as programs have one.
 // The coordinator (`ends.mjs`) starts it and tells it by messages what to do.
 import { once } from 'node:events'
+import { Session } from 'node:inspector/promises'
 import { PerformanceObserver, constants } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { makePeer } from './peers.mjs'
@@ -175,7 +176,31 @@ const settle = async () => {
   return {}
 }
 
-const actions = { bulk, ping, connect, hold, letGo, settle }
+let inspector
+const profileFrom = async () => {
+  inspector = new Session()
+  inspector.connect()
+  await inspector.post('Profiler.enable')
+  await inspector.post('Profiler.setSamplingInterval', { interval: 200 })
+  await inspector.post('Profiler.start')
+  return {}
+}
+
+/** Microseconds of each function itself. */
+const profileTo = async () => {
+  const { profile } = await inspector.post('Profiler.stop')
+  inspector.disconnect()
+  const nodes = new Map(profile.nodes.map(node => [node.id, node.callFrame]))
+  const own = new Map()
+  for (const [i, id] of profile.samples.entries()) {
+    const { functionName, url } = nodes.get(id)
+    const key = `${functionName}|${url}`
+    own.set(key, (own.get(key) ?? 0) + profile.timeDeltas[i])
+  }
+  return [...own].map(([key, time]) => [...key.split('|'), time])
+}
+
+const actions = { bulk, ping, connect, hold, letGo, settle, profileFrom, profileTo }
 
 process.on('disconnect', () => process.exit())
 process.on('message', async ({ action, ...orders }) => {

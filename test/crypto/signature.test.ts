@@ -348,3 +348,40 @@ t.test('every single-bit change of a key is read or refused without an exception
   t.equal(read, 0, 'a changed point is not on the curve')
   t.end()
 })
+
+t.test(
+  'a key that was read is known by its octets, and of those read long ago nothing is kept',
+  t => {
+    const spkiOf = (): Uint8Array => {
+      const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+      return spkiOf(publicKey)
+    }
+    const first = fresh()
+    const key = readPublicKey(first)
+    t.ok(key)
+    t.equal(readPublicKey(first.slice()), key)
+    for (let i = 0; i < 255; i++) readPublicKey(fresh())
+    t.equal(readPublicKey(first), key)
+    for (let i = 0; i < 255; i++) readPublicKey(fresh())
+    t.equal(readPublicKey(first), key, 'the one used last stays longest')
+    for (let i = 0; i < 256; i++) readPublicKey(fresh())
+    t.not(readPublicKey(first), key)
+    t.end()
+  },
+)
+
+t.test(
+  'a key that one limit allows is not known to another, and octets that are no key are not kept',
+  t => {
+    const { publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
+    const spki = spkiOf(publicKey)
+    t.ok(readPublicKey(spki))
+    t.equal(readPublicKey(spki, { minimumRsaBits: 3072 }), undefined)
+    t.ok(readPublicKey(spki, { minimumRsaBits: 1024 }))
+    const ec = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey
+    const wrong = spkiOf(ec)
+    wrong[wrong.length - 1]! ^= 1
+    for (let i = 0; i < 2; i++) t.equal(readPublicKey(wrong), undefined)
+    t.end()
+  },
+)
