@@ -112,7 +112,7 @@ const PLOTS = [
 ]
 
 export const writeResults = async report => {
-  const { processor, cores, load, runs, scenarios, nodes } = report
+  const { processor, cores, load, runs, scenarios, nodes, growth } = report
   for (const { file, title, rate, pick } of PLOTS) {
     const shown = bars(report, rate, pick)
     const description = shown.map(({ label, ratio }) => `${label}: ${ratio.toFixed(2)}`).join('; ')
@@ -132,10 +132,9 @@ export const writeResults = async report => {
   for (const node of nodes) {
     parts.push(`## Node ${node.version.slice(1)}`, '')
     for (const scenario of scenarios) parts.push(table(node, scenario), '')
-    parts.push('What grows with the number of others (`npm run bench:growth`):', '')
-    for (const [what, { words }] of Object.entries(node.growth)) parts.push(`- ${what}: ${words}`)
-    parts.push('')
   }
+  parts.push(`## Beside many others, Node ${nodes[0].version.slice(1)}`, '')
+  for (const [what, { words }] of Object.entries(growth)) parts.push(`- ${what}: ${words}`)
   const file = at('RESULTS.md')
   const style = await resolveConfig(file)
   writeFileSync(file, await format(parts.join('\n'), { ...style, parser: 'markdown' }))

@@ -199,13 +199,16 @@ try {
   for (const node of nodes) {
     const version = execFileSync(node, ['--version'], { encoding: 'utf8' }).trim()
     const rows = await measure(node)
-    const growth = await measureGrowth(node, scale)
-    report.nodes.push({ version, rows, growth })
-    if (options.json) continue
-    tell(version, rows)
-    for (const [what, { words }] of Object.entries(growth)) console.log(`${what}: ${words}`)
+    report.nodes.push({ version, rows })
+    if (!options.json) tell(version, rows)
   }
+  // One Node shows whether something grows.
+  report.growth = await measureGrowth(nodes[0], scale)
   if (options.json) console.log(JSON.stringify(report))
+  else {
+    console.log()
+    for (const [what, { words }] of Object.entries(report.growth)) console.log(`${what}: ${words}`)
+  }
   if (options.write) await writeResults(report)
 } finally {
   forget()
