@@ -125,7 +125,7 @@ const handleIp = (
     )
   }
   return protocol === IpProtocol.Icmp || protocol === IpProtocol.Icmpv6
-    ? handleIcmp(child, bytes, ip, tcp)
+    ? handleIcmp(child, bytes, ip, tcp, now)
     : 'ip.protocol'
 }
 
@@ -135,18 +135,12 @@ const handleIcmp = (
   bytes: Uint8Array,
   ip: IpHeader,
   tcp: TcpStack | undefined,
+  now: Millis,
 ): string | undefined => {
   if (!covers(child.sa.localSelectors, ip.destination, 0, 0)) return 'esp.selectors'
   const error = readIcmpError(bytes, ip.payloadFrom, ip.payloadTo, ip.version)
   if (error === undefined) return 'icmp.ignored'
   if (error.kind === 'unreachable') tcp?.handleUnreachable(error, error.hard)
-  else if (tcp !== undefined) shrink(child, error.mtu, tcp)
+  else tcp?.handleTooBig(error, error.mtu, now)
   return undefined
-}
-
-/** RFC 1191 §3, RFC 8201 §4: never below what every path takes, whatever a router says. */
-const shrink = (child: Child, mtu: number, tcp: TcpStack): void => {
-  const isIpv6 = child.remoteHost.length === 16
-  if (mtu < (isIpv6 ? 1280 : 576)) return
-  tcp.segmentLimit = Math.min(tcp.segmentLimit, mtu - (isIpv6 ? 40 : 20))
 }

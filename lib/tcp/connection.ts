@@ -2,6 +2,7 @@
 import type { Millis } from '../base/environment.ts'
 import type { Packet } from '../base/packet.ts'
 import type { Scheduled } from '../base/schedule.ts'
+import { before } from '../base/serial.ts'
 import { Tcb, type CloseReason } from './control-block.ts'
 import { LARGEST_WINDOW } from './congestion/controller.ts'
 import { newController, type CongestionControl } from './congestion/choose.ts'
@@ -21,6 +22,9 @@ export interface KeepAliveSettings {
 const DOUBTFUL_REPEATS = 2
 /** Ours: what has waited for so long for its acknowledgement was lost, however long round trips seemed to be. */
 const LONG: Millis = 1000
+
+/** RFC 8201 §4: so long a path that takes less is believed to take no more. */
+const PATH_LIMIT_HOLDS: Millis = 600_000
 
 export class TcpConnection extends Tcb implements Scheduled {
   dueAt: Millis = Infinity
@@ -172,6 +176,20 @@ export class TcpConnection extends Tcb implements Scheduled {
       const congestion = newController(this.congestionControl)
       this.recovery.pathChanged(congestion, this.initialWindow, now)
       this.retries = 0
+    } else this.synSent = false
+    this.stack.ready(this)
+  }
+
+  /** A router says that segments may have no more than `limit` octets. */
+  handleTooBig(seq: number, limit: number, now: Millis): void {
+    const isUnderWay = !before(seq, this.sndUna) && before(seq, this.sndNxt)
+    if (!isUnderWay || limit >= Math.min(this.peerLimit, this.stack.segmentLimit)) return
+    this.pathLimit = limit
+    this.pathLimitUntil = now + PATH_LIMIT_HOLDS
+    if (this.isSynchronized) {
+      this.timeoutsInVain = 0
+      this.repeats = 0
+      this.recovery.noteTooLarge(now)
     } else this.synSent = false
     this.stack.ready(this)
   }

@@ -130,6 +130,9 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   maxSndWnd = 0
   sndWndShift = 0
   peerMss: number
+  /** The largest segment that the way behind the peer takes, header and all, as a router there says. */
+  pathLimit = Infinity
+  pathLimitUntil: Millis = Infinity
   readonly sendQueue: ByteQueue
   /** Octets of the queue that have been sent at least once. */
   sentOctets = 0
@@ -271,7 +274,7 @@ export class Tcb implements Flow, Sender, MemoryHolder {
 
   /** Data octets of the largest segment to send: what the peer and the path take, less the options in use. */
   get mss(): number {
-    return Math.min(this.peerMss, this.stack.segmentLimit - HEADER) - this.optionOctets
+    return Math.min(this.peerLimit, this.stack.segmentLimit) - HEADER - this.optionOctets
   }
 
   private get optionOctets(): number {
@@ -293,9 +296,9 @@ export class Tcb implements Flow, Sender, MemoryHolder {
     return Math.min(this.config.delayedAck, this.peerAckDelay)
   }
 
-  /** The largest segment that the peer takes, header and all. */
+  /** The largest segment that the peer takes, and the way behind it, header and all. */
   get peerLimit(): number {
-    return this.peerMss + HEADER
+    return Math.min(this.peerMss + HEADER, this.pathLimit)
   }
 
   noteArrived(octets: number): void {

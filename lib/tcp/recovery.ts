@@ -598,6 +598,10 @@ export class Recovery implements Deliveries {
     if (congestion.threshold === Infinity) congestion.onStart(this.sender.initialWindow)
     else congestion.onIdle(Infinity, this.rtt.rto)
     this.rtt.backoffs = 0
+    // Nothing more is reported as lost before all of it has arrived.
+    this.beginEpisode()
+    this.phase = 'timeout'
+    this.recoverAt = this.sender.sndNxt
     sent.markAllLost()
     this.rearm(now)
   }

@@ -8,6 +8,9 @@ const K = 4
 /** The least round trip is that of the last minutes: paths change. */
 const MIN_RTT_WINDOW: Millis = 300_000
 
+/** Ours: what one stall adds makes the timeout no longer than the second that §2.4 wants. */
+const MOST_DOUBT: Millis = 1000 / K
+
 export interface Smoothed {
   readonly srtt: Millis
   readonly rttvar: Millis
@@ -78,7 +81,7 @@ export class RtoEstimator {
    */
   noteSpike(before: Smoothed, rtt: Millis): void {
     this.srtt = before.srtt
-    this.rttvar = Math.max(before.rttvar, rtt / 2)
+    this.rttvar = Math.max(before.rttvar, Math.min(rtt / 2, MOST_DOUBT))
     this.rebase()
   }
 

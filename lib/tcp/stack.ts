@@ -46,6 +46,11 @@ const MAX_RESETS = 64
 const LATE_ACKS_PER_SECOND = 1000
 /** Addresses that passive connections share. */
 const MAX_ADDRESSES = 4
+/** RFC 1191 §4 and RFC 791, RFC 8200 §5. */
+const LEAST_MTU_V4 = 576
+const LEAST_MTU_V6 = 1280
+const IP_HEADER_V4 = 20
+const IP_HEADER_V6 = 40
 /** RFC 6528 §3: the clock ticks every four microseconds. */
 const ISN_TICKS_PER_MILLI = 250
 /** Ours: a connection that this end closed may be replaced after this time (RFC 6191). */
@@ -374,6 +379,20 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     const connection = this.find(flow)
     if (connection?.state !== 'SYN-SENT' || flow.seq !== connection.iss) return
     this.closed(connection, hard ? 'ECONNREFUSED' : 'EHOSTUNREACH')
+  }
+
+  /**
+   * An authenticated ICMP error says that the segment with number `seq` is too large for the way behind the peer, where an
+   * IP packet has `mtu` octets. It is believed of that connection alone, and only while that segment is under way
+   * (RFC 5927 §7.2); never below what every path takes, whatever a router says (RFC 1191 §3, RFC 8201 §4).
+   */
+  handleTooBig(flow: Flow & { readonly seq: number }, mtu: number, now: Millis): void {
+    const isIpv6 = flow.localAddress.length === 16
+    if (mtu < (isIpv6 ? LEAST_MTU_V6 : LEAST_MTU_V4)) return
+    const connection = this.find(flow)
+    if (connection === undefined) return
+    connection.handleTooBig(flow.seq, mtu - (isIpv6 ? IP_HEADER_V6 : IP_HEADER_V4), now)
+    this.rearm(connection)
   }
 
   // --- what connections tell ---

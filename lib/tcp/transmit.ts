@@ -75,7 +75,7 @@ const transmitSyn = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
 
 /** Octets that a SYN with all its options has room for: how much the peer takes at once is not known yet. */
 export const synRoom = (tcb: Tcb): number =>
-  Math.max(0, tcb.stack.segmentLimit - TCP_HEADER_LENGTH - SYN_OPTIONS)
+  Math.max(0, Math.min(tcb.stack.segmentLimit, tcb.pathLimit) - TCP_HEADER_LENGTH - SYN_OPTIONS)
 
 const sendWithSyn = (tcb: Tcb, octets: number, now: Millis): void => {
   const seq = tcb.sndNxt
@@ -133,6 +133,10 @@ const finSeq = (tcb: Tcb): number => (queueStart(tcb) + tcb.sendQueue.length) >>
 
 const transmitNew = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
   if (tcb.finSent || tcb.state === 'TIME-WAIT') return false
+  if (now >= tcb.pathLimitUntil) {
+    tcb.pathLimit = Infinity
+    tcb.pathLimitUntil = Infinity
+  }
   const { mss, unsent } = tcb
   const mayFin = tcb.finQueued
   if (unsent === 0 && !mayFin) {

@@ -90,10 +90,7 @@ export class Host {
     const isIpv6 = this.local.length === 16
     const error = readIcmpError(bytes, 0, bytes.length, isIpv6 ? 6 : 4)
     if (error?.kind === 'unreachable') this.stack.handleUnreachable(error, error.hard)
-    if (error?.kind === 'tooBig') {
-      const limit = error.mtu - (isIpv6 ? 40 : 20)
-      this.stack.segmentLimit = Math.min(this.stack.segmentLimit, limit)
-    }
+    if (error?.kind === 'tooBig') this.stack.handleTooBig(error, error.mtu, this.now)
     this.collect()
   }
 
