@@ -11,6 +11,9 @@ const PROGRAM_MS = 120_000
  */
 export const startProgram = (words, env) => {
   const child = spawn(process.execPath, words, { env, timeout: PROGRAM_MS, killSignal: 'SIGKILL' })
+  const endIt = () => child.kill('SIGKILL')
+  process.once('exit', endIt)
+  child.once('close', () => process.removeListener('exit', endIt))
   let output = ''
   const waiting = []
   const look = () => waiting.forEach(each => output.includes(each.words) && each.resolve())

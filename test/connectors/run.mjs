@@ -4,7 +4,7 @@
 import { execFileSync } from 'node:child_process'
 import dgram from 'node:dgram'
 import { once } from 'node:events'
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -22,8 +22,9 @@ import {
 import { ownAddress, tradeUnheard } from './sniffed-shop.mjs'
 import { CannotSniff } from './sniffer.mjs'
 
-/** After that no further row is begun. */
+/** After that no further row is begun, and after the second time nothing goes on. */
 const ALL_MS = 900_000
+const END_MS = 1_200_000
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const examples = join(root, 'examples')
 const [only] = process.argv.slice(2)
@@ -70,8 +71,11 @@ const folder = mkdtempSync(join(tmpdir(), 'ike-'))
 // The servers' account passes through it.
 chmodSync(folder, 0o711)
 // Here the libraries are found, and git does not look.
-const programs = join(examples, 'node_modules', '.programs')
-mkdirSync(programs, { recursive: true })
+const programs = mkdtempSync(join(examples, 'node_modules', '.programs-'))
+process.once('exit', () => {
+  for (const each of [folder, programs]) rmSync(each, { recursive: true, force: true })
+})
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1))
 
 const keys = { TLS_CERT: join(folder, 'tls.crt'), TLS_KEY: join(folder, 'tls.key') }
 const makeTlsKey = () => {
@@ -243,6 +247,11 @@ const rows = [...sectionRows, shopRow, ...commandRows, ...pairRows].filter(
 const results = []
 process.chdir(examples)
 const end = Date.now() + ALL_MS
+const whole = setTimeout(() => {
+  console.log(`not at its end after ${END_MS / 1000} s`)
+  process.exit(1)
+}, END_MS)
+whole.unref()
 try {
   makeTlsKey()
   for (const row of rows) {
@@ -261,8 +270,6 @@ try {
   }
 } finally {
   await stopAll()
-  rmSync(folder, { recursive: true, force: true })
-  rmSync(programs, { recursive: true, force: true })
 }
 
 const table = [['library', 'version', 'server', 'version', 'by', 'result'], ...results]

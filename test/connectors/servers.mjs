@@ -77,6 +77,9 @@ export const stopAll = () =>
     }),
   )
 
+// However this process ends, they do not outlive it.
+process.once('exit', () => children.filter(isRunning).forEach(child => child.kill('SIGKILL')))
+
 const answers = port =>
   new Promise(resolve => {
     const socket = net.connect(port, LOOPBACK, () => {

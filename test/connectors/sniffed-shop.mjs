@@ -81,5 +81,5 @@ export const tradeUnheard = async (facts, ikePort) => {
   const others = Object.keys(closed).filter(kind => !PROTECTED.has(kind))
   if (!(closed.IKE > 0 && closed.ESP > 0) || others.length > 0 || told(secret) > 0)
     throw new Error(`under PROTECT the sniffer hears ${JSON.stringify(closed)}`)
-  return `the sniffer hears ${JSON.stringify(open)} under BYPASS, ${JSON.stringify(closed)} under PROTECT`
+  return `${clear.length} clear packets under BYPASS, ${JSON.stringify(closed)} under PROTECT`
 }
