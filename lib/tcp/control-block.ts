@@ -11,7 +11,7 @@ import type { CongestionController } from './congestion/controller.ts'
 import { Reassembly } from './reassembly.ts'
 import { ReceiveWindow } from './receive-window.ts'
 import type { MemoryHolder, SharedMemory } from './memory.ts'
-import type { Experience } from './experience.ts'
+import type { Experience, SharedExperience } from './experience.ts'
 import { Recovery, type Sender } from './recovery.ts'
 import { Timer, TIMERS } from './timer.ts'
 
@@ -69,6 +69,8 @@ export interface StackContext {
   readonly copies: Copies
   /** What the connections of this peer hold in all. */
   readonly memory: SharedMemory
+  /** What they have learnt of the path. */
+  readonly experience: SharedExperience
   /** Something happened that the owner wants to know. */
   notify(tcb: Tcb, kind: 'connected' | 'readable' | 'writable' | 'ended'): void
   /** It is over for the owner; the connection may live on in TIME-WAIT. */
@@ -195,6 +197,8 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   hasDuplicate = false
 
   private sending: Recovery | undefined
+  /** The window that it began with, or goes on with after a rest. */
+  private startWindow = 0
   /** What is left of that in a rest. */
   private experience: Experience | undefined
   retransmissions = 0
@@ -371,6 +375,10 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   private newRecovery(): Recovery {
     const recovery = new Recovery(this, newController(this.congestionControl))
     if (this.experience !== undefined) recovery.resume(this.experience, this.heardAt)
+    else if (!this.isSynchronized) {
+      const others = this.stack.experience.roundTripsTo(this.remoteAddress, this.heardAt)
+      if (others !== undefined) recovery.rtt.restore(others, this.heardAt)
+    }
     return recovery
   }
 
@@ -383,8 +391,28 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   rest(): void {
     if (this.awaitsAck || this.sending === undefined) return
     this.experience = this.sending.experience
+    this.teach()
+    this.startWindow = this.initialWindow
     this.sending = undefined
     if (this.received?.isEmpty === true) this.received = undefined
+  }
+
+  /** What it knows now serves those that begin. */
+  teach(): void {
+    const { sending } = this
+    if (sending?.rtt.isMeasured !== true || this.octetsSent === 0) return
+    const { experience } = this.stack
+    experience.note(this.remoteAddress, sending.experience, this.startWindow, this.heardAt)
+  }
+
+  /** The SYN of the peer has come: the first flight is what others have found the path to carry (RFC 9040 §5). */
+  beginSending(now: Millis): void {
+    const { congestion, initialWindow } = this
+    const shared =
+      this.synRetries > 1 ? undefined : this.stack.experience.takeWindow(this.remoteAddress, now)
+    if (shared === undefined) congestion.onStart(initialWindow)
+    else congestion.onResume(initialWindow, shared.threshold, shared.window)
+    this.startWindow = congestion.window
   }
 
   get isResting(): boolean {
@@ -404,6 +432,7 @@ export class Tcb implements Flow, Sender, MemoryHolder {
 
   /** Nothing is sent any more. */
   stopSending(): void {
+    if (!this.awaitsAck) this.teach()
     this.sending?.clear()
     this.sendQueue.clear()
   }

@@ -118,7 +118,7 @@ const takeSynOptions = (tcb: Tcb, segment: TcpSegment, now: Millis): void => {
     tcb.tsRecent = segment.timestampValue
     tcb.tsRecentAt = now
   }
-  tcb.congestion.onStart(tcb.initialWindow)
+  tcb.beginSending(now)
 }
 
 const establish = (tcb: Tcb, now: Millis): void => {
@@ -366,6 +366,7 @@ const acknowledge = (tcb: Tcb, ack: number): void => {
   tcb.timeoutsInVain = 0
   tcb.synRetries = 0
   tcb.offerRoom()
+  if (!tcb.awaitsAck && tcb.congestion.window > tcb.initialWindow) tcb.teach()
 }
 
 /** The newest segment tells the window (§3.10.7.4). */

@@ -676,7 +676,8 @@ export class Recovery implements Deliveries {
   /** What is. */
   get experience(): Experience {
     const { srtt, rttvar, minRtt } = this.rtt
-    return { srtt, rttvar, minRtt, threshold: this.congestion.threshold }
+    const { threshold, window } = this.congestion
+    return { srtt, rttvar, minRtt, threshold, window }
   }
 
   /** After a rest. */

@@ -13,6 +13,7 @@ import { DEFAULT_TCP_CONFIG, type TcpConfig } from './config.ts'
 import { Copies } from './copies.ts'
 import type { CongestionControl } from './congestion/choose.ts'
 import { TcpConnection } from './connection.ts'
+import { SharedExperience } from './experience.ts'
 import type { CloseReason, Flow, SizeProber, StackContext, Tcb } from './control-block.ts'
 import {
   HALF_OPEN_PER_PEER,
@@ -81,6 +82,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   /** What carries the segments proves them whole, and the peer looks at no checksum. */
   omitsChecksum = false
   readonly memory: SharedMemory
+  readonly experience = new SharedExperience()
   private readonly environment: Environment
   private readonly listeners: TcpListeners
   private readonly secret: Uint8Array
@@ -546,6 +548,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
 
   /** The peer is reached another way now. */
   pathChanged(now: Millis): void {
+    this.experience.forget()
     for (const chain of this.connections.values()) {
       for (const connection of chain) {
         connection.pathChanged(now)

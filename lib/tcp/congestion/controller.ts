@@ -65,7 +65,7 @@ export interface CongestionController {
   /** The connection begins, on a path of which nothing is known. */
   onStart(initialWindow: number): void
   /** It begins, or goes on after a rest, and this is known. */
-  onResume(initialWindow: number, threshold: number): void
+  onResume(initialWindow: number, threshold: number, window?: number): void
   onSent(octets: number, inFlight: number, now: Millis): void
   onAck(sample: AckSample): void
   onLoss(loss: Loss): void

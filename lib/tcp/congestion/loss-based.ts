@@ -55,9 +55,10 @@ export abstract class LossBased implements CongestionController {
     this.slowStart = undefined
   }
 
-  onResume(initialWindow: number, threshold: number): void {
+  onResume(initialWindow: number, threshold: number, window = initialWindow): void {
     this.onStart(initialWindow)
-    this.ssthresh = threshold
+    this.ssthresh = Math.max(threshold, initialWindow)
+    this.cwnd = Math.max(initialWindow, Math.min(window, this.ssthresh))
   }
 
   onSent(): void {}
