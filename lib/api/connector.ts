@@ -11,7 +11,7 @@ import {
   isIP,
 } from 'node:net'
 import type { Millis } from '../base/environment.ts'
-import { nodeError, type ConnectSettings } from './options.ts'
+import { blockedError, isBlocked, nodeError, type ConnectSettings } from './options.ts'
 
 /** An attempt under way. */
 export interface Trial {
@@ -177,12 +177,9 @@ export class Connector {
     const target = this.targets[++this.current]
     if (target === undefined) return this.end(this.summary())
     const { inner, outer, family } = target
-    const blocked = [inner, outer].find(address =>
-      settings.blockList?.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4'),
-    )
+    const blocked = [inner, outer].find(address => isBlocked(settings.blockList, address))
     if (blocked !== undefined) {
-      const message = `IP(${blocked}) is blocked by net.BlockList`
-      const error = nodeError('ERR_IP_BLOCKED', message)
+      const error = blockedError(blocked)
       // As net does: a single address was no attempt.
       if (this.targets.length === 1) return this.end(error)
       this.note('connectionAttemptFailed', error)

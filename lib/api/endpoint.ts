@@ -64,7 +64,13 @@ export type EndpointServerOptions = Omit<
 /** What a socket for datagrams of an endpoint may have of its own; `ikePort` is the gateway's. */
 export type EndpointDatagramOptions = Pick<
   DatagramOptions,
-  'authorize' | 'gateway' | 'ikePort' | 'remoteId' | 'servername' | 'checkServerIdentity'
+  | 'authorize'
+  | 'blockList'
+  | 'gateway'
+  | 'ikePort'
+  | 'remoteId'
+  | 'servername'
+  | 'checkServerIdentity'
 >
 /** What a connection over an endpoint may have of its own; `ikePort` is the gateway's. */
 export type EndpointConnectOptions = Omit<

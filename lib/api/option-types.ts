@@ -868,6 +868,11 @@ export interface DatagramOptions
     IkeOptions,
     Pick<
       SecureSocketOptions,
-      'gateway' | 'servername' | 'checkServerIdentity' | 'virtualAddress' | 'reconnect'
+      | 'gateway'
+      | 'servername'
+      | 'checkServerIdentity'
+      | 'virtualAddress'
+      | 'reconnect'
+      | 'blockList'
     >,
     Pick<SecureServerOptions, 'addressPool' | 'dns' | 'authorize'> {}

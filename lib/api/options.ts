@@ -168,6 +168,13 @@ const blockListOption = (name: string, value: unknown): BlockList => {
   throw argumentError(`options.${name}`, value, 'an instance of net.BlockList')
 }
 
+/** As net says of an address that it does not connect to. */
+export const blockedError = (address: string): Error =>
+  nodeError('ERR_IP_BLOCKED', `IP(${address}) is blocked by net.BlockList`)
+
+export const isBlocked = (list: BlockList | undefined, address: string): boolean =>
+  list?.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4') ?? false
+
 export const signalOption = (name: string, value: unknown): AbortSignal => {
   if (typeof (value as AbortSignal | null)?.addEventListener === 'function') {
     return value as AbortSignal
@@ -630,6 +637,7 @@ const DATAGRAM_TABLE = {
   gateway: SOCKET_TABLE.gateway,
   ikePort: SERVER_TABLE.ikePort,
   keyLog: SERVER_TABLE.keyLog,
+  blockList: SERVER_TABLE.blockList,
 } as const satisfies OptionTable
 
 const DATAGRAM_NAMES = [
@@ -644,6 +652,7 @@ export interface DatagramSettings {
   readonly given: SecureServerOptions
   readonly context: ParsedContext
   readonly ikePort: number
+  readonly blockList: BlockList | undefined
   /** As a client. */
   readonly connect: ConnectSettings
 }
@@ -655,9 +664,9 @@ export const parseDatagram = (options: DatagramOptions): DatagramSettings => {
   const own = readFiles(ownProperties('options', options))
   reader(own).refuseUnknown(DATAGRAM_NAMES)
   refuse(own, 'eap', 'left out: datagrams go in both directions')
-  const { ikePort } = readTable(DATAGRAM_TABLE, own)
+  const { ikePort, blockList } = readTable(DATAGRAM_TABLE, own)
   const client = { ...own, ikePort: ikePort || undefined, authorize: undefined }
   const connect = parseConnect(client, false)
   const given = expandContext(own)
-  return { given, context: checkedContext(own, given), ikePort, connect }
+  return { given, context: checkedContext(own, given), ikePort, blockList, connect }
 }

@@ -16,6 +16,8 @@ import { Hold } from './hold.ts'
 import { openInnerPort } from './inner-port.ts'
 import {
   argumentError,
+  blockedError,
+  isBlocked,
   nodeError,
   parseDatagram,
   parsePort,
@@ -80,6 +82,14 @@ interface Way {
 /** A destination whose SA is being made. */
 interface Opening {
   readonly waiting: { readonly payload: Uint8Array; readonly done: Callback }[]
+  giveUp?: (() => void) | undefined
+}
+
+/** What was sent before the port was known. */
+interface Early {
+  readonly destination: Destination
+  readonly payload: Uint8Array
+  readonly done: Callback
 }
 
 interface Destination {
@@ -110,6 +120,7 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
   /** The newest with each session, whoever else has its address. */
   readonly #waysOf = new WeakMap<SessionHandle, Way>()
   readonly #openings = new Map<string, Opening>()
+  #early: Early[] = []
   #peer: Destination | undefined
 
   constructor(options: DatagramOptions, onMessage?: SecureDatagramListener) {
@@ -151,6 +162,9 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
       }
       this.#state = 'bound'
       this.#inScope(() => this.emit('listening'))
+      for (const { destination, payload, done } of this.#takeEarly()) {
+        this.#sendTo(destination, payload, done)
+      }
     }
     if (endpoint === undefined) {
       const where = { hosts: [address], ipv6Only: false, reusePort: false }
@@ -170,7 +184,14 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
     this.#shared?.abandon(this.#user)
     this.#shared = undefined
     const fault = withNumber(Object.assign(error, { syscall: 'bind' }))
+    for (const { done } of this.#takeEarly()) done(fault)
     this.#inScope(() => this.emit('error', fault))
+  }
+
+  #takeEarly(): readonly Early[] {
+    const early = this.#early
+    this.#early = []
+    return early
   }
 
   readonly #user: EndpointUser = this.#makeUser()
@@ -219,7 +240,11 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
 
   #receive(endpoint: Endpoint, { bytes, ...flow }: UdpDatagram, session: SessionHandle): void {
     if (this.#state === 'closed') return
-    const address = formatAddress(session.addressOf(flow.remoteAddress))
+    const known = session.addressOf(flow.remoteAddress)
+    // Where it is counts, and what it says of itself as well.
+    const all = [session.path.remoteAddress, known, flow.remoteAddress].map(formatAddress)
+    if (all.some(one => isBlocked(this.#settings.blockList, one))) return
+    const address = formatAddress(known)
     this.#remember(`${address}|${flow.remotePort}`, { endpoint, session, flow })
     const from = new Session(session, endpoint, flow.remoteAddress)
     if (!this.#isFromPeer(address, flow.remotePort, session)) return
@@ -279,7 +304,9 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
     const done: Callback = (error, octets) => {
       if (callback !== undefined)
         return this.#scope.runInAsyncScope(callback, undefined, error, octets)
-      if (error !== null) this.#inScope(() => this.emit('error', error))
+      // As dgram does: of what fails with the socket itself only the callbacks hear.
+      const isOwn = this.#state === 'closed' || (error as NodeJS.ErrnoException)?.syscall === 'bind'
+      if (error !== null && !isOwn) this.#inScope(() => this.emit('error', error))
     }
     this.#sendTo(destination, payload, (error, octets) => process.nextTick(done, error, octets))
   }
@@ -299,8 +326,11 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
     const { port, address } = destination
     // As dgram does: what is sent before the port is known waits for it.
     if (this.#state === 'binding') {
-      return void this.once('listening', () => this.#sendTo(destination, payload, done))
+      if (this.#early.length < MAX_WAITING) this.#early.push({ destination, payload, done })
+      else done(failure('ENOBUFS', undefined, port))
+      return
     }
+    if (this.#state === 'closed') return done(failure('ECANCELED', undefined, port))
     if (address instanceof Session) return this.#sendOver(this.#wayTo(address, port), payload, done)
     const known = this.#ways.get(`${address}|${port}`)
     if (known !== undefined && isUp(known)) return this.#sendOver(known, payload, done)
@@ -322,6 +352,10 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
     const { endpoint, session, flow } = way
     const { datagramLimit: limit } = session
     const address = formatAddress(flow.remoteAddress)
+    const blocked = [session.path.remoteAddress, flow.remoteAddress]
+      .map(formatAddress)
+      .find(one => isBlocked(this.#settings.blockList, one))
+    if (blocked !== undefined) return done(blockedError(blocked))
     if (payload.length > limit) {
       const error = failure('EMSGSIZE', address, flow.remotePort)
       error.message += ` (${payload.length} octets; at most ${limit})`
@@ -354,7 +388,10 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
       if (inner === undefined) return finish(error)
       lookUp(gateway, (problem, outer) => {
         if (outer === undefined) return finish(problem)
-        this.#associate(inner, outer, host, port, finish)
+        const blocked = [inner, outer].find(one => isBlocked(this.#settings.blockList, one))
+        if (blocked !== undefined) return finish(blockedError(blocked))
+        if (this.#openings.get(key) !== opening) return
+        opening.giveUp = this.#associate(inner, outer, host, port, finish)
       })
     })
   }
@@ -365,11 +402,13 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
     host: string,
     port: number,
     finish: (error: Error | undefined, way?: Way) => void,
-  ): void {
-    if (this.#state === 'closed') return finish(failure('EBADF', inner, port))
+  ): (() => void) | undefined {
     const settings = { ...this.#settings.connect, host }
     const { endpoint, gateway } = clientWay({ address: outer, port: settings.ikePort, settings })
-    if (!this.#choosePort(0, endpoint)) return finish(failure('EADDRINUSE', inner, this.#port))
+    if (!this.#choosePort(0, endpoint)) {
+      finish(failure('EADDRINUSE', inner, this.#port))
+      return undefined
+    }
     if (this.#shared === undefined) this.#hold.take(endpoint)
     if (this.#state === 'new') {
       this.#state = 'bound'
@@ -384,7 +423,7 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
       onClosed: error => finish(error ?? failure('EHOSTUNREACH', inner, port)),
       onAssociated: (session, flow) => finish(undefined, { endpoint, session, flow }),
     }
-    endpoint.connect(
+    return endpoint.connect(
       {
         protocol: 17,
         remoteAddress: parseAddress(inner)!,
@@ -413,6 +452,7 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
       return void process.nextTick(() => this.#inScope(() => this.emit('connect')))
     }
     lookUp(to.address, (error, found) => {
+      if (this.#state === 'closed') return
       if (found === undefined) return this.#inScope(() => this.emit('error', error!))
       this.#peer = { port: to.port, address: found }
       this.#inScope(() => this.emit('connect'))
@@ -460,16 +500,20 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
     return way !== undefined && isUp(way) ? way.session.datagramLimit : undefined
   }
 
-  /** Closes the socket; 'close' follows. */
+  /** Closes the socket; 'close' follows. What has not gone yet fails with ECANCELED. */
   close(callback?: () => void): this {
-    if (callback !== undefined) this.once('close', callback)
+    if (typeof callback === 'function') this.once('close', callback)
     if (this.#state === 'closed') throw nodeError('ERR_SOCKET_DGRAM_NOT_RUNNING', 'Not running')
     const shared = this.#shared
     this.#state = 'closed'
     for (const shut of this.#open.values()) shut()
     this.#open.clear()
     this.#ways.clear()
+    const openings = [...this.#openings.values()]
     this.#openings.clear()
+    for (const { giveUp } of openings) giveUp?.()
+    const unsent = [...this.#takeEarly(), ...openings.flatMap(({ waiting }) => waiting)]
+    for (const { done } of unsent) done(failure('ECANCELED', undefined, undefined))
     const done = (): void => {
       this.#hold.drop()
       process.nextTick(() => this.#inScope(() => this.emit('close')))

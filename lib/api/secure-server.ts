@@ -19,6 +19,7 @@ import { openInnerPort } from './inner-port.ts'
 import { useLocalEnd } from './local-ends.ts'
 import {
   argumentError,
+  isBlocked,
   nodeError,
   noReusePort,
   parsePort,
@@ -439,8 +440,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
   }
 
   #isBlocked(address: Uint8Array): boolean {
-    const kind = address.length === 4 ? 'ipv4' : 'ipv6'
-    return this.#settings.blockList?.check(formatAddress(address), kind) ?? false
+    return isBlocked(this.#settings.blockList, formatAddress(address))
   }
 
   // --- closing ---

@@ -577,6 +577,8 @@ export class Core {
     if (session.isEmpty) this.forget(session)
     else {
       this.sessions.renew(session)
+      // Between datagrams it is idle, from the last one on.
+      if (session.takeDatagrams()) this.up.noteUse(session, true, now)
       this.up.noteUse(session, !session.isIdle, now)
       this.schedule.update(session, session.nextTimeout())
     }

@@ -133,6 +133,7 @@ export class Session implements AttemptHost, Scheduled {
   private readonly attempts: Attempts
   private tcp: TcpStack | undefined
   private udp: UdpStack | undefined
+  private hasDatagrams = false
   /** TCP and UDP take turns. */
   private isUdpTurn = false
   private sizes: SegmentSizes | undefined
@@ -408,7 +409,7 @@ export class Session implements AttemptHost, Scheduled {
 
   /** False: too many wait. A datagram that is larger than `datagramLimit` is the caller's mistake. */
   sendDatagram(flow: UdpFlow, payload: Uint8Array): boolean {
-    this.idleAt = Infinity
+    this.noteDatagram()
     return this.udp?.send(flow, payload) === true
   }
 
@@ -689,11 +690,24 @@ export class Session implements AttemptHost, Scheduled {
     return this.tcp?.hasUndelivered ?? false
   }
 
+  /** It is in use, although no connection is open. */
+  private noteDatagram(): void {
+    this.idleAt = Infinity
+    this.hasDatagrams = true
+  }
+
+  /** Datagrams have gone or come since this was asked last. */
+  takeDatagrams(): boolean {
+    const { hasDatagrams } = this
+    this.hasDatagrams = false
+    return hasDatagrams
+  }
+
   private settleUdp(): void {
     const { udp } = this
     if (udp === undefined) return
     for (let datagram = udp.pollEvent(); datagram !== undefined; datagram = udp.pollEvent()) {
-      this.idleAt = Infinity
+      this.noteDatagram()
       this.host.emit({ kind: 'datagram', datagram, session: this })
     }
   }

@@ -1,5 +1,7 @@
 /** Datagrams inside ESP, by the surface of `dgram`. */
+import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
+import { BlockList } from 'node:net'
 import t from 'tap'
 import {
   createEndpoint,
@@ -158,6 +160,61 @@ t.test('a second peer at the address of the first does not get its answers', asy
   await arrival
   t.strictSame(answers, ['a: for whoever was first'])
   await Promise.all([...ends.map(({ endpoint }) => closed(endpoint)), closed(server)])
+})
+
+t.test('every callback comes once, also of what has not gone when the socket closes', async t => {
+  // Nobody answers there.
+  const silent = createSocket('udp4').bind(0, host)
+  await once(silent, 'listening')
+  const socket = createSecureDatagram({ psk, ikePort: silent.address().port })
+  const told: unknown[] = []
+  const note = (error: Error | null): unknown => told.push((error as { code?: string }).code)
+  socket.on('error', error => told.push(error))
+  for (let i = 0; i < 3; i++) socket.send(`${i}`, 5, host, note)
+  socket.send('nobody asks', 5, host)
+  socket.send('of another', 5, 'localhost', note)
+  await once(socket, 'listening')
+  await new Promise(resolve => setTimeout(resolve, 50))
+  t.strictSame(told, [])
+  await closed(socket)
+  t.strictSame(told, Array(4).fill('ECANCELED'))
+  const early = createSecureDatagram({ psk, ikePort: silent.address().port })
+  early.on('error', error => told.push(error))
+  early.bind(0, host)
+  early.send('before it is bound', 5, host, note)
+  early.send('the same', 5, host)
+  t.match(await once(early, 'error'), [{ code: 'EADDRINUSE', syscall: 'bind' }])
+  await new Promise(resolve => setImmediate(resolve))
+  t.match(told.slice(4), [{ syscall: 'bind' }, 'EADDRINUSE'])
+  const gone = createSecureDatagram({ psk, ikePort: 0 }).bind(0, host)
+  gone.send('before it is bound', 5, host, note)
+  await closed(gone)
+  t.strictSame(told.slice(6), ['ECANCELED'])
+  t.throws(() => gone.send('x', 5, host), { code: 'ERR_SOCKET_DGRAM_NOT_RUNNING' })
+  t.throws(() => gone.close(), { code: 'ERR_SOCKET_DGRAM_NOT_RUNNING' })
+  await Promise.all([closed(early), new Promise<void>(resolve => silent.close(() => resolve()))])
+})
+
+t.test('a block list holds in both directions', async t => {
+  const blockList = new BlockList()
+  const server = await bound(createSecureDatagram({ psk, ikePort: 0, blockList }))
+  const heard: string[] = []
+  server.on('message', message => heard.push(String(message)))
+  const options = { psk, ikePort: server.ikePort! }
+  const client = createSecureDatagram(options)
+  const { port } = server.address()
+  t.equal(await sent(done => client.send('1', port, host, done)), 1)
+  await once(server, 'message')
+  blockList.addAddress(host)
+  t.equal(await sent(done => client.send('2', port, host, done)), 1)
+  const blocked = createSecureDatagram({ ...options, blockList })
+  const refusal = { code: 'ERR_IP_BLOCKED', message: `IP(${host}) is blocked by net.BlockList` }
+  t.match(await sent(done => blocked.send('3', port, host, done)), refusal)
+  t.match(await sent(done => server.send('x', client.address().port, host, done)), refusal)
+  t.strictSame(heard, ['1'])
+  const wrong = { psk, blockList: {} as BlockList }
+  t.throws(() => createSecureDatagram(wrong), { message: /options.blockList/ })
+  await Promise.all([server, client, blocked].map(closed))
 })
 
 t.test('errors of arguments and options are those of dgram, at once', async t => {

@@ -98,6 +98,27 @@ t.test('maxSessions: a session that nobody uses makes room, and not before it is
   t.notOk(isUp(clients.come('d.test')), 'and the others are in use')
 })
 
+t.test('maxSessions: a session of datagrams alone is in use while they go', async t => {
+  const clients = new Clients({ maxSessions: 2 })
+  const user = clients.come('a.test', false)
+  clients.come('b.test')
+  const { target } = clients
+  const [session] = target.sessions
+  const { localAddress, remoteAddress } = session!.path
+  const ends = { localAddress, localPort: 5000, remoteAddress, remotePort: 5000 }
+  const flow = { ...ends, protocol: 17 } as const
+  const send = (): void =>
+    void target.core.sendDatagram(session!, flow, Uint8Array.of(1), target.now)
+  for (let seconds = 0; seconds < 30; seconds += 5) {
+    send()
+    clients.pass(5000)
+  }
+  t.notOk(isUp(clients.come('c.test')))
+  clients.pass(6000)
+  t.ok(isUp(clients.come('c.test')), 'idle since the last of them')
+  t.ok(isDown(user))
+})
+
 t.test('maxSessions: an identity leaves as many places as it has, others get one each', async t => {
   const clients = new Clients({ maxSessions: 8 })
   const greedy = Array.from({ length: 8 }, () => clients.come('greedy.test'))
