@@ -11,6 +11,7 @@ import { formatEndpoint } from '../base/path.ts'
 import type { ChildRequest, PeerFacts } from '../ike/exchange.ts'
 import { formatSelector, singlePort } from '../policy/traffic-selectors.ts'
 import type { TcpConnection } from '../tcp/connection.ts'
+import { tokenFor } from '../tcp/first-octets.ts'
 import { EphemeralPorts } from '../tcp/ports.ts'
 import type { FirstWrite, Flow, TcpStack } from '../tcp/stack.ts'
 import { IpProtocol } from '../wire/registry.ts'
@@ -152,8 +153,9 @@ export class Attempts {
     if (!stack.peerFeatures.has('data-on-syn')) return undefined
     const octets = pending.request.firstOctets?.()
     if (octets === undefined) return undefined
+    const before = pending.token
     pending.token ??= randomBytes(this.host.situation.environment, TOKEN_LENGTH)
-    return { octets, token: pending.token }
+    return { octets, token: tokenFor(pending.token, before !== undefined) }
   }
 
   /** The 4-tuple an attempt gets over an SA that is up; undefined when none covers it. */

@@ -102,6 +102,8 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   private readonly resets: { flow: Flow; seq: number; ack: number | undefined }[] = []
   private readonly segment = new TcpSegment()
   private readonly addresses: Uint8Array[] = []
+  /** Stands for this stack where others know its peer longer than it lives. */
+  private readonly sender = {}
   private live = 0
   private isInDoubt = false
   private hasPassedOver = false
@@ -321,7 +323,11 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     )
     this.passive.set(connection, listener)
     receiveSyn(connection, segment, bytes, now)
-    if (token !== undefined && connection.readableLength > 0 && firstOctets.add(token, this, now)) {
+    if (
+      token !== undefined &&
+      connection.readableLength > 0 &&
+      firstOctets.add(token, this.sender, now)
+    ) {
       connection.token = token
       openEarly(connection, segment)
     }
@@ -338,7 +344,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   }
 
   confirmed(tcb: Tcb): void {
-    if (tcb.token !== undefined) this.listeners.firstOctets.remove(tcb.token)
+    if (tcb.token !== undefined) this.listeners.firstOctets.noteConnected(tcb.token)
     tcb.token = undefined
   }
 

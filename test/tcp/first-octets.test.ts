@@ -1,9 +1,11 @@
 /** Octets that go with the SYN between our own ends: a request is there a round trip sooner, and once. */
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import t, { type Test } from 'tap'
 import { putU16, putU32 } from '../../lib/base/bytes.ts'
 import { Packet } from '../../lib/base/packet.ts'
 import type { TcpConnection } from '../../lib/tcp/connection.ts'
-import { FirstOctets } from '../../lib/tcp/first-octets.ts'
+import { FirstOctets, tokenFor } from '../../lib/tcp/first-octets.ts'
 import { TcpListeners } from '../../lib/tcp/listener.ts'
 import { DEFAULT_TCP_CONFIG, TcpStack } from '../../lib/tcp/stack.ts'
 import { NO_FEATURES, OWN_FEATURES } from '../../lib/wire/own-features.ts'
@@ -72,10 +74,10 @@ class Exchange {
     }
   }
 
-  begin(flow = FLOW): this {
+  begin(flow = FLOW, token: Uint8Array = TOKEN): this {
     this.client = this.path.a.stack.connect(
       flow,
-      { noDelay: true, first: { octets: REQUEST, token: TOKEN } },
+      { noDelay: true, first: { octets: REQUEST, token } },
       this.path.now,
     )!
     return this
@@ -203,11 +205,50 @@ t.test('the token is forgotten as soon as the client has its connection', t => {
   t.end()
 })
 
+t.test('the token of an attempt that began before over another SA stays known', t => {
+  const exchange = new Exchange()
+  const { firstOctets } = exchange.path.b.listeners
+  const [first, again] = [tokenFor(TOKEN, false), tokenFor(TOKEN, true)]
+  exchange.begin(FLOW, again).run()
+  exchange.isWhole(t)
+  t.ok(firstOctets.has(first, 60_000))
+  t.notOk(firstOctets.has(first, 400_000))
+  t.end()
+})
+
+t.test('a peer that is gone is not kept in memory by its tokens', async t => {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  const listeners = new TcpListeners()
+  listeners.listen(80, 10)
+  const client = new TcpStack(seededEnvironment(8), DEFAULT_TCP_CONFIG, new TcpListeners())
+  client.peerFeatures = OWN_FEATURES
+  const serve = (): WeakRef<TcpStack> => {
+    const stack = new TcpStack(seededEnvironment(9), DEFAULT_TCP_CONFIG, listeners)
+    stack.peerFeatures = OWN_FEATURES
+    client.connect(FLOW, { first: { octets: REQUEST, token: TOKEN } }, 0)
+    const packet = new Packet()
+    client.pollTransmit(packet, 0)
+    stack.handleSegment(packet.bytes, packet.start, packet.end, LOCAL, REMOTE, 0, true)
+    return new WeakRef(stack)
+  }
+  const gone = serve()
+  t.equal(listeners.firstOctets.size, 1)
+  listeners.close(listeners.at(80)!)
+  await new Promise(resolve => setImmediate(resolve))
+  collect()
+  t.equal(gone.deref(), undefined)
+  t.equal(listeners.firstOctets.size, 1)
+})
+
 t.test('with no room for its token, a request waits for the handshake', t => {
   const exchange = new Exchange()
   const { firstOctets } = exchange.path.b.listeners
-  for (let i = 0; firstOctets.add(Uint8Array.of(i >>> 8, i), exchange.path.b.stack, 0); i++);
-  t.equal(firstOctets.size, 1024)
+  for (let other = 0; other < 8; other++) {
+    const holder = {}
+    for (let i = 0; firstOctets.add(Uint8Array.of(other, i >>> 8, i, 0), holder, 0); i++);
+  }
+  t.equal(firstOctets.size, 8192)
   exchange.begin().run()
   exchange.isWhole(t)
   t.equal(exchange.when('b accepted'), 75)
@@ -216,7 +257,7 @@ t.test('with no room for its token, a request waits for the handshake', t => {
 
 t.test('tokens are bounded for a peer and for all', t => {
   const known = new FirstOctets()
-  const token = (i: number): Uint8Array => Uint8Array.of(i >>> 16, i >>> 8, i)
+  const token = (i: number): Uint8Array => Uint8Array.of(i >>> 16, i >>> 8, i, 0)
   let added = 0
   for (let peer = 0; peer < 20; peer++) {
     const holder = {}
