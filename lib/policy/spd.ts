@@ -2,6 +2,7 @@
  * A security policy database (RFC 4301 §4.4.1) for the calls of a program: ordered rules that PROTECT, BYPASS or
  * DISCARD connections by the peer's name or address, port and direction. The first rule that matches decides.
  */
+import { domainToASCII } from 'node:url'
 import { parseAddress } from '../base/address.ts'
 import { listOf, OptionError, ownProperties } from '../base/errors.ts'
 import { oneOf, reader } from '../base/option-table.ts'
@@ -151,8 +152,9 @@ const parsePorts = (name: string, value: unknown): readonly PortRange[] => {
 
 // --- deciding ---
 
-/** Names of DNS differ neither by case nor by a dot at their end. */
-const canonical = (host: string): string => host.toLowerCase().replace(/\.$/, '')
+/** Names of DNS differ neither by case nor by a dot at their end, and look-ups write other scripts in ASCII. */
+const canonical = (host: string): string =>
+  (domainToASCII(host) || host).toLowerCase().replace(/\.$/, '')
 
 const matchesHost = (pattern: string, host: string): boolean =>
   pattern.startsWith('*.')
@@ -165,11 +167,16 @@ const goes = (rule: PolicyRule, direction: 'out' | 'in'): boolean =>
 const hasPort = ({ ports }: PolicyRule, port: number): boolean =>
   ports === undefined || ports.some(({ first, last }) => port >= first && port <= last)
 
+/** ::ffff:0:0/96, in whichever way it is written: the system sends what is under it to the IPv4 address. */
+const MAPPED = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]
+
 /** Whether the addresses of a rule contain that one; of IPv4 in IPv6, the IPv4 address counts. */
 export const hasAddress = ({ addresses }: PolicyRule, text: string): boolean => {
   if (addresses === undefined) return true
-  const address = parseAddress(text.split('%')[0]!.replace(/^::ffff:(?=\d+\.)/i, ''))
-  return address !== undefined && covers(addresses, address, 0, 0)
+  const given = parseAddress(text.split('%')[0]!)
+  if (given === undefined) return false
+  const isMapped = given.length === 16 && MAPPED.every((octet, at) => given[at] === octet)
+  return covers(addresses, given, 0, 0) || (isMapped && covers(addresses, given.slice(12), 0, 0))
 }
 
 /** For a connection to `host`, a name or an IP address. */

@@ -279,6 +279,56 @@ if (where === 'main') {
   close()
 })
 
+t.test('no other way to write a name or an address leads past a rule', async t => {
+  const { port, connections, close } = await trap()
+  const attempt = `
+import http2 from 'node:http2'
+import net from 'node:net'
+import tls from 'node:tls'
+import { once } from 'node:events'
+class Own extends net.Socket {}
+const port = ${port}
+const hosts = ['127.0.0.1', '::ffff:127.0.0.1', '::ffff:7f00:1', '0:0:0:0:0:FFFF:7F00:0001', '127.1', '2130706433', '0x7f.1', 'localhost', '\uff4cocalhost']
+const ways = {
+  net: host => net.connect({ host, port }),
+  subclass: host => new Own().connect(String(port), host),
+  nested: host => net.Socket.prototype.connect.call(new net.Socket(), [{ host, port }, null]),
+  tls: host => tls.connect({ host, port }),
+  tlsSocket: host => new tls.TLSSocket(new net.Socket()).connect({ host, port }),
+  lookup: () => net.connect({ host: 'no.test', port, lookup: (name, how, done) => done(null, [{ address: '::ffff:7f00:1', family: 6 }]) }),
+  family: () => net.connect({ host: 'no.test', port, lookup: (name, how, done) => done(null, '127.0.0.1', 4) }),
+}
+for (const [name, way] of Object.entries(ways)) {
+  for (const host of hosts) {
+    const socket = way(host)
+    const what = await new Promise(done => socket.once('connect', () => done('CONNECTED')).once('error', ({ code }) => done(code)))
+    socket.destroy()
+    if (!['ECONNREFUSED', 'EACCES'].includes(what)) console.log(name, host, what)
+  }
+}
+for (const scheme of ['http', 'https']) {
+  for (const host of hosts) {
+    const url = scheme + '://' + (host.includes(':') ? '[' + host + ']' : host) + ':' + port
+    await fetch(url).then(() => console.log(url), () => {})
+    const session = http2.connect(url)
+    await once(session, 'error').catch(() => {})
+    session.destroy()
+  }
+}
+console.log('done')`
+  const { lines, stderr } = await run('spellings.mjs', attempt, {
+    rules: [
+      { action: 'protect', address: '127.0.0.0/8' },
+      { action: 'protect', host: 'localhost' },
+    ],
+    default: 'bypass',
+  })
+  t.equal(stderr, '')
+  t.strictSame(lines, ['done'])
+  t.equal(connections(), 0)
+  close()
+})
+
 t.test(
   'what is discarded fails; a name that has an address of another rule is refused',
   async t => {

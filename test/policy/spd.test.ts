@@ -24,9 +24,16 @@ t.test('the first rule that matches decides', t => {
     ['DB.internal', 8099, 'protect', 'rules[1]'],
     ['a.b.secure.internal', 8000, 'protect', 'rules[1]'],
     ['secure.internal', 8000, 'bypass', undefined],
+    ['\uff44b.internal', 5432, 'protect', 'rules[1]'],
+    ['db\u3002internal', 5432, 'protect', 'rules[1]'],
+    ['a.b\u00fccher.secure.internal', 8000, 'protect', 'rules[1]'],
     ['192.0.2.9', 1, 'discard', 'rules[2]'],
     ['10.255.0.1', 1, 'protect', 'rules[3]'],
     ['::ffff:10.0.0.1', 1, 'protect', 'rules[3]'],
+    ['::ffff:a00:1', 1, 'protect', 'rules[3]'],
+    ['0:0:0:0:0:FFFF:0A00:0001', 1, 'protect', 'rules[3]'],
+    ['::fffe:a00:1', 1, 'bypass', undefined],
+    ['::a00:1', 1, 'bypass', undefined],
     ['fd00::1%eth0', 1, 'protect', 'rules[3]'],
     ['11.0.0.1', 8443, 'bypass', undefined],
   ]
@@ -35,6 +42,12 @@ t.test('the first rule that matches decides', t => {
     t.strictSame([found, rule?.name], [action, name], `${host}:${port}`)
   }
   t.equal(decideOutbound(policy, '10.0.0.1', 1).rule?.gateway, 'gw.internal')
+  const german = parsePolicyFile({
+    rules: [{ action: 'protect', host: 'b\u00fccher.test' }],
+    default: 'bypass',
+  })
+  for (const host of ['b\u00fccher.test', 'xn--bcher-kva.test', 'B\u00dcCHER.test'])
+    t.equal(decideOutbound(german, host, 1).action, 'protect', host)
   const { unless } = decideOutbound(policy, 'other.test', 1)
   t.strictSame(
     unless.map(({ name }) => name),
