@@ -414,12 +414,11 @@ const listenProtected = (server: net.Server, where: net.ListenOptions): void => 
     CONNECTION_OPTIONS.map(name => [name, Reflect.get(server, name) as unknown]),
   )
   const secure = createSecureServer(lenientOptions('server', configuration(), options), socket => {
-    if (server.maxConnections !== undefined && secure.connections > server.maxConnections) {
-      return void socket.destroy()
-    }
     socket.server = server
     server.emit('connection', socket)
   })
+  // A program sets it at any time.
+  Object.defineProperty(secure, 'maxConnections', { get: () => server.maxConnections })
   protectedServers.set(server, secure)
   if (server instanceof tls.Server) {
     server.removeListener('secureConnection', lendBelow)
@@ -448,6 +447,12 @@ const hookListen = (policy: SecurityPolicy): void => {
       heard++
       return this
     }
+    if (protectedServers.has(this)) {
+      throw nodeError(
+        'ERR_SERVER_ALREADY_LISTEN',
+        'Listen method has been called more than once without closing.',
+      )
+    }
     const host = where.host === 'localhost' ? '127.0.0.1' : where.host
     const isAddress = host !== undefined && net.isIP(host) !== 0 && !ANYWHERE.has(host)
     const verdict = decideInbound(policy, isAddress ? host : undefined, Number(where.port))
@@ -462,12 +467,6 @@ const hookListen = (policy: SecurityPolicy): void => {
       const error = Object.assign(refusal(words, verdict), { syscall: 'listen' })
       process.nextTick(() => this.emit('error', error))
       return this
-    }
-    if (protectedServers.has(this)) {
-      throw nodeError(
-        'ERR_SERVER_ALREADY_LISTEN',
-        'Listen method has been called more than once without closing.',
-      )
     }
     if (listener !== undefined) this.once('listening', listener as () => void)
     listenProtected(this, where)

@@ -251,6 +251,36 @@ process.exit()`,
   )
 })
 
+t.test('a protected server drops connections beyond its limit, and listens once', async t => {
+  const port = await freePort()
+  const { lines, stderr, status } = await run(
+    'limit.mjs',
+    `
+import { once } from 'node:events'
+import net from 'node:net'
+const server = net.createServer(socket => console.log('connection', socket.server === server))
+server.on('drop', ({ remoteAddress }) => console.log('drop', remoteAddress))
+server.listen(${port}, '127.0.0.1')
+await once(server, 'listening')
+try {
+  server.listen(${port})
+} catch (error) {
+  console.log(error.code)
+}
+server.maxConnections = 1
+const first = net.connect(${port}, '127.0.0.1')
+await once(first, 'connect')
+const second = net.connect(${port}, '127.0.0.1')
+await once(second.resume(), 'close')
+first.destroy()
+server.close(() => console.log('closed'))`,
+    protect(port),
+  )
+  t.equal(stderr, '')
+  t.equal(status, 0)
+  t.strictSame(lines, ['ERR_SERVER_ALREADY_LISTEN', 'connection true', 'drop 127.0.0.1', 'closed'])
+})
+
 t.test('what is protected is never reached in the clear when IKE fails', async t => {
   const { port, connections, close } = await trap()
   const attempt = `
