@@ -107,7 +107,7 @@ t.test(
     t.match(text, /\nprocess_resident_memory_bytes \d+/)
     t.match(text, /\nike_sessions 2\n/)
     for (const line of text.trimEnd().split('\n'))
-      t.match(line, /^(#.*|[a-z_]\w*(\{.*\})? [\d.e+-]+|)$|NaN$/)
+      t.match(line, /^(#.*|[a-z_]\w*(\{.*\})? [\d.e+-]+|)$|nan$/i)
     socket.destroy()
     server.close()
     shared.web.close()
