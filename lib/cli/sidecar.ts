@@ -4,9 +4,10 @@
  */
 import net from 'node:net'
 import { printable } from '../base/errors.ts'
-import { configuration, loadConfiguration } from '../api/configuration.ts'
+import { configuration, configure, loadConfiguration } from '../api/configuration.ts'
 import {
   lenientOptions,
+  parseConnect,
   type SecureServerOptions,
   type SecureSocketOptions,
 } from '../api/options.ts'
@@ -163,13 +164,34 @@ const forward = async (
   return servers
 }
 
-/** New connections, and new SAs of servers, are made with what the file holds now. */
+/** What a server keeps as long as it runs. */
+const FIXED = ['ikePort', 'reusePort'] as const
+
+/** New connections, and new SAs of servers, are made with what the file holds now; a faulty one changes nothing. */
+const reload = (file: string, servers: readonly SecureServer[]): void => {
+  const before = configuration()
+  loadConfiguration(file)
+  try {
+    const fresh = configuration()
+    parseConnect(lenientOptions<SecureSocketOptions>('client', fresh, { port: 1 }), false)
+    if (servers.length === 0) return
+    for (const name of FIXED) {
+      if (fresh[name] !== before[name])
+        throw new Error(`"${name}" cannot change while the command runs: start it anew`)
+    }
+    const { ikePort: _port, reusePort: _reuse, ...rest } = fresh
+    const given = lenientOptions<SecureServerOptions>('server', rest, {})
+    for (const server of servers) server.setCredentials(given)
+  } catch (error) {
+    configure(before)
+    throw error
+  }
+}
+
 const reloadAtHangup = (file: string, servers: readonly SecureServer[], log: Log): void => {
   process.on('SIGHUP', () => {
     try {
-      loadConfiguration(file)
-      const given = lenientOptions<SecureServerOptions>('server', configuration(), {})
-      for (const server of servers) server.setCredentials(given)
+      reload(file, servers)
       log('reloaded', { file })
     } catch (error) {
       log('notReloaded', { error: error instanceof Error ? error.message : String(error) })

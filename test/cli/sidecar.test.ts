@@ -115,6 +115,47 @@ t.test('forward and socks: from TCP through ESP to TCP and back', async t => {
   target.close()
 })
 
+t.test('SIGHUP: what the file holds now is used, and a faulty one changes nothing', async t => {
+  const ikePort = await freePort()
+  const write = (psk: string, more: object = {}): void =>
+    writeFileSync(config, JSON.stringify({ psk, ikePort, ...more }))
+  write('a pre-shared key for tests')
+  const target = net.createServer(socket => socket.end('target'))
+  target.listen(0, '127.0.0.1')
+  await once(target, 'listening')
+  const { port } = target.address() as net.AddressInfo
+  const far = start('forward', '-R', `7001:127.0.0.1:${port}`)
+  await far.next('listening')
+  const near = start('forward', '-L', '0:127.0.0.1:7001')
+  const { port: local } = await near.next('listening')
+  const get = (from: number): Promise<string> => readAll(net.connect(from, '127.0.0.1'))
+  t.equal(await get(local), 'target')
+  const hangUp = async (end: typeof far, event: string): Promise<Line> => {
+    end.child.kill('SIGHUP')
+    return end.next(event)
+  }
+  const faults: [() => void, RegExp][] = [
+    [() => writeFileSync(config, '{ "psk": '), /JSON/],
+    [() => write('the next pre-shared key', { prot: 1 }), /"prot"/],
+    [() => write('the next pre-shared key', { childLifetime: -1 }), /childLifetime/],
+  ]
+  for (const [spoil, reason] of faults) {
+    spoil()
+    for (const end of [far, near]) t.match(await hangUp(end, 'notReloaded'), { error: reason })
+  }
+  write('the next pre-shared key', { ikePort: ikePort + 1 })
+  t.match(await hangUp(far, 'notReloaded'), { error: /"ikePort" cannot change/ })
+  t.equal(await get(local), 'target')
+  write('the next pre-shared key')
+  const late = start('forward', '-L', '0:127.0.0.1:7001')
+  const { port: other } = await late.next('listening')
+  t.equal(await get(other).catch(() => ''), '', 'the old key is still the one')
+  for (const end of [far, near]) await hangUp(end, 'reloaded')
+  t.equal(await get(other), 'target')
+  t.equal(await get(local), 'target')
+  target.close()
+})
+
 t.test('connect and listen: standard input and output', async t => {
   writeFileSync(
     config,
