@@ -2,7 +2,7 @@
  * One IKE_SA_INIT by itself, to learn who answers at an address and what it takes. Nothing follows it, so no secret is
  * sent, and nothing in the answer is proved.
  */
-import { getU32 } from '../base/bytes.ts'
+import { equal, getU32 } from '../base/bytes.ts'
 import { drawSpi, type Environment } from '../base/environment.ts'
 import type { IpsecError } from '../base/errors.ts'
 import type { Path } from '../base/path.ts'
@@ -14,7 +14,6 @@ import { NON_ESP_MARKER_LENGTH } from '../wire/encapsulation.ts'
 import { IKE_HEADER_LENGTH, readIkeHeader } from '../wire/ike-header.ts'
 import { isChainError, readChain } from '../wire/payload-chain.ts'
 import { ExchangeType } from '../wire/registry.ts'
-import { equal } from '../base/bytes.ts'
 
 /** Ours: Vendor IDs of one answer that are told. */
 const MOST_VENDORS = 16
@@ -27,7 +26,7 @@ export type ProbeAnswer =
       readonly isOurs: boolean
       /** Vendor IDs, as octets. */
       readonly vendors: readonly Uint8Array[]
-      /** The peer sees another address or port of ours than we have; undefined: it does not say. */
+      /** The peer sees another address or port of ours than we have. */
       readonly localBehindNat: boolean
     }
   | { readonly kind: 'refused'; readonly error: IpsecError }

@@ -130,4 +130,6 @@ export const EXIT_CODES: Readonly<Record<string, string>> = {
   0: 'Done.',
   1: 'It could not be done; the reason is on standard error.',
   2: 'The command line was not understood.',
+  '3 to 9':
+    '`doctor`: the step that is bad, as its `--help` lists them. `verify`: 3, a certificate is not in order.',
 }
