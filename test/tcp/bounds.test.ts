@@ -49,6 +49,37 @@ t.test('the user timeout ends a connection whose data is not acknowledged (RFC 5
   t.end()
 })
 
+t.test(
+  'the user timeout counts a window that answers hold shut, and bounds an orphan without it',
+  t => {
+    const peer = new TcpPeer({ orphanTimeout: 30_000, finWait: 20_000 })
+    const held = peer.open(mss(1460), { window: 0 })
+    held.setUserTimeout(5000, peer.now)
+    held.send(new Uint8Array(100))
+    for (let tenth = 0; tenth < 49; tenth++) if (peer.wait(100).length > 0) peer.say({ window: 0 })
+    t.equal(held.state, 'ESTABLISHED')
+    peer.wait(200)
+    t.equal(held.state, 'CLOSED')
+    t.equal(peer.events.at(-1)?.error, 'ETIMEDOUT')
+    const silent = peer.open(mss(1460), { from: 5001 })
+    silent.send(new Uint8Array(100))
+    silent.release(peer.now)
+    peer.wait(30_001)
+    t.equal(silent.state, 'CLOSED', 'an orphan whose data nobody acknowledges')
+    const half = peer.open(mss(1460), { from: 5002 })
+    half.release(peer.now)
+    peer.hear()
+    peer.ours++
+    peer.say({ from: 5002 })
+    t.equal(half.state, 'FIN-WAIT-2')
+    peer.wait(20_001)
+    t.equal(half.state, 'CLOSED', 'an orphan whose peer never ends its half')
+    t.ok(peer.stack.isEmpty)
+    t.equal(peer.stack.memory.used, 0)
+    t.end()
+  },
+)
+
 t.test('TIME-WAIT is prolonged by the FIN once more, by no other segment', t => {
   const peer = new TcpPeer({ timeWait: 10_000 })
   const connection = peer.open()

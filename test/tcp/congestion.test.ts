@@ -123,3 +123,16 @@ t.test('a queue that is shorter than BBR would like costs little', t => {
   t.ok(dropped < 0.05, `${dropped} dropped`)
   t.end()
 })
+
+t.test('Reno keeps most of a long path with a short queue, though slow start overflows it', t => {
+  const way = { rate: 100, delay: 25 }
+  const path = new TcpPath({ ...way, queue: 200 }, way, { congestionControl: 'reno' })
+  const bulk = path.bulk()
+  path.run(1000)
+  t.ok(path.a.link.dropped > 0, 'it does')
+  const before = bulk.received
+  path.run(5000)
+  const rate = ((bulk.received - before) * 8) / 4000 / 1000
+  t.ok(rate >= 90, `${rate} Mbit/s`)
+  t.end()
+})

@@ -91,8 +91,8 @@ export abstract class LossBased implements CongestionController {
 
   /** By how much the window grows in congestion avoidance for `octets` delivered. */
   protected abstract avoid(sample: AckSample, octets: number): number
-  /** The window after a loss. */
-  protected abstract reduced(loss: Loss): number
+  /** The window after a loss. `peak`: the one that slow start had before it tried a smaller one; 0: it did not. */
+  protected abstract reduced(loss: Loss, peak: number): number
   /** The window was not in use: time passes without growth. */
   protected pause(_sample: AckSample): void {}
   /** The reduction is taken back. */
@@ -100,14 +100,15 @@ export abstract class LossBased implements CongestionController {
 
   onLoss(loss: Loss): void {
     if (!loss.isRepeated) {
-      this.cwnd = Math.max(this.cwnd, this.slowStart?.peak ?? 0)
+      const peak = this.slowStart?.peak ?? 0
+      this.cwnd = Math.max(this.cwnd, peak)
       this.before = { cwnd: this.cwnd, ssthresh: this.ssthresh }
       // Slow start has gone on until the loss was found; what overflowed was the flight of a round trip ago.
       // It has grown by no more than was ahead of the lost segment then.
       const grown = loss.inFlightThen - loss.segment
       if (this.cwnd < this.ssthresh)
         this.cwnd = Math.min(this.cwnd, Math.max(loss.inFlightThen, this.cwnd - grown))
-      this.ssthresh = Math.max(this.reduced(loss), LEAST_SEGMENTS * loss.segment)
+      this.ssthresh = Math.max(this.reduced(loss, peak), LEAST_SEGMENTS * loss.segment)
     }
     this.cwnd = loss.isTimeout ? loss.segment : this.ssthresh
     this.slowStart = undefined

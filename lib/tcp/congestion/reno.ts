@@ -7,8 +7,9 @@ export class Reno extends LossBased {
     return (segment * Math.min(octets, this.cwnd)) / this.cwnd
   }
 
-  protected reduced({ inFlight }: Loss): number {
-    return inFlight / 2
+  /** What was under way before slow start itself made it less, to try whether there is a queue, counts (RFC 5681 §3.1). */
+  protected reduced({ inFlight }: Loss, peak: number): number {
+    return Math.max(inFlight, peak) / 2
   }
 
   protected restore(): void {}
