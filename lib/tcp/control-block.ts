@@ -375,7 +375,9 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   private newRecovery(): Recovery {
     const recovery = new Recovery(this, newController(this.congestionControl))
     if (this.experience !== undefined) recovery.resume(this.experience, this.heardAt)
-    else if (!this.isSynchronized) {
+    // The path has changed during a rest.
+    else if (this.isSynchronized) recovery.congestion.onStart(this.initialWindow)
+    else {
       const others = this.stack.experience.roundTripsTo(this.remoteAddress, this.heardAt)
       if (others !== undefined) recovery.rtt.restore(others, this.heardAt)
     }

@@ -71,6 +71,7 @@ t.test('another path voids it', t => {
   path.run(60_000)
   connection.pathChanged(path.now)
   t.equal(connection.tcpInfo().rtt, 0)
+  t.equal(connection.recovery.congestion.window, connection.initialWindow, 'it begins again')
   t.end()
 })
 
