@@ -49,6 +49,12 @@ const run = async (
   return { lines: stdout.trim().split('\n'), stderr, status }
 }
 
+/** Of code that runs before ours: what it keeps from being replaced stays what it was. */
+const holding = (place: string, name: string): string => `
+const place = ${place}
+const own = place.${name}
+Object.defineProperty(place, '${name}', { get: () => own, set: () => undefined })`
+
 const protect = (port: number): object => ({
   rules: [{ action: 'protect', port }],
   default: 'bypass',
@@ -413,4 +419,44 @@ t.test('a faulty policy file stops the program, and says where', async t => {
     t.equal(status, 1)
     t.strictSame(lines, [''])
   }
+})
+
+t.test('where a hook does not take, the program does not start', async t => {
+  const { port, connections, close } = await trap()
+  const broken: [string, string, string][] = [
+    ['connect.cjs', holding("require('net').Socket.prototype", 'connect'), 'net.connect'],
+    ['tls.cjs', holding("require('tls')", 'connect'), 'tls.connect'],
+    ['listen.cjs', holding("require('net').Server.prototype", 'listen'), 'net.Server.listen'],
+    [
+      'create.cjs',
+      `require('net').createConnection = () => new (require('events').EventEmitter)()`,
+      'net.createConnection',
+    ],
+  ]
+  for (const [name, text, victim] of broken) {
+    const before = join(folder, `before-${name}`)
+    writeFileSync(before, text)
+    const program = `console.log('started'); require('net').connect(${port}, '127.0.0.1')`
+    const more = { NODE_OPTIONS: `--require ${before}` }
+    const { lines, stderr, status } = await run(name, program, protect(port), more)
+    t.match(stderr, `IKE_SOCKET_POLICY has no effect on ${victim}`)
+    t.equal(status, 1)
+    t.strictSame(lines, [''])
+  }
+  t.equal(connections(), 0)
+  close()
+})
+
+t.test('a rule that can never match stops the program by the names of both', async t => {
+  const rules = [
+    { action: 'bypass', address: '10.0.0.0/8' },
+    { action: 'protect', address: '10.1.0.0/16', port: 80 },
+  ]
+  const { lines, stderr, status } = await run('never.cjs', 'console.log("started")', {
+    rules,
+    default: 'bypass',
+  })
+  t.match(stderr, /policy\.json: .*"rules\[1\]" can never match: "rules\[0\]"/)
+  t.equal(status, 1)
+  t.strictSame(lines, [''])
 })
