@@ -8,7 +8,6 @@ import { constants } from 'node:os'
 import { formatAddress, parseAddress } from '../base/address.ts'
 import { equal } from '../base/bytes.ts'
 import { socketError } from '../base/errors.ts'
-import { Packet } from '../base/packet.ts'
 import type { Path } from '../base/path.ts'
 import type { Tracer } from '../base/trace.ts'
 import type { Environment, Millis } from '../base/environment.ts'
@@ -29,6 +28,7 @@ import { DEFAULT_TCP_CONFIG, type TcpConfig } from '../core/tcp-config.ts'
 import { monotonicNow, systemEnvironment } from './environment.ts'
 import { systemNetwork, type Network, type NetworkWatcher } from './network.ts'
 import { askForWay } from './reachability.ts'
+import { Packets } from './packets.ts'
 import { placeOf } from './place.ts'
 import type { GroupPlace } from './meeting-place.ts'
 import { PortBorrower, PortOwner, type Joined, type OwnerHost } from './port-group.ts'
@@ -149,8 +149,8 @@ interface Target {
   readonly remote: Uint8Array
 }
 
-/** Every datagram of this process is built here. One that the kernel has not taken yet stays with its socket. */
-let packet = new Packet()
+/** Every datagram of this process is built here. */
+const packets = new Packets()
 
 /** Endpoints of this process with SAs whose peers are to be told when it ends. */
 const live = new Set<Endpoint>()
@@ -910,12 +910,14 @@ export class Endpoint implements NetworkWatcher {
       for (const socket of sockets) {
         if (socket.isCongested) return false
       }
-      const path = this.core.pollTransmit(packet, now)
+      const { current } = packets
+      const path = this.core.pollTransmit(current, now)
       if (path === undefined) return true
       // While another process takes the port over, there is none, and what is sent is lost.
       const socket = sockets[path.socket]
-      socket?.send(packet.view(), path)
-      if (socket?.isCongested === true) packet = new Packet()
+      if (socket === undefined) continue
+      socket.send(current.view(), path)
+      packets.noteSent(socket)
     }
     return false
   }

@@ -198,7 +198,8 @@ export class UdpSocket implements Carrier {
 
   /** The kernel took no copy of some earlier datagram yet. */
   get isCongested(): boolean {
-    return this.socket.getSendQueueCount() > 0
+    // What a closed one had not sent, it never reads again.
+    return !this.closed && this.socket.getSendQueueCount() > 0
   }
 
   /** It is nearly always not congested after it. */
