@@ -15,7 +15,7 @@ class Spares {
   private readonly most: number
   private used = 0
 
-  /** As many blocks are kept as are used, but at least and at most so many. */
+  /** So many blocks are kept at most, and so many at least when senders rest. */
   constructor(size: number, least: number, most: number) {
     this.size = size
     this.least = least
@@ -29,16 +29,25 @@ class Spares {
 
   giveBack(block: Uint8Array): void {
     this.used--
-    this.blocks.push(block)
-    // When all have fallen idle, what they needed together is of no use to anybody.
-    const wanted = Math.max(this.least, Math.min(this.used, this.most))
+    if (this.blocks.length < this.most) this.blocks.push(block)
+  }
+
+  /** Keeps as many as are used. */
+  trim(): void {
+    const wanted = Math.max(this.least, this.used)
     if (this.blocks.length > wanted) this.blocks.length = wanted
   }
 }
 
-/** Ours: 64 KiB, and 64 KiB to 4 MiB, which two connections need that send as fast as they can. */
+/** Ours: 64 KiB, and 16 MiB, which one connection has at most while it sends as fast as it can. */
 const smallSpares = new Spares(SMALL_BLOCK, 16, 16)
-const spares = new Spares(BLOCK, 2, 128)
+const spares = new Spares(BLOCK, 2, 512)
+
+/**
+ * A sender rests, or is gone: what busy ones needed together is of no use to anybody. While one sends as fast as it
+ * can, its queue is empty again and again, and would allocate all of it each time.
+ */
+export const trimSpares = (): void => spares.trim()
 
 export class ByteQueue {
   /** Only the first may be a small one. */

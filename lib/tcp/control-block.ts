@@ -1,6 +1,6 @@
 /** The transmission control block: every variable of RFC 9293 §3.3.1 and of its extensions, in one shape. */
 import type { Millis } from '../base/environment.ts'
-import { ByteQueue } from '../base/byte-queue.ts'
+import { ByteQueue, trimSpares } from '../base/byte-queue.ts'
 import { distance } from '../base/serial.ts'
 import { TimerTable } from '../base/timers.ts'
 import { OWN_ACK_DELAY, type Features } from '../wire/own-features.ts'
@@ -397,6 +397,7 @@ export class Tcb implements Flow, Sender, MemoryHolder {
     this.startWindow = this.initialWindow
     this.sending = undefined
     if (this.received?.isEmpty === true) this.received = undefined
+    trimSpares()
   }
 
   /** What it knows now serves those that begin. */
@@ -437,6 +438,7 @@ export class Tcb implements Flow, Sender, MemoryHolder {
     if (!this.awaitsAck) this.teach()
     this.sending?.clear()
     this.sendQueue.clear()
+    trimSpares()
   }
 
   get congestion(): CongestionController {
