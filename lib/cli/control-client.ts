@@ -1,5 +1,6 @@
-/** Asks a process that has a control socket. */
+/** Asks a process that has a control socket. It may be another user's, so nothing that it says may steer a terminal. */
 import { connect } from 'node:net'
+import { plain } from './terminal.ts'
 
 /** Ours: octets of an answer, some ten thousand sessions. */
 const LONGEST_ANSWER = 64 << 20
@@ -28,7 +29,7 @@ export const askControl = (path: string, command: string): Promise<Record<string
       const [line] = Buffer.concat(chunks).toString('utf8').split('\n', 1) as [string]
       try {
         const answer = JSON.parse(line) as Record<string, unknown>
-        if (typeof answer['error'] === 'string') fail(answer['error'])
+        if (typeof answer['error'] === 'string') fail(plain(answer['error']))
         else resolve(answer)
       } catch {
         fail('the answer is not JSON')

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { columns, type Command } from './command.ts'
 import { Diagnostician, STEPS, type Step, type StepName } from './diagnose.ts'
 import { readTarget, TARGET_HELP, TARGET_OPTIONS } from './target.ts'
-import { painter, Progress, type Paint } from './terminal.ts'
+import { json, type Paint, painter, Progress } from './terminal.ts'
 import { parseArguments } from './usage.ts'
 
 const OPTIONS = { ...TARGET_OPTIONS, json: { type: 'boolean' } } as const
@@ -43,7 +43,7 @@ const run = async (args: readonly string[]): Promise<number> => {
   const progress = new Progress('')
   const report = (step: Step): void => {
     progress.clear()
-    stdout.write(`${isJson ? JSON.stringify(step) : stepLine(step, paint)}\n`)
+    stdout.write(`${isJson ? json(step) : stepLine(step, paint)}\n`)
   }
   const doctor = new Diagnostician(
     { ...options, port },
@@ -51,8 +51,7 @@ const run = async (args: readonly string[]): Promise<number> => {
   )
   const { cause } = await doctor.run()
   progress.stop()
-  if (isJson)
-    stdout.write(`${JSON.stringify({ isWell: cause === undefined, cause: cause ?? null })}\n`)
+  if (isJson) stdout.write(`${json({ isWell: cause === undefined, cause: cause ?? null })}\n`)
   else if (cause === undefined)
     stdout.write(isStranger ? 'So far all is well.\n' : 'All is well.\n')
   return cause === undefined ? 0 : (EXIT_CODES[cause.name] ?? 1)

@@ -25,7 +25,7 @@ import {
   type Role,
 } from './authority.ts'
 import { columns, type Command } from './command.ts'
-import { painter, plain, type Paint } from './terminal.ts'
+import { json, type Paint, painter, plain } from './terminal.ts'
 import { parseArguments, UsageError } from './usage.ts'
 
 const FOLDER = 'ike-keys'
@@ -335,7 +335,7 @@ const show = (args: readonly string[]): void => {
       : [place],
   )
   const all = files.map(file => ({ file, ...factsOf(file) }))
-  if (values.json === true) return print(`${JSON.stringify(all)}\n`)
+  if (values.json === true) return print(`${json(all)}\n`)
   for (const { file, ...facts } of all) {
     print(`${file}\n`)
     for (const [name, value] of Object.entries<unknown>(facts)) {
@@ -448,7 +448,7 @@ const verify = (args: readonly string[]): number => {
     const crl = values.crl !== undefined || existsSync(list) ? readList(list) : undefined
     return { file, faults: faultsOf(file, ca, crl, values.name) }
   })
-  if (values.json === true) print(`${JSON.stringify(all)}\n`)
+  if (values.json === true) print(`${json(all)}\n`)
   else for (const { file, faults } of all) print(verdictLine(file, faults, paint))
   return all.every(({ faults }) => faults.length === 0) ? 0 : 3
 }

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { columns, type Command } from './command.ts'
 import { summaryOf } from './round-trips.ts'
 import { openSession, readTarget, TARGET_OPTIONS, TARGET_HELP } from './target.ts'
-import { painter, plain } from './terminal.ts'
+import { json, painter, plain } from './terminal.ts'
 import { parseArguments, UsageError } from './usage.ts'
 
 const OPTIONS = {
@@ -27,7 +27,7 @@ const run = async (args: readonly string[]): Promise<number> => {
   const isJson = values.json === true
   const paint = painter(process.stdout)
   const print = (facts: object, line: string): void =>
-    void process.stdout.write(`${isJson ? JSON.stringify(facts) : line}\n`)
+    void process.stdout.write(`${isJson ? json(facts) : line}\n`)
   const { session, close } = await openSession(options)
   const who = plain(session.peerId)
   const where = `${session.gatewayAddress} port ${session.gatewayPort}`

@@ -1,7 +1,7 @@
 /** `ike-socket status`: the sessions of a running process, over its control socket. */
 import { askControl } from './control-client.ts'
 import { columns, type Command } from './command.ts'
-import { duration, octets, painter, plain, short, type Paint } from './terminal.ts'
+import { duration, json, octets, painter, plain, short, type Paint } from './terminal.ts'
 import { parseArguments, UsageError } from './usage.ts'
 import { serveStatus, withMemory } from './web.ts'
 
@@ -89,7 +89,7 @@ const sessionLines = (
   const isUp = session.state === 'established'
   const rates = (value: number | undefined): string =>
     value === undefined ? '' : ` (${octets(value)}/s)`
-  const where = `${plain(path.remoteAddress)} port ${path.remotePort}`
+  const where = `${plain(path.remoteAddress)} port ${plain(path.remotePort)}`
   const troubles = [
     [session.ikeRetransmissions, 'requests sent again'],
     [session.replayed, 'replayed'],
@@ -100,10 +100,10 @@ const sessionLines = (
     `  ${paint('bold', plain(session.remoteIdentity))} at ${where}: ${paint(isUp ? 'green' : 'yellow', plain(session.state))}, ` +
       `up ${duration(at - session.createdAt)}, heard ${duration(at - session.lastHeardAt)} ago`,
     `    in ${octets(session.octetsIn)}${rates(rate?.in)}, out ${octets(session.octetsOut)}${rates(rate?.out)}, ` +
-      `${session.sockets} ${session.sockets === 1 ? 'socket' : 'sockets'}`,
+      `${plain(session.sockets)} ${session.sockets === 1 ? 'socket' : 'sockets'}`,
     `    ${[
       ...(roundTrip === undefined ? [] : [`RTT ${roundTrip.toFixed(1)} ms`]),
-      `MTU ${session.mtu}`,
+      `MTU ${plain(session.mtu)}`,
       plain(session.ikeSuite),
       ...(rekeyAt === undefined ? [] : [`new keys in ${duration(rekeyAt - at)}`]),
       // Of the peer we cannot know: its hash does not match on purpose, so that we encapsulate.
@@ -116,14 +116,15 @@ const sessionLines = (
 /** The lines that are printed of an answer. */
 export const statusLines = (shown: Shown, rates: Rates, paint: Paint): readonly string[] => {
   const count = shown.endpoints.reduce((sum, { sessions }) => sum + sessions.length, 0)
-  const head = `process ${shown.pid}: ${count} ${count === 1 ? 'session' : 'sessions'}`
+  const head = `process ${plain(shown.pid)}: ${count} ${count === 1 ? 'session' : 'sessions'}`
   return [
     head,
     ...shown.endpoints.flatMap(({ udp, counters, sessions }, at) => {
       const drops = Object.entries(counters.drops)
         .filter(([, dropped]) => dropped > 0)
         .map(([reason, dropped]) => `${plain(reason)} ${dropped}`)
-      const name = udp === undefined ? 'no UDP port' : `UDP ${plain(udp.address)} port ${udp.port}`
+      const name =
+        udp === undefined ? 'no UDP port' : `UDP ${plain(udp.address)} port ${plain(udp.port)}`
       return [
         `${name}: datagrams in ${short(counters.datagramsIn)}, out ${short(counters.datagramsOut)}` +
           (drops.length === 0 ? '' : `, ${paint('yellow', `dropped: ${drops.join(', ')}`)}`),
@@ -195,7 +196,7 @@ const run = async (args: readonly string[]): Promise<void> => {
     await sleep(interval)
     const now = await look(path)
     const rates = ratesBetween(before, now)
-    if (values.json === true) stdout.write(`${JSON.stringify(withRates(now, rates))}\n`)
+    if (values.json === true) stdout.write(`${json(withRates(now, rates))}\n`)
     else {
       const lines = statusLines(now, rates, paint)
       // In place on a terminal; a file gets one look after the other.

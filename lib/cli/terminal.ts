@@ -18,6 +18,13 @@ export const plain = (text: unknown): string =>
     .slice(0, 300)
     .replace(/[^\x20-\x7e]/g, '?')
 
+/** JSON whose control characters are all escaped: a terminal may obey those above U+007E, too. */
+export const json = (value: unknown): string =>
+  JSON.stringify(value).replace(
+    /[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
+    octet => `\\u${octet.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
+
 const UNITS = ['', 'k', 'M', 'G', 'T', 'P'] as const
 
 /** 1234567 is `1.23 M`. */

@@ -157,6 +157,42 @@ t.test('ping measures round trips inside an SA', async t => {
   server.close()
 })
 
+t.test('a control socket of somebody else steers no terminal, by whatever it answers', async t => {
+  const evil = '\x1b[2J\x9b2J\u202e\x07'
+  const session = {
+    state: evil,
+    remoteIdentity: evil,
+    ikeSuite: evil,
+    path: { remoteAddress: evil, remotePort: evil },
+    createdAt: 0,
+    lastHeardAt: 0,
+    octetsIn: 1,
+    octetsOut: 1,
+    sockets: evil,
+    mtu: evil,
+    ikeRetransmissions: evil,
+    replayed: 0,
+    failedIcvs: 0,
+  }
+  const counters = { datagramsIn: 1, datagramsOut: 1, drops: { [evil]: 1 } }
+  const endpoint = { udp: { address: evil, port: evil }, counters, sessions: [session] }
+  const path = join(folder, 'evil.sock')
+  let answer: object = {}
+  const server = net.createServer(socket => {
+    socket.on('error', () => {}).once('data', () => socket.write(`${JSON.stringify(answer)}\n`))
+  })
+  server.listen(path)
+  await once(server, 'listening')
+  for (answer of [{ pid: evil, at: 1000, endpoints: [endpoint] }, { error: evil }, { pid: evil }]) {
+    for (const how of [[], ['--json']]) {
+      const { stdout, stderr } = await runCommand(['status', path, '--interval', '0.1', ...how])
+      t.ok(stdout.length + stderr.length > 0)
+      t.notMatch(stdout + stderr, /[^\n\x20-\x7e]/)
+    }
+  }
+  server.close()
+})
+
 t.test('text of a peer steers no terminal; numbers are short', t => {
   const session: ShownSession = {
     state: 'established',
