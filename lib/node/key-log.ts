@@ -2,7 +2,15 @@
  * The keys of SAs as Wireshark reads them: rows of its tables `ikev2_decryption_table` and `esp_sa`, which lie
  * in a profile's folder. Whoever has them reads everything, so nothing is written unless asked for.
  */
-import { appendFileSync, mkdirSync } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  fchmodSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  writeSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import type { KeyLogEntry } from '../base/trace.ts'
 import { Encr, Integ } from '../wire/registry.ts'
@@ -74,6 +82,24 @@ export const formatKeyLog = (entry: KeyLogEntry): KeyLogRow | undefined => {
   }
 }
 
+const { O_APPEND, O_CREAT, O_WRONLY } = constants
+/** Not on Windows. */
+const { O_NOFOLLOW = 0, O_NONBLOCK = 0 } = constants as Partial<typeof constants>
+
+/** For its owner alone: where others may write too, a file, link or pipe of theirs may wait at that path. */
+const appendSecret = (path: string, text: string): void => {
+  const fd = openSync(path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o600)
+  try {
+    const facts = fstatSync(fd)
+    if (!facts.isFile() || (process.getuid !== undefined && facts.uid !== process.getuid()))
+      throw new Error(`${path} is not a file of this user`)
+    if ((facts.mode & 0o077) !== 0) fchmodSync(fd, 0o600)
+    writeSync(fd, text)
+  } finally {
+    closeSync(fd)
+  }
+}
+
 /** Appends each row to its file in `directory`, readable by its owner alone. */
 export const writeKeyLog = (directory: string): ((entry: KeyLogEntry) => void) => {
   let failed = false
@@ -82,7 +108,7 @@ export const writeKeyLog = (directory: string): ((entry: KeyLogEntry) => void) =
     if (row === undefined || failed) return
     try {
       mkdirSync(directory, { recursive: true, mode: 0o700 })
-      appendFileSync(join(directory, row.file), `${row.row}\n`, { mode: 0o600 })
+      appendSecret(join(directory, row.file), `${row.row}\n`)
     } catch (error) {
       // What cannot be analysed later must not end a connection now.
       failed = true

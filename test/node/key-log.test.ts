@@ -1,6 +1,7 @@
 /** The key log: rows as Wireshark reads them, and files that only their owner can read. */
+import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync, statSync } from 'node:fs'
+import { chmodSync, chownSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import type { KeyLogEntry } from '../../lib/base/trace.ts'
@@ -114,6 +115,42 @@ t.test('a folder that cannot be written breaks no connection, and says so once',
   t.equal(warnings.length, 1)
   t.match(warnings[0], /cannot be written/)
 })
+
+t.test(
+  'keys go into no link, pipe or file of others, and a file that was open to all is closed',
+  async t => {
+    const isRoot = process.getuid?.() === 0
+    const all = t.testdir({ target: '', link: {}, pipe: {}, others: {}, own: {} })
+    const target = join(all, 'target')
+    const paths = {
+      link: (path: string) => symlinkSync(target, path),
+      pipe: (path: string) => execFileSync('mkfifo', [path]),
+      // Only root can make one that is another user's.
+      others: (path: string) => {
+        writeFileSync(path, '', { mode: 0o666 })
+        if (isRoot) chownSync(path, 12_345, 12_345)
+      },
+    }
+    for (const [name, make] of Object.entries(paths)) {
+      const folder = join(all, name)
+      make(join(folder, 'esp_sa'))
+      const warnings = await connectWith(folder)
+      if (name === 'others' && !isRoot) {
+        t.equal(statSync(join(folder, 'esp_sa')).mode & 0o777, 0o600)
+        continue
+      }
+      t.match(warnings.at(-1), /cannot be written/, name)
+      if (name === 'others') t.equal(readFileSync(join(folder, 'esp_sa'), 'utf8'), '')
+    }
+    t.equal(readFileSync(target, 'utf8'), '')
+    const own = join(all, 'own')
+    writeFileSync(join(own, 'esp_sa'), '')
+    chmodSync(join(own, 'esp_sa'), 0o644)
+    await connectWith(own)
+    t.equal(statSync(join(own, 'esp_sa')).mode & 0o777, 0o600)
+    t.match(readFileSync(join(own, 'esp_sa'), 'utf8'), /^"IPv4"/)
+  },
+)
 
 t.test('a key log is a folder or a function', async t => {
   t.throws(() => createSecureServer({ psk, keyLog: 5 as never }), /"keyLog" must be a folder/)
