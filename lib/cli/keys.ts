@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { basename, dirname, join } from 'node:path'
 import { parseAddress } from '../base/address.ts'
-import { toHex } from '../base/bytes.ts'
+import { equal, toHex } from '../base/bytes.ts'
 import type { Millis } from '../base/environment.ts'
 import { revocationReason, revokedIn, type Crl } from '../identity/crl.ts'
 import {
@@ -194,13 +194,17 @@ Exit code 0: done; 1: it could not be done, and nothing is changed; 2: the comma
 
 const SERIAL = /^[0-9a-f]{2,40}$/i
 
+const spkiOf = ({ publicKey }: X509Certificate): Uint8Array =>
+  publicKey.export({ format: 'der', type: 'spki' })
+
 /** Serial numbers of the certificates beside a file that its key can still be used with. */
 const othersOf = (
-  { publicKey }: X509Certificate,
+  certificate: X509Certificate,
   path: string,
   authority: Authority,
   now: Millis,
 ): readonly Uint8Array[] => {
+  const own = spkiOf(certificate)
   const folder = dirname(path)
   return readdirSync(folder)
     .filter(name => name.endsWith(SUPERSEDED))
@@ -208,7 +212,7 @@ const othersOf = (
     .filter(file => {
       const other = new X509Certificate(readFileSync(file))
       const isGood = Date.parse(other.validTo) > now
-      return isGood && other.publicKey.equals(publicKey) && authority.hasIssued(other)
+      return isGood && equal(spkiOf(other), own) && authority.hasIssued(other)
     })
     .map(file => readCertificate(file).serial)
 }
