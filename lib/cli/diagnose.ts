@@ -236,29 +236,30 @@ export class Diagnostician {
     this.terms.report(step)
   }
 
-  /** Neither longer than that nor than the whole may take. `late`: what comes when nobody waits any more. */
-  private async within<T>(
-    work: Promise<T>,
-    most: number,
-    late: (value: T) => void = () => {},
-  ): Promise<T> {
+  /** Neither longer than that nor than the whole may take. */
+  private async within<T>(work: Promise<T>, most: number): Promise<T> {
     const left = Math.max(0, Math.min(most, this.end - performance.now()))
     const timer = new AbortController()
-    let isLate = false
-    const watched = work.then(value => {
-      if (isLate) late(value)
-      return value
-    })
     const limit = sleep(left, undefined, { signal: timer.signal }).then(() => {
-      isLate = true
       throw new TimeIsUp()
     })
-    watched.catch(() => {})
+    work.catch(() => {})
     limit.catch(() => {})
     try {
-      return await Promise.race([watched, limit])
+      return await Promise.race([work, limit])
     } finally {
       timer.abort()
+    }
+  }
+
+  /** A session that nobody waits for any more is given up: a peer that stalls must not hold the process. */
+  private async enter(options: SecureSocketOptions, most: number): Promise<OpenSession> {
+    const waiting = new AbortController()
+    try {
+      return await this.within(openSession(options, waiting.signal), most)
+    } catch (error) {
+      waiting.abort()
+      throw error
     }
   }
 
@@ -478,8 +479,15 @@ export class Diagnostician {
 
   private async authenticate(): Promise<Session | undefined> {
     try {
-      this.open = await this.within(openSession(this.target), HANDSHAKE, late => late.close())
+      this.open = await this.enter(this.target, HANDSHAKE)
     } catch (error) {
+      if (error instanceof TimeIsUp) {
+        const says = `The peer has answered IKE_SA_INIT, and IKE_AUTH does not end within ${HANDSHAKE / 1000} s`
+        const cure =
+          'Look for a firewall that loses large or later datagrams, and at the log of the peer.'
+        this.say('authentication', 'bad', says, cure)
+        return undefined
+      }
       if (!isOfChild(error)) {
         const { says, cure } = partsOf(error)
         const doubts = this.doubts.map(text => `; ${text}`).join('')
@@ -516,11 +524,7 @@ export class Diagnostician {
   /** What the peer gives for data when it is asked with other options. */
   private async attempt(changes: SecureSocketOptions): Promise<Given | undefined> {
     try {
-      const trial = await this.within(
-        openSession({ ...this.target, ...changes }),
-        CHILD_TRIALS,
-        late => late.close(),
-      )
+      const trial = await this.enter({ ...this.target, ...changes }, CHILD_TRIALS)
       const [child] = trial.session.info.children
       trial.close()
       return child

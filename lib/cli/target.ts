@@ -49,8 +49,11 @@ export interface OpenSession {
   close(): void
 }
 
-/** Resolves with the session as soon as it is up, whatever becomes of the connection. */
-export const openSession = (options: SecureSocketOptions): Promise<OpenSession> =>
+/** Resolves with the session as soon as it is up, whatever becomes of the connection. `signal`: nobody waits any more. */
+export const openSession = (
+  options: SecureSocketOptions,
+  signal?: AbortSignal,
+): Promise<OpenSession> =>
   new Promise((resolve, reject) => {
     const socket = createSecureSocket(options)
     // A session by itself does not keep the process alive.
@@ -78,4 +81,5 @@ export const openSession = (options: SecureSocketOptions): Promise<OpenSession> 
     })
     socket.once('session', note)
     socket.resume()
+    signal?.addEventListener('abort', close)
   })

@@ -85,6 +85,41 @@ t.test('the exit code names the step that is bad', async t => {
 })
 
 t.test(
+  'a server that falls silent after its first answer is named, and does not hold the command',
+  async t => {
+    const server = createSecureServer({ ikePort: 0, psk }, socket => socket.end())
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const front = dgram.createSocket('udp4').bind(0, '127.0.0.1')
+    await once(front, 'listening')
+    const backs: dgram.Socket[] = []
+    front.on('message', (bytes, client) => {
+      // IKE_SA_INIT, behind the marker.
+      if (bytes[4 + 18] !== 34) return
+      const back = dgram.createSocket('udp4')
+      backs.push(back)
+      back.on('message', answer => front.send(answer, client.port, client.address))
+      back.send(bytes, server.ikePort, '127.0.0.1')
+    })
+    writeFileSync(config, JSON.stringify({ ikePort: front.address().port, psk }))
+    // Longer than what it says it takes; the handshake itself would be given up after a minute.
+    const command = runCommand(['doctor', '127.0.0.1', '--config', config])
+    const late = new Promise<undefined>(resolve => {
+      setTimeout(() => resolve(undefined), 45_000).unref()
+    })
+    const outcome = await Promise.race([command, late])
+    t.equal(outcome?.code, 5)
+    t.match(
+      outcome?.stdout,
+      /authentication +The peer has answered IKE_SA_INIT, and IKE_AUTH does not/,
+    )
+    for (const socket of [front, ...backs]) socket.close()
+    server.close()
+    await command
+  },
+)
+
+t.test(
   'before anybody has proved anything, one IKE_SA_INIT is all that leaves; it ends by itself',
   async t => {
     const hole = dgram.createSocket('udp4').bind(0, '127.0.0.1')
