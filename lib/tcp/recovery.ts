@@ -310,12 +310,12 @@ export class Recovery implements Deliveries {
     const { sent } = this
     const { now } = sample
     const isRepeated = sent.isRetransmitted(slot)
-    // Sent again, but what arrived is the original: the repetition had no time to get there, or the echo is
-    // older. An ACK that does not advance echoes what came before the gap (RFC 7323 §4.3), and tells nothing.
+    // Sent again, but what arrived is the original: the echo is older, or, where there is none, the repetition had no
+    // time to get there. An ACK that does not advance echoes what came before the gap (RFC 7323 §4.3), and tells nothing.
     const sentAt = sent.sentAt(slot)
-    const isAmbiguous =
-      isRepeated &&
-      (now - sentAt < this.rtt.minRtt || (ack.isCumulative && ack.echoedAt < Math.floor(sentAt)))
+    const isTold = ack.isCumulative && ack.echoedAt < Infinity
+    const isOriginal = isTold ? ack.echoedAt < Math.floor(sentAt) : now - sentAt < this.rtt.minRtt
+    const isAmbiguous = isRepeated && isOriginal
     this.rack.delivered(sent, slot, isRepeated, isAmbiguous, now)
     this.rate.arrived(sent, slot, octets, now)
     sample.delivered += octets
