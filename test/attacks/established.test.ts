@@ -8,6 +8,7 @@ import { writeMessage } from '../../lib/wire/message.ts'
 import { invalidSpi, notify } from '../../lib/wire/notify.ts'
 import { writeChain } from '../../lib/wire/payload-chain.ts'
 import type { Payload } from '../../lib/wire/payloads.ts'
+import type { TcpConnection } from '../../lib/tcp/connection.ts'
 import { ExchangeType, IpProtocol, NotifyType, ProtocolId } from '../../lib/wire/registry.ts'
 import {
   Caller,
@@ -781,23 +782,32 @@ t.test('E7: the non-ESP marker decides: SPI 0 and short packets are never ESP', 
   t.end()
 })
 
-t.test('E8: a router is believed down to what every path takes', t => {
+t.test('E8: a router is believed down to what every path takes, of a segment under way', t => {
   const { world, ring, recorded, stream } = open({ mode: 'tunnel' }, { mode: 'tunnel' })
   const spi = getU32(recorded.find(({ to, bytes }) => to === 'client' && !isIke(bytes))!.bytes, 0)
-  const mss = (): number => Number(stream.connection!.tcpInfo().snd_mss)
-  const before = mss()
+  const connection = stream.connection as TcpConnection
+  const before = connection.mss
+  world.filter = () => false
+  stream.budget = 10_000
+  world.work(world.client, stream)
+  world.run(1)
+  t.ok(connection.flightOctets > 0)
   let sequence = 50_000
-  const tooBig = (mtu: number): void => {
-    const quoted = ipPacket([198, 51, 100, 7], [192, 0, 2, 1], new Uint8Array(8))
-    const error = concat(Uint8Array.of(3, 4, 0, 0, 0, 0, mtu >>> 8, mtu & 255), quoted)
+  const tooBig = (mtu: number, seq: number): number => {
+    const quoted = new Uint8Array(8)
+    putU16(quoted, 0, connection.localPort)
+    putU16(quoted, 2, connection.remotePort)
+    putU32(quoted, 4, seq)
+    const text = ipPacket([198, 51, 100, 7], [192, 0, 2, 1], quoted)
+    const error = concat(Uint8Array.of(3, 4, 0, 0, 0, 0, mtu >>> 8, mtu & 255), text)
     const packet = ipPacket([192, 0, 2, 1], [198, 51, 100, 7], error, 1)
     inject(world, 'client', ring.sealEsp(spi, ++sequence, espText(packet, 4)))
+    return connection.mss
   }
-  for (const mtu of [0, 68, 296, 575]) tooBig(mtu)
-  t.equal(mss(), before)
-  tooBig(1200)
-  t.ok(mss() < before && mss() >= 1100, `${mss()}`)
-  tooBig(9000)
-  t.ok(mss() < before, 'and never up again')
+  for (const mtu of [0, 68, 296, 575]) t.equal(tooBig(mtu, connection.sndUna), before)
+  t.equal(tooBig(1200, connection.sndUna - 1), before, 'nothing such is under way')
+  const told = tooBig(1200, connection.sndUna)
+  t.ok(told < before && told >= 1100, `${told}`)
+  t.equal(tooBig(9000, connection.sndUna), told, 'and never up again')
   t.end()
 })
