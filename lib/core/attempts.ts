@@ -29,6 +29,15 @@ import {
 import type { Child } from './child-table.ts'
 import type { Attempt, CoreEvent, SessionHandle } from './events.ts'
 
+/**
+ * Which attempts leave an SA although their SYN was sent. The peer may have got what went with it, and takes no more of it
+ * by another SA: such an attempt leaves only what is known to be dead.
+ */
+export type Begun = 'all' | 'without data' | 'with data' | 'none'
+
+const isAmong = (begun: Begun, hasData: boolean): boolean =>
+  begun === 'all' || begun === (hasData ? 'with data' : 'without data')
+
 /** What an attempt needs of its session. */
 export interface AttemptHost extends SessionHandle {
   readonly facts: PeerFacts | undefined
@@ -253,10 +262,12 @@ export class Attempts {
 
   /**
    * An SA that was up has ended, or seems to have, under attempts that are not to blame: each begins once
-   * more with a new one. `withBegun`: also those whose SYN was sent.
+   * more with a new one. Of those whose SYN was sent, `begun` chooses.
    */
-  reopen(withBegun: boolean, now: Millis): void {
-    const begun = [...this.opening].filter(([, { isSecond }]) => withBegun && !isSecond)
+  reopen(begunOnes: Begun, now: Millis): void {
+    const begun = [...this.opening].filter(
+      ([, { isSecond, token }]) => !isSecond && isAmong(begunOnes, token !== undefined),
+    )
     for (const [connection] of begun) {
       this.takeOpened(connection)
       connection.abort()

@@ -47,7 +47,7 @@ import { prependIpHeader } from '../wire/ip.ts'
 import { NO_FEATURES, type Features } from '../wire/own-features.ts'
 import { IpProtocol } from '../wire/registry.ts'
 import { UDP_HEADER_LENGTH } from '../wire/udp.ts'
-import { Attempts, faultOf, type AttemptHost } from './attempts.ts'
+import { Attempts, faultOf, type AttemptHost, type Begun } from './attempts.ts'
 import { hostRequest, requestsOf, type Situation } from './child-request.ts'
 import { ChildTable, volumeOf, type Child as ChildOf, type InnerFlow } from './child-table.ts'
 import type { Attempt, ChildInfo, CoreCounters, CoreEvent, SessionInfo } from './events.ts'
@@ -266,7 +266,7 @@ export class Session implements AttemptHost, Scheduled {
     this.lineage.opening?.followPlace(now)
     this.followPath(now)
     if (canMove) return
-    this.reopenAttempts(true, now)
+    this.reopenAttempts('all', now)
     this.closeNow(now)
     this.tcp?.abortAll('ECONNRESET', false)
   }
@@ -993,8 +993,9 @@ export class Session implements AttemptHost, Scheduled {
     const isSilence = sa instanceof HalfOpen && error instanceof UnreachablePeerError
     const cause = (isSilence ? this.silence?.error(this.path) : error) ?? errorOf('PEER_CLOSED', {})
     if (!this.closing && isNoFault(error)) {
-      // A SYN to a peer that is gone has waited long enough.
-      this.reopenAttempts(!(error instanceof UnreachablePeerError), now)
+      // A SYN to a peer that is gone has waited long enough, unless it had to stay when that was in doubt.
+      const others = this.policy.reconnect ? 'with data' : 'none'
+      this.reopenAttempts(error instanceof UnreachablePeerError ? others : 'all', now)
     }
     this.attempts.failAll(cause)
     const orderly = error === undefined && this.facts?.isOurs === true
@@ -1127,9 +1128,8 @@ export class Session implements AttemptHost, Scheduled {
     this.host.emit(event)
   }
 
-  /** `withBegun`: also attempts whose SYN is under way. */
-  private reopenAttempts(withBegun: boolean, now: Millis): void {
-    if (this.facts !== undefined) this.attempts.reopen(withBegun, now)
+  private reopenAttempts(begun: Begun, now: Millis): void {
+    if (this.facts !== undefined) this.attempts.reopen(begun, now)
   }
 
   private ownerOf({ sa }: Child): IkeSa | undefined {
@@ -1190,7 +1190,8 @@ export class Session implements AttemptHost, Scheduled {
 
   /** Attempts do not wait for an SA that may be gone: they begin once more with a new one. */
   private leaveInDoubt(now: Millis): void {
-    if (this.policy.reconnect && this.isSuspect && !this.closing) this.reopenAttempts(true, now)
+    if (this.policy.reconnect && this.isSuspect && !this.closing)
+      this.reopenAttempts('without data', now)
   }
 }
 

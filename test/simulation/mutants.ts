@@ -147,7 +147,7 @@ export const RULES: Readonly<Record<string, Rule>> = {
   once: {
     says: 'what came with a SYN is handed on once, whatever its client begins again',
     edits: [edit('tcp/stack.js', 'firstOctets.has(token, now)', 'false')],
-    seeds: [50, 53],
+    seeds: [1709],
     kind: 'requests',
   },
   copies: {

@@ -1,6 +1,7 @@
 import t from 'tap'
 import { runDays } from './days.ts'
 import { runRekeying } from './rekeying.ts'
+import { runRequests } from './requests.ts'
 import { runRoaming } from './roaming.ts'
 import { runSizes } from './sizes.ts'
 import { runTransfer } from './transfer.ts'
