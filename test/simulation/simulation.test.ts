@@ -77,6 +77,11 @@ const REGRESSIONS = [
   [runDays, 5702, 'a socket opened while the idle SA was deleted failed'],
   [runTransfer, 1561, 'the window of our SYN was counted from zero'],
   [
+    runRequests,
+    1000589,
+    'an attempt left an SA that was in doubt with what the peer had got, and was refused',
+  ],
+  [
     runRoaming,
     700997,
     'a repetition that was answered sooner than any before it was taken for the original',
