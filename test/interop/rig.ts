@@ -353,7 +353,7 @@ export class NotRun extends Error {}
 
 /** A user-mode Linux with ESP in its kernel, where strongSwan has ports 500 and 4500. */
 export class Guest extends Worker {
-  /** Where it is told what to do; no SA is ever for this address. */
+  /** Where it is told what to do, past ESP (`guest-init`). */
   private static readonly control = { host: '10.98.0.2', port: 9000 } as const
   static readonly vici = `tcp://${Guest.control.host}:9001`
   /** Our end of the link to it. */
