@@ -132,9 +132,12 @@ for (const make of MAKES) {
   })
 
   t.test(`${make.name}: headersTimeout answers half a request with 408`, async t => {
-    const { ask } = await open(t, make, { headersTimeout: 50, connectionsCheckingInterval: 20 })
-    const socket = await answered(ask('/a'))
-    socket.removeAllListeners('data')
+    const limits = { headersTimeout: 50, connectionsCheckingInterval: 20 }
+    const { server, agent } = await open(t, make, limits)
+    const { port } = server.address() as AddressInfo
+    const { createConnection } = agent as unknown as { createConnection(to: object): Socket }
+    const socket = createConnection.call(agent, { host: '127.0.0.1', port })
+    t.teardown(() => socket.destroy())
     socket.write('GET / HTTP/1.1\r\nHost: a\r\n')
     const [answer] = (await once(socket, 'data')) as [Buffer]
     t.match(String(answer), /^HTTP\/1\.1 408 /)
