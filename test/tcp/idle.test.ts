@@ -1,7 +1,6 @@
 /** A connection on which nobody says anything is not a broken one. */
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import t from 'tap'
+import { memory } from '../harness/memory.ts'
 import { TcpPath } from '../harness/tcp-path.ts'
 import { PERFECT, Stream, World } from '../harness/world.ts'
 
@@ -74,15 +73,6 @@ t.test('another path voids it', t => {
   t.equal(connection.recovery.congestion.window, connection.initialWindow, 'it begins again')
   t.end()
 })
-
-setFlagsFromString('--expose-gc')
-const gc = runInNewContext('gc') as () => void
-const memory = (): number => {
-  gc()
-  gc()
-  const { heapUsed, arrayBuffers } = process.memoryUsage()
-  return heapUsed + arrayBuffers
-}
 
 /** Connections that have carried 200 KB each way and then rest. */
 const idlers = (count: number): TcpPath => {

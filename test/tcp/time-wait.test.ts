@@ -1,10 +1,9 @@
 /** Connections that are remembered for late segments: records that stand for them, and what they answer. */
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import t from 'tap'
 import { MAX_TIME_WAIT, TimeWaits, type Waiting } from '../../lib/tcp/time-wait.ts'
 import type { Flow } from '../../lib/tcp/stack.ts'
 import { TcpFlag } from '../../lib/wire/tcp.ts'
+import { memory } from '../harness/memory.ts'
 import { Random } from '../harness/random.ts'
 import { LOCAL, mss, REMOTE, TcpPeer, timestamps } from '../harness/tcp-peer.ts'
 
@@ -73,15 +72,6 @@ t.test('records come and go in any order, and each is found as it was', t => {
   t.equal(waits.nextEnd, Infinity)
   t.end()
 })
-
-setFlagsFromString('--expose-gc')
-const gc = runInNewContext('gc') as () => void
-const memory = (): number => {
-  gc()
-  gc()
-  const { heapUsed, arrayBuffers } = process.memoryUsage()
-  return heapUsed + arrayBuffers
-}
 
 const close = (peer: TcpPeer, from: number, options: readonly number[] = mss(1460)): void => {
   peer.seq = 7000
