@@ -24,6 +24,8 @@ export interface TcpConfig {
   readonly quickAcks: number
   /** How long the end that closed first remembers the connection. */
   readonly timeWait: Millis
+  /** Whether a RST ends that (RFC 9293 §3.10.7.4); false: it is passed over (RFC 1337 §3, F1). */
+  readonly timeWaitResets: boolean
   /** How long a connection that its owner has let go waits for the peer's FIN. */
   readonly finWait: Millis
   /** How long such a connection keeps what it has to send while the peer acknowledges none of it. */
@@ -57,6 +59,7 @@ export const DEFAULT_TCP_CONFIG: TcpConfig = Object.freeze({
   quickAcks: 16,
   // DEVIATION RFC 9293 §3.4.2: ESP's anti-replay keeps old duplicates away, so 2 MSL can be short.
   timeWait: 10_000,
+  timeWaitResets: true,
   finWait: 60_000,
   orphanTimeout: 120_000,
   userTimeout: 0,

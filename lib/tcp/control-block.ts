@@ -164,6 +164,8 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   // Receive sequence variables.
   irs = 0
   rcvNxt = 0
+  /** What the peer's SYN brought, until the handshake is done. */
+  synText: Uint8Array | undefined
   /** Both ends offered the option; until the peer has spoken, we do. */
   windowScaling = true
   rcvWndShift: number
@@ -539,7 +541,7 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   }
 
   get heldOctets(): number {
-    return (this.received?.octets ?? 0) + this.sendQueue.length
+    return (this.received?.octets ?? 0) + (this.synText?.length ?? 0) + this.sendQueue.length
   }
 
   onRoom(): void {

@@ -1,4 +1,5 @@
 /** SEGMENT ARRIVES (RFC 9293 §3.10.7), one function for each check, in the order of the RFC. */
+import { copy } from '../base/bytes.ts'
 import type { Millis } from '../base/environment.ts'
 import { after, afterOrAt, before, beforeOrAt, distance, earlier, later } from '../base/serial.ts'
 import { TcpFlag, type TcpSegment } from '../wire/tcp.ts'
@@ -88,7 +89,7 @@ const receiveHandshakeAck = (tcb: Tcb, segment: TcpSegment, window: number, now:
   establish(tcb, now)
 }
 
-/** The peer's SYN, which says where its numbers begin, and may bring data (RFC 9293 §3.10.7.2, §3.10.7.3). */
+/** The peer's SYN, which says where its numbers begin, and may bring data, which waits for the handshake. */
 export const receiveSyn = (tcb: Tcb, segment: TcpSegment, bytes: Uint8Array, now: Millis): void => {
   takeSynOptions(tcb, segment, now)
   tcb.irs = segment.seq
@@ -99,9 +100,18 @@ export const receiveSyn = (tcb: Tcb, segment: TcpSegment, bytes: Uint8Array, now
   tcb.heardAt = now
   const octets = Math.min(segment.dataLength, window)
   if (octets === 0 || tcb.abandoned) return
-  const data = bytes.subarray(segment.dataFrom, segment.dataFrom + octets)
-  tcb.rcvNxt = tcb.reassembly.add(tcb.rcvNxt, data, tcb.rcvNxt)
-  tcb.octetsReceived += octets
+  tcb.synText = copy(bytes.subarray(segment.dataFrom, segment.dataFrom + octets))
+}
+
+/** Until then a SYN alone is acknowledged, as RFC 9293 §3.10.7.2 and §3.10.7.3 have it. */
+const takeSynText = (tcb: Tcb, now: Millis): void => {
+  const { synText } = tcb
+  if (synText === undefined) return
+  tcb.synText = undefined
+  tcb.rcvNxt = tcb.reassembly.add(tcb.rcvNxt, synText, tcb.rcvNxt)
+  tcb.octetsReceived += synText.length
+  tcb.largestReceived = synText.length
+  acknowledgeSoon(tcb, false, synText.length, now)
 }
 
 /** Options of the peer's SYN, when the state is SYN-SENT or at a passive open. */
@@ -125,6 +135,7 @@ const establish = (tcb: Tcb, now: Millis): void => {
   tcb.state = tcb.finSent ? 'FIN-WAIT-1' : 'ESTABLISHED'
   tcb.retries = 0
   armKeepAlive(tcb, now)
+  takeSynText(tcb, now)
   if (tcb.isEarly) tcb.stack.confirmed(tcb)
   else tellOwner(tcb)
 }
@@ -135,8 +146,9 @@ const tellOwner = (tcb: Tcb): void => {
 }
 
 /** Its owner gets the connection with the octets of the SYN, and may answer before the handshake is done (RFC 7413 §2). */
-export const openEarly = (tcb: Tcb, segment: TcpSegment): void => {
+export const openEarly = (tcb: Tcb, segment: TcpSegment, now: Millis): void => {
   tcb.isEarly = true
+  takeSynText(tcb, now)
   updateWindow(tcb, segment, segment.window)
   tellOwner(tcb)
 }

@@ -274,7 +274,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
 
   /** For a connection in TIME-WAIT. */
   private handleLate(waiting: Waiting, now: Millis): undefined {
-    const wish = wishOf(waiting, this.segment)
+    const wish = wishOf(waiting, this.segment, this.config.timeWaitResets)
     if (wish === 'end') this.waits.remove(waiting)
     if (wish === 'prolong') this.waits.prolong(waiting, now + this.config.timeWait)
     if (wish === 'prolong' || wish === 'ack') this.acknowledgeLate(waiting, now)
@@ -325,11 +325,11 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     receiveSyn(connection, segment, bytes, now)
     if (
       token !== undefined &&
-      connection.readableLength > 0 &&
+      connection.synText !== undefined &&
       firstOctets.add(token, this.sender, now)
     ) {
       connection.token = token
-      openEarly(connection, segment)
+      openEarly(connection, segment, now)
     }
     this.memory.count(connection)
     this.ready(connection)

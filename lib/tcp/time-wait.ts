@@ -23,9 +23,12 @@ export type Wish = 'nothing' | 'ack' | 'prolong' | 'end'
 const WINDOW = 0xffff
 
 /** SEGMENT ARRIVES in TIME-WAIT (RFC 9293 §3.10.7.4). Only the peer's FIN once more prolongs it (RFC 1337). */
-export const wishOf = (waiting: Waiting, segment: TcpSegment): Wish => {
+export const wishOf = (waiting: Waiting, segment: TcpSegment, resets: boolean): Wish => {
   const { seq, length } = segment
   const isReset = segment.has(TcpFlag.Rst)
+  if (isReset && !resets) return 'nothing'
+  // Nothing of the peer's comes without an ACK any more.
+  if (!segment.has(TcpFlag.Ack) && !segment.has(TcpFlag.Syn) && !isReset) return 'nothing'
   const isWithin = (place: number): boolean => {
     const offset = distance(place, waiting.rcvNxt)
     return offset >= 0 && offset < WINDOW
@@ -38,8 +41,9 @@ export const wishOf = (waiting: Waiting, segment: TcpSegment): Wish => {
   const isOld =
     waiting.timestamps && segment.hasTimestamps && before(segment.timestampValue, waiting.tsRecent)
   if (isOld || segment.has(TcpFlag.Syn)) return 'ack'
-  if (!segment.has(TcpFlag.Ack)) return 'nothing'
-  return after(segment.ack, waiting.sndNxt) || segment.has(TcpFlag.Fin) ? 'ack' : 'nothing'
+  // RFC 9293 §3.10.7.4, MAY-13: what is not at the left edge lies behind the peer's FIN.
+  const isAstray = seq !== waiting.rcvNxt || segment.has(TcpFlag.Fin)
+  return isAstray || after(segment.ack, waiting.sndNxt) ? 'ack' : 'nothing'
 }
 
 /** RFC 6191 §2: a SYN that is surely newer replaces what only waits. */

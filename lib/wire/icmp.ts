@@ -48,6 +48,9 @@ export const readIcmpError = (
     const mtu = version === 4 ? getU16(bytes, from + 6) : getU32(bytes, from + 4)
     return { kind: 'tooBig', hard: false, mtu, ...quotedFlow }
   }
+  // Time Exceeded: as soft as a network that cannot be reached (RFC 9293 §3.9.2.2).
+  if (type === (version === 4 ? 11 : 3))
+    return { kind: 'unreachable', hard: false, mtu: 0, ...quotedFlow }
   if (type !== (version === 4 ? 3 : 1)) return undefined
   // Protocol and port unreachable, administratively prohibited.
   const hard = version === 4 ? [2, 3, 9, 10, 13].includes(code) : [1, 4].includes(code)

@@ -144,6 +144,16 @@ t.test('a record ends by RST, by a newer SYN, and in time', t => {
   t.end()
 })
 
+t.test('no RST ends a record where that is not wanted (RFC 1337)', t => {
+  const peer = new TcpPeer({ timeWaitResets: false })
+  const waits = peer.stack['waits']
+  close(peer, 5000)
+  for (const seq of [peer.seq, peer.seq + 1])
+    t.same(peer.say({ flags: TcpFlag.Rst, seq }).hear(), [])
+  t.equal(waits.size, 1)
+  t.end()
+})
+
 t.test('answers to late segments are rationed', t => {
   const peer = new TcpPeer()
   for (let from = 5000; from < 5010; from++) close(peer, from)

@@ -25,6 +25,7 @@ const FREEBSD: Partial<TcpConfig> = {
   receiveBuffer: 65535,
   sendBuffer: 65536,
   timeWait: 60_000,
+  timeWaitResets: false,
   quickAcks: 0,
 }
 const UDP_HEADER = 8
