@@ -325,6 +325,16 @@ export interface IkeOptions {
    */
   crypto?: 'auto' | 'node' | 'noble' | undefined
   /**
+   * Native functions of Node's own executable, by `node:ffi`: OpenSSL without an object for each packet, and UDP with many
+   * datagrams a system call (UDP_SEGMENT and UDP_GRO of Linux). It needs Node 26 or newer, where `node:ffi` is experimental
+   * and says so, Linux on x64 or arm64, the main thread, and `--allow-ffi` under `--permission`. `'ffi'` is refused
+   * elsewhere, with what is missing; `'auto'` does without it after one warning (`IKE_NOT_ACCELERATED`).
+   * What arrives at the peer is the same.
+   * @category Connection
+   * @example accelerate: 'auto'
+   */
+  accelerate?: 'auto' | 'off' | 'ffi' | undefined
+  /**
    * Largest IP packet that is ever sent. Default: what the interface takes. What the path takes is found by trial
    * (RFC 8899): from 1280 octets up, down again when nothing arrives any more, and on the loopback from 65535 octets down.
    * `session.info.mtu` is the size in use.

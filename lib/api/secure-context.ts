@@ -3,6 +3,7 @@
  * with equal plain options share, so that certificates and tables of keys are not read for each of them.
  */
 import { EventEmitter } from 'node:events'
+import { ffiProblem } from '../base/ffi.ts'
 import { OptionError, ownProperties } from '../base/errors.ts'
 import { boolean, reader } from '../base/option-table.ts'
 import {
@@ -204,7 +205,11 @@ const parse = (given: Given, print: string): ParsedContext => {
   const policy = parsePolicy(given)
   const credentials = parseCredentials(given)
   if (credentials.eap?.method === 'tls') parseEapTls(given['eap'] as Given)
-  warnAbout(given['psk'])
+  warnAboutKeys(given['psk'])
+  const problem = policy.accelerate === 'auto' ? ffiProblem() : undefined
+  if (problem !== undefined) {
+    warn({ code: 'IKE_NOT_ACCELERATED' }, `Nothing is accelerated: 'accelerate' works ${problem}`)
+  }
   return { given, print, policy, credentials }
 }
 
@@ -217,26 +222,28 @@ export const securityTowards = (
 
 const warned = new Set<string>()
 
-/** Said once each in a process: keys that work and should not, or that differ from what was meant. */
-const warnAbout = (psk: unknown): void => {
-  const warn = (code: string, message: string): void => {
-    if (warned.has(code)) return
-    warned.add(code)
-    process.emitWarning(message, { code })
-  }
+/** Each is said once in a process. */
+const warn = (kind: { readonly code: string }, message: string): void => {
+  if (warned.has(kind.code)) return
+  warned.add(kind.code)
+  process.emitWarning(message, kind)
+}
+
+/** Keys that work and should not, or that differ from what was meant. */
+const warnAboutKeys = (psk: unknown): void => {
   const keys = isTable(psk) ? Object.values(psk) : [psk]
   for (const key of keys.flat()) {
     if (typeof key !== 'string' && !(key instanceof Uint8Array)) continue
     const last = typeof key === 'string' ? key.charCodeAt(key.length - 1) : key.at(-1)
     if (last === 0x0a || last === 0x0d) {
       warn(
-        'IKE_PSK_LINE_BREAK',
+        { code: 'IKE_PSK_LINE_BREAK' },
         'A pre-shared key ends in a line break, as files do: it is part of the key, so remove it unless the peer has it too',
       )
     }
     if (key.length > 0 && key.length < SHORT_PSK) {
       warn(
-        'IKE_SHORT_PSK',
+        { code: 'IKE_SHORT_PSK' },
         `A pre-shared key of ${key.length} octets can be found by trying (RFC 7296 section 2.15); use ${SHORT_PSK} random octets or more`,
       )
     }

@@ -22,6 +22,20 @@ export const reusePortProblem = (version: string, platform: string): string | un
   return SPREADING.has(platform) ? undefined : `on Linux, FreeBSD, AIX and Solaris, not ${platform}`
 }
 
+/** Whose structures of the C library are laid out as `accelerate` writes them. */
+const LAID_OUT: ReadonlySet<string> = new Set(['arm64', 'x64'])
+
+/** Why `accelerate` is not there, as `reusePortProblem`. `arch`: as `process.arch` has it. */
+export const ffiProblemOf = (
+  version: string,
+  platform: string,
+  arch: string,
+): string | undefined => {
+  if (partsOf(version).major < 26) return `on Node 26 or newer, and this is Node ${version}`
+  if (platform !== 'linux') return `on Linux, not ${platform}`
+  return LAID_OUT.has(arch) ? undefined : `on x64 and arm64, not ${arch}`
+}
+
 const partsOf = (version: string): { major: number; minor: number } => {
   const [major = 0, minor = 0] = version.split('.').map(Number)
   return { major, minor }

@@ -4,6 +4,7 @@
  */
 import type { Millis } from '../base/environment.ts'
 import { parseAddress } from '../base/address.ts'
+import { ffiProblem } from '../base/ffi.ts'
 import { listOf, OptionError, ownProperties } from '../base/errors.ts'
 import {
   boolean,
@@ -37,6 +38,8 @@ export interface RetransmitPolicy {
   readonly tries: number
 }
 
+export type Acceleration = 'auto' | 'off' | 'ffi'
+
 export interface PeerPolicy {
   /** IKE proposals in order of preference. */
   readonly ike: readonly Proposal[]
@@ -57,6 +60,8 @@ export interface PeerPolicy {
   readonly addressPool: readonly TrafficSelector[] | undefined
   readonly dns: readonly Uint8Array[]
   readonly backend: 'auto' | 'node' | 'noble'
+  /** By native functions (base/ffi.ts): `ffi` only where they are there, `auto` where they are. Default `off`. */
+  readonly accelerate: Acceleration
   /** Octets of the largest IP packet of the path; undefined: 1400, or the loopback's. */
   readonly mtu: number | undefined
   /** Packets of the anti-replay window (RFC 4303 §3.4.3). Default 1024, 32 to 65536. */
@@ -157,6 +162,15 @@ const proposals =
   (name, value) =>
     parseProposals(name, value, kind)
 
+const anyAcceleration = oneOf<Acceleration>('auto', 'off', 'ffi')
+
+const acceleration: Reader<Acceleration> = (name, value) => {
+  const wanted = anyAcceleration(name, value)
+  const problem = wanted === 'ffi' ? ffiProblem() : undefined
+  if (problem === undefined) return wanted
+  throw new OptionError(name, value, `'auto' or 'off': 'ffi' works ${problem}`)
+}
+
 /** Options of IKE and ESP that stand by themselves. */
 export const POLICY_TABLE = {
   ike: row('both', proposals('ike'), parseProposals('ike', [...DEFAULT_IKE], 'ike')),
@@ -169,6 +183,7 @@ export const POLICY_TABLE = {
   addressPool: row('server', parsePool),
   dns: row('server', addresses, []),
   crypto: row('both', oneOf('auto', 'node', 'noble'), 'auto'),
+  accelerate: row('both', acceleration, 'off'),
   mtu: row('both', integer(576, 65535, 'octets')),
   replayWindow: row('both', integer(32, 65536, 'packets'), 1024),
   ikeLifetime: row('both', millis(1000), 4 * HOUR),

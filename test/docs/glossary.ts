@@ -109,7 +109,10 @@ export const WARNINGS: Readonly<Record<string, string>> = {
     'Datagrams and keys are written (IKE_SOCKET_CAPTURE), or cannot be written any more.',
   IKE_CONTROL: 'The socket of IKE_SOCKET_CONTROL could not be opened.',
   IKE_KEY_LOG: 'Keys are written (`keyLog`), or cannot be written any more.',
+  IKE_NOT_ACCELERATED: "`accelerate: 'auto'` has no effect here; the warning says what it needs.",
   IKE_CREDENTIAL_FILES: 'With `watch`: files have changed and cannot be used; everything stays.',
+  IKE_PSK_LINE_BREAK: 'A pre-shared key ends in a line break, which the peer must have too.',
+  IKE_SHORT_PSK: 'A pre-shared key can be found by trying (RFC 7296 §2.15).',
 }
 
 /** Variables of the environment. */
