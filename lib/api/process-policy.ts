@@ -12,10 +12,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import tls from 'node:tls'
 import workerThreads from 'node:worker_threads'
+import { neverAskForWay } from '../node/reachability.ts'
+import { guardTcp } from '../node/tcp-guard.ts'
 import {
   decideInbound,
   decideOutbound,
   hasAddress,
+  isAlwaysBypassed,
   parsePolicyFile,
   type SecurityPolicy,
   type Verdict,
@@ -61,6 +64,44 @@ const original = {
   connect: net.Socket.prototype.connect as (...args: unknown[]) => net.Socket,
   listen: net.Server.prototype.listen as (...args: unknown[]) => net.Server,
   tlsConnect: tls.connect as (...args: unknown[]) => tls.TLSSocket,
+}
+
+// --- what comes past the hooks ---
+
+/** Sockets and servers that a hook has let through. */
+const passed = new WeakSet<object>()
+
+const told = new Set<string>()
+
+/** False: it is under a rule, and no hook has seen it. */
+const discardUnseen = (hook: string, what: string): boolean => {
+  if (!told.has(hook)) {
+    process.emitWarning(
+      `${what} did not come by the hook of IKE_SOCKET_POLICY at ${hook}, which another module must have taken away, and is discarded as all others will be`,
+      { code: 'IKE_POLICY_HOOK' },
+    )
+    told.add(hook)
+  }
+  return false
+}
+
+/** Below the hooks, where another module that takes them away, or has kept net's own functions, does not lead past. */
+const guard = (policy: SecurityPolicy): void => {
+  const isGuarded = guardTcp({
+    mayConnect: (socket, address, port) =>
+      (socket !== undefined && passed.has(socket)) ||
+      isAlwaysBypassed(policy, address, port) ||
+      discardUnseen('net.Socket.connect', `A connection to ${address}:${port}`),
+    mayListen: (server, address, port) => {
+      if (server !== undefined && passed.has(server)) return true
+      const { action, unless } = decideInbound(policy, knownAddress(address), port)
+      return (
+        (action === 'bypass' && unless.length === 0) ||
+        discardUnseen('net.Server.listen', `Listening on ${address}, port ${port},`)
+      )
+    },
+  })
+  if (!isGuarded) throw noEffect("Node's handles of TCP")
 }
 
 // --- connections that go out ---
@@ -319,7 +360,9 @@ const hookConnect = (policy: SecurityPolicy): void => {
     }
     const verdict = decide(policy, options)
     takeBack(this)
+    passed.delete(this)
     if (verdict.action === 'bypass') {
+      passed.add(this)
       if (verdict.unless.length === 0) return original.connect.apply(this, args)
       const all = { ...options, lookup: guarded(options, verdict) }
       return original.connect.call(this, all, listener)
@@ -441,6 +484,10 @@ const listenProtected = (server: net.Server, where: net.ListenOptions): void => 
 
 const ANYWHERE = new Set(['0.0.0.0', '::', ''])
 
+/** Undefined: it is of a name, or of all addresses. */
+const knownAddress = (host: string | undefined): string | undefined =>
+  host !== undefined && net.isIP(host) !== 0 && !ANYWHERE.has(host) ? host : undefined
+
 const hookListen = (policy: SecurityPolicy): void => {
   const listen = function (this: net.Server, ...args: unknown[]): net.Server {
     const where = listenArguments(args)
@@ -455,11 +502,14 @@ const hookListen = (policy: SecurityPolicy): void => {
         'Listen method has been called more than once without closing.',
       )
     }
+    passed.delete(this)
     const host = where.host === 'localhost' ? '127.0.0.1' : where.host
-    const isAddress = host !== undefined && net.isIP(host) !== 0 && !ANYWHERE.has(host)
-    const verdict = decideInbound(policy, isAddress ? host : undefined, Number(where.port))
+    const verdict = decideInbound(policy, knownAddress(host), Number(where.port))
     const [doubt] = verdict.unless
-    if (doubt === undefined && verdict.action === 'bypass') return original.listen.apply(this, args)
+    if (doubt === undefined && verdict.action === 'bypass') {
+      passed.add(this)
+      return original.listen.apply(this, args)
+    }
     const listener = args.findLast(value => typeof value === 'function')
     if (doubt !== undefined || verdict.action === 'discard') {
       const words =
@@ -591,12 +641,15 @@ const probe = (): void => {
     const wanted = heard + (name === 'tls.connect' ? 2 : 1)
     call()
     if (heard === wanted) continue
-    throw nodeError(
-      'ERR_IKE_POLICY',
-      `IKE_SOCKET_POLICY has no effect on ${name}: another module has replaced it`,
-    )
+    throw noEffect(name)
   }
 }
+
+const noEffect = (name: string): Error =>
+  nodeError(
+    'ERR_IKE_POLICY',
+    `IKE_SOCKET_POLICY has no effect on ${name}: another module has replaced it`,
+  )
 
 let isInstalled = false
 
@@ -604,6 +657,8 @@ let isInstalled = false
 export const installPolicy = (policy: SecurityPolicy, url: string): void => {
   if (isInstalled) return
   isInstalled = true
+  neverAskForWay()
+  guard(policy)
   hookConnect(policy)
   hookTls(policy)
   hookListen(policy)

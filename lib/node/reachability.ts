@@ -9,6 +9,11 @@ const UNREACHABLE: ReadonlySet<string> = new Set(['EHOSTDOWN', 'EHOSTUNREACH', '
 /** ARP and neighbour discovery give up after three seconds. */
 const PATIENCE = 4000
 
+let isForbidden = false
+
+/** From now on nobody is called by TCP: the process has promised that nothing but IKE and ESP goes out. */
+export const neverAskForWay = (): void => void (isForbidden = true)
+
 /**
  * `unreachable` gets the system's code when it says that the host is not reached; anything else means nothing.
  * `done` follows in any case. The returned function ends the question.
@@ -19,6 +24,10 @@ export const askForWay = (
   unreachable: (code: string) => void,
   done: () => void,
 ): (() => void) => {
+  if (isForbidden) {
+    done()
+    return () => undefined
+  }
   const socket = plainConnect({ host, port })
   socket.unref()
   const timer = setTimeout(() => socket.destroy(), PATIENCE)

@@ -198,6 +198,18 @@ export const decideOutbound = (policy: SecurityPolicy, host: string, port: numbe
   return verdict(policy.otherwise, undefined, unless)
 }
 
+/** Whatever name the program called that address by, if by any. */
+export const isAlwaysBypassed = (policy: SecurityPolicy, address: string, port: number): boolean =>
+  decideOutbound(policy, address, port).action === 'bypass' &&
+  !policy.rules.some(
+    rule =>
+      rule.hosts !== undefined &&
+      rule.action !== 'bypass' &&
+      goes(rule, 'out') &&
+      hasPort(rule, port) &&
+      hasAddress(rule, address),
+  )
+
 /** For a server that listens on that port of that IP address of its host; undefined: of all of them, or of a name. */
 export const decideInbound = (
   policy: SecurityPolicy,

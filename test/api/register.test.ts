@@ -1,9 +1,10 @@
 /** `node --import ike-socket/register`: programs that know nothing of us, under a policy. */
 import { spawn } from 'node:child_process'
+import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
-import { tmpdir } from 'node:os'
+import { networkInterfaces, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import t from 'tap'
@@ -25,11 +26,12 @@ const run = async (
   program: string,
   policy: unknown,
   more: NodeJS.ProcessEnv = {},
+  how: { readonly ikePort?: number; readonly isUnderPolicy?: boolean } = {},
 ): Promise<{ lines: string[]; stderr: string; status: number | null }> => {
   const retransmit = { initial: 50, tries: 2 }
   const settings = {
     psk: 'a pre-shared key for these tests',
-    ikePort: await freePort(),
+    ikePort: how.ikePort ?? (await freePort()),
     retransmit,
   }
   writeFileSync(config, JSON.stringify(settings))
@@ -37,7 +39,8 @@ const run = async (
   const file = join(folder, name)
   writeFileSync(file, program)
   const env = { ...process.env, IKE_SOCKET_CONFIG: config, IKE_SOCKET_POLICY: policyFile, ...more }
-  const child = spawn(process.execPath, ['--no-warnings', '--import', register, file], {
+  const first = how.isUnderPolicy === false ? [] : ['--import', register]
+  const child = spawn(process.execPath, ['--no-warnings', ...first, file], {
     env,
     timeout: LIMIT,
   })
@@ -446,6 +449,118 @@ t.test('where a hook does not take, the program does not start', async t => {
   t.equal(connections(), 0)
   close()
 })
+
+t.test('a hook that is taken away after the start leads nowhere in the clear', async t => {
+  const { port, connections, close } = await trap()
+  const free = await freePort()
+  const before = join(folder, 'keeper.cjs')
+  // What a module that was loaded before has kept.
+  writeFileSync(
+    before,
+    `const { Server, Socket } = require('net')
+globalThis.kept = { connect: Socket.prototype.connect, listen: Server.prototype.listen, tls: require('tls').connect }`,
+  )
+  const attempt = `
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createRequire, syncBuiltinESMExports } from 'node:module'
+import net from 'node:net'
+import tls from 'node:tls'
+import { isMainThread, Worker } from 'node:worker_threads'
+const where = process.env.STEP ?? (isMainThread ? 'main' : 'worker')
+process.on('warning', ({ code }) => console.log(where, code))
+const tell = async (name, emitter) => {
+  const what = await Promise.race([
+    ...['connect', 'secureConnect', 'listening'].map(event => once(emitter, event).then(() => event)),
+    once(emitter, 'error').then(([error]) => error.code),
+  ]).catch(error => error.code)
+  console.log(where, name, what)
+}
+const { connect, listen, tls: tlsConnect } = globalThis.kept
+const place = { port: ${port}, host: '127.0.0.1' }
+await tell('kept', connect.call(new net.Socket(), place))
+await tell('kept by name', connect.call(new net.Socket(), { ...place, host: 'localhost', family: 4 }))
+await tell('kept server', listen.call(net.createServer(), ${free}, '127.0.0.1'))
+net.Socket.prototype.connect = connect
+net.Server.prototype.listen = listen
+tls.connect = tlsConnect
+syncBuiltinESMExports()
+await tell('net', net.connect(place))
+await tell('net of CommonJS', createRequire(import.meta.url)('net').connect(place))
+await tell('tls', (await import('node:tls')).connect(place))
+await tell('server', net.createServer().listen(${free}, '127.0.0.1'))
+const open = net.createServer().listen(0, '127.0.0.1')
+await tell('bypassed server', open)
+await tell('bypassed', net.connect(open.address().port, '127.0.0.1'))
+open.close()
+if (where === 'main') {
+  await once(new Worker(new URL(import.meta.url)), 'exit')
+  await once(spawn(process.execPath, [process.argv[1]], { env: { ...process.env, STEP: 'child' }, stdio: 'inherit' }), 'exit')
+}
+process.exit()`
+  const { lines, stderr } = await run(
+    'unhooked.mjs',
+    attempt,
+    { rules: [{ action: 'protect', port: [port, free] }], default: 'bypass' },
+    { NODE_OPTIONS: `--require ${before}`, NODE_NO_WARNINGS: '1' },
+  )
+  t.equal(stderr, '')
+  const ways = ['kept', 'kept by name', 'kept server', 'net', 'net of CommonJS', 'tls', 'server']
+  for (const where of ['main', 'worker', 'child']) {
+    t.strictSame(
+      lines.filter(line => line.startsWith(`${where} `)).sort(),
+      [
+        ...ways.map(way => `${where} ${way} EACCES`),
+        `${where} bypassed server listening`,
+        `${where} bypassed connect`,
+        // Of connections, and of servers.
+        `${where} IKE_POLICY_HOOK`,
+        `${where} IKE_POLICY_HOOK`,
+      ].sort(),
+    )
+  }
+  t.equal(connections(), 0)
+  close()
+})
+
+const outer = Object.values(networkInterfaces())
+  .flatMap(list => list ?? [])
+  .find(({ family, internal }) => family === 'IPv4' && !internal)
+
+t.test(
+  'under a policy a silent gateway is not called by TCP, as it is otherwise',
+  { skip: outer === undefined ? 'this host has no address but of the loopback' : false },
+  async t => {
+    const { address } = outer!
+    let calls = 0
+    const called = net.createServer(socket => {
+      calls++
+      socket.destroy()
+    })
+    called.listen(0, address)
+    await once(called, 'listening')
+    const { port: ikePort } = called.address() as net.AddressInfo
+    const silent = createSocket('udp4').bind(ikePort, address)
+    await once(silent, 'listening')
+    const fails = (from: string): string => `
+import { connect } from '${from}'
+connect({ host: '${address}', port: 80 }).on('error', ({ code }) => {
+  console.log(code)
+  process.exit()
+})`
+    const policy = { rules: [{ action: 'protect', address }], default: 'bypass' }
+    const { lines } = await run('silent.mjs', fails('node:net'), policy, {}, { ikePort })
+    t.strictSame(lines, ['ETIMEDOUT'])
+    t.equal(calls, 0)
+    const secureNet = pathToFileURL(join(import.meta.dirname, '../../lib/net.js')).href
+    const how = { ikePort, isUnderPolicy: false }
+    const other = await run('silent.mjs', fails(secureNet), policy, {}, how)
+    t.strictSame(other.lines, ['ETIMEDOUT'])
+    t.equal(calls, 1)
+    silent.close()
+    called.close()
+  },
+)
 
 t.test('a rule that can never match stops the program by the names of both', async t => {
   const rules = [

@@ -108,6 +108,8 @@ export const WARNINGS: Readonly<Record<string, string>> = {
   IKE_CAPTURE:
     'Datagrams and keys are written (IKE_SOCKET_CAPTURE), or cannot be written any more.',
   IKE_CONTROL: 'The socket of IKE_SOCKET_CONTROL could not be opened.',
+  IKE_POLICY_HOOK:
+    'Another module has taken a hook of `ike-socket/register` away. What comes past it is discarded, unless the policy says `bypass`.',
   IKE_KEY_LOG: 'Keys are written (`keyLog`), or cannot be written any more.',
   IKE_NOT_ACCELERATED: "`accelerate: 'auto'` has no effect here; the warning says what it needs.",
   IKE_CREDENTIAL_FILES: 'With `watch`: files have changed and cannot be used; everything stays.',

@@ -1,6 +1,12 @@
 /** A policy for a program's connections: which rule decides, and which files are refused. */
 import t from 'tap'
-import { decideInbound, decideOutbound, hasAddress, parsePolicyFile } from '../../lib/policy/spd.ts'
+import {
+  decideInbound,
+  decideOutbound,
+  hasAddress,
+  isAlwaysBypassed,
+  parsePolicyFile,
+} from '../../lib/policy/spd.ts'
 
 t.test('the first rule that matches decides', t => {
   const policy = parsePolicyFile({
@@ -91,6 +97,35 @@ t.test('files with a fault are refused, by key and with what is accepted', t => 
   }
   t.end()
 })
+
+t.test(
+  'an address is bypassed under every name only where no name could be under another rule',
+  t => {
+    const policy = parsePolicyFile({
+      rules: [
+        { action: 'bypass', host: 'a.test', port: 1 },
+        { action: 'discard', host: '*.b.test', port: 2, address: '10.0.0.0/8' },
+        { action: 'protect', address: '192.0.2.0/24' },
+      ],
+      default: 'bypass',
+    })
+    const rows: [string, number, boolean][] = [
+      ['198.51.100.1', 1, true],
+      ['198.51.100.1', 2, true],
+      ['10.0.0.1', 1, true],
+      ['10.0.0.1', 2, false],
+      ['192.0.2.1', 3, false],
+    ]
+    for (const [address, port, expected] of rows)
+      t.equal(isAlwaysBypassed(policy, address, port), expected, `${address} ${port}`)
+    const closed = parsePolicyFile({
+      rules: [{ action: 'bypass', host: 'a.test' }],
+      default: 'protect',
+    })
+    t.notOk(isAlwaysBypassed(closed, '10.0.0.1', 1))
+    t.end()
+  },
+)
 
 t.test('a rule that can never match is refused', t => {
   const wide = { action: 'bypass', port: '1-1000', address: '10.0.0.0/8' }
