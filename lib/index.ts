@@ -64,6 +64,7 @@ export type { AnyListener, Listener, SecureSocketEvents } from './api/socket-eve
 export type { ChildInfo, KeepAlive, PathInfo, SessionInfo } from './core/events.ts'
 export type { CongestionControl } from './core/tcp-config.ts'
 export type { Authentication } from './identity/trust.ts'
+export type { AeadBackend, AeadBackends, AeadCipher, AeadName } from './base/aead-backend.ts'
 export type { Millis } from './base/environment.ts'
 export {
   ApplicationError,

@@ -8,7 +8,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   base: [],
   wire: ['base'],
   crypto: ['base', 'wire'],
-  policy: ['base', 'wire'],
+  policy: ['base', 'wire', 'crypto'],
   identity: ['base', 'wire', 'crypto'],
   ike: ['base', 'wire', 'crypto', 'policy', 'identity'],
   esp: ['base', 'wire', 'crypto', 'policy'],

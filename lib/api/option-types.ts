@@ -5,6 +5,7 @@
 import type { KeyObject, X509Certificate } from 'node:crypto'
 import type { BlockList, LookupFunction } from 'node:net'
 import type { PeerCertificate } from 'node:tls'
+import type { AeadBackends } from '../base/aead-backend.ts'
 import type { CongestionControl } from '../core/tcp-config.ts'
 import type { KeyLog } from './channels.ts'
 import type { FileReference } from './credential-files.ts'
@@ -324,6 +325,15 @@ export interface IkeOptions {
    * @example crypto: 'noble'
    */
   crypto?: 'auto' | 'node' | 'noble' | undefined
+  /**
+   * Other implementations of ciphers, each under its keyword: `aes128gcm16`, `aes192gcm16`, `aes256gcm16`,
+   * `chacha20poly1305`. Each is asked for known answers at once and refused where it is wrong. It takes the place of what
+   * `crypto` says, of IKE and of ESP; which cipher is used is still what `ike` and `esp` say. `backend` in
+   * `session.info.children` names it.
+   * @category Algorithms
+   * @example aead: { chacha20poly1305: myBackend }
+   */
+  aead?: AeadBackends | undefined
   /**
    * Native functions of Node's own executable, by `node:ffi`: OpenSSL without an object for each packet, and UDP with many
    * datagrams a system call (UDP_SEGMENT and UDP_GRO of Linux). It needs Node 26 or newer, where `node:ffi` is experimental

@@ -431,9 +431,9 @@ export class Core {
   }
 
   /**
-   * One datagram. Its octets are the caller's: they stay as they are, and nothing of them is in use after the call.
-   * What is kept is copied where it is kept: by `Reassembly` and `UdpStack` what ESP carried, and here IKE, which
-   * keeps whole messages.
+   * One datagram. Its octets are the core's during the call, since a cipher may open it in place, and the caller's again
+   * afterwards, who gives its memory to `release` or uses it again. What is kept is copied, or adopted, where it is
+   * kept: by `Reassembly` and `UdpStack` what ESP carried, and here IKE, which keeps whole messages.
    */
   handleDatagram(bytes: Uint8Array, path: Path, now: Millis): void {
     this.counters.datagramsIn++

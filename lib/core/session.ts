@@ -918,6 +918,7 @@ export class Session implements AttemptHost, Scheduled {
       inboundKeys: keys.inbound,
       outboundKeys: keys.outbound,
       backend: this.policy.backend,
+      aead: this.policy.aead,
       environment: this.host.environment,
       limits: lifetime,
     })
@@ -1212,6 +1213,7 @@ const childInfo = (child: Child): ChildInfo => ({
   spiOut: child.sa.outboundSpi,
   mode: child.sa.mode,
   suite: child.sa.suite,
+  backend: child.pair.outbound.cipher.backend,
   localSelectors: child.sa.localSelectors.map(formatSelector),
   remoteSelectors: child.sa.remoteSelectors.map(formatSelector),
   ...volumeOf(child),

@@ -1,13 +1,18 @@
 /**
- * Authenticated encryption of ESP and IKE behind one interface: AES-GCM (RFC 4106, RFC 5282),
- * ChaCha20-Poly1305 (RFC 7634), each on node:crypto and in TypeScript.
+ * Authenticated encryption of ESP and IKE behind one interface, and the implementations of AEADs that are always there:
+ * each on node:crypto and in TypeScript.
  */
 import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject } from 'node:crypto'
+import type { AeadBackend, AeadCipher, AeadName } from '../base/aead-backend.ts'
 import { release } from '../base/external.ts'
-import { Secret, secretOctets } from '../base/secret.ts'
+import { Secret, secretCopy, secretOctets } from '../base/secret.ts'
+import { chacha20Poly1305 } from './chacha.ts'
+import { noble } from './noble.ts'
 
 /** One direction under one key. */
 export interface Aead {
+  /** What it runs on, for people. */
+  readonly backend: string
   /** Octets of the IV as it travels. */
   readonly ivLength: number
   readonly icvLength: number
@@ -22,9 +27,9 @@ export interface Aead {
    */
   seal(bytes: Uint8Array, from: number, to: number, aad: Uint8Array, esnHigh?: Uint8Array): void
   /**
-   * Verifies the ICV at `to` and decrypts `bytes[from, to)`, which stay as they are; undefined when it does not verify.
-   * Never throws. The plaintext lies where the cipher put it, in memory of its own: whoever has read it gives it to
-   * `release` of base/external.ts, and what is to stay may be kept there by `adopt`.
+   * Verifies the ICV at `to` and decrypts `bytes[from, to)`, of which nobody can say then what stands there; undefined
+   * when it does not verify. Never throws. The plaintext lies there or in memory of its own: whoever has read it gives
+   * it to `release` of base/external.ts, and what is to stay may be kept there by `adopt`.
    */
   open(
     bytes: Uint8Array,
@@ -41,55 +46,65 @@ const IV_LENGTH = 8
 const ICV_LENGTH = 16
 const NONCE_LENGTH = SALT_LENGTH + IV_LENGTH
 
-const TAG_OPTIONS = { authTagLength: ICV_LENGTH }
-
-type NodeCipher = 'aes-128-gcm' | 'aes-192-gcm' | 'aes-256-gcm' | 'chacha20-poly1305'
-
-/** What both backends share: the nonce is salt and IV (RFC 4106 §4, RFC 7634 §2). */
-abstract class SaltedAead implements Aead {
+/** An AEAD whose nonce is salt and IV: AES-GCM (RFC 4106 §4, RFC 5282), ChaCha20-Poly1305 (RFC 7634 §2). */
+export class SaltedAead implements Aead {
+  readonly backend: string
   readonly ivLength = IV_LENGTH
   readonly icvLength = ICV_LENGTH
   readonly blockSize = 1
   readonly iv = 'counter'
   readonly separateIntegrity = false
-  protected readonly nonce = secretOctets(NONCE_LENGTH)
+  private readonly nonce = secretOctets(NONCE_LENGTH)
+  private cipher: AeadCipher | undefined
 
   /** `key`: the cipher's key and four octets of salt. */
-  constructor(key: Uint8Array) {
+  constructor(backend: AeadBackend, key: Uint8Array) {
+    const cipherKey = secretCopy(key.subarray(0, key.length - SALT_LENGTH))
+    this.backend = backend.name
+    this.cipher = backend.create(cipherKey)
+    cipherKey.fill(0)
     this.nonce.set(key.subarray(key.length - SALT_LENGTH), 0)
   }
 
-  protected loadNonce(bytes: Uint8Array, from: number): void {
+  private loadNonce(bytes: Uint8Array, from: number): void {
     for (let i = 0; i < IV_LENGTH; i++) this.nonce[SALT_LENGTH + i] = bytes[from - IV_LENGTH + i]!
-  }
-
-  abstract seal(bytes: Uint8Array, from: number, to: number, aad: Uint8Array): void
-  abstract open(
-    bytes: Uint8Array,
-    from: number,
-    to: number,
-    aad: Uint8Array,
-  ): Uint8Array | undefined
-
-  wipe(): void {
-    this.nonce.fill(0)
-  }
-}
-
-export class NodeAead extends SaltedAead {
-  private readonly cipher: NodeCipher
-  private key: KeyObject | undefined
-
-  constructor(cipher: NodeCipher, key: Uint8Array) {
-    super(key)
-    this.cipher = cipher
-    // A KeyObject once per SA: raw keys cost several times as much per packet on some versions.
-    this.key = createSecretKey(key.subarray(0, key.length - SALT_LENGTH))
   }
 
   seal(bytes: Uint8Array, from: number, to: number, aad: Uint8Array): void {
     this.loadNonce(bytes, from)
-    const cipher = createCipheriv(this.cipher as 'aes-128-gcm', this.key!, this.nonce, TAG_OPTIONS)
+    this.cipher!.seal(bytes, from, to, this.nonce, aad)
+  }
+
+  open(bytes: Uint8Array, from: number, to: number, aad: Uint8Array): Uint8Array | undefined {
+    this.loadNonce(bytes, from)
+    try {
+      return this.cipher!.open(bytes, from, to, this.nonce, aad)
+    } catch {
+      return undefined
+    }
+  }
+
+  wipe(): void {
+    this.nonce.fill(0)
+    this.cipher?.destroy()
+    this.cipher = undefined
+  }
+}
+
+const TAG_OPTIONS = { authTagLength: ICV_LENGTH }
+
+class NodeCipher implements AeadCipher {
+  private readonly algorithm: string
+  private key: KeyObject | undefined
+
+  constructor(algorithm: string, key: Uint8Array) {
+    this.algorithm = algorithm
+    // A KeyObject once per SA: raw keys cost several times as much per packet on some versions.
+    this.key = createSecretKey(key)
+  }
+
+  seal(bytes: Uint8Array, from: number, to: number, nonce: Uint8Array, aad: Uint8Array): void {
+    const cipher = createCipheriv(this.algorithm as 'aes-128-gcm', this.key!, nonce, TAG_OPTIONS)
     cipher.setAAD(aad)
     const ciphertext = cipher.update(bytes.subarray(from, to))
     cipher.final()
@@ -98,12 +113,17 @@ export class NodeAead extends SaltedAead {
     bytes.set(cipher.getAuthTag(), to)
   }
 
-  open(bytes: Uint8Array, from: number, to: number, aad: Uint8Array): Uint8Array | undefined {
-    this.loadNonce(bytes, from)
+  open(
+    bytes: Uint8Array,
+    from: number,
+    to: number,
+    nonce: Uint8Array,
+    aad: Uint8Array,
+  ): Uint8Array | undefined {
     const decipher = createDecipheriv(
-      this.cipher as 'aes-128-gcm',
+      this.algorithm as 'aes-128-gcm',
       this.key!,
-      this.nonce,
+      nonce,
       TAG_OPTIONS,
     )
     decipher.setAAD(aad)
@@ -118,10 +138,21 @@ export class NodeAead extends SaltedAead {
     return plaintext
   }
 
-  override wipe(): void {
-    super.wipe()
+  destroy(): void {
     this.key = undefined
   }
+}
+
+const onNode = (algorithm: string): AeadBackend => ({
+  name: 'node:crypto',
+  create: key => new NodeCipher(algorithm, key),
+})
+
+export const NODE_AEADS: Readonly<Record<AeadName, AeadBackend>> = {
+  aes128gcm16: onNode('aes-128-gcm'),
+  aes192gcm16: onNode('aes-192-gcm'),
+  aes256gcm16: onNode('aes-256-gcm'),
+  chacha20poly1305: onNode('chacha20-poly1305'),
 }
 
 /** As noble makes ciphers: `encrypt` adds the tag, `decrypt` throws where it is wrong. */
@@ -131,34 +162,44 @@ type CipherMaker = (
   aad: Uint8Array,
 ) => Record<'encrypt' | 'decrypt', (bytes: Uint8Array) => Uint8Array>
 
-export class NobleAead extends SaltedAead {
-  private readonly create: CipherMaker
+class NobleCipher implements AeadCipher {
+  private readonly make: CipherMaker
   private readonly key: Secret
 
-  constructor(create: CipherMaker, key: Uint8Array) {
-    super(key)
-    this.create = create
-    this.key = new Secret(key.subarray(0, key.length - SALT_LENGTH))
+  constructor(make: CipherMaker, key: Uint8Array) {
+    this.make = make
+    this.key = new Secret(key)
   }
 
-  seal(bytes: Uint8Array, from: number, to: number, aad: Uint8Array): void {
-    this.loadNonce(bytes, from)
-    bytes.set(this.create(this.key.bytes, this.nonce, aad).encrypt(bytes.subarray(from, to)), from)
+  seal(bytes: Uint8Array, from: number, to: number, nonce: Uint8Array, aad: Uint8Array): void {
+    bytes.set(this.make(this.key.bytes, nonce, aad).encrypt(bytes.subarray(from, to)), from)
   }
 
-  open(bytes: Uint8Array, from: number, to: number, aad: Uint8Array): Uint8Array | undefined {
-    this.loadNonce(bytes, from)
-    try {
-      return this.create(this.key.bytes, this.nonce, aad).decrypt(
-        bytes.subarray(from, to + ICV_LENGTH),
-      )
-    } catch {
-      return undefined
-    }
+  open(
+    bytes: Uint8Array,
+    from: number,
+    to: number,
+    nonce: Uint8Array,
+    aad: Uint8Array,
+  ): Uint8Array {
+    const whole = bytes.subarray(from, to + ICV_LENGTH)
+    return this.make(this.key.bytes, nonce, aad).decrypt(whole)
   }
 
-  override wipe(): void {
-    super.wipe()
+  destroy(): void {
     this.key.wipe()
   }
+}
+
+const onNoble = (maker: () => CipherMaker): AeadBackend => ({
+  name: 'noble',
+  create: key => new NobleCipher(maker(), key),
+})
+const nobleGcm = onNoble(() => noble().gcm)
+
+export const NOBLE_AEADS: Readonly<Record<AeadName, AeadBackend>> = {
+  aes128gcm16: nobleGcm,
+  aes192gcm16: nobleGcm,
+  aes256gcm16: nobleGcm,
+  chacha20poly1305: onNoble(() => chacha20Poly1305),
 }

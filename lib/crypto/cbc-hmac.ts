@@ -29,6 +29,7 @@ type Keys =
   | { readonly on: 'node'; readonly encryption: KeyObject; readonly integrity: KeyObject }
 
 export class CbcHmac implements Aead {
+  readonly backend: string
   readonly ivLength = BLOCK
   readonly blockSize = BLOCK
   readonly iv = 'random'
@@ -44,6 +45,7 @@ export class CbcHmac implements Aead {
     encryptionKey: Uint8Array,
     integrityKey: Uint8Array,
   ) {
+    this.backend = backend === 'noble' ? 'noble' : 'node:crypto'
     this.hmac = hmac
     this.icvLength = hmac.icvLength
     this.cipher = `aes-${encryptionKey.length * 8}-cbc`

@@ -1,10 +1,9 @@
 /** From transform IDs to algorithms and lengths: the one place that knows every cipher. */
+import type { AeadBackends, AeadName } from '../base/aead-backend.ts'
 import { Encr, HashAlgorithm, Integ } from '../wire/registry.ts'
-import { NobleAead, NodeAead, type Aead } from './aead.ts'
-import { chacha20Poly1305 } from './chacha.ts'
+import { NOBLE_AEADS, NODE_AEADS, SaltedAead, type Aead } from './aead.ts'
 import { CbcHmac, type HmacFacts } from './cbc-hmac.ts'
 import type { KeyLengths } from './key-material.ts'
-import { noble } from './noble.ts'
 import type { Backend } from './prf.ts'
 
 /** What protects an IKE SA or a Child SA. */
@@ -42,23 +41,22 @@ export const keyLengths = ({ encr, keyLength, integ }: CipherChoice): KeyLengths
   integrity: HMACS[integ]?.keyLength ?? 0,
 })
 
-/** The choice must be one that `supportsCipher` admits. */
+const aeadName = ({ encr, keyLength }: CipherChoice): AeadName =>
+  encr === Encr.Chacha20Poly1305 ? 'chacha20poly1305' : `aes${keyLength as 128 | 192 | 256}gcm16`
+
+/** The choice must be one that `supportsCipher` admits; `aead` has those of its ciphers that do not run on `backend`. */
 export const createAead = (
   backend: Backend,
   choice: CipherChoice,
   encryptionKey: Uint8Array,
   integrityKey: Uint8Array,
+  aead: AeadBackends = {},
 ): Aead => {
   const hmac = HMACS[choice.integ]
   if (hmac !== undefined) return new CbcHmac(backend, hmac, encryptionKey, integrityKey)
-  if (choice.encr === Encr.Chacha20Poly1305) {
-    return backend === 'noble'
-      ? new NobleAead(chacha20Poly1305, encryptionKey)
-      : new NodeAead('chacha20-poly1305', encryptionKey)
-  }
-  return backend === 'noble'
-    ? new NobleAead(noble().gcm, encryptionKey)
-    : new NodeAead(`aes-${choice.keyLength as 128 | 192 | 256}-gcm`, encryptionKey)
+  const name = aeadName(choice)
+  const builtIn = backend === 'noble' ? NOBLE_AEADS : NODE_AEADS
+  return new SaltedAead(aead[name] ?? builtIn[name], encryptionKey)
 }
 
 const ENCR_NAMES: Readonly<Record<number, string>> = {

@@ -1,4 +1,5 @@
 /** Both directions of a Child SA: keys, counters and limits. What it was negotiated for is IKE's to know. */
+import type { AeadBackends } from '../base/aead-backend.ts'
 import type { Environment } from '../base/environment.ts'
 import type { DirectionKeys } from '../crypto/key-material.ts'
 import type { Backend } from '../crypto/prf.ts'
@@ -24,6 +25,7 @@ export interface EspSaFacts {
   readonly inboundKeys: DirectionKeys
   readonly outboundKeys: DirectionKeys
   readonly backend: Backend
+  readonly aead: AeadBackends
   readonly environment: Environment
   readonly limits: VolumeLimits
 }
@@ -37,9 +39,9 @@ export class EspSaPair {
 
   /** Takes the keys over: they are wiped here once the ciphers hold them. */
   constructor(facts: EspSaFacts) {
-    const { backend, cipher, inboundKeys, outboundKeys, esn } = facts
-    const aead = (keys: DirectionKeys): ReturnType<typeof createAead> =>
-      createAead(backend, cipher, keys.encryption.bytes, keys.integrity.bytes)
+    const { inboundKeys, outboundKeys, esn } = facts
+    const aead = ({ encryption, integrity }: DirectionKeys): ReturnType<typeof createAead> =>
+      createAead(facts.backend, facts.cipher, encryption.bytes, integrity.bytes, facts.aead)
     this.inbound = new InboundSa(facts.spiIn, aead(inboundKeys), esn, facts.replayWindow)
     this.outbound = new OutboundSa(facts.spiOut, aead(outboundKeys), esn, facts.environment)
     this.limits = facts.limits

@@ -49,7 +49,7 @@ export class InboundSa {
     putU32(this.aad, 0, spi)
   }
 
-  /** Opens the ESP packet `bytes[from, to)`, which stays as it is, and tells where its payload is. */
+  /** Opens the ESP packet `bytes[from, to)`, which is not read after this, and tells where its payload is. */
   open(bytes: Uint8Array, from: number, to: number): Drop {
     const { aead } = this
     const textFrom = from + ESP_HEADER_LENGTH + aead.ivLength

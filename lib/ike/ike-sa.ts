@@ -294,7 +294,7 @@ export class IkeSa implements AuthContext, Successor {
       skAi: keys.skAi.bytes,
       skAr: keys.skAr.bytes,
     })
-    return new Protection(environment, policy.backend, cipher, keys, this.originalInitiator)
+    return new Protection(environment, policy, cipher, keys, this.originalInitiator)
   }
 
   // --- what others see ---

@@ -1,5 +1,6 @@
 /** Sealing and opening of protected messages with one IKE SA's keys (RFC 7296 §3.14, RFC 5282, RFC 7383). */
 import { putU32 } from '../base/bytes.ts'
+import type { AeadBackends } from '../base/aead-backend.ts'
 import type { Environment } from '../base/environment.ts'
 import { release } from '../base/external.ts'
 import type { Secret } from '../base/secret.ts'
@@ -29,15 +30,15 @@ export class Protection {
 
   constructor(
     environment: Environment,
-    backend: Backend,
+    { backend, aead }: { readonly backend: Backend; readonly aead: AeadBackends },
     cipher: CipherChoice,
     keys: IkeKeys,
     originalInitiator: boolean,
   ) {
     this.environment = environment
     this.keys = keys
-    const initiator = createAead(backend, cipher, keys.skEi.bytes, keys.skAi.bytes)
-    const responder = createAead(backend, cipher, keys.skEr.bytes, keys.skAr.bytes)
+    const initiator = createAead(backend, cipher, keys.skEi.bytes, keys.skAi.bytes, aead)
+    const responder = createAead(backend, cipher, keys.skEr.bytes, keys.skAr.bytes, aead)
     this.outbound = originalInitiator ? initiator : responder
     this.inbound = originalInitiator ? responder : initiator
   }

@@ -2,6 +2,7 @@
  * From what a program writes to what the core works with, once, at the door: every default, every range
  * and every refusal is here. Only own properties count, so nothing reaches a policy by a prototype.
  */
+import type { AeadBackends } from '../base/aead-backend.ts'
 import type { Millis } from '../base/environment.ts'
 import { parseAddress } from '../base/address.ts'
 import { ffiProblem } from '../base/ffi.ts'
@@ -23,6 +24,7 @@ import {
 import type { Proposal } from '../wire/sa.ts'
 import type { TrafficSelector } from '../wire/traffic-selector.ts'
 import { parsePool } from './address-pool.ts'
+import { aeadBackends } from './aead-option.ts'
 import type { LifetimePolicy } from './lifetime.ts'
 import { DEFAULT_ESP, DEFAULT_IKE, parseProposals } from './proposal.ts'
 import { parseSelectors } from './traffic-selectors.ts'
@@ -62,6 +64,8 @@ export interface PeerPolicy {
   readonly backend: 'auto' | 'node' | 'noble'
   /** By native functions (base/ffi.ts): `ffi` only where they are there, `auto` where they are. Default `off`. */
   readonly accelerate: Acceleration
+  /** Those of the ciphers that do not run on `backend`. */
+  readonly aead: AeadBackends
   /** Octets of the largest IP packet of the path; undefined: 1400, or the loopback's. */
   readonly mtu: number | undefined
   /** Packets of the anti-replay window (RFC 4303 §3.4.3). Default 1024, 32 to 65536. */
@@ -184,6 +188,7 @@ export const POLICY_TABLE = {
   dns: row('server', addresses, []),
   crypto: row('both', oneOf('auto', 'node', 'noble'), 'auto'),
   accelerate: row('both', acceleration, 'off'),
+  aead: row('both', aeadBackends, {}),
   mtu: row('both', integer(576, 65535, 'octets')),
   replayWindow: row('both', integer(32, 65536, 'packets'), 1024),
   ikeLifetime: row('both', millis(1000), 4 * HOUR),

@@ -6,6 +6,7 @@ import { BlockList } from 'node:net'
 import { Duplex } from 'node:stream'
 import t from 'tap'
 import { OPTION_ENDS, OPTION_TABLE, parseConnect, parseServer } from '../../lib/api/options.ts'
+import { NODE_AEADS } from '../../lib/crypto/aead.ts'
 import { createEndpoint, createSecureContext } from '../../lib/index.ts'
 import { hasPkcs12, makeCredentialFolder } from './credential-folder.ts'
 import { DROPS, ENVIRONMENT, TRACE_EVENTS, WARNINGS } from './glossary.ts'
@@ -52,6 +53,7 @@ t.test('every example is accepted by the end that reads the option', t => {
     createSecureContext,
     readFileSync,
     BlockList,
+    myBackend: NODE_AEADS.chacha20poly1305,
     cluster,
     dns,
   }

@@ -182,6 +182,7 @@ t.test('limits: soft, then hard; secrets are wiped by the taker; SPIs are fresh'
     inboundKeys,
     outboundKeys: keys(),
     backend: 'auto',
+    aead: {},
     environment,
     limits: { softOctets: 100, hardOctets: 200, softPackets: Infinity, hardPackets: Infinity },
   })
