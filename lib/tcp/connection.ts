@@ -77,6 +77,11 @@ export class TcpConnection extends Tcb implements Scheduled {
   /** RST, and it is over. */
   abort(): void {
     if (this.isOver) return
+    if (this.isEarly && this.state === 'SYN-RECEIVED') {
+      this.reported = true
+      this.resetsWhenOpen = true
+      return
+    }
     if (this.state !== 'SYN-SENT') this.stack.reset(this, this.sndNxt, this.rcvNxt)
     this.reported = true
     this.stack.closed(this, undefined)

@@ -228,6 +228,8 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   wantsRoom = false
   /** Nobody reads any more: what comes is refused. */
   abandoned = false
+  /** The owner has reset it before the peer knew that there is a connection: RST would be a refusal to it (RFC 9293 §3.10.7.3). */
+  resetsWhenOpen = false
   /** The owner has been told that it is over. */
   reported = false
   isReady = false

@@ -297,6 +297,11 @@ const receiveAck = (tcb: Tcb, segment: TcpSegment, now: Millis): boolean => {
   const window = segment.window * 2 ** tcb.sndWndShift
   if (tcb.state === 'SYN-RECEIVED') {
     receiveHandshakeAck(tcb, segment, window, now)
+    if (tcb.resetsWhenOpen) {
+      tcb.stack.reset(tcb, tcb.sndNxt, undefined)
+      tcb.stack.closed(tcb, undefined)
+      return false
+    }
     restartUserTimeout(tcb, now)
     return advanceClosing(tcb, now)
   }

@@ -162,12 +162,32 @@ t.test('a port where nobody listens refuses it', t => {
   t.end()
 })
 
-t.test('a server may reset it as soon as it has it; the same attempt is not served again', t => {
-  const exchange = new Exchange()
+t.test(
+  'a server that resets it as soon as it has it refuses nothing: the client is told after it has connected',
+  t => {
+    const exchange = new Exchange(true, ({ from }, count) => from === 'b' && count < 4)
+    exchange.onRequest = connection => connection.abort()
+    exchange.begin().run()
+    t.strictSame([...exchange.got.b], [...REQUEST])
+    t.strictSame(
+      exchange.log.map(line => line.replace(/ \d+$/, '')),
+      ['b accepted', 'b readable', 'a connected', 'a closed ECONNRESET'],
+    )
+    t.equal(exchange.path.b.listeners.firstOctets.size, 0)
+    // Nothing is left of it.
+    t.equal(exchange.server!.state, 'CLOSED')
+    t.end()
+  },
+)
+
+t.test('what a server has reset is not served again while the client may come back to it', t => {
+  let isLost = true
+  const exchange = new Exchange(true, ({ from }) => isLost && from === 'b')
   exchange.onRequest = connection => connection.abort()
-  exchange.begin().run(1000)
-  t.match(exchange.log.at(-1), /^a closed ECONN/)
+  exchange.begin().run(100)
+  exchange.client.abort()
   const before = exchange.got.b.length
+  isLost = false
   exchange.begin().run(2000)
   t.equal(exchange.got.b.length, before)
   t.match(exchange.log.at(-1), /^a closed ECONNREFUSED/)
