@@ -57,7 +57,7 @@ export class ByteQueue {
   /** Octets of all blocks. */
   private capacity = 0
   length = 0
-  readonly limit: number
+  readonly limit: number = 0
 
   constructor(limit: number) {
     this.limit = limit

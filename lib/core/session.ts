@@ -15,6 +15,7 @@ import {
 } from '../base/errors.ts'
 import type { Packet } from '../base/packet.ts'
 import { samePath, type Path } from '../base/path.ts'
+import { ZERO } from '../base/real.ts'
 import type { NewSa } from '../ike/succession.ts'
 import type { Principal } from '../identity/principal.ts'
 import type { Scheduled } from '../base/schedule.ts'
@@ -158,7 +159,7 @@ export class Session implements AttemptHost, Scheduled {
   private replayed = 0
   private failedIcvs = 0
   /** When it came up, in Unix milliseconds. */
-  private createdAt = 0
+  private createdAt = ZERO
   /** Why an SA could not be renewed, until one was or a new one is up. */
   private unrenewed: Error | undefined
   /** A Child SA has gone, and nothing may carry its connections now. */

@@ -1,6 +1,7 @@
 /** The transmission control block: every variable of RFC 9293 §3.3.1 and of its extensions, in one shape. */
 import type { Millis } from '../base/environment.ts'
 import { ByteQueue, trimSpares } from '../base/byte-queue.ts'
+import { ZERO } from '../base/real.ts'
 import { distance } from '../base/serial.ts'
 import { TimerTable } from '../base/timers.ts'
 import { OWN_ACK_DELAY, type Features } from '../wire/own-features.ts'
@@ -112,9 +113,9 @@ const LEAST_OCTETS = 1 << 14
 
 export class Tcb implements Flow, Sender, MemoryHolder {
   readonly localAddress: Uint8Array
-  readonly localPort: number
+  readonly localPort: number = 0
   readonly remoteAddress: Uint8Array
-  readonly remotePort: number
+  readonly remotePort: number = 0
   readonly stack: StackContext
   /** The settings of this connection. */
   readonly config: TcpConfig
@@ -122,16 +123,16 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   readonly timers = new TimerTable(TIMERS)
 
   // Send sequence variables.
-  readonly iss: number
-  sndUna: number
-  sndNxt: number
+  readonly iss: number = ZERO
+  sndUna = ZERO
+  sndNxt = ZERO
   sndWnd = 0
-  sndWl1 = 0
-  sndWl2 = 0
+  sndWl1 = ZERO
+  sndWl2 = ZERO
   /** Largest window the peer has offered, for silly window avoidance. */
   maxSndWnd = 0
   sndWndShift = 0
-  peerMss: number
+  peerMss = 0
   /** The largest segment that the way behind the peer takes, header and all, as a router there says. */
   pathLimit = Infinity
   pathLimitUntil: Millis = Infinity
@@ -141,14 +142,14 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   /** The segment with its header that is under way to try its size; 0: none. */
   probeSize = 0
   /** The first octet that is not acknowledged, when it was sent again last, and how often it was. */
-  repeatedSeq = 0
+  repeatedSeq = ZERO
   repeats = 0
   /** Timeouts since the last that was acknowledged, or since segments became smaller. */
   timeoutsInVain = 0
   /** Octets of data that the largest segment of the peer had. */
   largestReceived = 0
   /** Where the last segment ends that was smaller than it could be. */
-  smallEnd: number
+  smallEnd = ZERO
   /** The segment that goes out once more next. */
   copy: Copy | undefined
   finQueued = false
@@ -162,45 +163,45 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   isEarly = false
 
   // Receive sequence variables.
-  irs = 0
-  rcvNxt = 0
+  irs = ZERO
+  rcvNxt = ZERO
   /** What the peer's SYN brought, until the handshake is done. */
   synText: Uint8Array | undefined
   /** Both ends offered the option; until the peer has spoken, we do. */
   windowScaling = true
-  rcvWndShift: number
+  rcvWndShift = 0
   /** Right edge of the window that the peer knows of. */
-  rcvAdvertised = 0
+  rcvAdvertised = ZERO
   private received: Reassembly | undefined
   /** None before data has come: the window is the first one. */
   private tuned: ReceiveWindow | undefined
   finReceived = false
-  /** Sequence number of the peer's FIN while it is ahead of a gap; -1: none. */
-  finAt = -1
-  lastAckSent = 0
+  /** Sequence number of the peer's FIN while it is ahead of a gap; `-Infinity`: none. */
+  finAt = -Infinity
+  lastAckSent = ZERO
 
-  /** Right edge of the window that was told last, where it is less than what was promised; -1: it is not. */
-  curbedEdge = -1
+  /** Right edge of the window that was told last, where it is less than what was promised; `-Infinity`: it is not. */
+  curbedEdge = -Infinity
   countedOctets = 0
 
   /** Where the newest data ends, and its timestamp: a copy has both. */
-  newestEnd = 0
-  newestStamp = -1
+  newestEnd = ZERO
+  newestStamp = -Infinity
 
   // Options (RFC 7323, RFC 2018).
   timestamps = false
-  readonly timestampOffset: number
-  tsRecent = 0
-  tsRecentAt: Millis = 0
+  readonly timestampOffset: number = ZERO
+  tsRecent = ZERO
+  tsRecentAt: Millis = ZERO
   sackPermitted = false
   /** A duplicate to report as D-SACK (RFC 2883). */
-  duplicateStart = 0
-  duplicateEnd = 0
+  duplicateStart = ZERO
+  duplicateEnd = ZERO
   hasDuplicate = false
 
   private sending: Recovery | undefined
   /** The window that it began with, or goes on with after a rest. */
-  private startWindow = 0
+  private startWindow = ZERO
   /** What is left of that in a rest. */
   private experience: Experience | undefined
   retransmissions = 0
@@ -212,19 +213,19 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   // What the next look for something to send shall find.
   ackNow = false
   unackedSegments = 0
-  quickAcks: number
+  quickAcks = 0
   windowProbe = false
   keepAliveProbe = false
 
   // The owner's wishes.
   noDelay = false
   keepAlive = false
-  keepAliveDelay: Millis
-  keepAliveInterval: Millis
-  keepAliveCount: number
+  keepAliveDelay: Millis = 0
+  keepAliveInterval: Millis = 0
+  keepAliveCount = 0
   congestionControl: CongestionControl
   /** How long what was sent may stay without any acknowledgement (RFC 5482 §2); 0: as long as retries last. */
-  userTimeout: Millis
+  userTimeout: Millis = 0
   wantsRoom = false
   /** Nobody reads any more: what comes is refused. */
   abandoned = false
@@ -239,7 +240,7 @@ export class Tcb implements Flow, Sender, MemoryHolder {
 
   octetsSent = 0
   octetsReceived = 0
-  heardAt: Millis
+  heardAt: Millis = ZERO
   challengeAt: Millis = -Infinity
   challenges = 0
 
@@ -480,7 +481,7 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   get receiveWindow(): number {
     const room = Math.max(0, this.receiveBuffer - this.reassembly.readable)
     // What the field cannot tell is no window.
-    return Math.min(room, this.sharedWindow, 0xffff * 2 ** this.rcvWndShift)
+    return Math.min(room, this.sharedWindow, 0xffff << this.rcvWndShift)
   }
 
   /** What the other connections leave of it. */

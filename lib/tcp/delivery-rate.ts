@@ -3,15 +3,16 @@
  * tells the rate since (draft-ietf-ccwg-bbr §4.1, "delivery rate samples").
  */
 import type { Millis } from '../base/environment.ts'
+import { ZERO } from '../base/real.ts'
 import type { SendState, SentSegments } from './sent-segments.ts'
 
 const newSendState = (): SendState => ({
-  delivered: 0,
-  deliveredAt: 0,
-  flightSentAt: 0,
+  delivered: ZERO,
+  deliveredAt: ZERO,
+  flightSentAt: ZERO,
   isAppLimited: false,
-  inFlight: 0,
-  lostBefore: 0,
+  inFlight: ZERO,
+  lostBefore: ZERO,
 })
 
 // One ACK at a time is looked at.
@@ -23,9 +24,9 @@ let newestSentAt: Millis = -Infinity
 export class DeliveryRate {
   /** Octets delivered, and lost, in all. */
   delivered = 0
-  lost = 0
-  private deliveredAt: Millis = 0
-  private flightSentAt: Millis = 0
+  lost = ZERO
+  private deliveredAt: Millis = ZERO
+  private flightSentAt: Millis = ZERO
   /** What was sent up to here was held back by the program, not by the path; 0: nothing is. */
   private appLimitedUntil = 0
 

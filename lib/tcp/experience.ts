@@ -1,6 +1,7 @@
 /** What a connection has learnt of a path, for itself after a rest and for others that begin (RFC 9040). */
 import { copy, equal } from '../base/bytes.ts'
 import type { Millis } from '../base/environment.ts'
+import { ZERO } from '../base/real.ts'
 
 export interface Experience {
   readonly srtt: Millis
@@ -27,8 +28,8 @@ export class SharedExperience {
   private known: Experience | undefined
   private knownAt: Millis = -Infinity
   private windowAt: Millis = -Infinity
-  private granted = 0
-  private grantedAt: Millis = 0
+  private granted = ZERO
+  private grantedAt: Millis = ZERO
 
   /** A window that is what it was at the `start`, neither grown nor reduced, tells nothing of the path. */
   note(address: Uint8Array, experience: Experience, start: number, now: Millis): void {

@@ -5,6 +5,7 @@
  * and less is taken to send long before the whole is used up; only beyond that what comes is passed over as if it were
  * lost, so that the peer sends it again. A connection whose reader keeps up always has a little.
  */
+import { ZERO } from '../base/real.ts'
 
 interface Waiter {
   /** There is more room than when it began to wait. */
@@ -25,7 +26,7 @@ const WORTH = 1 / 16
 
 export class SharedMemory implements Waiter {
   private readonly parent: SharedMemory | undefined
-  private limit: number
+  private limit = ZERO
   private held = 0
   /** The most that was held since those who wait were told. */
   private peak = 0
@@ -72,7 +73,7 @@ export class SharedMemory implements Waiter {
 
   /** It is gone. */
   release(holder: MemoryHolder): void {
-    const change = -holder.countedOctets
+    const change = 0 - holder.countedOctets
     holder.countedOctets = 0
     this.forget(holder)
     this.add(change)

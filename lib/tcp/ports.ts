@@ -24,7 +24,8 @@ export class EphemeralPorts {
   /** A free port, the first one behind a place that `random` chooses; undefined when all are in use or reserved. */
   find(random: number, isReserved?: (port: number) => boolean): number | undefined {
     if (this.count >= PORTS) return undefined
-    const start = random % PORTS
+    // As a small integer, which the port then is too: V8 knows connections by the way their fields are kept.
+    const start = (random % PORTS) | 0
     const first = Math.floor(start / WORD)
     const offset = start % WORD
     // The first word is looked at twice: from the offset on, and at last in full.

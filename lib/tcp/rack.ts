@@ -3,6 +3,7 @@
  * well before something that has arrived is not on its way any more.
  */
 import type { Millis } from '../base/environment.ts'
+import { ZERO } from '../base/real.ts'
 import { after, afterOrAt, before } from '../base/serial.ts'
 import { NONE, type SentSegments } from './sent-segments.ts'
 
@@ -14,15 +15,15 @@ const WINDOW_PERSISTS = 16
 export class Rack {
   /** The latest transmission that has been delivered. */
   private sentAt: Millis = -Infinity
-  private end: number
-  private rtt: Millis = 0
+  private end = ZERO
+  private rtt: Millis = ZERO
   /** The highest sequence number delivered. */
-  private highest: number
+  private highest = ZERO
   private hasReordering = false
   private windowFactor = 1
   private windowPersists = 0
   /** One duplicate for each round trip counts: until this is acknowledged, no other does. */
-  private duplicateRound = 0
+  private duplicateRound = ZERO
   private isInDuplicateRound = false
 
   constructor(iss: number) {

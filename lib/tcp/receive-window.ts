@@ -3,6 +3,7 @@
  * doubles its window finds room for the next flight, and one whose octets nobody reads fills no more than the beginning.
  */
 import type { Millis } from '../base/environment.ts'
+import { ZERO } from '../base/real.ts'
 
 /**
  * What was taken in a round trip was the flight of the one before it. Until that is seen its sender may have doubled its
@@ -13,12 +14,12 @@ const AHEAD = 4
 const LEAST_ROUND: Millis = 1
 
 export class ReceiveWindow {
-  octets: number
-  private readonly most: number
+  octets = ZERO
+  private readonly most: number = 0
   /** The least round trip: with the queue on the path in it, the window would feed the queue. */
   private rtt: Millis = Infinity
-  private roundFrom: Millis
-  private roundTaken: number
+  private roundFrom: Millis = ZERO
+  private roundTaken = 0
 
   /** `taken`: octets that the reader has taken so far; `most`: what the program allows. */
   constructor(octets: number, most: number, taken: number, now: Millis) {

@@ -294,7 +294,7 @@ const isAckAcceptable = (tcb: Tcb, { ack }: TcpSegment, now: Millis): boolean =>
 const receiveAck = (tcb: Tcb, segment: TcpSegment, now: Millis): boolean => {
   const { ack } = segment
   const { recovery } = tcb
-  const window = segment.window * 2 ** tcb.sndWndShift
+  const window = segment.window << tcb.sndWndShift
   if (tcb.state === 'SYN-RECEIVED') {
     receiveHandshakeAck(tcb, segment, window, now)
     if (tcb.resetsWhenOpen) {

@@ -4,6 +4,7 @@
  * was lost (RFC 3522, RFC 4015, RFC 5682), and the backoff of the retransmission timer (RFC 6298).
  */
 import type { Millis } from '../base/environment.ts'
+import { ZERO } from '../base/real.ts'
 import { after, afterOrAt, before, distance } from '../base/serial.ts'
 import type { TimerTable } from '../base/timers.ts'
 import type { TcpConfig } from './config.ts'
@@ -61,24 +62,24 @@ type Phase = 'open' | 'fast' | 'timeout'
 
 /** The ACK at hand; one at a time is looked at. */
 const sample: AckSample = {
-  now: 0,
+  now: ZERO,
   segment: 0,
   delivered: 0,
-  lost: 0,
-  rtt: 0,
-  srtt: 0,
-  minRtt: 0,
+  lost: ZERO,
+  rtt: ZERO,
+  srtt: ZERO,
+  minRtt: ZERO,
   priorInFlight: 0,
   inFlight: 0,
   isWindowLimited: false,
   isRecovering: false,
   credit: 0,
   totalDelivered: 0,
-  priorDelivered: -1,
-  rate: 0,
+  priorDelivered: ZERO,
+  rate: ZERO,
   isAppLimited: false,
-  inFlightThen: 0,
-  lostSince: 0,
+  inFlightThen: ZERO,
+  lostSince: ZERO,
 }
 const ack = {
   /** The round trip of the newest segment that was sent once; `Infinity`: none arrived. */
@@ -93,8 +94,8 @@ const ack = {
   /** A segment sent once, before the last timeout, has arrived. */
   hasOriginal: false,
   hasDuplicate: false,
-  duplicateStart: 0,
-  duplicateEnd: 0,
+  duplicateStart: ZERO,
+  duplicateEnd: ZERO,
   /** It is the tail loss probe that came twice. */
   isProbeDuplicate: false,
 }
@@ -112,7 +113,7 @@ export class Recovery implements Deliveries {
 
   private phase: Phase = 'open'
   /** The phase ends when this is acknowledged (RFC 6675 §5). */
-  private recoverAt: number
+  private recoverAt = ZERO
   /** One segment may go out whatever the window says. */
   private isForced = false
   /** Without SACK: ACKs that tell of a segment that has arrived (RFC 5681 §3.2). */
@@ -122,36 +123,36 @@ export class Recovery implements Deliveries {
   private prrDelivered = 0
   private prrOut = 0
   private flight = 0
-  private reducedWindow = 0
+  private reducedWindow = ZERO
 
   // Undo: retransmissions of this episode that no D-SACK has called needless, and the first of them.
   private episodeFrom = 0
   private doubtful = 0
-  private firstResentAt: Millis = -1
-  private firstResentEnd = 0
+  private firstResentAt: Millis = -Infinity
+  private firstResentEnd = ZERO
   /** Round trips as they were before the timeout. */
   private rttBefore: Smoothed | undefined
   /** What was sent before this lay in a stall: how long it took says nothing of other segments. -1: none did. */
-  private stalledUntil = -1
+  private stalledUntil = -Infinity
 
   // Timers.
-  private timeoutFrom: Millis = 0
+  private timeoutFrom: Millis = ZERO
   private lastSentAt: Millis = -Infinity
-  private ackDelay: Millis
+  private ackDelay: Millis = ZERO
   /** The probe is answered when this is acknowledged. */
-  private probeEnd = 0
+  private probeEnd = ZERO
   private probe: 'none' | 'new' | 'repeated' = 'none'
-  private probeAt: Millis = 0
+  private probeAt: Millis = ZERO
 
   /** The largest flight of the round trip that ends when `roundEnd` is acknowledged. */
   private roundFlight = 0
-  private roundEnd: number
+  private roundEnd = ZERO
   /** Octets that have arrived behind a gap: they count when it is closed and nothing was lost. */
   private uncredited = 0
   /** What the window held back was sent after this; -1: it has held nothing back. */
-  private limitedUntil = -1
+  private limitedUntil = -Infinity
   /** Octets found lost, as far as the controller has heard of them. */
-  private lostTold = 0
+  private lostTold = ZERO
 
   constructor(sender: Sender, congestion: CongestionController) {
     this.sender = sender
@@ -379,7 +380,7 @@ export class Recovery implements Deliveries {
 
   private wasWindowLimited(advanced: number): boolean {
     const oldest = (this.sender.sndUna - advanced) >>> 0
-    if (this.limitedUntil >= 0 && after(oldest, this.limitedUntil)) this.limitedUntil = -1
+    if (this.limitedUntil >= 0 && after(oldest, this.limitedUntil)) this.limitedUntil = -Infinity
     if (this.limitedUntil >= 0) return true
     // In slow start the window may be twice what was used of it in the last round trip.
     const { window, threshold } = this.congestion
@@ -396,7 +397,7 @@ export class Recovery implements Deliveries {
     if (rtt === -Infinity || rtt < 0 || (!isClear && ack.isEchoStale)) return
     if (this.stalledUntil >= 0) {
       if (!after(this.sender.sndUna, this.stalledUntil)) return
-      this.stalledUntil = -1
+      this.stalledUntil = -Infinity
     }
     this.rtt.measure(rtt, now)
     sample.rtt = rtt
@@ -455,7 +456,7 @@ export class Recovery implements Deliveries {
   private beginEpisode(): void {
     this.episodeFrom = this.sender.sndUna
     this.doubtful = 0
-    this.firstResentAt = -1
+    this.firstResentAt = -Infinity
   }
 
   private reportLoss(isTimeout: boolean, isRepeated: boolean, now: Millis): void {
@@ -569,7 +570,7 @@ export class Recovery implements Deliveries {
     const isRepeated = this.phase !== 'open'
     if (!isRepeated) this.beginEpisode()
     if (this.phase !== 'timeout') this.rttBefore = rtt.isMeasured ? rtt.smoothed : undefined
-    this.stalledUntil = -1
+    this.stalledUntil = -Infinity
     this.reportLoss(true, isRepeated, now)
     this.phase = 'timeout'
     this.probe = 'none'
@@ -614,7 +615,7 @@ export class Recovery implements Deliveries {
     const { sent, sender } = this
     this.rtt = freshRtt(sender)
     this.rttBefore = undefined
-    this.stalledUntil = -1
+    this.stalledUntil = -Infinity
     this.congestion = congestion
     congestion.onStart(initialWindow)
     this.probe = 'none'

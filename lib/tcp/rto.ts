@@ -1,5 +1,6 @@
 /** Round trips measured, and the retransmission timeout from them (RFC 6298). */
 import type { Millis } from '../base/environment.ts'
+import { ZERO } from '../base/real.ts'
 import type { Experience } from './experience.ts'
 
 const ALPHA = 1 / 8
@@ -18,18 +19,18 @@ export interface Smoothed {
 
 export class RtoEstimator {
   /** Smoothed round trip; 0 before the first measurement. */
-  srtt: Millis = 0
-  rttvar: Millis = 0
+  srtt: Millis = ZERO
+  rttvar: Millis = ZERO
   isMeasured = false
   /** Consecutive timeouts. */
   backoffs = 0
-  private base: Millis
-  private readonly min: Millis
-  private readonly max: Millis
+  private base: Millis = ZERO
+  private readonly min: Millis = 0
+  private readonly max: Millis = 0
   // The least of this window and of the one before it.
   private currentMin: Millis = Infinity
   private lastMin: Millis = Infinity
-  private windowFrom: Millis = 0
+  private windowFrom: Millis = ZERO
 
   constructor(initial: Millis, min: Millis, max: Millis) {
     this.base = initial

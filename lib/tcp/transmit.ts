@@ -341,9 +341,9 @@ const advertise = (tcb: Tcb, flags: number): number => {
   // the way is lost, but no more is asked for (RFC 9293 §3.8.6 bids peers to bear it).
   const shared = tcb.sharedWindow
   const field = Math.min(Math.min(window, shared) >>> tcb.rcvWndShift, 0xffff)
-  const edge = (tcb.rcvNxt + field * 2 ** tcb.rcvWndShift) >>> 0
+  const edge = (tcb.rcvNxt + (field << tcb.rcvWndShift)) >>> 0
   if (before(tcb.rcvAdvertised, edge)) tcb.rcvAdvertised = edge
-  tcb.curbedEdge = shared < window ? edge : -1
+  tcb.curbedEdge = shared < window ? edge : -Infinity
   if (shared < window) tcb.stack.memory.await(tcb)
   return field
 }

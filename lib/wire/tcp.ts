@@ -1,5 +1,6 @@
 /** TCP segments (RFC 9293 §3.1) with the options of RFC 7323 and RFC 2018. */
 import { getU16, getU32 } from '../base/bytes.ts'
+import { ZERO } from '../base/real.ts'
 import { addWords, fold, pseudoHeaderSum } from './checksum.ts'
 import { IpProtocol } from './registry.ts'
 
@@ -43,8 +44,8 @@ const MAX_SACK_BLOCKS = 4
 export class TcpSegment {
   sourcePort = 0
   destinationPort = 0
-  seq = 0
-  ack = 0
+  seq = ZERO
+  ack = ZERO
   flags = 0
   window = 0
   dataFrom = 0
@@ -55,8 +56,8 @@ export class TcpSegment {
   windowScale = -1
   sackPermitted = false
   hasTimestamps = false
-  timestampValue = 0
-  timestampEcho = 0
+  timestampValue = ZERO
+  timestampEcho = ZERO
   sackCount = 0
   readonly sackStart = new Uint32Array(MAX_SACK_BLOCKS)
   readonly sackEnd = new Uint32Array(MAX_SACK_BLOCKS)

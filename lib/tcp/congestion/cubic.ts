@@ -1,5 +1,6 @@
 /** CUBIC's window (RFC 9438), in octets. */
 import type { Millis } from '../../base/environment.ts'
+import { ZERO } from '../../base/real.ts'
 import type { AckSample, Loss } from './controller.ts'
 import { LossBased } from './loss-based.ts'
 
@@ -12,7 +13,7 @@ const FRIENDLY = (3 * (1 - BETA)) / (1 + BETA)
 interface Curve {
   /** The window at the last reduction. */
   wMax: number
-  /** Beginning of the growth since the last reduction; -1: before the first ACK of it. */
+  /** Beginning of the growth since the last reduction; `-Infinity`: before the first ACK of it. */
   epochAt: Millis
   k: number
   origin: number
@@ -26,7 +27,7 @@ export class Cubic extends LossBased {
   private curve: Curve | undefined
   /** As it was before the last reduction. */
   private kept: Curve | undefined
-  private growingAt: Millis = 0
+  private growingAt: Millis = ZERO
 
   override onStart(initialWindow: number): void {
     super.onStart(initialWindow)
@@ -50,7 +51,7 @@ export class Cubic extends LossBased {
   /** The curve, with its epoch begun. */
   private growing(segment: number, now: Millis): Curve {
     const { cwnd } = this
-    const curve = (this.curve ??= newCurve(0, 0))
+    const curve = (this.curve ??= newCurve(ZERO, ZERO))
     if (curve.epochAt >= 0) return curve
     const isBelow = cwnd < curve.wMax
     curve.epochAt = now
@@ -70,7 +71,7 @@ export class Cubic extends LossBased {
 
   override onIdle(idle: Millis, rto: Millis): void {
     super.onIdle(idle, rto)
-    if (this.curve !== undefined) this.curve.epochAt = -1
+    if (this.curve !== undefined) this.curve.epochAt = -Infinity
   }
 
   protected reduced(_loss: Loss): number {
@@ -89,9 +90,9 @@ export class Cubic extends LossBased {
 
 const newCurve = (wMax: number, priorWindow: number): Curve => ({
   wMax,
-  epochAt: -1,
-  k: 0,
-  origin: 0,
-  friendly: 0,
+  epochAt: -Infinity,
+  k: ZERO,
+  origin: ZERO,
+  friendly: ZERO,
   priorWindow,
 })

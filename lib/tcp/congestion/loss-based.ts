@@ -1,5 +1,6 @@
 /** What NewReno and CUBIC have in common: a window that losses reduce, slow start, and pacing of the rest. */
 import type { Millis } from '../../base/environment.ts'
+import { ZERO } from '../../base/real.ts'
 import {
   LARGEST_WINDOW,
   LEAST_SEGMENTS,
@@ -19,13 +20,13 @@ const AVOIDANCE_GAIN = 1.2
 const IDLE_SHARE = 3 / 4
 
 export abstract class LossBased implements CongestionController {
-  cwnd = 0
+  cwnd = ZERO
   ssthresh = Infinity
   readonly reducesProportionally = true
   readonly mayRest = true
   private initialWindow = 0
-  private srtt: Millis = 0
-  private minRtt: Millis = 0
+  private srtt: Millis = ZERO
+  private minRtt: Millis = ZERO
   /** While there is no threshold. */
   private slowStart: SlowStart | undefined
   private before: { cwnd: number; ssthresh: number } | undefined
