@@ -117,7 +117,10 @@ export class Session {
     this.#endpoint.touch(this.#handle)
   }
 
-  /** Asks the peer (RFC 7296 §1.4) and resolves with the milliseconds until its answer; rejects when the session ends. */
+  /**
+   * Asks the peer (RFC 7296 §1.4) and resolves with the milliseconds until its answer; rejects when the session ends. Until
+   * then it holds the process, as a look-up of `node:dns` does.
+   */
   ping(): Promise<number> {
     return new Promise((resolve, reject) => {
       this.#endpoint.ping(this.#handle, (error, took) =>

@@ -122,6 +122,12 @@ export class Reader {
     return at < 0 ? EMPTY : this.bytes.subarray(at, at + length)
   }
 
+  /** What the next octets hold, to be read on its own. */
+  within(length: number): Reader {
+    const at = this.claim(length)
+    return at < 0 ? new Reader(EMPTY) : new Reader(this.bytes, at, at + length)
+  }
+
   rest(): Uint8Array {
     return this.take(this.remaining)
   }

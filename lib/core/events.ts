@@ -230,7 +230,7 @@ export type CoreEvent =
   | { kind: 'sessionUp'; session: SessionHandle }
   | { kind: 'sessionDown'; session: SessionHandle; error?: Error | undefined }
   /** The peer has answered the ping with that ticket. */
-  | { kind: 'pinged'; ticket: number }
+  | { kind: 'pinged'; session: SessionHandle; ticket: number }
   /**
    * A client's request had to be sent again, so many times in all: it is worth a look whether there is a way.
    * `isOpening`: no SA is up yet.

@@ -824,7 +824,7 @@ export class Session implements AttemptHost, Scheduled {
       case 'question':
         return this.host.ask(sa, output.id, output.question)
       case 'pinged':
-        return this.host.emit({ kind: 'pinged', ticket: output.ticket })
+        return this.host.emit({ kind: 'pinged', session: this, ticket: output.ticket })
       case 'turnedAway':
         return this.emitRefused(output)
       case 'refused':

@@ -9,7 +9,7 @@ import { Secret } from '../base/secret.ts'
 import { HashAlgorithm } from '../wire/registry.ts'
 import type { Aead } from './aead.ts'
 import { noble } from './noble.ts'
-import { computeHmac, nodeHmac, type Backend } from './prf.ts'
+import { computeHmac, keyedHmac, type Backend } from './prf.ts'
 
 export interface HmacFacts {
   readonly hash:
@@ -123,7 +123,7 @@ export class CbcHmac implements Aead {
     const mac =
       keys.on === 'noble'
         ? computeHmac('noble', hash, keys.integrity.bytes, parts)
-        : nodeHmac(hash, keys.integrity, parts)
+        : keyedHmac(hash, keys.integrity, parts)
     return mac.subarray(0, this.icvLength)
   }
 

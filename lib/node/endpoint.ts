@@ -142,6 +142,12 @@ export interface RemoteGateway extends Responder {
   readonly context: unknown
 }
 
+/** A question to a peer; `done` gets the milliseconds until its answer, or why there is none. */
+interface Ping {
+  readonly at: Millis
+  done(error: Error | undefined, took: Millis): void
+}
+
 /** Where a client's gateway is: `address` is `remote` as text, with a zone if it has one. */
 interface Target {
   readonly address: string
@@ -194,15 +200,8 @@ export class Endpoint implements NetworkWatcher {
   private readonly datagramOwners = new Map<number, DatagramOwner>()
   /** Those that are up. */
   readonly sessions = new Set<SessionHandle>()
-  /** Those that are not answered yet, by ticket. */
-  private readonly pings = new Map<
-    number,
-    {
-      readonly session: SessionHandle
-      readonly at: Millis
-      done(error: Error | undefined, took: Millis): void
-    }
-  >()
+  /** Those that are not answered yet, by session and ticket. */
+  private readonly pings = new Map<SessionHandle, Map<number, Ping>>()
   private nextPing = 1
   private timer: NodeJS.Timeout | undefined
   private timerAt: Millis = Infinity
@@ -712,14 +711,28 @@ export class Endpoint implements NetworkWatcher {
       const error = socketError({ code: 'ENOTCONN', syscall: 'ping' })
       return void process.nextTick(done, error, 0)
     }
-    this.pings.set(ticket, { session, at, done })
+    const pings = this.pings.get(session) ?? new Map<number, Ping>()
+    this.pings.set(session, pings.set(ticket, { at, done }))
+    // As a look-up of `dns` does, it holds the process until it is answered.
+    this.ref()
     this.touch(session)
   }
 
+  private notePinged(session: SessionHandle, ticket: number): void {
+    const pings = this.pings.get(session)
+    const ping = pings?.get(ticket)
+    if (pings === undefined || ping === undefined) return
+    pings.delete(ticket)
+    if (pings.size === 0) this.pings.delete(session)
+    this.unref()
+    ping.done(undefined, this.now() - ping.at)
+  }
+
   private failPings(session: SessionHandle, error: Error | undefined): void {
-    for (const [ticket, ping] of this.pings) {
-      if (ping.session !== session) continue
-      this.pings.delete(ticket)
+    const pings = this.pings.get(session)
+    this.pings.delete(session)
+    for (const ping of pings?.values() ?? []) {
+      this.unref()
       ping.done(error ?? socketError({ code: 'ECONNRESET', syscall: 'ping' }), 0)
     }
   }
@@ -974,11 +987,8 @@ export class Endpoint implements NetworkWatcher {
         return ownerOf(event.connection)?.onClosed(withNumber(event.error))
       case 'question':
         return void this.answer(event.id, this.watcher.onQuestion(event.question, event.of))
-      case 'pinged': {
-        const ping = this.pings.get(event.ticket)
-        this.pings.delete(event.ticket)
-        return ping?.done(undefined, this.now() - ping.at)
-      }
+      case 'pinged':
+        return this.notePinged(event.session, event.ticket)
       case 'sessionUp':
         this.sessions.add(event.session)
         return this.watcher.onSessionUp(event.session)
@@ -1096,6 +1106,7 @@ export class Endpoint implements NetworkWatcher {
     this.portOwner?.close()
     this.portBorrower?.close()
     for (const socket of this.sockets) socket.close()
+    for (const session of [...this.pings.keys()]) this.failPings(session, undefined)
   }
 }
 

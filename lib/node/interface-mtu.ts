@@ -10,6 +10,21 @@ const folderOf = (name: string): string => `/sys/class/net/${name}/mtu`
  * hosts can reach. Undefined where the system does not tell.
  */
 export const interfaceMtu = (address: string | undefined): number | undefined => {
+  const now = performance.now()
+  if (now - askedAt > FRESH) known.clear()
+  if (known.has(address)) return known.get(address)
+  if (known.size === 0) askedAt = now
+  const mtu = smallest(address)
+  known.set(address, mtu)
+  return mtu
+}
+
+/** Ours: for so many milliseconds what the system said is told once more; each client's socket asks. */
+const FRESH = 1000
+const known = new Map<string | undefined, number | undefined>()
+let askedAt = -Infinity
+
+const smallest = (address: string | undefined): number | undefined => {
   const sizes = Object.entries(networkInterfaces())
     .filter(([, list = []]) =>
       list.some(entry => (address === undefined ? !entry.internal : entry.address === address)),

@@ -25,7 +25,11 @@ const ownAddresses = (): string => {
   return (v4.length > 0 ? v4 : ofFamily('IPv6')).sort().join(' ')
 }
 
-const machineId = (): string => {
+let knownId: string | undefined
+
+const machineId = (): string => (knownId ??= readMachineId())
+
+const readMachineId = (): string => {
   try {
     return readFileSync(MACHINE_ID, 'utf8').trim()
   } catch {

@@ -33,7 +33,7 @@ export const readSa = (body: Uint8Array): Proposal[] | undefined => {
     const last = reader.u8()
     reader.skip(1)
     const length = reader.u16()
-    const proposal = readProposal(reader.take(length - 4))
+    const proposal = readProposal(reader.within(length - 4))
     if (reader.failed || proposal === undefined) return undefined
     if (last !== 0 && last !== MORE_PROPOSALS) return undefined
     proposals.push(proposal)
@@ -43,8 +43,7 @@ export const readSa = (body: Uint8Array): Proposal[] | undefined => {
   return reader.remaining === 0 ? proposals : undefined
 }
 
-const readProposal = (body: Uint8Array): Proposal | undefined => {
-  const reader = new Reader(body)
+const readProposal = (reader: Reader): Proposal | undefined => {
   const number = reader.u8()
   const protocol = reader.u8()
   const spiLength = reader.u8()
@@ -55,7 +54,7 @@ const readProposal = (body: Uint8Array): Proposal | undefined => {
     const last = reader.u8()
     reader.skip(1)
     const length = reader.u16()
-    const transform = readTransform(reader.take(length - 4))
+    const transform = readTransform(reader.within(length - 4))
     if (reader.failed || transform === undefined) return undefined
     if ((last === MORE_TRANSFORMS) !== transforms.length + 1 < count) return undefined
     transforms.push(transform)
@@ -65,8 +64,7 @@ const readProposal = (body: Uint8Array): Proposal | undefined => {
   return { number, protocol, spi, transforms }
 }
 
-const readTransform = (body: Uint8Array): Transform | undefined => {
-  const reader = new Reader(body)
+const readTransform = (reader: Reader): Transform | undefined => {
   const type = reader.u8()
   reader.skip(1)
   const id = reader.u16()
@@ -84,12 +82,8 @@ const readTransform = (body: Uint8Array): Transform | undefined => {
     if (reader.failed) return undefined
   }
   if (reader.failed) return undefined
-  return {
-    type,
-    id,
-    ...(keyLength === undefined ? {} : { keyLength }),
-    ...(unknown ? { unknown: true } : {}),
-  }
+  const transform = keyLength === undefined ? { type, id } : { type, id, keyLength }
+  return unknown ? { ...transform, unknown } : transform
 }
 
 export const writeSa = (writer: Writer, proposals: readonly Proposal[]): void => {

@@ -107,6 +107,20 @@ socket.on('finish', () => console.log('client finished'))`)
   t.equal(status, 0)
 })
 
+t.test('a ping holds its process until it is answered, and no longer', async t => {
+  const { lines, status } = run(`${PAIR}
+const server = await listen(socket => socket.unref())
+const socket = net.connect(to(server), async () => {
+  socket.unref()
+  server.unref()
+  // An answer to one takes nothing from the other.
+  const took = await Promise.all([socket.session.ping(), socket.session.ping()])
+  console.log(took.every(milliseconds => milliseconds > 0))
+})`)
+  t.strictSame(lines, ['true', 'exit 0'])
+  t.equal(status, 0)
+})
+
 t.test('a closed server does not hold its process for a connection that nobody reads', async t => {
   const { lines, status } = run(`${PAIR}
 const server = await listen(socket => {

@@ -42,7 +42,9 @@ t.test('a session tells its times, its path and its own counters, and is pinged'
   await once(socket, 'data')
   t.ok(session.counters['octetsOut']! > sent, 'what was replaced counts as well')
   for (const each of [socket, idle]) each.on('error', () => {})
+  const asked = [session.ping(), idle.session!.ping(), session.ping()]
   session.close()
+  for (const each of asked) t.ok((await each) > 0, 'what was asked before is answered')
   await t.rejects(session.ping(), { code: 'ENOTCONN' })
   idle.destroy()
   server.close()

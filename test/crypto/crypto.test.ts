@@ -13,9 +13,9 @@ import {
   computeSkeyseed,
   deriveChildKeys,
 } from '../../lib/crypto/key-material.ts'
-import { createPrf, prfPlus } from '../../lib/crypto/prf.ts'
+import { computeHmac, createPrf, prfPlus } from '../../lib/crypto/prf.ts'
 import { createAead } from '../../lib/crypto/suite.ts'
-import { Encr, Integ, KeGroup, Prf } from '../../lib/wire/registry.ts'
+import { Encr, HashAlgorithm, Integ, KeGroup, Prf } from '../../lib/wire/registry.ts'
 import { systemEnvironment } from '../../lib/node/environment.ts'
 import { seededEnvironment } from '../harness/random.ts'
 
@@ -91,6 +91,25 @@ const cipherOf = (algorithm: string, keyOctets: number) =>
 /** A number as octets of that length, whatever zeros it is written with. */
 const toOctets = (hex: string, length: number): Uint8Array =>
   fromHex(hex.replace(/^0+/, '').padStart(2 * length, '0'))
+
+t.test('both backends make the same HMAC under keys and of data of any length', t => {
+  const { Sha1, Sha2_256, Sha2_384, Sha2_512 } = HashAlgorithm
+  const octets = (length: number): Uint8Array => {
+    const drawn = new Uint8Array(length)
+    seededEnvironment(length).randomFill(drawn)
+    return drawn
+  }
+  for (const hash of [Sha1, Sha2_256, Sha2_384, Sha2_512] as const) {
+    for (const key of [0, 1, 63, 64, 65, 127, 128, 129, 300].map(octets)) {
+      for (const length of [0, 1, 1919, 1920, 1983, 1984, 1985, 5000]) {
+        const data = [octets(length), octets(7).subarray(0, length % 8)]
+        const made = BACKENDS.map(backend => toHex(computeHmac(backend, hash, key, data)))
+        t.equal(made[0], made[1], `hash ${hash}, key ${key.length}, data ${length}`)
+      }
+    }
+  }
+  t.end()
+})
 
 for (const backend of BACKENDS) {
   t.test(`${backend}: RFC 4231 case 2 and prf+ made of it`, t => {
