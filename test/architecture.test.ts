@@ -15,7 +15,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   tcp: ['base', 'wire'],
   udp: ['base', 'wire'],
   core: ['base', 'wire', 'policy', 'identity', 'ike', 'esp', 'tcp', 'udp'],
-  node: ['base', 'wire', 'core'],
+  node: ['base', 'wire', 'crypto', 'core'],
   api: ['base', 'policy', 'identity', 'core', 'node'],
   cli: ['base', 'identity', 'api'],
 }

@@ -285,7 +285,9 @@ export interface IkeOptions {
   ike?: OneOrMore | undefined
   /**
    * Proposals for Child SAs in order of preference, one or an array: `aes256gcm16`, `aes256-sha256-ecp256`, `…-esn`,
-   * `…-noesn`. Default: the ciphers of `ike`, with and without extended sequence numbers.
+   * `…-noesn`. Default: the ciphers of `ike`, with and without extended sequence numbers; ChaCha20-Poly1305 comes first
+   * where it has a backend (`sodium-native`, or one of `aead`), AES-256-GCM has none, and packets are not as large as on
+   * the loopback. A responder chooses by its own order.
    * @category Algorithms
    * @defaultValue see the text
    * @example esp: ['aes256gcm16-esn', 'aes128gcm16']
@@ -320,7 +322,7 @@ export interface IkeOptions {
   remoteTs?: OneOrMore | undefined
   /**
    * Cryptography: `'node'` (OpenSSL), `'noble'` (TypeScript, except for RSA and MODP), or `'auto'`: the faster one for each
-   * algorithm.
+   * algorithm, of which one may be there: the package `sodium-native`, if it is installed, for ChaCha20-Poly1305.
    * @category Algorithms
    * @example crypto: 'noble'
    */
@@ -328,8 +330,8 @@ export interface IkeOptions {
   /**
    * Other implementations of ciphers, each under its keyword: `aes128gcm16`, `aes192gcm16`, `aes256gcm16`,
    * `chacha20poly1305`. Each is asked for known answers at once and refused where it is wrong. It takes the place of what
-   * `crypto` says, of IKE and of ESP; which cipher is used is still what `ike` and `esp` say. `backend` in
-   * `session.info.children` names it.
+   * `crypto` says, of IKE and of ESP. Which cipher is used is for `ike` and `esp` to say, and `backend` in
+   * `session.info.children` tells on what it runs.
    * @category Algorithms
    * @example aead: { chacha20poly1305: myBackend }
    */

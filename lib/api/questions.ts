@@ -10,6 +10,7 @@ import { nextUpdateOf } from '../identity/trust.ts'
 import { EapTlsClient, parseEapTls } from '../node/eap-tls.ts'
 import { fetchStatus } from '../node/fetch-status.ts'
 import { reader } from '../base/option-table.ts'
+import { nativeAeads } from '../node/native-aeads.ts'
 import { parsePolicy } from '../policy/options.ts'
 import {
   AUTHORIZATION_OPTIONS,
@@ -115,5 +116,5 @@ const authorize = async (
   }
   const own = ownProperties('authorize', answer)
   reader(own, 'authorize').refuseUnknown(AUTHORIZATION_OPTIONS)
-  return { policy: parsePolicy({ ...given, ...own }) }
+  return { policy: parsePolicy({ ...given, ...own }, nativeAeads) }
 }

@@ -15,6 +15,7 @@ import {
 } from '../identity/credentials.ts'
 import { SHORT_PSK } from '../identity/pre-shared-key.ts'
 import { parseEapTls } from '../node/eap-tls.ts'
+import { nativeAeads } from '../node/native-aeads.ts'
 import { parsePolicy, POLICY_OPTIONS, type PeerPolicy } from '../policy/options.ts'
 import { CredentialWatcher, filesOf, readFiles } from './credential-files.ts'
 import { fingerprint } from './fingerprint.ts'
@@ -202,7 +203,7 @@ export const portablePrint = (given: Given): string =>
   fingerprint(given, [...SHARED_OPTIONS, 'remoteId'], true)
 
 const parse = (given: Given, print: string): ParsedContext => {
-  const policy = parsePolicy(given)
+  const policy = parsePolicy(given, nativeAeads)
   const credentials = parseCredentials(given)
   if (credentials.eap?.method === 'tls') parseEapTls(given['eap'] as Given)
   warnAboutKeys(given['psk'])

@@ -3,7 +3,7 @@
  * new Child SA and a rekey share it. The exchange CREATE_CHILD_SA for a new Child SA is here too.
  */
 import { errorOf } from '../base/error-table.ts'
-import { getU32, putU32 } from '../base/bytes.ts'
+import { equal, getU32, putU32 } from '../base/bytes.ts'
 import { randomBytes, type Millis } from '../base/environment.ts'
 import type { IpsecError } from '../base/errors.ts'
 import { createKeyExchange, type KeyExchange } from '../crypto/key-exchange.ts'
@@ -20,7 +20,7 @@ import {
   withSpi,
 } from '../policy/proposal.ts'
 import type { PeerPolicy } from '../policy/options.ts'
-import { onlyInner } from '../policy/inner-addresses.ts'
+import { isLoopback, onlyInner } from '../policy/inner-addresses.ts'
 import {
   EVERYTHING,
   hostSelector,
@@ -67,9 +67,19 @@ export interface KePlan {
   readonly group: number | undefined
 }
 
+/** Which cipher is fast depends on how large packets are, and those of the loopback are as large as they can be. */
+const espOf = ({ config: { policy }, path }: ExchangeContext): readonly Proposal[] => {
+  const { localAddress, remoteAddress } = path
+  const isLocal = isLoopback(remoteAddress) || equal(localAddress, remoteAddress)
+  return isLocal && (policy.mtu ?? Infinity) > LARGEST_FRAME ? policy.esp : policy.espOfSmall
+}
+
+/** Ours: no network's frames are larger. */
+const LARGEST_FRAME = 9216
+
 /** For IKE_AUTH, which has no key exchange for its Child SA (§1.2). */
-export const planWithoutKe = ({ config: { policy } }: ExchangeContext): KePlan => ({
-  proposals: withoutKe(policy.esp),
+export const planWithoutKe = (sa: ExchangeContext): KePlan => ({
+  proposals: withoutKe(espOf(sa)),
   group: undefined,
 })
 
@@ -330,7 +340,7 @@ export const acceptOffer = (
   if (offered === undefined || tsi === undefined || tsr === undefined) {
     return refuse(NotifyType.InvalidSyntax, 'SA or traffic selectors are missing')
   }
-  const accepted = options.withKeyExchange ? acceptableWithKe(sa) : withoutKe(policy.esp)
+  const accepted = options.withKeyExchange ? acceptableWithKe(sa) : withoutKe(espOf(sa))
   const theirs = options.withKeyExchange ? offered.proposals : withoutKe(offered.proposals)
   const choice = chooseProposal(theirs, accepted)
   if (choice.kind === 'none') {
@@ -409,10 +419,11 @@ export const acceptOffer = (
 /** With PFS off a peer may still ask for it; where it is demanded it must not be argued away (§1.3.1). */
 const acceptableWithKe = (sa: ExchangeContext): readonly Proposal[] => {
   const { policy } = sa.config
-  const named = groupsOf(policy.esp).length > 0
-  if (named) return policy.esp
+  const own = espOf(sa)
+  const named = groupsOf(own).length > 0
+  if (named) return own
   const groups = groupsOf(policy.ike)
-  return policy.esp.map(proposal => ({
+  return own.map(proposal => ({
     ...proposal,
     transforms: [
       ...proposal.transforms,
@@ -480,12 +491,13 @@ const hasNoKe = (proposal: Proposal): boolean => groupsOf([proposal]).length ===
 export const planKe = (sa: ExchangeContext, tried: Tried, usual: number): KePlan => {
   const { policy } = sa.config
   if (policy.pfs === false) return planWithoutKe(sa)
-  const bare = policy.pfs === true ? [] : policy.esp.filter(hasNoKe)
+  const own = espOf(sa)
+  const bare = policy.pfs === true ? [] : own.filter(hasNoKe)
   const groups = childGroups(policy)
   const group = tried.groups.at(-1) ?? (groups.includes(usual) ? usual : groups[0])
   if (tried.withoutKe || group === undefined) return { proposals: bare, group: undefined }
   // All groups of ours: some peers hold a Child SA to the group of its first IKE SA, whatever the current one has.
-  const full = withKe(policy.esp, [...new Set([group, ...groups])])
+  const full = withKe(own, [...new Set([group, ...groups])])
   return { proposals: [...full, ...bare], group }
 }
 

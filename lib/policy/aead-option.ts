@@ -15,9 +15,12 @@ export const aeadBackends: Reader<AeadBackends> = (name, value) => {
   }
   const read = reader(ownProperties(name, value), name)
   read.refuseUnknown(AEAD_NAMES)
-  return Object.fromEntries(
-    AEAD_NAMES.map(cipher => [cipher, read(cipher, backendOf(cipher), undefined)]),
-  )
+  const given: [AeadName, AeadBackend][] = []
+  for (const cipher of AEAD_NAMES) {
+    const backend = read(cipher, backendOf(cipher), undefined)
+    if (backend !== undefined) given.push([cipher, backend])
+  }
+  return Object.fromEntries(given)
 }
 
 const backendOf =

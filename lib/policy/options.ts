@@ -26,7 +26,7 @@ import type { TrafficSelector } from '../wire/traffic-selector.ts'
 import { parsePool } from './address-pool.ts'
 import { aeadBackends } from './aead-option.ts'
 import type { LifetimePolicy } from './lifetime.ts'
-import { DEFAULT_ESP, DEFAULT_IKE, parseProposals } from './proposal.ts'
+import { CHACHA_FIRST_ESP, DEFAULT_ESP, DEFAULT_IKE, parseProposals } from './proposal.ts'
 import { parseSelectors } from './traffic-selectors.ts'
 
 export interface RetransmitPolicy {
@@ -47,6 +47,8 @@ export interface PeerPolicy {
   readonly ike: readonly Proposal[]
   /** Child SA proposals in order of preference. */
   readonly esp: readonly Proposal[]
+  /** The same, where packets are as small as networks have them. */
+  readonly espOfSmall: readonly Proposal[]
   /**
    * CREATE_CHILD_SA makes a new key exchange (RFC 7296 §1.3). `true` demands it of the peer as well;
    * undefined, the default: we do it, and a peer need not.
@@ -178,7 +180,7 @@ const acceleration: Reader<Acceleration> = (name, value) => {
 /** Options of IKE and ESP that stand by themselves. */
 export const POLICY_TABLE = {
   ike: row('both', proposals('ike'), parseProposals('ike', [...DEFAULT_IKE], 'ike')),
-  esp: row('both', proposals('esp'), parseProposals('esp', [...DEFAULT_ESP], 'esp')),
+  esp: row('both', proposals('esp')),
   pfs: row('both', boolean),
   mode: row('both', oneOf('auto', 'transport', 'tunnel'), 'auto'),
   virtualAddress: row('client', boolean, false),
@@ -222,9 +224,15 @@ export const POLICY_TABLE = {
 
 export const POLICY_OPTIONS = namesOf(POLICY_TABLE)
 
-export const parsePolicy = (options: Readonly<Record<string, unknown>>): PeerPolicy => {
+/** `findAeads`: what this system has for ciphers beside node:crypto, asked where `crypto` leaves it open. */
+export const parsePolicy = (
+  options: Readonly<Record<string, unknown>>,
+  findAeads: () => AeadBackends = () => ({}),
+): PeerPolicy => {
   const {
     crypto,
+    aead: given,
+    esp,
     ikeLifetime,
     childLifetime,
     childOctets,
@@ -241,9 +249,13 @@ export const parsePolicy = (options: Readonly<Record<string, unknown>>): PeerPol
     maxBuffer,
     ...asGiven
   } = readTable(POLICY_TABLE, options)
+  const aead = { ...(crypto === 'auto' ? findAeads() : {}), ...given }
   return Object.freeze({
     ...asGiven,
     backend: crypto,
+    aead,
+    esp: esp ?? AES_FIRST,
+    espOfSmall: esp ?? defaultOfSmall(aead),
     ikeLifetime: { time: ikeLifetime, octets: Infinity, packets: Infinity },
     childLifetime: { time: childLifetime, octets: childOctets, packets: childPackets },
     admission: { cookieThreshold, halfOpenPerSource, maxHalfOpen, halfOpenTimeout },
@@ -257,3 +269,10 @@ export const parsePolicy = (options: Readonly<Record<string, unknown>>): PeerPol
     },
   })
 }
+
+const AES_FIRST = parseProposals('esp', [...DEFAULT_ESP], 'esp')
+const CHACHA_FIRST = parseProposals('esp', [...CHACHA_FIRST_ESP], 'esp')
+
+/** ChaCha20-Poly1305 is as strong as AES-256, and small packets of it take much less where it alone has a backend. */
+const defaultOfSmall = ({ chacha20poly1305, aes256gcm16 }: AeadBackends): readonly Proposal[] =>
+  chacha20poly1305 !== undefined && aes256gcm16 === undefined ? CHACHA_FIRST : AES_FIRST

@@ -161,6 +161,10 @@ export const DEFAULT_ESP = [
   `aes128-${INTEG_ALL}`,
 ] as const
 
+const CHACHA = 'chacha20poly1305'
+/** For an end that prefers it. Whether it is used is for the responder to say, by an order of its own (RFC 7296 §2.7). */
+export const CHACHA_FIRST_ESP = [CHACHA, ...DEFAULT_ESP.filter(text => text !== CHACHA)] as const
+
 // --- proposals to strings ---
 
 /** The keyword string of a proposal, for errors and logs. */
