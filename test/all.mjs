@@ -1,7 +1,7 @@
 // npm test: `npm run lint` (with --lint) and every compiled test file, two processes at a time, as TAP with one line for each
 // process; the whole output of one that fails is printed. A file that is pure computation shares its process with others. tap's
 // own runner loads hooks into each process, and into what that starts, which here cost as much time as the tests: npx tap runs
-// the same files.
+// the same files. With --accelerated each has `accelerate: 'ffi'` where it says nothing of it.
 import { spawn } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
@@ -10,7 +10,8 @@ import { fileURLToPath } from 'node:url'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const built = join(root, '.build')
-const wanted = process.argv.slice(2).filter(argument => argument !== '--lint')
+const FLAGS = ['--lint', '--accelerated']
+const wanted = process.argv.slice(2).filter(argument => !FLAGS.includes(argument))
 const LINT = 'npm run lint'
 /** Folders of tests that have no socket, no clock and no process of their own: some files of them share one. */
 const TOGETHER = ['base', 'core', 'esp', 'identity', 'ike', 'policy', 'tcp', 'udp', 'wire']
@@ -19,6 +20,10 @@ const MOST_TOGETHER = 6
 /** Seconds; a machine that has much else to do needs more than the tests do. */
 const PATIENCE = 600
 const env = { ...process.env, TAP_TIMEOUT: String(PATIENCE) }
+if (process.argv.includes('--accelerated')) {
+  const harness = join(built, 'test/harness/accelerated.js')
+  env.NODE_OPTIONS = `${env.NODE_OPTIONS ?? ''} --no-warnings --import ${harness}`
+}
 /** The folder for what test/coverage.mjs reads. */
 const { TEST_COVERAGE } = process.env
 const measured =

@@ -3,6 +3,7 @@
  * An endpoint of its own goes when its last SA is gone.
  */
 import { parseAddress } from '../base/address.ts'
+import { isAccelerated } from '../base/ffi.ts'
 import { Endpoint, type EndpointWatcher, type RemoteGateway } from '../node/endpoint.ts'
 import { makeTracer } from './channels.ts'
 import type { ConnectSettings } from './options.ts'
@@ -71,6 +72,7 @@ const ownEndpoint = (context: ClientContext): Endpoint => {
   const endpoint = new Endpoint({
     tracer: makeTracer(settings.given.keyLog),
     watcher: watcherOf(settings.given),
+    isAccelerated: isAccelerated(security.policy.accelerate),
   })
   endpoints.set(key, endpoint)
   const forget = (): void => {

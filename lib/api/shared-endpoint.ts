@@ -3,6 +3,7 @@
  * one; a connection finds its server by the port inside the tunnel. Who the peers are is a question to the endpoint; which
  * servers a peer may reach is a question to each of those (`authorize`).
  */
+import { isAccelerated } from '../base/ffi.ts'
 import type { Answer, Connection, Question, SessionHandle } from '../core/events.ts'
 import {
   Endpoint,
@@ -132,6 +133,7 @@ export class SharedEndpoint {
     this.endpoint = new Endpoint({
       tracer: makeTracer(settings.given.keyLog),
       responder: securityOf(settings),
+      isAccelerated: isAccelerated(settings.context.policy.accelerate),
       watcher: {
         onRefused: (...facts) => [...this.users].forEach(user => user.onRefused(...facts)),
         onSessionUp: session => this.usersOf(session).forEach(user => user.onSessionUp(session)),

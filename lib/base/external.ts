@@ -34,6 +34,9 @@ export const adopt = ({ buffer, length }: Uint8Array): boolean => {
   return true
 }
 
+/** Somebody keeps a part of the memory of these octets. */
+export const isAdopted = ({ buffer }: Uint8Array): boolean => adopted.has(buffer)
+
 type Movable = ArrayBuffer & { transfer?(length: number): ArrayBuffer }
 
 /**

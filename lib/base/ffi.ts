@@ -40,6 +40,8 @@ const NEEDED = [
   'bind',
   'connect',
   'close',
+  'if_indextoname',
+  'if_nametoindex',
   'getsockname',
   'getsockopt',
   'setsockopt',
@@ -86,6 +88,10 @@ export class NativeMemory {
     this.view.setBigUint64(offset, target.pointer, true)
   }
 }
+
+/** An option `accelerate`, once it has been read: native functions are wanted, and can be called. */
+export const isAccelerated = (accelerate: 'auto' | 'off' | 'ffi'): boolean =>
+  accelerate !== 'off' && ffiProblem() === undefined
 
 /** What all of this process use. */
 interface Native {
@@ -139,16 +145,19 @@ const native = (): Native => {
   return found as Native
 }
 
-/** One of Node's. Each user of a function declares it for itself. */
+/** One of Node's, with the same signature wherever it is asked for. */
 export const nativeFunction = <Result = number>(
   name: string,
   parameters: readonly NativeType[],
   result: NativeType,
-): NativeFunction<Result> => {
-  const { module } = native()
-  // A library refuses a function under a second signature.
-  return new module.DynamicLibrary(null).getFunction(name, signature(parameters, result))
-}
+): NativeFunction<Result> => native().library.getFunction(name, signature(parameters, result))
+
+/**
+ * Where octets lie that somebody refers to for as long as the address is used, and that are not moved to another
+ * ArrayBuffer meanwhile.
+ */
+export const addressOf = ({ buffer, byteOffset }: Uint8Array): bigint =>
+  native().module.getRawPointer(buffer as ArrayBuffer) + BigInt(byteOffset)
 
 /** A function of ours that native code calls. It must not throw, and must be referred to by its address until `release`. */
 export const nativeCallback = (

@@ -94,8 +94,6 @@ const NO_WAY: ReadonlySet<string> = new Set([
 
 /** Datagrams to send before others get their turn; the rest follows in the next one. */
 const BURST = 128
-/** libuv reads so many datagrams of a socket before anything else has its turn: that many tell of more. */
-const TURN_DATAGRAMS = 32
 /** Ours: as many full turns one after the other are more than what a window of TCP may bring. */
 const BEHIND_TURNS = 8
 /** Ours: a timeout that is noticed later than this tells that the process was busy. */
@@ -119,6 +117,9 @@ const CLOSE_PATIENCE = 2000
 const FIRST_REGAIN: Millis = 10
 const LONGEST_REGAIN: Millis = 500
 
+/** What a socket is for; by which road it speaks to the system is the endpoint's. */
+type SocketPlan = Omit<UdpSocketOptions, 'isAccelerated'>
+
 type Bound = (error?: NodeJS.ErrnoException) => void
 
 export interface EndpointOptions {
@@ -128,6 +129,8 @@ export interface EndpointOptions {
   readonly watcher: EndpointWatcher
   /** What is known of the network under this process. Default: what the system tells. */
   readonly network?: Network | undefined
+  /** Its sockets send and receive by native functions, which must be there (base/ffi.ts). Default: no. */
+  readonly isAccelerated?: boolean | undefined
 }
 
 /** A gateway to which an endpoint that is bound opens sessions, beside others. */
@@ -165,6 +168,7 @@ export class Endpoint implements NetworkWatcher {
   readonly core: Core
   private readonly watcher: EndpointWatcher
   private readonly network: Network
+  private readonly isAccelerated: boolean
   /** Its SPIs have a mark where others share its port. */
   private readonly environment: Environment & { spiMark?: number | undefined } = {
     ...systemEnvironment,
@@ -211,7 +215,7 @@ export class Endpoint implements NetworkWatcher {
   private fullTurns = 0
   /** A timeout is late, and since that was noticed the system was asked for datagrams. */
   private hasReadSince = false
-  private isScheduled = false
+  private scheduled: NodeJS.Immediate | undefined
   private isTickScheduled = false
   /** Until the next turn of the event loop no event is delivered. */
   private holdsEvents = false
@@ -225,6 +229,7 @@ export class Endpoint implements NetworkWatcher {
   constructor(options: EndpointOptions) {
     this.watcher = options.watcher
     this.network = options.network ?? systemNetwork
+    this.isAccelerated = options.isAccelerated === true
     this.core = new Core({
       environment: this.environment,
       tracer: options.tracer,
@@ -552,7 +557,7 @@ export class Endpoint implements NetworkWatcher {
   }
 
   /** True: the datagram has gone to the worker or thread that has its SA, or to nobody. */
-  private isOthers(bytes: Uint8Array, path: Path, { reusePort }: UdpSocketOptions): boolean {
+  private isOthers(bytes: Uint8Array, path: Path, { reusePort }: SocketPlan): boolean {
     if (this.portOwner !== undefined) return this.portOwner.take(bytes, path)
     if (!reusePort) return false
     const addressee = addresseeOf(bytes, path.bare === true)
@@ -616,7 +621,7 @@ export class Endpoint implements NetworkWatcher {
   private bindOne(
     address: string | undefined,
     port: number,
-    options: Omit<UdpSocketOptions, 'family'>,
+    options: Omit<SocketPlan, 'family'>,
     done: (error?: NodeJS.ErrnoException) => void,
   ): void {
     if (address !== undefined) {
@@ -640,13 +645,19 @@ export class Endpoint implements NetworkWatcher {
   }
 
   /** `index`: its place in `sockets`. */
-  private makeSocket(options: UdpSocketOptions, index: number): UdpSocket {
-    const socket = new UdpSocket(index, options, {
-      onDatagram: (bytes, path) => {
-        if (!this.isOthers(bytes, path, options)) this.receive(bytes, path)
+  private makeSocket(options: SocketPlan, index: number): UdpSocket {
+    const { isAccelerated } = this
+    const socket = new UdpSocket(
+      index,
+      { ...options, isAccelerated },
+      {
+        onDatagram: (bytes, path) => {
+          if (!this.isOthers(bytes, path, options)) this.receive(bytes, path)
+        },
+        onRead: () => this.endReading(),
+        onError: (error, path) => this.handleSocketError(error, path),
       },
-      onError: (error, path) => this.handleSocketError(error, path),
-    })
+    )
     if (this.refs === 0) socket.unref()
     return socket
   }
@@ -849,15 +860,24 @@ export class Endpoint implements NetworkWatcher {
   // --- the loop ---
 
   private schedule(): void {
-    if (this.isScheduled || this.closed) return
-    this.isScheduled = true
-    const immediate = setImmediate(() => {
-      this.isScheduled = false
-      this.holdsEvents = false
-      this.noteBacklog()
-      this.drain(true)
-    })
-    if (this.refs === 0) immediate.unref()
+    if (this.scheduled !== undefined || this.closed) return
+    this.scheduled = setImmediate(() => this.takeTurn())
+    if (this.refs === 0) this.scheduled.unref()
+  }
+
+  private takeTurn(): void {
+    this.scheduled = undefined
+    for (const socket of this.sockets) socket.readAwaited()
+    this.holdsEvents = false
+    this.noteBacklog()
+    this.drain(true)
+  }
+
+  /** A socket has handed over what there was, in a turn of its own. */
+  private endReading(): void {
+    if (this.scheduled === undefined || this.closed) return
+    clearImmediate(this.scheduled)
+    this.takeTurn()
   }
 
   /** `hasRead`: what the system had for us has just been read, as far as one turn of the event loop does. */
@@ -911,12 +931,19 @@ export class Endpoint implements NetworkWatcher {
     const count = datagramsIn - this.heardBefore
     this.heardBefore = datagramsIn
     // A turn for something that is written says nothing.
-    if (count > 0) this.fullTurns = count >= TURN_DATAGRAMS ? this.fullTurns + 1 : 0
+    const hasMore = this.sockets.some(socket => socket.mayHaveMore(count))
+    if (count > 0) this.fullTurns = hasMore ? this.fullTurns + 1 : 0
     this.core.noteBacklog(this.fullTurns >= BEHIND_TURNS)
   }
 
   /** False when there is more to send than one turn may. */
   private transmit(now: Millis): boolean {
+    const isDone = this.sendBurst(now)
+    for (const socket of this.sockets) socket.flush()
+    return isDone
+  }
+
+  private sendBurst(now: Millis): boolean {
     const { sockets } = this
     if (sockets.length === 0) return true
     for (let sent = 0; sent < BURST; sent++) {
@@ -1121,7 +1148,7 @@ const otherOptions = ({ addresses, port }: GroupPlace): NodeJS.ErrnoException =>
 }
 
 /** Of a client's sockets, but for `bare`. */
-const towards = ({ length }: Uint8Array): Omit<UdpSocketOptions, 'bare'> => ({
+const towards = ({ length }: Uint8Array): Omit<SocketPlan, 'bare'> => ({
   family: length === 4 ? 4 : 6,
   ipv6Only: false,
   reusePort: false,

@@ -204,6 +204,7 @@ export class PortOwner {
     const socket = datagram && this.host.sockets[datagram.socket]
     if (socket === undefined) return
     socket.send(datagram!.bytes, socket.path(datagram!.address, datagram!.port))
+    socket.flush()
   }
 
   /** What came at the socket of a member that does not have the SA; it may be that one's all the same. */

@@ -1,35 +1,34 @@
-/**
- * One UDP socket. It hides what `node:dgram` makes hard: a buffer handed to an unconnected `send` is
- * still read after the call unless the look-up is synchronous, a full kernel queue is shown only by a
- * counter, an ICMP refusal is an 'error' event that must not end a server, and an error of `send` is
- * told to a callback alone.
- */
-import { createSocket, type RemoteInfo, type Socket, type SocketOptions } from 'node:dgram'
-import { formatAddress, parseAddress } from '../base/address.ts'
+/** One UDP socket: the paths that datagrams take by it, and the record of them. */
+import { parseAddress } from '../base/address.ts'
 import { EMPTY } from '../base/bytes.ts'
-import { release } from '../base/external.ts'
 import type { Path } from '../base/path.ts'
-import { captureOfProcess } from './capture.ts'
-import { interfaceMtu } from './interface-mtu.ts'
 import { classify } from '../wire/encapsulation.ts'
-
-/** Holds some hundred large datagrams; the kernel's default holds three of 60,000 octets. */
-const BUFFER_OCTETS = 4 << 20
+import { captureOfProcess } from './capture.ts'
+import {
+  TURN_DATAGRAMS,
+  type Bound,
+  type DatagramPort,
+  type PortOptions,
+  type Sender,
+} from './datagram-port.ts'
+import { DgramPort } from './dgram-port.ts'
+import { interfaceMtu } from './interface-mtu.ts'
+import { NativePort } from './native-port.ts'
 
 export interface UdpEvents {
   /** `bytes` are there during the call only. */
   onDatagram(bytes: Uint8Array, path: Path): void
+  /** What had come was handed over, in a turn that nothing else follows; where it is not told, libuv's own turn goes on. */
+  onRead(): void
   /** An ICMP error that the system reported, a datagram that it does not send, or the socket failed. `path`: of the datagram, if it is known. */
   onError(error: NodeJS.ErrnoException, path: Path | undefined): void
 }
 
-export interface UdpSocketOptions {
-  readonly family: 4 | 6
-  readonly ipv6Only: boolean
+export interface UdpSocketOptions extends PortOptions {
   /** It is for port 500. */
   readonly bare: boolean
-  /** Others may bind the port too. */
-  readonly reusePort: boolean
+  /** By native functions, which must be there. */
+  readonly isAccelerated: boolean
 }
 
 /** What is told of a socket to others that use it. */
@@ -47,8 +46,13 @@ export interface Carrier {
   readonly facts: CarrierFacts
   /** Some earlier datagram has not gone yet: nothing more should be handed over. */
   readonly isCongested: boolean
-  /** `bytes` may be reused as soon as `isCongested` is false. */
+  /** What the system has told to be there, and waits for its turn, is handed over now. */
+  readAwaited(): void
+  /** `heard`: datagrams of the turn that has just ended. It ended although there may be more. */
+  mayHaveMore(heard: number): boolean
+  /** It leaves at the next `flush` at the latest. `bytes` may be reused as soon as `isCongested` is false. */
   send(bytes: Uint8Array, path: Path): void
+  flush(): void
   /** The path to a remote end as this socket sees it. */
   path(remoteAddress: Uint8Array, remotePort: number): Path
   /** It is bound so that datagrams to that address can go out by it. */
@@ -59,96 +63,60 @@ export interface Carrier {
   close(): void
 }
 
-/** Of an unconnected socket, what a datagram on a path is sent with. */
-interface Destination {
-  readonly address: string
-  readonly onSent: (error: Error | null) => void
-}
-
 export class UdpSocket implements Carrier {
-  private readonly socket: Socket
+  private readonly port: DatagramPort
   private readonly events: UdpEvents
   private readonly capture = captureOfProcess()
   private readonly index: number
   private readonly family: 4 | 6
   readonly bare: boolean
   private readonly ipv6Only: boolean
-  private connected = false
   private closed = false
   private localAddress: Uint8Array = EMPTY
   private localPort = 0
   private mtu: number | undefined
   /** Paths by remote address text, so that a steady peer costs no parsing and no allocation. */
   private readonly paths = new Map<string, Path>()
-  private readonly destinations = new WeakMap<Path, Destination>()
-  /** One for all datagrams of a connected socket: without a callback `dgram` keeps silent about errors. */
-  private readonly onSent = (error: Error | null): void => this.noteSent(error, undefined)
 
-  constructor(
-    index: number,
-    { family, ipv6Only, bare, reusePort }: UdpSocketOptions,
-    events: UdpEvents,
-  ) {
+  constructor(index: number, options: UdpSocketOptions, events: UdpEvents) {
     this.index = index
-    this.bare = bare
-    this.ipv6Only = ipv6Only
+    this.bare = options.bare
+    this.ipv6Only = options.ipv6Only
     this.events = events
-    this.family = family
-    // The types of Node 20 lack `reusePort`.
-    const options: SocketOptions & { reusePort?: true } = {
-      type: family === 4 ? 'udp4' : 'udp6',
-      ipv6Only,
-      recvBufferSize: BUFFER_OCTETS,
-      sendBufferSize: BUFFER_OCTETS,
-      // Addresses are literal here; answering at once makes `send` copy before it returns.
-      lookup: (address, _options, callback) => callback(null, address, family),
-      ...(reusePort ? { reusePort } : {}),
-    }
-    this.socket = createSocket(options)
-    this.socket.on('message', (bytes, remote) => {
-      // A Buffer's slice() shares memory, a Uint8Array's copies: below here only the latter is meant.
-      const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length)
-      if (plain.length === 0) return
-      // Of IKE there is little from a peer, and very much in a flood: its paths are not worth remembering.
-      const isEsp = !this.bare && classify(plain) === 'esp'
-      const path = isEsp ? this.knownPath(remote) : this.pathOf(remote)
-      this.capture?.packet(plain, path, false)
-      this.events.onDatagram(plain, path)
-      release(plain)
+    this.family = options.family
+    const Port = options.isAccelerated ? NativePort : DgramPort
+    this.port = new Port(options, {
+      onMessage: (bytes, sender) => this.receive(bytes, sender),
+      onRead: () => events.onRead(),
+      onError: (error, path) => events.onError(error, path),
     })
-    this.socket.on('error', error => this.events.onError(error, undefined))
   }
 
-  bind(
-    port: number,
-    address: string | undefined,
-    done: (error?: NodeJS.ErrnoException) => void,
-  ): void {
-    const failed = (error: Error): void => done(error)
-    this.socket.once('error', failed)
-    this.socket.bind(
-      { port, ...(address === undefined ? {} : { address }), exclusive: true },
-      () => {
-        this.socket.removeListener('error', failed)
-        this.noteLocal()
-        done()
-      },
-    )
+  private receive(bytes: Uint8Array, sender: Sender): void {
+    // Of IKE there is little from a peer, and very much in a flood: its paths are not worth remembering.
+    const isEsp = !this.bare && classify(bytes) === 'esp'
+    const path = isEsp ? this.knownPath(sender) : this.pathOf(sender)
+    this.capture?.packet(bytes, path, false)
+    this.events.onDatagram(bytes, path)
+  }
+
+  bind(port: number, address: string | undefined, done: Bound): void {
+    this.port.bind(port, address, error => {
+      if (error === undefined) this.noteLocal()
+      done(error)
+    })
   }
 
   /** Fixes the remote end: cheaper sends, and the system reports when nobody listens there. */
-  connect(port: number, address: string, done: (error?: NodeJS.ErrnoException) => void): void {
-    this.socket.connect(port, address, (error?: Error) => {
-      if (error === undefined || error === null) {
-        this.connected = true
-        this.noteLocal()
-      }
-      done(error ?? undefined)
+  connect(port: number, address: string, done: Bound): void {
+    this.port.connect(port, address, error => {
+      if (error === undefined) this.noteLocal()
+      done(error)
     })
   }
 
   private noteLocal(): void {
-    const local = this.socket.address()
+    const local = this.port.address()
     this.localPort = local.port
     this.localAddress = boundTo(local.address)
     this.mtu = interfaceMtu(this.localAddress === EMPTY ? undefined : local.address.split('%')[0])
@@ -156,8 +124,7 @@ export class UdpSocket implements Carrier {
   }
 
   address(): { address: string; port: number; family: 'IPv4' | 'IPv6' } {
-    const { address, port, family } = this.socket.address()
-    return { address, port, family: family as 'IPv4' | 'IPv6' }
+    return this.port.address()
   }
 
   get facts(): CarrierFacts {
@@ -181,11 +148,11 @@ export class UdpSocket implements Carrier {
     }
   }
 
-  private pathOf({ address, port }: RemoteInfo): Path {
+  private pathOf({ address, port }: Sender): Path {
     return this.path(octetsOf(address), port)
   }
 
-  private knownPath(remote: RemoteInfo): Path {
+  private knownPath(remote: Sender): Path {
     const key = `${remote.address}|${remote.port}`
     const known = this.paths.get(key)
     if (known !== undefined) return known
@@ -196,52 +163,40 @@ export class UdpSocket implements Carrier {
     return path
   }
 
-  /** The kernel took no copy of some earlier datagram yet. */
   get isCongested(): boolean {
-    // What a closed one had not sent, it never reads again.
-    return !this.closed && this.socket.getSendQueueCount() > 0
+    return !this.closed && this.port.isCongested
   }
 
-  /** It is nearly always not congested after it. */
+  readAwaited(): void {
+    if (!this.closed) this.port.readAwaited()
+  }
+
+  mayHaveMore(heard: number): boolean {
+    return !this.closed && this.port.mayHaveMore(heard)
+  }
+
   send(bytes: Uint8Array, path: Path): void {
     if (this.closed) return
     this.capture?.packet(bytes, path, true)
-    if (this.connected) this.socket.send(bytes, this.onSent)
-    else {
-      const { address, onSent } = this.destinationOf(path)
-      this.socket.send(bytes, path.remotePort, address, onSent)
-    }
+    this.port.send(bytes, path)
   }
 
-  private noteSent(error: Error | null, path: Path | undefined): void {
-    if (error !== null && !this.closed) this.events.onError(error, path)
-  }
-
-  private destinationOf(path: Path): Destination {
-    const known = this.destinations.get(path)
-    if (known !== undefined) return known
-    const text = formatAddress(path.remoteAddress)
-    const isMapped = this.family === 6 && path.remoteAddress.length === 4
-    const destination = {
-      address: isMapped ? `::ffff:${text}` : text,
-      onSent: (error: Error | null) => this.noteSent(error, path),
-    }
-    this.destinations.set(path, destination)
-    return destination
+  flush(): void {
+    if (!this.closed) this.port.flush()
   }
 
   ref(): void {
-    this.socket.ref()
+    this.port.ref()
   }
 
   unref(): void {
-    this.socket.unref()
+    this.port.unref()
   }
 
   close(): void {
     if (this.closed) return
     this.closed = true
-    this.socket.close()
+    this.port.close()
   }
 }
 
@@ -281,9 +236,18 @@ export class BorrowedSocket implements Carrier {
     return this.lender.isCongested()
   }
 
+  readAwaited(): void {}
+
+  /** The lender reads as libuv does. */
+  mayHaveMore(heard: number): boolean {
+    return heard >= TURN_DATAGRAMS
+  }
+
   send(bytes: Uint8Array, path: Path): void {
     this.lender.send(bytes, path)
   }
+
+  flush(): void {}
 
   path(remoteAddress: Uint8Array, remotePort: number): Path {
     const { index: socket, localAddress, bare } = this

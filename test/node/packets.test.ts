@@ -71,8 +71,8 @@ t.test(
     for (const isConnected of [true, false]) {
       const socket = new UdpSocket(
         0,
-        { family: 4, ipv6Only: false, bare: false, reusePort: false },
-        { onDatagram() {}, onError() {} },
+        { family: 4, ipv6Only: false, bare: false, reusePort: false, isAccelerated: false },
+        { onDatagram() {}, onRead() {}, onError() {} },
       )
       const { port } = receiver.address()
       await new Promise<void>(resolve =>

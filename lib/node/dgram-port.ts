@@ -1,0 +1,133 @@
+/**
+ * `node:dgram` as a port. It hides what is hard there: a buffer handed to an unconnected `send` is still read after the call
+ * unless the look-up is synchronous, a full kernel queue is shown only by a counter, an ICMP refusal is an 'error' event
+ * that must not end a server, and an error of `send` is told to a callback alone.
+ */
+import { createSocket, type Socket, type SocketOptions } from 'node:dgram'
+import type { Path } from '../base/path.ts'
+import { release } from '../base/external.ts'
+import {
+  BUFFER_OCTETS,
+  destinationText,
+  TURN_DATAGRAMS,
+  type Bound,
+  type DatagramPort,
+  type PortEvents,
+  type PortOptions,
+} from './datagram-port.ts'
+
+/** Of an unconnected socket, what a datagram on a path is sent with. */
+interface Destination {
+  readonly address: string
+  readonly onSent: (error: Error | null) => void
+}
+
+export class DgramPort implements DatagramPort {
+  private readonly socket: Socket
+  private readonly events: PortEvents
+  private readonly family: 4 | 6
+  private connected = false
+  private closed = false
+  private readonly destinations = new WeakMap<Path, Destination>()
+  /** One for all datagrams of a connected socket: without a callback `dgram` keeps silent about errors. */
+  private readonly onSent = (error: Error | null): void => this.noteSent(error, undefined)
+
+  constructor({ family, ipv6Only, reusePort }: PortOptions, events: PortEvents) {
+    this.events = events
+    this.family = family
+    // The types of Node 20 lack `reusePort`.
+    const options: SocketOptions & { reusePort?: true } = {
+      type: family === 4 ? 'udp4' : 'udp6',
+      ipv6Only,
+      recvBufferSize: BUFFER_OCTETS,
+      sendBufferSize: BUFFER_OCTETS,
+      // Addresses are literal here; answering at once makes `send` copy before it returns.
+      lookup: (address, _options, callback) => callback(null, address, family),
+      ...(reusePort ? { reusePort } : {}),
+    }
+    this.socket = createSocket(options)
+    this.socket.on('message', (bytes, remote) => {
+      // A Buffer's slice() shares memory, a Uint8Array's copies: below here only the latter is meant.
+      const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length)
+      if (plain.length === 0) return
+      this.events.onMessage(plain, remote)
+      release(plain)
+    })
+    this.socket.on('error', error => this.events.onError(error, undefined))
+  }
+
+  bind(port: number, address: string | undefined, done: Bound): void {
+    const failed = (error: Error): void => done(error)
+    this.socket.once('error', failed)
+    this.socket.bind(
+      { port, ...(address === undefined ? {} : { address }), exclusive: true },
+      () => {
+        this.socket.removeListener('error', failed)
+        done()
+      },
+    )
+  }
+
+  connect(port: number, address: string, done: Bound): void {
+    this.socket.connect(port, address, (error?: Error) => {
+      this.connected = error === undefined || error === null
+      done(error ?? undefined)
+    })
+  }
+
+  address(): { address: string; port: number; family: 'IPv4' | 'IPv6' } {
+    const { address, port, family } = this.socket.address()
+    return { address, port, family: family as 'IPv4' | 'IPv6' }
+  }
+
+  get isCongested(): boolean {
+    // What a closed one had not sent, it never reads again.
+    return !this.closed && this.socket.getSendQueueCount() > 0
+  }
+
+  /** libuv hands it over itself. */
+  readAwaited(): void {}
+
+  mayHaveMore(heard: number): boolean {
+    return heard >= TURN_DATAGRAMS
+  }
+
+  send(bytes: Uint8Array, path: Path): void {
+    if (this.connected) this.socket.send(bytes, this.onSent)
+    else {
+      const { address, onSent } = this.destinationOf(path)
+      this.socket.send(bytes, path.remotePort, address, onSent)
+    }
+  }
+
+  /** Nothing waits for more. */
+  flush(): void {}
+
+  private noteSent(error: Error | null, path: Path | undefined): void {
+    if (error !== null && !this.closed) this.events.onError(error, path)
+  }
+
+  private destinationOf(path: Path): Destination {
+    const known = this.destinations.get(path)
+    if (known !== undefined) return known
+    const destination = {
+      address: destinationText(this.family, path),
+      onSent: (error: Error | null) => this.noteSent(error, path),
+    }
+    this.destinations.set(path, destination)
+    return destination
+  }
+
+  ref(): void {
+    this.socket.ref()
+  }
+
+  unref(): void {
+    this.socket.unref()
+  }
+
+  close(): void {
+    this.closed = true
+    this.socket.close()
+  }
+}
