@@ -36,12 +36,12 @@ export class Ends {
 
   /**
    * `node`: the program to run; `ballast`: MiB of live objects in each process; `flags`: of Node, by role;
-   * `library`: the module to measure, in the place of the package.
+   * `library`: the module to measure, in the place of the package; `packages`: the folder with those of some peers.
    */
   static async start(
     peer,
     pair,
-    { node = process.execPath, ballast = 0, flags = {}, library } = {},
+    { node = process.execPath, ballast = 0, flags = {}, library, packages } = {},
   ) {
     const ends = new Ends()
     const begin = async role => {
@@ -52,6 +52,8 @@ export class Ends {
           ...process.env,
           BENCH_END: JSON.stringify({ peer, pair, ballast, role }),
           ...(library === undefined ? {} : { BENCH_PACKAGE: library }),
+          ...(packages === undefined ? {} : { BENCH_PACKAGES: packages }),
+          ...(peer.endsWith('-fast') ? { NODE_PATH: packages } : {}),
         },
       })
       ends[role] = end

@@ -1,6 +1,7 @@
 // What is compared: one way to connect for each name, all with the calls of `net`.
 import { connect as netConnect, createServer as createNetServer } from 'node:net'
 import { connect as tlsConnect, createServer as createTlsServer } from 'node:tls'
+import { makeSecretStream } from './secret-stream.mjs'
 
 /** The package as it is published, or its modules as they are written, in which a profile shows what is where. */
 const { createSecureServer, createSecureSocket } = await import(
@@ -10,10 +11,12 @@ const { createSecureServer, createSecureSocket } = await import(
 const psk = 'a pre-shared key for the benchmark'
 const host = '127.0.0.1'
 
-/** Options of IKE by name; what is not named is as by default. */
+/** Options of IKE by name; what is not named is as by default. Of `-fast` ones the process finds `sodium-native`. */
 const IKE = {
   ike: () => ({ psk }),
+  'ike-fast': () => ({ psk, esp: 'chacha20poly1305' }),
   'ike-1400': () => ({ psk, mtu: 1400 }),
+  'ike-1400-fast': () => ({ psk, mtu: 1400 }),
   'ike-ecdsa': ({ cert, key }) => ({ cert, key, ca: cert }),
 }
 
@@ -42,6 +45,8 @@ export const makePeer = (name, pair) => {
         connect: ({ port }) => tlsConnect({ ...tls, port }).setNoDelay(true),
         ready: 'secureConnect',
       }
+    case 'secret-stream':
+      return makeSecretStream(process.env.BENCH_PACKAGES)
     default: {
       const options = { noDelay: true, ...IKE[name](pair) }
       return {
@@ -54,3 +59,6 @@ export const makePeer = (name, pair) => {
 }
 
 export const isIke = name => name in IKE
+
+/** It needs packages that are installed for the benchmark alone. */
+export const needsPackages = name => name === 'secret-stream' || name.endsWith('-fast')

@@ -1,20 +1,24 @@
-// npm run bench [-- --nodes 20,24,26] [--runs N] [--quick] [--json] [--write]
+// npm run bench [-- --nodes 20,24,26] [--only bulk-1400,ping] [--runs N] [--quick] [--json] [--write]
 // Beside node:tls (TLS 1.3, mutual ECDSA P-256) and plain net, interleaved in one run, each end in a process of its own,
-// warm: bulk with CPU and garbage collection per GB, round trips, connections, new SAs. Medians, and ratios to tls.
+// warm: bulk with CPU and garbage collection per GB, round trips, connections, new SAs. Medians, and ratios to tls; small
+// packets also beside secret-stream over udx (native code, installed by npm in test/bench/peers), and with sodium-native.
 // `--nodes`: each of these, installed by npm in a temporary folder unless it is the one that runs this. `--write`:
 // keeps RESULTS.md and its plots.
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { cpus, loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { Ends, certificate, median } from './ends.mjs'
 import { measureGrowth } from './growth.mjs'
+import { needsPackages } from './peers.mjs'
 import { writeResults } from './results.mjs'
 
 const { values: options } = parseArgs({
   options: {
     nodes: { type: 'string' },
+    only: { type: 'string' },
     runs: { type: 'string', default: '3' },
     quick: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
@@ -63,25 +67,25 @@ const connect = (times, more) => async ends => {
 }
 
 /** `heaps`: with which live heaps; `peers`: of whom. */
-const SCENARIOS = [
+const ALL_SCENARIOS = [
   {
     name: 'bulk',
     words: 'bulk, datagrams as large as the loopback takes',
-    peers: ['net', 'tls', 'ike'],
+    peers: ['net', 'tls', 'ike', 'ike-fast'],
     heaps: HEAPS,
     run: bulk(512, 512),
   },
   {
     name: 'bulk-1400',
-    words: 'bulk, MTU 1400, AES-GCM',
-    peers: ['tls', 'ike-1400'],
+    words: 'bulk, MTU 1400',
+    peers: ['tls', 'ike-1400', 'ike-1400-fast', 'secret-stream'],
     heaps: [40],
     run: bulk(64, 64),
   },
   {
     name: 'ping',
     words: 'round trip of 1 octet',
-    peers: ['net', 'tls', 'ike'],
+    peers: ['net', 'tls', 'ike', 'ike-fast', 'secret-stream'],
     heaps: [40],
     run: ping(1),
   },
@@ -115,6 +119,23 @@ const SCENARIOS = [
   },
 ]
 
+const wanted = options.only?.split(',')
+if (wanted !== undefined && options.write)
+  throw new Error('--write keeps all results: leave --only out')
+const SCENARIOS = ALL_SCENARIOS.filter(({ name }) => wanted?.includes(name) ?? true)
+
+/** The folder with the packages of some peers, or why there is none. */
+const findPackages = () => {
+  const home = fileURLToPath(new URL('peers', import.meta.url))
+  const folder = join(home, 'node_modules')
+  try {
+    if (!existsSync(folder)) execFileSync('npm', ['ci', '--silent', '--prefix', home])
+    return { folder }
+  } catch (error) {
+    return { problem: error.message.split('\n')[0] }
+  }
+}
+
 const major = version => /^v?(\d+)/.exec(version)[1]
 
 /** The program of each Node that was asked for; none is left behind by `forget`. */
@@ -136,14 +157,15 @@ const findNodes = () => {
   return { nodes, forget: () => rmSync(folder, { recursive: true, force: true }) }
 }
 
-const measure = async node => {
+const measure = async (node, packages) => {
   const pair = certificate()
   const found = new Map()
   for (let run = 0; run < RUNS; run++) {
     for (const { name, peers, heaps, run: scenario } of SCENARIOS) {
       for (const heap of heaps) {
         for (const peer of peers) {
-          const ends = await Ends.start(peer, pair, { node, ballast: heap - OWN_HEAP })
+          if (packages === undefined && needsPackages(peer)) continue
+          const ends = await Ends.start(peer, pair, { node, packages, ballast: heap - OWN_HEAP })
           const figures = await scenario(ends)
           await ends.stop()
           const key = `${name}|${heap}|${peer}`
@@ -172,42 +194,52 @@ const tell = (version, rows) => {
   for (const { name, words, heaps } of SCENARIOS) {
     for (const heap of heaps) {
       const some = rows.filter(row => row.name === name && row.heap === heap)
-      const base = rateOf(some.find(({ peer }) => peer === 'tls').figures)
+      const baseOf = name => some.find(({ peer }) => peer === name)?.figures
       console.log(`${words}, ${heap} MB of live heap`)
       for (const { peer, figures } of some) {
         const cells = Object.entries(figures).map(([figure, value]) => {
           const digits = value < 10 ? 2 : value < 100 ? 1 : 0
           return `${figure} ${value.toFixed(digits)}`
         })
-        const ratio = (rateOf(figures) / base).toFixed(2)
-        console.log(`  ${peer.padEnd(10)} ${ratio.padStart(6)} x tls   ${cells.join(', ')}`)
+        const ratios = ['tls', 'secret-stream'].flatMap(name => {
+          const base = baseOf(name)
+          if (base === undefined) return []
+          return [`${(rateOf(figures) / rateOf(base)).toFixed(2).padStart(6)} x ${name}`]
+        })
+        console.log(`  ${peer.padEnd(13)} ${ratios.join(' ')}   ${cells.join(', ')}`)
       }
     }
   }
 }
 
 const { nodes, forget } = findNodes()
+const { folder: packages, problem } = findPackages()
+if (problem !== undefined) {
+  console.error(`Missing are secret-stream and what uses sodium-native: ${problem}`)
+}
 try {
   const report = {
     processor: cpus()[0].model,
     cores: cpus().length,
     load: loadavg()[0],
     runs: RUNS,
+    missing: problem,
     scenarios: SCENARIOS.map(({ name, words, heaps }) => ({ name, words, heaps })),
     nodes: [],
   }
   for (const node of nodes) {
     const version = execFileSync(node, ['--version'], { encoding: 'utf8' }).trim()
-    const rows = await measure(node)
+    const rows = await measure(node, packages)
     report.nodes.push({ version, rows })
     if (!options.json) tell(version, rows)
   }
   // One Node shows whether something grows.
-  report.growth = await measureGrowth(nodes[0], scale)
+  if (wanted === undefined) report.growth = await measureGrowth(nodes[0], scale)
   if (options.json) console.log(JSON.stringify(report))
   else {
     console.log()
-    for (const [what, { words }] of Object.entries(report.growth)) console.log(`${what}: ${words}`)
+    for (const [what, { words }] of Object.entries(report.growth ?? {}))
+      console.log(`${what}: ${words}`)
   }
   if (options.write) await writeResults(report)
 } finally {
