@@ -195,7 +195,7 @@ export interface ChildInfo {
   readonly mode: 'transport' | 'tunnel'
   /** The algorithms, in proposal keywords. */
   readonly suite: string
-  /** What encrypts here: `'node:crypto'`, `'noble'`, `'sodium-native'`, or the name of a backend of the option `aead`. */
+  /** What encrypts here: `'node:crypto'`, `'noble'`, `'sodium-native'`, `'openssl'` (`accelerate`), or the name of a backend of the option `aead`. */
   readonly backend: string
   /** Traffic selectors of our side. */
   readonly localSelectors: readonly string[]

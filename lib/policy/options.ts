@@ -227,7 +227,7 @@ export const POLICY_OPTIONS = namesOf(POLICY_TABLE)
 /** `findAeads`: what this system has for ciphers beside node:crypto, asked where `crypto` leaves it open. */
 export const parsePolicy = (
   options: Readonly<Record<string, unknown>>,
-  findAeads: () => AeadBackends = () => ({}),
+  findAeads: (accelerate: Acceleration) => AeadBackends = () => ({}),
 ): PeerPolicy => {
   const {
     crypto,
@@ -249,7 +249,7 @@ export const parsePolicy = (
     maxBuffer,
     ...asGiven
   } = readTable(POLICY_TABLE, options)
-  const aead = { ...(crypto === 'auto' ? findAeads() : {}), ...given }
+  const aead = { ...(crypto === 'auto' ? findAeads(asGiven.accelerate) : {}), ...given }
   return Object.freeze({
     ...asGiven,
     backend: crypto,

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import t from 'tap'
+import { ffiProblem } from '../../lib/base/ffi.ts'
 import type { KeyLogEntry } from '../../lib/base/trace.ts'
 import {
   createSecureServer,
@@ -113,6 +114,24 @@ t.test(`nor is one that sodium-native had${suffix}`, { skip }, async t => {
   await collect()
   t.same(left(found), [])
 })
+
+const native = ffiProblem()
+t.test(
+  native === undefined && canScan
+    ? 'nor is one that OpenSSL had by native functions'
+    : `nor is one that OpenSSL had by native functions (skipped: ${native ?? 'nothing can be scanned'})`,
+  { skip: skip || native !== undefined },
+  async t => {
+    const psk = randomBytes(32).toString('base64url')
+    const lives = [SUITES['AES-GCM'], SUITES['ChaCha20-Poly1305']].map(proposals =>
+      live({ psk, accelerate: 'ffi', ...proposals, idleTimeout: 1 }, true),
+    )
+    const found = (await Promise.all(lives)).flat()
+    t.ok(found.length > 24)
+    await collect()
+    t.same(left(found), [])
+  },
+)
 
 t.test(`the scan finds what is there, and that alone${suffix}`, { skip }, t => {
   const octets = new Uint8Array(new ArrayBuffer(32))
