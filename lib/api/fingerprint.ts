@@ -11,9 +11,10 @@ export const fingerprint = (
   names: readonly string[],
   isPortable = false,
 ): string => {
+  const present = names.filter(name => Object.hasOwn(given, name) && given[name] !== undefined)
+  if (present.length === 0) return ''
   const hash = createHash('sha256')
-  for (const name of names) {
-    if (!Object.hasOwn(given, name) || given[name] === undefined) continue
+  for (const name of present) {
     hash.update(`${name}=`)
     readingOption(name, () => feed(hash, given[name], 0, isPortable))
   }

@@ -46,12 +46,12 @@ export const readTable = <Table extends OptionTable>(
   without = NONE,
 ): OptionValues<Table> => {
   const read = reader(options)
-  const values = Object.fromEntries(
-    Object.entries(table).map(([name, { parse, fallback }]) => [
-      name,
-      without.has(name) ? fallback : read(name, parse, fallback),
-    ]),
-  )
+  // Not by lists of pairs: it is done for every socket.
+  const values: Record<string, unknown> = {}
+  for (const name of Object.keys(table)) {
+    const { parse, fallback } = table[name]!
+    values[name] = without.has(name) ? fallback : read(name, parse, fallback)
+  }
   // Each value is what its own row has read.
   return values as OptionValues<Table>
 }

@@ -1,6 +1,7 @@
 /** Our own private keys: read once from what a program gives, and used for signatures (RFC 7427 §3). */
 import {
   constants,
+  createHash,
   createPrivateKey,
   createPublicKey,
   KeyObject,
@@ -8,6 +9,7 @@ import {
   type JsonWebKeyInput,
   type PrivateKeyInput,
 } from 'node:crypto'
+import { EMPTY } from '../base/bytes.ts'
 import { Secret } from '../base/secret.ts'
 import { HashAlgorithm } from '../wire/registry.ts'
 import { noble } from './noble.ts'
@@ -22,11 +24,40 @@ export interface PrivateKey {
   derive(label: Uint8Array): Secret
 }
 
+type Given = string | Uint8Array | KeyObject
+type Passphrase = string | Uint8Array | undefined
+
+/**
+ * Keys that somebody uses, by a digest of what they were read from: OpenSSL takes longer to decode one than to sign
+ * with it, and a program often gives the same one to many sockets.
+ */
+const known = new Map<string, WeakRef<PrivateKey>>()
+const collected = new FinalizationRegistry<string>(name => {
+  if (known.get(name)?.deref() === undefined) known.delete(name)
+})
+
 /** Undefined: it cannot be read, the passphrase is wrong, or we do not sign with such keys. */
-export const readPrivateKey = (
-  given: string | Uint8Array | KeyObject,
-  passphrase: string | Uint8Array | undefined,
-): PrivateKey | undefined => {
+export const readPrivateKey = (given: Given, passphrase: Passphrase): PrivateKey | undefined => {
+  if (given instanceof KeyObject) return parsePrivateKey(given, passphrase)
+  const name = nameOf(given, passphrase)
+  const before = known.get(name)?.deref()
+  if (before !== undefined) return before
+  const key = parsePrivateKey(given, passphrase)
+  if (key === undefined) return undefined
+  known.set(name, new WeakRef(key))
+  collected.register(key, name)
+  return key
+}
+
+const nameOf = (given: string | Uint8Array, passphrase: Passphrase): string => {
+  const hash = createHash('sha256')
+  for (const part of [given, passphrase ?? EMPTY]) {
+    hash.update(`${typeof part} ${part.length} `).update(part)
+  }
+  return hash.digest('base64')
+}
+
+const parsePrivateKey = (given: Given, passphrase: Passphrase): PrivateKey | undefined => {
   const key = importKey(given, passphrase)
   if (key === undefined || key.type !== 'private') return undefined
   const spki = createPublicKey(key).export({ format: 'der', type: 'spki' })
@@ -34,10 +65,7 @@ export const readPrivateKey = (
   return publicKey && new ImportedKey(key, publicKey)
 }
 
-const importKey = (
-  given: string | Uint8Array | KeyObject,
-  passphrase: string | Uint8Array | undefined,
-): KeyObject | undefined => {
+const importKey = (given: Given, passphrase: Passphrase): KeyObject | undefined => {
   if (given instanceof KeyObject) return given
   const secret = passphrase === undefined ? {} : { passphrase: toPassphrase(passphrase) }
   if (typeof given === 'string') return attempt({ key: given, ...secret })

@@ -37,8 +37,25 @@ export const isMalformed = (value: object): value is Malformed => 'problem' in v
 /** 64 KiB: what a peer may send in all its certificates together, and then some. */
 const SIZE_LIMIT = 65_536
 
-/** Takes a copy of `encoded`. */
+/** Those that were read, the ones used last at the end: a peer shows the same ones at each handshake. */
+const known = new Map<string, Certificate>()
+/** Ours: some 2 MB in all. What is larger is read each time. */
+const MOST_KNOWN = 128
+const LARGEST_KNOWN = 4096
+
+/** Takes a copy of `encoded`. Equal octets give one object. */
 export const parseCertificate = (encoded: Uint8Array): Certificate | Malformed => {
+  if (encoded.length > LARGEST_KNOWN) return readCertificate(encoded)
+  const name = Buffer.from(encoded.buffer, encoded.byteOffset, encoded.length).toString('latin1')
+  const certificate = known.get(name) ?? readCertificate(encoded)
+  if (isMalformed(certificate)) return certificate
+  known.delete(name)
+  known.set(name, certificate)
+  if (known.size > MOST_KNOWN) known.delete(known.keys().next().value!)
+  return certificate
+}
+
+const readCertificate = (encoded: Uint8Array): Certificate | Malformed => {
   if (encoded.length > SIZE_LIMIT) return { problem: 'it is too large' }
   const bytes = copy(encoded)
   const outer = new DerReader(bytes)

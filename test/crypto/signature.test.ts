@@ -4,6 +4,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import t from 'tap'
 import { concat, fromHex, toHex } from '../../lib/base/bytes.ts'
 import { bitString, integer, NULL, oid, sequence } from '../../lib/base/der-writer.ts'
+import { readPrivateKey } from '../../lib/crypto/private-key.ts'
 import {
   canVerify,
   findAlgorithm,
@@ -383,3 +384,21 @@ t.test(
     t.end()
   },
 )
+
+t.test('a private key that is in use is not decoded once more, and only for who can read it', t => {
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const format = { format: 'pem', type: 'pkcs8' } as const
+  const plain = privateKey.export(format)
+  const locked = privateKey.export({ ...format, cipher: 'aes-128-cbc', passphrase: 'sesame' })
+  const first = readPrivateKey(plain, undefined)
+  t.ok(first)
+  t.equal(readPrivateKey(plain, undefined), first)
+  t.not(readPrivateKey(new Uint8Array(Buffer.from(plain)), undefined), undefined)
+  const unlocked = readPrivateKey(locked, 'sesame')
+  t.ok(unlocked)
+  t.equal(readPrivateKey(locked, 'sesame'), unlocked)
+  for (const wrong of [undefined, '', 'wrong', 'sesam', 'sesame ', new Uint8Array(6)]) {
+    t.equal(readPrivateKey(locked, wrong), undefined)
+  }
+  t.end()
+})

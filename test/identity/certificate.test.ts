@@ -60,6 +60,27 @@ const FULL: CertificateFacts = {
   ],
 }
 
+t.test('equal octets give one certificate, which later changes of them do not reach', t => {
+  const encoded = encodeCertificate(FULL)
+  const given = encoded.slice()
+  const first = parseCertificate(given)
+  given.fill(0)
+  t.equal(parseCertificate(encoded), first)
+  t.notOk(isMalformed(first))
+  t.match(first, { bytes: encoded })
+  const others = Array.from({ length: 200 }, (_, i) =>
+    encodeCertificate({ ...FULL, subject: `CN=host ${i}` }),
+  )
+  for (const other of others) {
+    t.notOk(isMalformed(parseCertificate(other)))
+    parseCertificate(encoded)
+  }
+  t.equal(parseCertificate(encoded), first, 'what is used often stays')
+  for (const other of others) parseCertificate(other)
+  t.not(parseCertificate(encoded), first, 'what others have pushed out is read once more')
+  t.end()
+})
+
 t.test('facts are those that node reads too', t => {
   const encoded = encodeCertificate(FULL)
   const parsed = parseCertificate(encoded)
