@@ -47,8 +47,8 @@ export const readTable = <Table extends OptionTable>(
 ): OptionValues<Table> => {
   const read = reader(options)
   // Not by lists of pairs: it is done for every socket.
-  const values: Record<string, unknown> = {}
-  for (const name of Object.keys(table)) {
+  const values: Partial<Record<keyof Table, unknown>> = {}
+  for (const name of namesOf(table)) {
     const { parse, fallback } = table[name]!
     values[name] = without.has(name) ? fallback : read(name, parse, fallback)
   }

@@ -128,9 +128,9 @@ export class Lineage {
 
   /** Cuts short SAs whose Delete the peer owes us, or that only repeat their last answer. */
   trim(now: Millis): void {
-    const cause = errorOf('TOO_MANY_SAS', {})
+    if (this.living.length + this.ended.length <= MAX_LINGERING) return
     const [oldest] = this.living.length > MAX_LINGERING ? this.living : this.ended
-    if (this.living.length + this.ended.length > MAX_LINGERING) oldest?.abandon(cause, now)
+    oldest?.abandon(errorOf('TOO_MANY_SAS', {}), now)
   }
 
   nextTimeout(): Millis {

@@ -993,13 +993,13 @@ export class Session implements AttemptHost, Scheduled {
     if (!this.isOver) return
     if (this.hasNextKey()) return this.initiate(now)
     const isSilence = sa instanceof HalfOpen && error instanceof UnreachablePeerError
-    const cause = (isSilence ? this.silence?.error(this.path) : error) ?? errorOf('PEER_CLOSED', {})
+    const cause = isSilence ? this.silence?.error(this.path) : error
     if (!this.closing && isNoFault(error)) {
       // A SYN to a peer that is gone has waited long enough, unless it had to stay when that was in doubt.
       const others = this.policy.reconnect ? 'with data' : 'none'
       this.reopenAttempts(error instanceof UnreachablePeerError ? others : 'all', now)
     }
-    this.attempts.failAll(cause)
+    if (!this.attempts.noneWaits) this.attempts.failAll(cause ?? errorOf('PEER_CLOSED', {}))
     const orderly = error === undefined && this.facts?.isOurs === true
     const reason = cause instanceof UnreachablePeerError ? 'ETIMEDOUT' : 'ECONNRESET'
     this.tcp?.abortAll(this.unrenewed ?? reason, orderly)
