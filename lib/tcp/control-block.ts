@@ -462,14 +462,15 @@ export class Tcb implements Flow, Sender, MemoryHolder {
 
   /** Data has come, in answer to what has that timestamp; the window follows what was read (RFC 7323 §4.1). */
   tuneWindow(echo: number | undefined, now: Millis): void {
-    const taken = this.octetsReceived - this.reassembly.readable
+    const { readable, octets } = this.reassembly
+    const taken = this.octetsReceived - readable
     if (this.tuned === undefined) {
       const { receiveBuffer, config } = this
       this.tuned = new ReceiveWindow(receiveBuffer, config.receiveBuffer, taken, now)
     }
     const rtt =
       echo === undefined ? this.measuredRtt : Math.max(0, distance(this.timestamp(now), echo))
-    this.tuned.note(taken, rtt, now)
+    this.tuned.note(taken, octets - readable, rtt, now)
   }
 
   /** Of what we have sent ourselves. */
@@ -479,9 +480,14 @@ export class Tcb implements Flow, Sender, MemoryHolder {
 
   /** What is told as the window. */
   get receiveWindow(): number {
+    return this.windowBeside(this.sharedWindow)
+  }
+
+  /** `shared`: what the other connections leave. */
+  windowBeside(shared: number): number {
     const room = Math.max(0, this.receiveBuffer - this.reassembly.readable)
     // What the field cannot tell is no window.
-    return Math.min(room, this.sharedWindow, 0xffff << this.rcvWndShift)
+    return Math.min(room, shared, 0xffff << this.rcvWndShift)
   }
 
   /** What the other connections leave of it. */

@@ -183,6 +183,7 @@ export class Reassembly implements Tenant {
 
   /** The first part of `[seq, end)` that is here ahead of a gap; its range is the next that SACK names. */
   overlap(seq: number, end: number): { start: number; end: number } | undefined {
+    if (!this.hasGap) return undefined
     const range = this.ranges.find(({ start, end: stop }) => before(start, end) && after(stop, seq))
     if (range === undefined) return undefined
     this.recent = [range, ...this.recent.filter(other => other !== range)]
@@ -191,6 +192,7 @@ export class Reassembly implements Tenant {
 
   /** All of `[seq, end)` is here already. */
   holds(seq: number, end: number): boolean {
+    if (!this.hasGap) return false
     return this.ranges.some(range => beforeOrAt(range.start, seq) && afterOrAt(range.end, end))
   }
 

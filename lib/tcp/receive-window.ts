@@ -10,6 +10,8 @@ import { ZERO } from '../base/real.ts'
  * window, and may do so once more before the next look.
  */
 const AHEAD = 4
+/** While a gap is filled, which takes a round trip, the sender goes on, and all of that waits. */
+const AHEAD_OF_GAP = 2
 /** The clock of timestamps counts milliseconds. */
 const LEAST_ROUND: Millis = 1
 
@@ -20,6 +22,7 @@ export class ReceiveWindow {
   private rtt: Millis = Infinity
   private roundFrom: Millis = ZERO
   private roundTaken = 0
+  private hasGap = false
 
   /** `taken`: octets that the reader has taken so far; `most`: what the program allows. */
   constructor(octets: number, most: number, taken: number, now: Millis) {
@@ -29,15 +32,21 @@ export class ReceiveWindow {
     this.roundFrom = now
   }
 
-  /** Something has arrived, `rtt` after what it answers was sent; `taken`: octets that the reader has taken so far. */
-  note(taken: number, rtt: Millis, now: Millis): void {
+  /**
+   * Something has arrived, `rtt` after what it answers was sent; `taken`: octets that the reader has taken so far, `behind`:
+   * octets that he cannot take before a gap is filled.
+   */
+  note(taken: number, behind: number, rtt: Millis, now: Millis): void {
+    this.hasGap ||= behind > 0
     this.rtt = Math.max(LEAST_ROUND, Math.min(this.rtt, rtt))
     const rounds = Math.floor((now - this.roundFrom) / this.rtt)
     if (rounds < 1) return
-    const inOne = (taken - this.roundTaken) / rounds
-    this.octets = Math.max(this.octets, Math.min(this.most, Math.ceil(AHEAD * inOne)))
+    const inOne = (taken + behind - this.roundTaken) / rounds
+    const ahead = this.hasGap ? AHEAD * AHEAD_OF_GAP : AHEAD
+    this.octets = Math.max(this.octets, Math.min(this.most, Math.ceil(ahead * inOne)))
     this.roundFrom = now
-    this.roundTaken = taken
+    this.roundTaken = taken + behind
+    this.hasGap = behind > 0
   }
 
   /** The path is another. */

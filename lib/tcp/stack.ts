@@ -226,13 +226,14 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   }
 
   private find(flow: Flow): TcpConnection | undefined {
-    return this.connections
-      .get(keyOf(flow))
-      ?.find(
-        known =>
-          equal(known.remoteAddress, flow.remoteAddress) &&
-          equal(known.localAddress, flow.localAddress),
-      )
+    const chain = this.connections.get(keyOf(flow))
+    if (chain === undefined) return undefined
+    const { remoteAddress, localAddress } = flow
+    for (const known of chain) {
+      if (equal(known.remoteAddress, remoteAddress) && equal(known.localAddress, localAddress))
+        return known
+    }
+    return undefined
   }
 
   // --- input ---
@@ -645,4 +646,5 @@ export class TcpStack implements StackContext, HalfOpenHolder {
 const endsOf = ({ localAddress, remoteAddress, remotePort }: Omit<Flow, 'localPort'>): string =>
   `${localAddress.join('.')} ${remoteAddress.join('.')} ${remotePort}`
 
-const keyOf = (flow: Flow): number => flow.remotePort * 65536 + flow.localPort
+/** A signed number of 32 bits, which a map finds faster than a larger one. */
+const keyOf = (flow: Flow): number => (flow.remotePort << 16) | flow.localPort

@@ -334,12 +334,12 @@ const advertise = (tcb: Tcb, flags: number): number => {
     return window
   }
   const told = Math.max(0, distance(tcb.rcvAdvertised, tcb.rcvNxt))
-  const free = tcb.receiveWindow
+  const shared = tcb.sharedWindow
+  const free = tcb.windowBeside(shared)
   const worthTelling = free - told >= Math.min(tcb.receiveBuffer / 2, tcb.mss)
   const window = worthTelling ? free : told
   // Memory that others hold is no longer there: what was promised is still taken while it can be, so that nothing on
   // the way is lost, but no more is asked for (RFC 9293 §3.8.6 bids peers to bear it).
-  const shared = tcb.sharedWindow
   const field = Math.min(Math.min(window, shared) >>> tcb.rcvWndShift, 0xffff)
   const edge = (tcb.rcvNxt + (field << tcb.rcvWndShift)) >>> 0
   if (before(tcb.rcvAdvertised, edge)) tcb.rcvAdvertised = edge

@@ -8,24 +8,34 @@ const isLittleEndian = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
 export const addWords = (sum: number, bytes: Uint8Array, from: number, to: number): number => {
   if (to - from < WORTH_VIEW || ((bytes.byteOffset + from) & 3) !== 0)
     return addOctets(sum, bytes, from, to)
-  const words = new Uint32Array(bytes.buffer, bytes.byteOffset + from, (to - from) >>> 2)
-  const whole = carried(addWhole(words))
+  const words = wordsOf(bytes.buffer)
+  const first = (bytes.byteOffset + from) >>> 2
+  const count = (to - from) >>> 2
+  const whole = carried(addWhole(words, first, first + count))
   // RFC 1071 §2 (B): the sum does not depend on the order of octets, but has it.
   const swapped = isLittleEndian ? ((whole & 0xff) << 8) | (whole >>> 8) : whole
-  return addOctets(sum + swapped, bytes, from + 4 * words.length, to)
+  return addOctets(sum + swapped, bytes, from + 4 * count, to)
+}
+
+/** The words of the block that was looked at last: packets are built in the same one again and again. */
+let latest: Uint32Array = new Uint32Array(0)
+
+const wordsOf = (block: ArrayBufferLike): Uint32Array => {
+  if (latest.buffer !== block) latest = new Uint32Array(block, 0, block.byteLength >>> 2)
+  return latest
 }
 
 /** At most 2^14 words of 32 bits, so a number holds it exactly. */
-const addWhole = (words: Uint32Array): number => {
-  const pairs = words.length & ~1
+const addWhole = (words: Uint32Array, from: number, to: number): number => {
+  const pairs = to - ((to - from) & 1)
   // Two sums, because each addition waits for the one before it.
   let even = 0
   let odd = 0
-  for (let i = 0; i < pairs; i += 2) {
+  for (let i = from; i < pairs; i += 2) {
     even += words[i]!
     odd += words[i + 1]!
   }
-  return even + odd + (pairs < words.length ? words[pairs]! : 0)
+  return even + odd + (pairs < to ? words[pairs]! : 0)
 }
 
 const addOctets = (sum: number, bytes: Uint8Array, from: number, to: number): number => {

@@ -24,6 +24,24 @@ t.test('1 Gbit/s over 100 ms is filled to 90 % with the defaults', t => {
   t.end()
 })
 
+t.test('gaps that are being filled do not let the window hold the sender back', t => {
+  const way = { rate: 100, delay: 50 }
+  let data = 0
+  // Each fiftieth is lost, so that in most round trips of slow start something is missing.
+  const passes = (segment: Uint8Array): boolean => segment.length < 1000 || ++data % 50 !== 0
+  const config = { congestionControl: 'bbr' } as const
+  const path = new TcpPath({ ...way, queue: 200, passes }, way, config)
+  for (const { stack } of [path.a, path.b]) stack.segmentLimit = 8980
+  const { connection } = path.bulk()
+  const short: number[] = []
+  for (let at = 500; at <= 4000; at += 10) {
+    path.run(at)
+    if (connection.sndWnd - connection.flightOctets < connection.mss) short.push(at)
+  }
+  t.ok(short.length <= 10, `short at ${short.join()}`)
+  t.end()
+})
+
 /** The end that accepts, with a reader that takes `octets` each `period` ms. */
 const slowly = (
   way: Way,
