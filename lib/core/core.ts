@@ -665,14 +665,12 @@ export class Core {
       pool: pool === undefined ? undefined : new AddressPool(pool),
       newStack: session => {
         const { maxConnectionsPerSession, maxBufferPerSession } = session.policy.limits
-        // A client chose its server, and opens its connections itself.
-        const tcp = session.isClient
-          ? config.tcp
-          : {
-              ...config.tcp,
-              maxConnections: maxConnectionsPerSession,
-              maxBuffered: maxBufferPerSession,
-            }
+        const tcp = {
+          ...config.tcp,
+          maxBuffered: maxBufferPerSession,
+          // A client chose its server, and opens its connections itself.
+          maxConnections: session.isClient ? Infinity : maxConnectionsPerSession,
+        }
         const stack = new TcpStack(config.environment, tcp, this.listeners, this.memory)
         this.stacks.set(stack, session)
         return stack

@@ -942,6 +942,7 @@ export class Session implements AttemptHost, Scheduled {
   private openStacks(): TcpStack {
     this.tcp ??= this.host.newStack(this)
     this.tcp.peerFeatures = this.peerFeatures
+    this.tcp.principal = this.peer.principal.key
     this.udp ??= this.host.newUdpStack(this)
     return this.tcp
   }

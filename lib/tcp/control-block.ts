@@ -202,6 +202,8 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   private sending: Recovery | undefined
   /** The window that it began with, or goes on with after a rest. */
   private startWindow = ZERO
+  /** While it sends, what it has learnt of the path is told again then. */
+  private teachAt: Millis = ZERO
   /** What is left of that in a rest. */
   private experience: Experience | undefined
   retransmissions = 0
@@ -407,10 +409,18 @@ export class Tcb implements Flow, Sender, MemoryHolder {
 
   /** What it knows now serves those that begin. */
   teach(): void {
-    const { sending } = this
+    const { sending, heardAt } = this
     if (sending?.rtt.isMeasured !== true || this.octetsSent === 0) return
+    this.teachAt = heardAt + sending.rtt.srtt
+    const isInUse = this.awaitsAck
     const { experience } = this.stack
-    experience.note(this.remoteAddress, sending.experience, this.startWindow, this.heardAt)
+    experience.note(this.remoteAddress, sending.experience, this.startWindow, isInUse, heardAt)
+  }
+
+  /** Something was acknowledged: once in a round trip, and when all is, others hear of the path (RFC 9040 §5). */
+  noteAcknowledged(): void {
+    if (this.heardAt < this.teachAt && this.awaitsAck) return
+    if (this.congestion.window > this.initialWindow) this.teach()
   }
 
   /** The SYN of the peer has come: the first flight is what others have found the path to carry (RFC 9040 §5). */

@@ -1,14 +1,18 @@
 /**
  * What is written at once ends with a segment that nothing follows: when it is lost, only a timer finds out. Where the path
- * is seen to lose, such a segment is sent twice, as long as copies are but a hundredth of what is sent.
+ * is seen to lose, such a segment is sent twice, as long as copies are but a hundredth of what the connections of the
+ * session send, beside a little. So much of theirs is copied at most: `SHARE` of the octets sent so far, `FIRST`, and
+ * `PER_MILLI` for each millisecond that the session lives.
  */
 import type { Millis } from '../base/environment.ts'
 
 const SHARE = 1 / 100
 /** Ours: where little is sent, as if it were one megabit a second, which any path bears a hundredth more of. */
 const PER_MILLI = 1.25
-/** Ours: octets that may be saved up, from the beginning on. */
-const MOST = 65_536
+/** Ours: octets that may be copied before anything was sent, and that a silence saves up again. */
+const FIRST = 65_536
+/** Ours: octets that may be saved up, so that a long transfer makes no long burst of copies. */
+const MOST = 1 << 20
 /** Ours: a path that has lost nothing for so long does not lose. */
 const MEMORY: Millis = 60_000
 
@@ -23,7 +27,7 @@ export interface Copy {
 /** For all connections of a peer. */
 export class Copies {
   private lostAt: Millis = -Infinity
-  private credit = MOST
+  private credit = FIRST
   private creditAt: Millis = 0
 
   noteLost(now: Millis): void {
@@ -37,7 +41,8 @@ export class Copies {
   /** So many octets may go out once more; they are counted. */
   take(octets: number, now: Millis): boolean {
     if (now - this.lostAt >= MEMORY) return false
-    this.credit = Math.min(MOST, this.credit + (now - this.creditAt) * PER_MILLI)
+    const saved = (now - this.creditAt) * PER_MILLI
+    this.credit = Math.max(this.credit, Math.min(FIRST, this.credit + saved))
     this.creditAt = now
     if (this.credit < octets) return false
     this.credit -= octets

@@ -18,6 +18,8 @@ const ROUND_TRIPS_LAST: Millis = 600_000
 const WINDOWS_LAST: Millis = 60_000
 /** What was granted is counted as under way for so many round trips. */
 const GRANTED_FOR = 2
+/** Ours: a connection that has told of itself this many round trips ago, or less, goes on sending. */
+const IN_USE_FOR = 4
 
 /**
  * What the connections with one address have learnt last. A new one gets half of what a single one had, and what begins
@@ -28,17 +30,28 @@ export class SharedExperience {
   private known: Experience | undefined
   private knownAt: Millis = -Infinity
   private windowAt: Millis = -Infinity
+  private usedAt: Millis = -Infinity
   private granted = ZERO
   private grantedAt: Millis = ZERO
 
-  /** A window that is what it was at the `start`, neither grown nor reduced, tells nothing of the path. */
-  note(address: Uint8Array, experience: Experience, start: number, now: Millis): void {
+  /**
+   * A window that is what it was at the `start`, neither grown nor reduced, tells nothing of the path. `isInUse`: the
+   * connection goes on, so what it has found is not free.
+   */
+  note(
+    address: Uint8Array,
+    experience: Experience,
+    start: number,
+    isInUse: boolean,
+    now: Millis,
+  ): void {
     const isOther = this.address === undefined || !equal(this.address, address)
     if (isOther) this.address = copy(address)
     const tellsWindow = experience.window !== start
     const { threshold, window } = tellsWindow || isOther ? experience : (this.known ?? experience)
     this.known = { ...experience, threshold, window }
     this.knownAt = now
+    this.usedAt = isInUse ? now : -Infinity
     if (tellsWindow) this.windowAt = now
     else if (isOther) this.windowAt = -Infinity
   }
@@ -58,6 +71,9 @@ export class SharedExperience {
     const known = this.roundTripsTo(address, now)
     if (known === undefined || now - this.windowAt > WINDOWS_LAST) return undefined
     const most = Math.min(known.window, known.threshold)
+    // Beside one that sends slow start looks for room, as ever, and no further than for an equal part.
+    if (now - this.usedAt <= IN_USE_FOR * known.srtt)
+      return known.threshold === Infinity ? undefined : { window: 0, threshold: most / 2 }
     const passed = (now - this.grantedAt) / Math.max(1, GRANTED_FOR * known.srtt)
     this.granted = Math.max(0, Math.min(this.granted, most) - passed * most)
     this.grantedAt = now

@@ -13,12 +13,18 @@ import { copy, toHex } from '../base/bytes.ts'
 
 /** Ours: longer than a client repeats a SYN, and than it takes to find an SA dead and to make another. */
 const KNOWN_FOR: Millis = 300_000
-/** Ours: at all peers of an endpoint, and at one of them. Beyond that octets wait for the handshake, as with others. */
+/**
+ * Ours: of all peers of an endpoint, and of one of them, however many SAs it has. Beyond that octets wait for the
+ * handshake, as with others. Each peer leaves as many as it has to the others.
+ */
 const MOST = 8192
 const MOST_PER_PEER = 1024
 
+/** Stands for a peer, and lives on here. */
+type Holder = object | string
+
 interface Entry {
-  readonly holder: object
+  readonly holder: Holder
   readonly until: Millis
 }
 
@@ -39,7 +45,7 @@ const keyOf = (token: Uint8Array): string => toHex(withLastBit(token, 0))
 export class FirstOctets {
   /** The oldest first. */
   private readonly entries = new Map<string, Entry>()
-  private readonly counts = new Map<object, number>()
+  private readonly counts = new Map<Holder, number>()
 
   /** Tokens that are known. */
   get size(): number {
@@ -52,11 +58,11 @@ export class FirstOctets {
     return this.entries.has(keyOf(token))
   }
 
-  /** From now on they were. False: there is no room to know it. `holder` stands for the peer, and lives on here. */
-  add(token: Uint8Array, holder: object, now: Millis): boolean {
+  /** From now on they were. False: there is no room to know it. */
+  add(token: Uint8Array, holder: Holder, now: Millis): boolean {
     this.expire(now)
     const count = this.counts.get(holder) ?? 0
-    if (this.entries.size >= MOST || count >= MOST_PER_PEER) return false
+    if (count >= Math.min(MOST - this.entries.size, MOST_PER_PEER)) return false
     this.entries.set(keyOf(token), { holder, until: now + KNOWN_FOR })
     this.counts.set(holder, count + 1)
     return true

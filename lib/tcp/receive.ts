@@ -383,7 +383,7 @@ const acknowledge = (tcb: Tcb, ack: number): void => {
   tcb.timeoutsInVain = 0
   tcb.synRetries = 0
   tcb.offerRoom()
-  if (!tcb.awaitsAck && tcb.congestion.window > tcb.initialWindow) tcb.teach()
+  tcb.noteAcknowledged()
 }
 
 /** The newest segment tells the window (§3.10.7.4). */

@@ -76,6 +76,8 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   readonly config: TcpConfig
   segmentLimit = 1220
   prober: SizeProber | undefined
+  /** Stands for the peer where others know it longer than this stack lives; other stacks may have the same peer. */
+  principal: object | string = {}
   /** What the peer's TCP can do beyond the RFCs. */
   peerFeatures: Features = NO_FEATURES
   readonly copies = new Copies()
@@ -102,8 +104,6 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   private readonly resets: { flow: Flow; seq: number; ack: number | undefined }[] = []
   private readonly segment = new TcpSegment()
   private readonly addresses: Uint8Array[] = []
-  /** Stands for this stack where others know its peer longer than it lives. */
-  private readonly sender = {}
   private live = 0
   private isInDoubt = false
   private hasPassedOver = false
@@ -327,7 +327,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     if (
       token !== undefined &&
       connection.synText !== undefined &&
-      firstOctets.add(token, this.sender, now)
+      firstOctets.add(token, this.principal, now)
     ) {
       connection.token = token
       openEarly(connection, segment, now)

@@ -51,16 +51,18 @@ const cleanLink = (rtt: number): Figure[] => {
   ]
 }
 
+const REORDERING_SEEDS = [1, 2, 3, 4, 5]
+
 const reordering = (): Figure[] => {
-  const goodput = (way: Partial<Way>): number => {
+  const goodput = (way: Partial<Way>, seed = 1): number => {
     const link = { rate: 100, delay: 10 }
-    const path = new TcpPath({ ...link, queue: 1000, ...way }, link, BIG)
+    const path = new TcpPath({ ...link, queue: 1000, ...way }, link, BIG, seed)
     return rateBetween(path, path.bulk(), 0, 8000)
   }
   const clean = goodput({})
   const figure = (late: number, lateBy: number, least: number): Figure => ({
-    name: `reordering, ${late * 100} % by ${lateBy} ms at 20 ms, share of the clean rate`,
-    value: goodput({ late, lateBy }) / clean,
+    name: `reordering, ${late * 100} % by ${lateBy} ms at 20 ms, share of the clean rate, the least of ${REORDERING_SEEDS.length} seeds`,
+    value: Math.min(...REORDERING_SEEDS.map(seed => goodput({ late, lateBy }, seed))) / clean,
     floor: { least },
     unit: 'x',
   })

@@ -150,6 +150,25 @@ export const RULES: Readonly<Record<string, Rule>> = {
     seeds: [1709],
     kind: 'requests',
   },
+  windows: {
+    says: 'the window follows what is read',
+    edits: [edit('tcp/receive-window.js', 'Math.ceil(ahead * inOne)', '0')],
+    seeds: [2, 8],
+    kind: 'budget',
+  },
+  budget: {
+    says: 'the connections of a session hold together no more than they may',
+    edits: [
+      edit(
+        'tcp/control-block.js',
+        'Math.max(this.stack.memory.roomFor(this), this.leastR',
+        'Math.max(Infinity, this.leastR',
+      ),
+      edit('tcp/control-block.js', 'octets <= this.stack.memory.free', 'true'),
+    ],
+    seeds: [2, 8],
+    kind: 'budget',
+  },
   copies: {
     says: 'a segment is a copy by its timestamp: what comes again later asks for an answer',
     edits: [edit('tcp/receive.js', 'segment.timestampValue === tcb.newestStamp &&\n    ', '')],

@@ -1,6 +1,7 @@
 /** The kinds of run, and which a seed means: the same seed is always the same run. */
 import type { Tracer } from '../../lib/base/trace.ts'
 import type { Outcome } from './audit.ts'
+import { runBudget } from './budget.ts'
 import { runDays } from './days.ts'
 import { runRequests } from './requests.ts'
 import { runRekeying } from './rekeying.ts'
@@ -17,6 +18,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   roaming: runRoaming,
   sizes: runSizes,
   requests: runRequests,
+  budget: runBudget,
 }
 
 /** In turn; rekeys that collide are what random networks find most in. */
@@ -24,7 +26,7 @@ const SHARES = [
   'rekeying',
   'transfer',
   'rekeying',
-  'rekeying',
+  'budget',
   'days',
   'rekeying',
   'rekeying',

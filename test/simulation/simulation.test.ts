@@ -1,4 +1,5 @@
 import t from 'tap'
+import { runBudget } from './budget.ts'
 import { runDays } from './days.ts'
 import { runRekeying } from './rekeying.ts'
 import { runRequests } from './requests.ts'
@@ -51,6 +52,15 @@ t.test(
 t.test('12 paths that take less and more in turn: what fits through is found', t => {
   for (let seed = 1; seed <= 12; seed++) {
     const { problems } = runSizes(seed)
+    if (problems.length > 0) t.fail(`seed ${seed}: ${problems.join('; ')}`)
+  }
+  t.pass('all were run')
+  t.end()
+})
+
+t.test('6 sessions whose readers stop: windows grow, and no more is held than may be', t => {
+  for (let seed = 1; seed <= 6; seed++) {
+    const { problems } = runBudget(seed)
     if (problems.length > 0) t.fail(`seed ${seed}: ${problems.join('; ')}`)
   }
   t.pass('all were run')

@@ -107,6 +107,29 @@ t.test('the round trip of a SYN says nothing of a queue', t => {
   t.end()
 })
 
+t.test('slow start goes on when the path becomes longer while it lasts', t => {
+  for (const [delay, rtt] of [
+    [10, 60],
+    [25, 100],
+    [5, 20],
+  ] as const) {
+    const way = { rate: 1000, delay }
+    const path = new TcpPath({ ...way, queue: 2 * rtt * 84 }, way)
+    // Large segments: the same in fewer steps of the simulation.
+    for (const { stack } of [path.a, path.b]) stack.segmentLimit = 8980
+    const { connection } = path.bulk()
+    path.at(6 * delay + 5, () => {
+      for (const { link } of [path.a, path.b]) Object.assign(link.way, { delay: rtt / 2 })
+    })
+    path.run(6 * delay + 16 * rtt)
+    const { congestion } = connection
+    const held = (1000 * rtt * 1000) / 8
+    t.ok(congestion.window > 0.8 * held, `${rtt} ms: ${congestion.window} of ${held}`)
+    t.equal(path.a.link.dropped, 0)
+  }
+  t.end()
+})
+
 t.test('BBR fills a link that loses, where the others cannot', t => {
   for (const loss of [0.01, 0.05]) {
     const { goodput } = transfer('bbr', 20, { loss, queue: 200 })

@@ -142,8 +142,12 @@ t.test('copies are a hundredth of what is sent, and of a megabit a second', t =>
   t.ok(copies.take(1250, 1000))
   t.notOk(copies.take(1, 1000))
   copies.noteSent(1e9)
-  t.ok(copies.take(65_536, 1000), 'no more is saved up')
+  t.ok(copies.take(1 << 20, 1000), 'no more is saved up')
   t.notOk(copies.take(1, 1000))
+  t.notOk(copies.take(1250, 1500))
+  copies.noteLost(1e9)
+  t.ok(copies.take(65_536, 1e9), 'a silence saves up as much as there was at first')
+  t.notOk(copies.take(1, 1e9))
   t.end()
 })
 

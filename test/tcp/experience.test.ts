@@ -114,13 +114,13 @@ const INITIAL = 10 * MSS
 t.test('it is told of the address it was found with, as long as it is young', t => {
   const shared = new SharedExperience()
   t.equal(shared.takeWindow(A, 0), undefined)
-  shared.note(A, FOUND, INITIAL, 1000)
+  shared.note(A, FOUND, INITIAL, false, 1000)
   t.equal(shared.roundTripsTo(B, 1000), undefined)
   t.equal(shared.takeWindow(B, 1000), undefined)
   t.equal(shared.takeWindow(A, 61_001), undefined)
   t.equal(shared.roundTripsTo(A, 601_000)?.srtt, 100)
   t.equal(shared.roundTripsTo(A, 601_001), undefined)
-  shared.note(B, FOUND, INITIAL, 1000)
+  shared.note(B, FOUND, INITIAL, false, 1000)
   t.equal(shared.roundTripsTo(A, 1000), undefined, 'of one address at a time')
   shared.forget()
   t.equal(shared.roundTripsTo(B, 1000), undefined)
@@ -129,24 +129,59 @@ t.test('it is told of the address it was found with, as long as it is young', t 
 
 t.test('a connection that has sent little teaches round trips, and leaves the window', t => {
   const shared = new SharedExperience()
-  shared.note(A, FOUND, INITIAL, 1000)
-  shared.note(A, { ...FOUND, srtt: 50, window: INITIAL }, INITIAL, 2000)
+  shared.note(A, FOUND, INITIAL, false, 1000)
+  shared.note(A, { ...FOUND, srtt: 50, window: INITIAL }, INITIAL, false, 2000)
   t.equal(shared.roundTripsTo(A, 2000)?.srtt, 50)
   t.equal(shared.takeWindow(A, 2000)?.window, 50 * MSS)
-  shared.note(A, { ...FOUND, window: 3 * MSS, threshold: 4 * MSS }, INITIAL, 3000)
+  shared.note(A, { ...FOUND, window: 3 * MSS, threshold: 4 * MSS }, INITIAL, false, 3000)
   t.strictSame(
     shared.takeWindow(A, 4000),
     { window: 1.5 * MSS, threshold: 4 * MSS },
     'but one that has lost teaches a small one',
   )
-  shared.note(B, { ...FOUND, window: INITIAL }, INITIAL, 4000)
+  shared.note(B, { ...FOUND, window: INITIAL }, INITIAL, false, 4000)
   t.equal(shared.takeWindow(B, 4000), undefined, 'nothing is known of another address')
+  t.end()
+})
+
+t.test('beside a connection that goes on, a new one looks for room from the first window on', t => {
+  const shared = new SharedExperience()
+  shared.note(A, { ...FOUND, threshold: 80 * MSS }, INITIAL, true, 1000)
+  t.strictSame(shared.takeWindow(A, 1400), { window: 0, threshold: 40 * MSS })
+  t.strictSame(
+    shared.takeWindow(A, 1401),
+    { window: 40 * MSS, threshold: 80 * MSS },
+    'it has not been heard of for some round trips',
+  )
+  shared.note(A, FOUND, INITIAL, true, 2000)
+  t.equal(
+    shared.takeWindow(A, 2000),
+    undefined,
+    'and as far as it gets, where nobody knows how far',
+  )
+  shared.note(A, FOUND, INITIAL, false, 2001)
+  t.equal(shared.takeWindow(A, 2001)?.window, 50 * MSS)
+  t.end()
+})
+
+t.test('a transfer that ends in the middle has taught what it found', t => {
+  const path = pathOf({ queue: 1000 })
+  const first = path.bulk()
+  path.run(3000)
+  const beside = path.connect()
+  path.run(3110)
+  t.ok(Number(beside.tcpInfo()['snd_cwnd']) <= 11, 'while it goes on the path is not empty')
+  first.connection.abort()
+  path.run(5000)
+  const next = path.connect()
+  path.run(5110)
+  t.ok(Number(next.tcpInfo()['snd_cwnd']) > 100, String(next.tcpInfo()['snd_cwnd']))
   t.end()
 })
 
 t.test('what was granted is granted again after two round trips', t => {
   const shared = new SharedExperience()
-  shared.note(A, FOUND, INITIAL, 0)
+  shared.note(A, FOUND, INITIAL, false, 0)
   const take = (now: number): number => Math.round(shared.takeWindow(A, now)!.window / MSS)
   t.strictSame([take(0), take(0), take(0)], [50, 25, 13])
   t.equal(take(100), 31, 'half of it is')

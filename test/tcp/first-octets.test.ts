@@ -264,7 +264,7 @@ t.test('a peer that is gone is not kept in memory by its tokens', async t => {
 t.test('with no room for its token, a request waits for the handshake', t => {
   const exchange = new Exchange()
   const { firstOctets } = exchange.path.b.listeners
-  for (let other = 0; other < 8; other++) {
+  for (let other = 0; firstOctets.size < 8192; other++) {
     const holder = {}
     for (let i = 0; firstOctets.add(Uint8Array.of(other, i >>> 8, i, 0), holder, 0); i++);
   }
@@ -275,20 +275,26 @@ t.test('with no room for its token, a request waits for the handshake', t => {
   t.end()
 })
 
-t.test('tokens are bounded for a peer and for all', t => {
-  const known = new FirstOctets()
-  const token = (i: number): Uint8Array => Uint8Array.of(i >>> 16, i >>> 8, i, 0)
-  let added = 0
-  for (let peer = 0; peer < 20; peer++) {
-    const holder = {}
-    for (let i = 0; known.add(token(added), holder, 0); i++) added++
-  }
-  t.equal(added, 8192)
-  t.ok(known.has(token(0), 299_999))
-  t.notOk(known.has(token(0), 300_000))
-  t.equal(known.size, 0)
-  t.end()
-})
+t.test(
+  'tokens are bounded for a peer and for all, and each peer leaves others as many as it has',
+  t => {
+    const known = new FirstOctets()
+    const token = (i: number): Uint8Array => Uint8Array.of(i >>> 16, i >>> 8, i, 0)
+    let added = 0
+    const got: number[] = []
+    for (let peer = 0; peer < 20; peer++) {
+      const before = added
+      while (known.add(token(added), `peer ${peer}`, 0)) added++
+      got.push(added - before)
+    }
+    t.strictSame(got.slice(0, 10), [...Array<number>(7).fill(1024), 512, 256, 128])
+    t.equal(added, 8192)
+    t.ok(known.has(token(0), 299_999))
+    t.notOk(known.has(token(0), 300_000))
+    t.equal(known.size, 0)
+    t.end()
+  },
+)
 
 t.test('a full backlog drops the SYN with its octets, which come again', t => {
   const exchange = new Exchange()

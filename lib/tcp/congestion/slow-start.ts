@@ -14,7 +14,8 @@ const RTT_SAMPLES = 8
 /**
  * DEVIATION RFC 9406 §4.2: a round trip is compared with the least one, as it is measured, and not at the end of a round
  * with the round before. By then a paced sender has filled a queue of one round trip. Instead of growing more slowly,
- * the window is reduced to what the path held before the queue, for a round in which it shows whether there was one.
+ * the window is reduced to what the path held before the queue, for a round in which it shows whether there was one. A
+ * path that has become longer is told from a queue by that: with less under way, its round trips take as long.
  */
 export class SlowStart {
   isOver = false
@@ -26,6 +27,9 @@ export class SlowStart {
   private held = Infinity
   /** The window before it was reduced; 0: it is not. */
   private before = 0
+  /** The reduced one, and the longest round trip of what was sent before. */
+  private tried = 0
+  private longest: Millis = 0
   /** Octets delivered when that round begins and ends, and the least round trip of it. */
   private trialFrom = 0
   private trialEnds = 0
@@ -59,19 +63,25 @@ export class SlowStart {
     this.trialFrom = sample.totalDelivered
     this.trialEnds = Infinity
     this.trialMin = Infinity
-    return Math.min(window, this.held)
+    this.tried = Math.min(window, this.held)
+    this.longest = rtt
+    return this.tried
   }
 
   private tryWindow(sample: AckSample, window: number, most: Millis): number {
     const { rtt, priorDelivered, totalDelivered } = sample
     // What comes first was sent before.
-    if (priorDelivered < this.trialFrom) return window
+    if (priorDelivered < this.trialFrom) {
+      this.longest = Math.max(this.longest, rtt)
+      return window
+    }
     if (this.trialEnds === Infinity) this.trialEnds = totalDelivered
     if (rtt > 0) this.trialMin = Math.min(this.trialMin, rtt)
     if (priorDelivered < this.trialEnds) return window
     if (this.trialMin > most) {
-      this.isOver = true
-      return window
+      this.isOver = !this.isLonger
+      if (this.isOver) return window
+      this.least = this.trialMin
     }
     // It was no queue that stands, but a burst, or others: slow start goes on from here, and doubts more.
     this.before = 0
@@ -79,5 +89,11 @@ export class SlowStart {
     this.held = Infinity
     this.believed *= 2
     return window
+  }
+
+  /** A queue of ours would have become shorter by what was taken out of it: this is the path. */
+  private get isLonger(): boolean {
+    const fall = (1 - this.tried / this.before) * this.longest
+    return this.longest - this.trialMin < fall / 2
   }
 }
