@@ -849,7 +849,8 @@ export interface SecureServerOptions extends IkeOptions, ConnectionOptions {
    * Octets that the connections of one session keep in all: received and not read, or written and not acknowledged. Each
    * takes at most as many as it leaves to the others: windows close and `write` returns `false` sooner. SYNs and data that
    * come beyond the limit all the same are dropped unacknowledged, so the peer sends them again, and counted as
-   * `tcp.maxBuffered`. A connection whose data is read always has room for some segments.
+   * `tcp.maxBuffered`. A connection whose data is read always has room for some segments. Sessions that a client has opened
+   * keep at most the default.
    * @category Server limits
    * @example maxBufferPerSession: 16 * 2 ** 20
    */

@@ -560,7 +560,7 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   }
 
   get heldOctets(): number {
-    return (this.received?.octets ?? 0) + (this.synText?.length ?? 0) + this.sendQueue.length
+    return (this.received?.cost ?? 0) + (this.synText?.length ?? 0) + this.sendQueue.length
   }
 
   onRoom(): void {

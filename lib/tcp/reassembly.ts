@@ -15,6 +15,8 @@ const MAX_RANGES = 256
 export const MAX_BLOCKS = 3
 /** Pieces ahead of gaps in all: the memory each costs beside its octets is ours, the choice of sizes is not. */
 const MAX_PIECES = 8192
+/** Ours: what a piece ahead of a gap takes of our memory beside its octets. */
+const PIECE = 128
 /** Smaller pieces in order are put together, for the same reason. */
 const SMALL = 512
 const TAIL_OCTETS = 4096
@@ -41,6 +43,11 @@ export class Reassembly implements Tenant {
   /** All that is kept. */
   get octets(): number {
     return this.readable + this.ahead
+  }
+
+  /** Octets of memory that this takes: small pieces ahead of gaps take more than they bring. */
+  get cost(): number {
+    return this.octets + this.pieces * PIECE
   }
 
   get isEmpty(): boolean {

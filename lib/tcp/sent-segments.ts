@@ -34,6 +34,8 @@ const APP_LIMITED = 8
 const PROBE = 16
 
 const FIRST_CAPACITY = 16
+/** Ours: the peer says how small segments are, and our memory for each is none that it has a share of. */
+const MOST = 1 << 16
 /** Small rings that nobody uses: a request and its answer shall allocate nothing, an idle connection keep nothing. */
 const SPARE_RINGS = 8
 const spareRings: Ring[] = []
@@ -102,6 +104,10 @@ export class SentSegments {
 
   get isEmpty(): boolean {
     return this.length === 0
+  }
+
+  get isFull(): boolean {
+    return this.length >= MOST
   }
 
   // --- facts of a record ---

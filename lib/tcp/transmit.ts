@@ -155,7 +155,7 @@ const transmitNew = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
   recovery.noteIdleTime(now)
   const isProbe = recovery.wantsProbe
   if (octets < mss && !finishes && !isProbe && mustWait(tcb, octets, unsent, now)) return false
-  if (!recovery.maySend(octets, now)) return false
+  if (recovery.sent.isFull || !recovery.maySend(octets, now)) return false
   const seq = tcb.sndNxt
   const offset = tcb.sentOctets
   tcb.sentOctets += octets

@@ -4,7 +4,7 @@ import { TcpListeners } from '../../lib/tcp/listener.ts'
 import { EphemeralPorts } from '../../lib/tcp/ports.ts'
 import { TcpFlag } from '../../lib/wire/tcp.ts'
 import { Random } from '../harness/random.ts'
-import { LOCAL, mss, REMOTE, TcpPeer } from '../harness/tcp-peer.ts'
+import { LOCAL, mss, REMOTE, sackPermitted, TcpPeer, windowScale } from '../harness/tcp-peer.ts'
 
 const MINUTE = 60_000
 
@@ -161,5 +161,33 @@ t.test('connect with every port in use is refused, and one that is freed is used
   const { localPort } = connections[77]!
   connections[77]!.abort()
   t.equal(stack.connect(flow, {}, now)?.localPort, localPort)
+  t.end()
+})
+
+t.test('small pieces ahead of a gap are counted with what they take', t => {
+  const budget = 1 << 20
+  const peer = new TcpPeer({ maxBuffered: budget })
+  const before = peer.stack.memory.used
+  for (let from = 5000; from < 5040; from++) {
+    peer.open(undefined, { from })
+    // Each second octet, and so a piece for each.
+    for (let i = 1; i <= 400; i++) peer.say({ from, seq: peer.seq + 2 * i, data: 1 }).hear()
+  }
+  const { used } = peer.stack.memory
+  t.ok(used - before > 40 * 100 * 128, `${used} octets are counted`)
+  t.ok(used <= budget + 1500)
+  t.end()
+})
+
+t.test('a peer of the smallest segments has no more of them under way than our memory bears', t => {
+  const peer = new TcpPeer()
+  const connection = peer.open([...mss(64), ...sackPermitted, ...windowScale(14)])
+  // As after a long slow start.
+  connection.congestion.onStart(1 << 24)
+  while (connection.send(new Uint8Array(1 << 20)) > 0);
+  t.equal(peer.hear().length, 65_536)
+  t.ok(connection.unsent > 0)
+  peer.say({ ack: connection.sndUna + 64 * 100 })
+  t.equal(peer.hear().length, 100, 'and it goes on when they are acknowledged')
   t.end()
 })
