@@ -4,9 +4,6 @@
  */
 import { MessageChannel, type MessagePort } from 'node:worker_threads'
 
-/** Ours: of smaller memory a collection costs less than this does. */
-const WORTH = 1024
-
 /** Before Node 22 only a message moves a buffer, and one to nobody frees it. */
 let nobody: MessagePort | undefined
 
@@ -38,6 +35,9 @@ export const adopt = ({ buffer, length }: Uint8Array): boolean => {
 export const isAdopted = ({ buffer }: Uint8Array): boolean => adopted.has(buffer)
 
 type Movable = ArrayBuffer & { transfer?(length: number): ArrayBuffer }
+
+/** Ours: of smaller memory a collection costs less than this does. A message costs more than a call. */
+const WORTH = 'transfer' in ArrayBuffer.prototype ? 1024 : 8192
 
 /**
  * Frees the memory of octets that nobody will read again, if they are the whole of it and nobody keeps it. Whoever was given octets by

@@ -615,13 +615,16 @@ export class Core {
   private pollSessions(packet: Packet, now: Millis): Path | undefined {
     for (const session of this.active) {
       const path = session.pollTransmit(packet, now)
-      this.active.delete(session)
       if (path !== undefined) {
         // To the end of the line: a session with much to send does not keep others waiting.
-        this.active.add(session)
+        if (this.active.size > 1) {
+          this.active.delete(session)
+          this.active.add(session)
+        }
         this.counters.datagramsOut++
         return path
       }
+      this.active.delete(session)
       if (session.isEmpty) this.forget(session)
       else this.schedule.update(session, session.nextTimeout())
     }
@@ -803,7 +806,14 @@ export class Core {
   private emit(event: CoreEvent): void {
     if (event.kind === 'sessionUp') this.noteUp(event.session as Session)
     if (event.kind === 'sessionDown') this.noteDown(event.session as Session)
+    if (event.kind === 'readable' && this.isToldLast(event.connection)) return
     this.events.push(event)
+  }
+
+  /** Its owner, who reads all that there is, will hear so without another event. */
+  private isToldLast(connection: Connection): boolean {
+    const last = this.events.at(-1)
+    return last?.kind === 'readable' && last.connection === connection
   }
 
   /** What its peer had proved by then counts. A session that we opened takes nobody's place. */

@@ -32,6 +32,8 @@ export class Lineage {
   /** Ended, and still answering what the peer repeats. */
   private readonly ended: IkeSa[] = []
   private renewal: Renewal | undefined
+  /** All of them, until one comes or goes: it is asked for with every packet. */
+  private everyone: readonly (IkeSa | HalfOpen)[] | undefined
 
   constructor(policy: PeerPolicy) {
     this.policy = policy
@@ -45,7 +47,8 @@ export class Lineage {
   /** Also those that only repeat their last answer. */
   get all(): readonly (IkeSa | HalfOpen)[] {
     const { living, opening, ended } = this
-    return opening === undefined ? [...living, ...ended] : [...living, opening, ...ended]
+    this.everyone ??= opening === undefined ? [...living, ...ended] : [...living, opening, ...ended]
+    return this.everyone
   }
 
   /** The IKE SA that carries new exchanges: the newest one that is established. */
@@ -89,6 +92,7 @@ export class Lineage {
   }
 
   add(sa: IkeSa | HalfOpen): void {
+    this.everyone = undefined
     if (sa instanceof HalfOpen) this.opening = sa
     else this.living.push(sa)
   }
@@ -102,6 +106,7 @@ export class Lineage {
 
   /** It belongs to another session. */
   disown(sa: IkeSa): void {
+    this.everyone = undefined
     remove(this.living, sa)
   }
 
@@ -112,6 +117,7 @@ export class Lineage {
 
   /** It has ended, and may still repeat its last answer. */
   end(sa: IkeSa | HalfOpen, now: Millis): void {
+    this.everyone = undefined
     if (sa instanceof HalfOpen) this.opening = undefined
     else {
       remove(this.living, sa)
@@ -123,6 +129,7 @@ export class Lineage {
   }
 
   forget(sa: IkeSa): void {
+    this.everyone = undefined
     remove(this.ended, sa)
   }
 

@@ -16,10 +16,40 @@ import {
   type PortOptions,
 } from './datagram-port.ts'
 
+/**
+ * Without a callback `dgram` keeps silent about errors, and with one a datagram costs a tick of its own. So of those
+ * that are sent in a row the first is asked about, and each that is larger than what is known to go out.
+ */
+class Inquiry {
+  private isUnderWay = false
+  private proved = 0
+  private asked = 0
+  private readonly told: (error: Error) => void
+
+  constructor(told: (error: Error) => void) {
+    this.told = told
+  }
+
+  /** Undefined: nothing is asked. */
+  about({ length }: Uint8Array): ((error: Error | null) => void) | undefined {
+    if (this.isUnderWay && length <= this.proved) return undefined
+    this.isUnderWay = true
+    this.asked = Math.max(this.asked, length)
+    return this.onSent
+  }
+
+  private readonly onSent = (error: Error | null): void => {
+    this.isUnderWay = false
+    this.proved = error === null ? Math.max(this.proved, this.asked) : 0
+    this.asked = 0
+    if (error !== null) this.told(error)
+  }
+}
+
 /** Of an unconnected socket, what a datagram on a path is sent with. */
 interface Destination {
   readonly address: string
-  readonly onSent: (error: Error | null) => void
+  readonly inquiry: Inquiry
 }
 
 export class DgramPort implements DatagramPort {
@@ -29,8 +59,8 @@ export class DgramPort implements DatagramPort {
   private connected = false
   private closed = false
   private readonly destinations = new WeakMap<Path, Destination>()
-  /** One for all datagrams of a connected socket: without a callback `dgram` keeps silent about errors. */
-  private readonly onSent = (error: Error | null): void => this.noteSent(error, undefined)
+  /** Of a connected socket. */
+  private readonly inquiry = new Inquiry(error => this.noteFailure(error, undefined))
 
   constructor({ family, ipv6Only, reusePort }: PortOptions, events: PortEvents) {
     this.events = events
@@ -93,18 +123,18 @@ export class DgramPort implements DatagramPort {
   }
 
   send(bytes: Uint8Array, path: Path): void {
-    if (this.connected) this.socket.send(bytes, this.onSent)
+    if (this.connected) this.socket.send(bytes, this.inquiry.about(bytes))
     else {
-      const { address, onSent } = this.destinationOf(path)
-      this.socket.send(bytes, path.remotePort, address, onSent)
+      const { address, inquiry } = this.destinationOf(path)
+      this.socket.send(bytes, path.remotePort, address, inquiry.about(bytes))
     }
   }
 
   /** Nothing waits for more. */
   flush(): void {}
 
-  private noteSent(error: Error | null, path: Path | undefined): void {
-    if (error !== null && !this.closed) this.events.onError(error, path)
+  private noteFailure(error: Error, path: Path | undefined): void {
+    if (!this.closed) this.events.onError(error, path)
   }
 
   private destinationOf(path: Path): Destination {
@@ -112,7 +142,7 @@ export class DgramPort implements DatagramPort {
     if (known !== undefined) return known
     const destination = {
       address: destinationText(this.family, path),
-      onSent: (error: Error | null) => this.noteSent(error, path),
+      inquiry: new Inquiry(error => this.noteFailure(error, path)),
     }
     this.destinations.set(path, destination)
     return destination

@@ -946,10 +946,10 @@ export class Endpoint implements NetworkWatcher {
   private sendBurst(now: Millis): boolean {
     const { sockets } = this
     if (sockets.length === 0) return true
+    for (const socket of sockets) {
+      if (socket.isCongested) return false
+    }
     for (let sent = 0; sent < BURST; sent++) {
-      for (const socket of sockets) {
-        if (socket.isCongested) return false
-      }
       const { current } = packets
       const path = this.core.pollTransmit(current, now)
       if (path === undefined) return true
@@ -957,7 +957,7 @@ export class Endpoint implements NetworkWatcher {
       const socket = sockets[path.socket]
       if (socket === undefined) continue
       socket.send(current.view(), path)
-      packets.noteSent(socket)
+      if (packets.noteSent(socket)) return false
     }
     return false
   }

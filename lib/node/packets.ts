@@ -15,12 +15,13 @@ export class Packets {
   private waiting: { readonly packet: Packet; readonly carrier: Pick<Carrier, 'isCongested'> }[] =
     []
 
-  /** The datagram in `current` was handed to `carrier`. */
-  noteSent(carrier: Pick<Carrier, 'isCongested'>): void {
-    if (!carrier.isCongested) return
+  /** The datagram in `current` was handed to `carrier`; true: the system has not taken it yet. */
+  noteSent(carrier: Pick<Carrier, 'isCongested'>): boolean {
+    if (!carrier.isCongested) return false
     this.reclaim()
     this.waiting.push({ packet: this.current, carrier })
     this.current = this.spare.pop() ?? new Packet()
+    return true
   }
 
   private reclaim(): void {

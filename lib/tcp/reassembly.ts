@@ -23,6 +23,9 @@ const TAIL_OCTETS = 4096
 /** Of a block that is given up, at least this part must be ours, so that we do not keep the rest alive. */
 const LEAST_SHARE = 1 / 4
 
+/** Ours: pieces that stand one behind the other in memory are one for the reader, up to so many octets. */
+const MOST_JOINED = 65_536
+
 /** Of all connections of this process. */
 const slab = new Slab()
 
@@ -96,7 +99,10 @@ export class Reassembly implements Tenant {
     this.readable += piece.length
     if (piece.length < SMALL) return this.gather(piece)
     this.tail = undefined
-    this.queue.push(piece)
+    const at = this.queue.length - 1
+    const joined = at < 0 ? undefined : join(this.queue[at]!, piece)
+    if (joined === undefined) this.queue.push(piece)
+    else this.queue[at] = joined
   }
 
   moveOut(block: ArrayBufferLike): void {
@@ -226,4 +232,12 @@ export class Reassembly implements Tenant {
     this.recent = []
     this.readable = 0
   }
+}
+
+/** Both as one, where the second begins in memory where the first ends. */
+const join = (first: Uint8Array, second: Uint8Array): Uint8Array | undefined => {
+  const { buffer, byteOffset } = first
+  const length = first.length + second.length
+  if (buffer !== second.buffer || byteOffset + first.length !== second.byteOffset) return undefined
+  return length > MOST_JOINED ? undefined : new Uint8Array(buffer, byteOffset, length)
 }
