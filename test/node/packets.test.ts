@@ -98,3 +98,44 @@ t.test(
     receiver.close()
   },
 )
+
+t.test(
+  'an error of a datagram is told once for those sent in a row, and one of a larger datagram always',
+  async t => {
+    const receiver = createSocket('udp4').bind(0, '127.0.0.1')
+    await once(receiver, 'listening')
+    const { port } = receiver.address()
+    for (const isConnected of [true, false]) {
+      const errors: (string | undefined)[] = []
+      const socket = new UdpSocket(
+        0,
+        { family: 4, ipv6Only: false, bare: false, reusePort: false },
+        { onDatagram: () => {}, onError: error => errors.push(error.code) },
+      )
+      await new Promise<unknown>(done =>
+        isConnected
+          ? socket.connect(port, '127.0.0.1', done)
+          : socket.bind(0, '127.0.0.1', error => done(error)),
+      )
+      const path = socket.path(Uint8Array.of(127, 0, 0, 1), port)
+      const turn = (): Promise<unknown> => new Promise(done => setImmediate(done))
+      const tooLarge = new Uint8Array(70_000)
+      for (let i = 0; i < 10; i++) socket.send(new Uint8Array(1000), path)
+      await turn()
+      t.same(errors, [], 'they went')
+      socket.send(new Uint8Array(500), path)
+      socket.send(tooLarge, path)
+      await turn()
+      t.same(errors, ['EMSGSIZE'], 'it is larger than what has gone out')
+      for (let i = 0; i < 10; i++) socket.send(tooLarge, path)
+      await turn()
+      t.ok(errors.length > 1, 'each turn is told')
+      const told = errors.length
+      socket.send(tooLarge, path)
+      await turn()
+      t.equal(errors.length, told + 1)
+      socket.close()
+    }
+    receiver.close()
+  },
+)

@@ -113,3 +113,24 @@ t.test('single octets that nobody reads share memory', t => {
   t.equal(read, 100_000)
   t.end()
 })
+
+t.test('what came piece by piece is read in large chunks', t => {
+  const reassembly = new Reassembly()
+  const count = 150
+  for (let i = 0; i < count; i++) {
+    const at = i * 1000
+    reassembly.add(at, stretch(at, at + 1000), at)
+  }
+  const chunks: Uint8Array[] = []
+  for (
+    let chunk = reassembly.take(Infinity);
+    chunk !== undefined;
+    chunk = reassembly.take(Infinity)
+  )
+    chunks.push(chunk)
+  t.ok(chunks.length <= 4, `${chunks.length} chunks`)
+  t.ok(chunks.every(({ length }) => length <= 65_536))
+  t.same(Buffer.concat(chunks), Buffer.from(stretch(0, count * 1000)))
+  t.equal(reassembly.readable, 0)
+  t.end()
+})
