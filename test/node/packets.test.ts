@@ -109,8 +109,8 @@ t.test(
       const errors: (string | undefined)[] = []
       const socket = new UdpSocket(
         0,
-        { family: 4, ipv6Only: false, bare: false, reusePort: false },
-        { onDatagram: () => {}, onError: error => errors.push(error.code) },
+        { family: 4, ipv6Only: false, bare: false, reusePort: false, isAccelerated: false },
+        { onDatagram: () => {}, onRead: () => {}, onError: error => errors.push(error.code) },
       )
       await new Promise<unknown>(done =>
         isConnected
