@@ -137,6 +137,36 @@ const connect = async ({ place, times, atOnce = 1, isFresh = false }) => {
   return { 'a second': times / ((performance.now() - start) / 1000) }
 }
 
+let arriving
+/** From now on `rate` new SAs a second, each with one connection, as far as the machine does so many. */
+const arrive = async ({ place, rate }) => {
+  const start = performance.now()
+  let begun = 0
+  let made = 0
+  const one = () => {
+    const socket = peer.connect(place, { childPackets: 2 ** 31 - ++fresh, idleTimeout: 100 })
+    socket.on('error', () => {})
+    socket.write('c')
+    socket.once('data', () => {
+      made++
+      socket.destroy()
+    })
+  }
+  const timer = setInterval(() => {
+    const due = ((performance.now() - start) / 1000) * rate
+    // What could not be begun in time is not made up for at once.
+    for (let burst = 0; begun < due && burst < 2; begun++, burst++) one()
+    begun = Math.max(begun, Math.floor(due) - 1)
+  }, 1000 / rate)
+  arriving = () => {
+    clearInterval(timer)
+    return { 'a second': made / ((performance.now() - start) / 1000) }
+  }
+  return {}
+}
+
+const depart = async () => arriving()
+
 const held = []
 /** Opens connections that stay, a few at a time; `isFresh`: each with an SA of its own. */
 const hold = async ({ place, times, isFresh = false }) => {
@@ -200,7 +230,18 @@ const profileTo = async () => {
   return [...own].map(([key, time]) => [...key.split('|'), time])
 }
 
-const actions = { bulk, ping, connect, hold, letGo, settle, profileFrom, profileTo }
+const actions = {
+  bulk,
+  ping,
+  connect,
+  arrive,
+  depart,
+  hold,
+  letGo,
+  settle,
+  profileFrom,
+  profileTo,
+}
 
 process.on('disconnect', () => process.exit())
 process.on('message', async ({ action, ...orders }) => {

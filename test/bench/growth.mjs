@@ -1,5 +1,5 @@
-// npm run bench:growth [-- --json]: what a ping, a connection and an idle connection cost beside many others. Nothing of
-// it may grow with their number.
+// npm run bench:growth [-- --json]: what a ping, a connection and an idle connection cost beside many others, and how long
+// the slowest pings take while new peers arrive. Nothing of it may grow with the number of others.
 import { pathToFileURL } from 'node:url'
 import { Ends, certificate, median } from './ends.mjs'
 
@@ -71,31 +71,63 @@ const idleMemory = async (start, count) => {
   }
 }
 
-/** `scale`: 1 for the numbers of the table. */
-export const measureGrowth = async (node, scale) => {
+/** The slowest of a hundred round trips while new peers come to the same server from another process, and without them. */
+const pingWhilePeersArrive = async (start, pings, rate) => {
+  const ends = await start()
+  const others = await start()
+  const orders = { times: pings, size: 1 }
+  const slowest = async () => (await ends.run('ping', orders)).found['p99 us']
+  await ends.run('ping', orders)
+  const figures = { alone: [], beside: [], 'a second': [] }
+  for (let turn = 0; turn < 5; turn++) {
+    figures.alone.push(await slowest())
+    await others.ask('client', { action: 'arrive', place: ends.place, rate })
+    figures.beside.push(await slowest())
+    figures['a second'].push((await others.ask('client', { action: 'depart' }))['a second'])
+  }
+  await Promise.all([ends.stop(), others.stop()])
+  const [alone, beside, arrived] = Object.values(figures).map(median)
+  return {
+    alone,
+    beside,
+    arrived,
+    ratio: beside / alone,
+    words: `p99 ${alone.toFixed(0)} us alone, ${beside.toFixed(0)} while ${arrived.toFixed(0)} of ${rate} handshakes a second arrive: ${(beside / alone).toFixed(1)} times`,
+  }
+}
+
+/** `scale`: 1 for the numbers of the table; `tell` hears of each figure as soon as it is known. */
+export const measureGrowth = async (node, scale, tell = () => {}) => {
   const pair = certificate()
   const count = number => Math.ceil(number * scale)
   const startOf = peer => flags => Ends.start(peer, pair, { node, flags })
   const figures = {}
+  const note = (what, figure) => {
+    figures[what] = figure
+    tell(what, figure)
+  }
   const ends = await startOf('ike')()
-  figures['ping beside other SAs'] = await pingBesideSas(ends, count(2000), count(2000))
+  note('ping beside other SAs', await pingBesideSas(ends, count(2000), count(2000)))
   await ends.stop()
+  for (const peer of ['tls', 'ike', 'ike-ecdsa']) {
+    const figure = await pingWhilePeersArrive(startOf(peer), count(8000), 100)
+    note(`ping while peers arrive, ${peer}`, figure)
+  }
   for (const peer of ['net', 'ike']) {
-    const start = startOf(peer)
-    figures[`open and close, ${peer}`] = await openAndClose(start, count(1000), count(10_000))
+    const figure = await openAndClose(startOf(peer), count(1000), count(10_000))
+    note(`open and close, ${peer}`, figure)
   }
   for (const peer of ['net', 'tls', 'ike']) {
-    figures[`idle connection, ${peer}`] = await idleMemory(startOf(peer), count(10_000))
+    note(`idle connection, ${peer}`, await idleMemory(startOf(peer), count(10_000)))
   }
   return figures
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) {
-  const figures = await measureGrowth(
-    process.execPath,
-    process.argv.includes('--quick') ? 1 / 8 : 1,
-  )
-  if (process.argv.includes('--json')) console.log(JSON.stringify(figures))
-  else for (const [what, { words }] of Object.entries(figures)) console.log(`${what}: ${words}`)
+  const scale = process.argv.includes('--quick') ? 1 / 8 : 1
+  const isJson = process.argv.includes('--json')
+  const tell = (what, { words }) => console.log(`${what}: ${words}`)
+  const figures = await measureGrowth(process.execPath, scale, isJson ? undefined : tell)
+  if (isJson) console.log(JSON.stringify(figures))
   process.exit()
 }
