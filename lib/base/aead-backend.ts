@@ -1,9 +1,14 @@
 /** How a program gives another implementation of an AEAD; our own are given in the same way. */
 
-/** Ciphers of which there can be more than one implementation, in proposal keywords. */
-export const AEAD_NAMES = ['aes128gcm16', 'aes192gcm16', 'aes256gcm16', 'chacha20poly1305'] as const
+/** A cipher of which there can be more than one implementation, in the keyword of proposals. */
+export type AeadName = 'aes128gcm16' | 'aes192gcm16' | 'aes256gcm16' | 'chacha20poly1305'
 
-export type AeadName = (typeof AEAD_NAMES)[number]
+export const AEAD_NAMES: readonly AeadName[] = [
+  'aes128gcm16',
+  'aes192gcm16',
+  'aes256gcm16',
+  'chacha20poly1305',
+]
 
 /** The implementation of each cipher that does not run on the default one. */
 export type AeadBackends = { readonly [Name in AeadName]?: AeadBackend | undefined }
