@@ -17,6 +17,8 @@ const IKE = {
   'ike-fast': () => ({ psk, esp: 'chacha20poly1305' }),
   'ike-1400': () => ({ psk, mtu: 1400 }),
   'ike-1400-fast': () => ({ psk, mtu: 1400 }),
+  'ike-ffi': () => ({ psk, accelerate: 'ffi' }),
+  'ike-1400-ffi': () => ({ psk, mtu: 1400, accelerate: 'ffi' }),
   'ike-ecdsa': ({ cert, key }) => ({ cert, key, ca: cert }),
 }
 

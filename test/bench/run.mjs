@@ -71,21 +71,21 @@ const ALL_SCENARIOS = [
   {
     name: 'bulk',
     words: 'bulk, datagrams as large as the loopback takes',
-    peers: ['net', 'tls', 'ike', 'ike-fast'],
+    peers: ['net', 'tls', 'ike', 'ike-fast', 'ike-ffi'],
     heaps: HEAPS,
     run: bulk(512, 512),
   },
   {
     name: 'bulk-1400',
     words: 'bulk, MTU 1400',
-    peers: ['tls', 'ike-1400', 'ike-1400-fast', 'secret-stream'],
+    peers: ['tls', 'ike-1400', 'ike-1400-fast', 'ike-1400-ffi', 'secret-stream'],
     heaps: [40],
     run: bulk(64, 64),
   },
   {
     name: 'ping',
     words: 'round trip of 1 octet',
-    peers: ['net', 'tls', 'ike', 'ike-fast', 'secret-stream'],
+    peers: ['net', 'tls', 'ike', 'ike-fast', 'ike-ffi', 'secret-stream'],
     heaps: [40],
     run: ping(1),
   },
@@ -138,6 +138,9 @@ const findPackages = () => {
 
 const major = version => /^v?(\d+)/.exec(version)[1]
 
+/** Whether that Node has what it measures. */
+const runsOn = (peer, version) => Number(major(version)) >= 26 || !peer.endsWith('-ffi')
+
 /** The program of each Node that was asked for; none is left behind by `forget`. */
 const findNodes = () => {
   const wanted = options.nodes?.split(',') ?? [major(process.version)]
@@ -157,13 +160,13 @@ const findNodes = () => {
   return { nodes, forget: () => rmSync(folder, { recursive: true, force: true }) }
 }
 
-const measure = async (node, packages) => {
+const measure = async (node, version, packages) => {
   const pair = certificate()
   const found = new Map()
   for (let run = 0; run < RUNS; run++) {
     for (const { name, peers, heaps, run: scenario } of SCENARIOS) {
       for (const heap of heaps) {
-        for (const peer of peers) {
+        for (const peer of peers.filter(peer => runsOn(peer, version))) {
           if (packages === undefined && needsPackages(peer)) continue
           const ends = await Ends.start(peer, pair, { node, packages, ballast: heap - OWN_HEAP })
           const figures = await scenario(ends)
@@ -229,7 +232,7 @@ try {
   }
   for (const node of nodes) {
     const version = execFileSync(node, ['--version'], { encoding: 'utf8' }).trim()
-    const rows = await measure(node, packages)
+    const rows = await measure(node, version, packages)
     report.nodes.push({ version, rows })
     if (!options.json) tell(version, rows)
   }

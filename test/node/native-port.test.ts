@@ -13,12 +13,13 @@ import type { Path } from '../../lib/base/path.ts'
 import type { PortOptions, Sender } from '../../lib/node/datagram-port.ts'
 import { DgramPort } from '../../lib/node/dgram-port.ts'
 import { NativePort } from '../../lib/node/native-port.ts'
+import { Random } from '../harness/random.ts'
 
 const problem = ffiProblem()
 const skip = problem === undefined ? false : `native functions work ${problem}`
 const PLAIN: PortOptions = { family: 4, ipv6Only: false, reusePort: false }
 const LOOPBACK = { 4: '127.0.0.1', 6: '::1' } as const
-const { EAGAIN } = constants.errno
+const { EAGAIN, ECONNREFUSED, EINTR } = constants.errno
 
 interface Heard {
   readonly bytes: Uint8Array
@@ -368,6 +369,65 @@ t.test('a full queue of the system loses and changes nothing, and is told', { sk
   port.close()
   socket.close()
 })
+
+for (const seed of [1, 2, 3, 4, 5]) {
+  t.test(
+    `whatever the system says in between, all arrives in order (seed ${seed})`,
+    { skip },
+    async t => {
+      const random = new Random(seed)
+      const listeners = [await listener(4), await listener(4)]
+      const { port, errors } = make(NativePort)
+      await opened(port)
+      const paths = listeners.map(({ socket }) => pathTo('127.0.0.1', socket.address().port))
+      const { system } = inside(port)
+      let said: number | undefined
+      let isPending = false
+      inside(port).system = {
+        ...system,
+        sendmsg: (...values) => {
+          said = undefined
+          // An error of an earlier datagram stands in the way of one attempt.
+          if (isPending) isPending = false
+          else if (random.chance(0.2)) said = [EAGAIN, EINTR, ECONNREFUSED][random.integer(0, 2)]!
+          if (said === undefined) return system.sendmsg(...values)
+          isPending = said !== EAGAIN
+          return -1
+        },
+        errno: () => said ?? system.errno(),
+      }
+      const sent: Uint8Array[][] = [[], []]
+      const usual = random.integer(1, 1500)
+      for (let number = 0; number < 1000; number++) {
+        const to = random.chance(0.9) ? 0 : 1
+        const other = random.chance(0.02) ? 60_000 : 1500
+        const bytes = datagram(random.chance(0.8) ? usual : random.integer(1, other), number)
+        await until(() => !port.isCongested)
+        port.send(bytes, paths[to]!)
+        sent[to]!.push(bytes)
+        if (random.chance(0.05)) port.flush()
+        // The kernel drops what nobody reads.
+        if (number % 50 === 0) {
+          port.flush()
+          await until(
+            () =>
+              !port.isCongested &&
+              listeners.every(({ heard }, n) => heard.length === sent[n]!.length),
+          )
+        }
+      }
+      port.flush()
+      await until(() => listeners.every(({ heard }, n) => heard.length === sent[n]!.length))
+      for (const [n, { heard, socket }] of listeners.entries()) {
+        t.ok(sent[n]!.every((bytes, i) => Buffer.compare(bytes, heard[i]!.bytes) === 0))
+        socket.close()
+      }
+      t.ok(errors.every(({ error, path }) => error.code === 'ECONNREFUSED' && path === undefined))
+      t.ok(errors.length > 0)
+      port.close()
+    },
+  )
+}
 
 t.test('memory that somebody keeps is not received into again', { skip }, async t => {
   const kept: Uint8Array[] = []

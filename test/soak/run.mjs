@@ -1,5 +1,5 @@
 // Two processes on the loopback: one sends `--mib` (2048) MiB to the other while both SAs are rekeyed each
-// `--interval` (1000) ms, from alternating sides. Prints digests, rekeys and throughput by the second.
+// `--interval` (1000) ms, from alternating sides; `--accelerate ffi` as the option. Prints digests, rekeys and throughput by the second.
 import { fork } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { parseArgs } from 'node:util'
@@ -10,11 +10,13 @@ const { values } = parseArgs({
   options: {
     mib: { type: 'string', default: '2048' },
     interval: { type: 'string', default: '1000' },
+    accelerate: { type: 'string', default: 'off' },
     client: { type: 'boolean', default: false },
   },
 })
 const total = Number(values.mib) * MIB
 const interval = Number(values.interval)
+const { accelerate } = values
 
 /** Rekeys both SAs now and then; the ends take turns. Returns how often it did. */
 const rekeyEvery = (session, first) => {
@@ -37,7 +39,7 @@ const rekeyEvery = (session, first) => {
 }
 
 const runClient = async (ikePort, psk) => {
-  const socket = createSecureSocket({ host: '127.0.0.1', port: 8080, ikePort, psk })
+  const socket = createSecureSocket({ host: '127.0.0.1', port: 8080, ikePort, psk, accelerate })
   await new Promise((resolve, reject) =>
     socket.once('secureConnect', resolve).once('error', reject),
   )
@@ -70,7 +72,7 @@ const runServer = async () => {
   let octets = 0
   let rounds
   let session
-  const server = createSecureServer({ psk, ikePort: 0 }, socket => {
+  const server = createSecureServer({ psk, ikePort: 0, accelerate }, socket => {
     session = socket.session
     rounds = rekeyEvery(session, 2 * interval)
     socket.on('data', piece => {
