@@ -32,6 +32,15 @@ const lazyNoble = {
     })),
 }
 
+/** esbuild calls a class that names itself `_Class` inside, and so would errors and inspected objects. */
+const giveNamesBack = file => {
+  const text = readFileSync(at(file), 'utf8')
+  const classes = [...text.matchAll(/\bclass _(\w+)\b/g)].map(([, name]) => name)
+  if (classes.length === 0) return
+  const inner = new RegExp(`(?<![\\w$.#])_(${classes.join('|')})\\b`, 'g')
+  writeFileSync(at(file), text.replace(inner, '$1'))
+}
+
 /** What entries share is in chunks: `ike-socket/net` and `ike-socket` have the same endpoints. */
 const bundleCode = async () => {
   const { metafile } = await build({
@@ -51,6 +60,7 @@ const bundleCode = async () => {
     plugins: [lazyNoble],
     logLevel: 'warning',
   })
+  Object.keys(metafile.outputs).forEach(giveNamesBack)
   const names = Object.keys(metafile.inputs).map(
     file => /^node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(file)?.[1],
   )

@@ -6,9 +6,15 @@ import { readFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { OptionError, ownProperties } from '../base/errors.ts'
 import { CREDENTIAL_OPTIONS } from '../identity/credentials.ts'
+import { parseJson } from '../base/json.ts'
 import { reader } from '../base/option-table.ts'
 import { POLICY_OPTIONS } from '../policy/options.ts'
-import type { IkeOptions, SecureServerOptions, SecureSocketOptions } from './options.ts'
+import {
+  checkDefaults,
+  type IkeOptions,
+  type SecureServerOptions,
+  type SecureSocketOptions,
+} from './options.ts'
 
 /** Options that hold for every socket and server of `ike-socket/net` and `ike-socket/http`. */
 export type Configuration = IkeOptions &
@@ -64,6 +70,14 @@ const isReference = (value: unknown): value is { file: string } | { env: string 
   return more.length === 0 && (name === 'file' || name === 'env')
 }
 
+const readNamed = (name: string, file: string): Uint8Array => {
+  try {
+    return readFileSync(file)
+  } catch (error) {
+    throw OptionError.saying(name, `"${name}": ${(error as Error).message}`)
+  }
+}
+
 const readReference = (name: string, value: unknown, folder: string): unknown => {
   if (Array.isArray(value))
     return value.map((part, i) => readReference(`${name}[${i}]`, part, folder))
@@ -72,7 +86,7 @@ const readReference = (name: string, value: unknown, folder: string): unknown =>
     if (typeof place !== 'string' || place === '') {
       throw new OptionError(`${name}.${kind}`, place, 'a non-empty string')
     }
-    if (kind === 'file') return readFileSync(resolve(folder, place))
+    if (kind === 'file') return readNamed(`${name}.file`, resolve(folder, place))
     const found = Object.hasOwn(process.env, place) ? process.env[place] : undefined
     if (found === undefined || found === '') {
       throw new OptionError(`${name}.env`, place, 'the name of a variable that is set')
@@ -88,19 +102,28 @@ const readReference = (name: string, value: unknown, folder: string): unknown =>
   )
 }
 
-/** Reads a configuration file: JSON with the names of the options; paths in it start from its own folder. */
+/**
+ * Reads a configuration file: JSON with the names of the options; paths in it start from its own folder. A file with a fault
+ * changes nothing.
+ */
 export const loadConfiguration = (file: string): void => {
   try {
-    const parsed: unknown = JSON.parse(readFileSync(file, 'utf8'))
+    const parsed: unknown = parseJson(readFileSync(file, 'utf8'))
     if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) {
       throw new TypeError('it must hold one JSON object of options')
     }
     const folder = dirname(resolve(file))
-    configure(
-      Object.fromEntries(
-        Object.entries(parsed).map(([name, value]) => [name, readReference(name, value, folder)]),
-      ),
+    const options = Object.fromEntries(
+      Object.entries(parsed).map(([name, value]) => [name, readReference(name, value, folder)]),
     )
+    const before = current
+    configure(options)
+    try {
+      checkDefaults(current)
+    } catch (error) {
+      current = before
+      throw error
+    }
   } catch (error) {
     throw new ConfigurationError(
       file,

@@ -65,17 +65,29 @@ const makeWay = (path: string): Promise<void> =>
 const serve = (socket: Socket): void => {
   socket.unref()
   socket.setEncoding('utf8')
-  let rest = ''
-  const say = (answer: object): void => void socket.write(`${JSON.stringify(answer)}\n`)
+  let text = ''
+  /** False: answers wait to be read. */
+  const say = (answer: object): boolean => socket.write(`${JSON.stringify(answer)}\n`)
+  const answerAll = (): void => {
+    for (let end = text.indexOf('\n'); end >= 0; end = text.indexOf('\n')) {
+      const line = text.slice(0, end)
+      text = text.slice(end + 1)
+      if (say(line.length > LONGEST_LINE ? TOO_LONG : answerTo(line))) continue
+      // Who does not read gets no further answer, and no further request is read.
+      socket.pause()
+      return
+    }
+    if (text.length > LONGEST_LINE) {
+      text = ''
+      say(TOO_LONG)
+      socket.end()
+    } else if (socket.isPaused()) socket.resume()
+  }
   socket.on('error', () => {})
-  socket.on('data', (text: string) => {
-    const lines = (rest + text).split('\n')
-    rest = lines.pop() ?? ''
-    for (const line of lines) say(line.length > LONGEST_LINE ? TOO_LONG : answerTo(line))
-    if (rest.length <= LONGEST_LINE) return
-    say(TOO_LONG)
-    socket.end()
-    rest = ''
+  socket.on('drain', answerAll)
+  socket.on('data', (more: string) => {
+    text += more
+    answerAll()
   })
 }
 

@@ -311,13 +311,13 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
     return new Promise(resolve => void this.close(() => resolve()))
   }
 
-  /** The endpoint keeps the process alive again. */
+  /** The endpoint keeps the process alive again. Its servers, sockets and datagrams say so for themselves. */
   ref(): this {
     this.#hold.ref()
     return this
   }
 
-  /** The endpoint no longer keeps the process alive. */
+  /** The endpoint no longer keeps the process alive; its servers, sockets and datagrams still do. */
   unref(): this {
     this.#hold.unref()
     return this

@@ -478,6 +478,20 @@ export const lenientOptions = <T extends object>(
   return Object.fromEntries(merged) as T
 }
 
+/** Options for calls to come, which may bring what proves us: what none of them would take is an error now. */
+export const checkDefaults = (defaults: Given): void => {
+  readTable(SERVER_TABLE, lenientOptions('server', defaults, {}))
+  // Of a server any UDP port will do.
+  const { ikePort: _port, ...rest } = defaults
+  const isProven = PROOFS.some(name => defaults[name] !== undefined)
+  const proof = isProven ? {} : { psk: STAND_IN }
+  parseConnect(lenientOptions<SecureSocketOptions>('client', { ...proof, ...rest }, {}), false)
+}
+
+const PROOFS = ['psk', 'cert', 'key', 'eap', 'secureContext']
+/** Nobody is shown it. */
+const STAND_IN = 'a pre-shared key that some call has'
+
 /** What a program that knows nothing of us says of a connection; the options of its TLS are not meant for IKE. */
 export const PLACE_OPTIONS = [
   'host',

@@ -12,6 +12,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import tls from 'node:tls'
 import workerThreads from 'node:worker_threads'
+import { parseJson } from '../base/json.ts'
 import { neverAskForWay } from '../node/reachability.ts'
 import { guardTcp } from '../node/tcp-guard.ts'
 import {
@@ -37,25 +38,15 @@ const faulty = (file: string, error: unknown): Error => {
   return Object.assign(fault, { cause: error })
 }
 
-/** Of a fault of JSON: V8 names the place by counting characters. */
-const withLine = (error: unknown, text: string): unknown => {
-  const at = /position (\d+)/.exec(String(error))?.[1]
-  if (!(error instanceof SyntaxError) || at === undefined) return error
-  const line = text.slice(0, Number(at)).split('\n').length
-  return new SyntaxError(`line ${line}: ${error.message}`, { cause: error })
-}
-
 export const loadPolicy = (file: string | undefined): SecurityPolicy => {
   if (file === undefined || file === '') {
     const message = 'IKE_SOCKET_POLICY must name a policy file: JSON with "rules" and "default"'
     throw nodeError('ERR_IKE_POLICY', message)
   }
-  let text = ''
   try {
-    text = readFileSync(file, 'utf8')
-    return parsePolicyFile(JSON.parse(text))
+    return parsePolicyFile(parseJson(readFileSync(file, 'utf8')))
   } catch (error) {
-    throw faulty(file, withLine(error, text))
+    throw faulty(file, error)
   }
 }
 

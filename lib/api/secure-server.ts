@@ -610,7 +610,12 @@ const listenError = (
   const words = errno === undefined ? cause.message : getSystemErrorMap().get(errno)?.[1]
   const isUdp = code === 'EADDRINUSE' && udpPort !== undefined
   const where = isUdp ? udpPort : port
-  const message = `listen ${code}${words === undefined ? '' : `: ${words}`} ${address}:${where}${isUdp ? ` (UDP; another IKE daemon, or a server of another process, has that port: ${portCure})` : ''}`
+  // Words of our own say which port it is, and what helps.
+  const place =
+    isUdp && errno === undefined
+      ? ''
+      : ` ${address}:${where}${isUdp ? ` (UDP; another IKE daemon, or a server of another process, has that port: ${portCure})` : ''}`
+  const message = `listen ${code}${words === undefined ? '' : `: ${words}`}${place}`
   return Object.assign(new Error(message), {
     code,
     errno,

@@ -1,7 +1,18 @@
 /** Where processes or threads that share a UDP port meet: a local stream socket that nobody but this user can reach. */
 import cluster from 'node:cluster'
-import { createHash } from 'node:crypto'
-import { lstatSync, mkdirSync, readlinkSync, rmdirSync } from 'node:fs'
+import { createHash, randomUUID } from 'node:crypto'
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Millis } from '../base/environment.ts'
@@ -48,28 +59,79 @@ const ownFolder = (): string => {
   return folder
 }
 
-/** Only one at a time may found a group at that path. Returns what gives the lock back; undefined: another one has it. */
+/**
+ * Only one at a time may found a group at that path. Returns what gives the lock back; undefined: another one has it.
+ *
+ * The lock is a file whose name says since when it is held. A folder, which never goes, has had it from the start, and
+ * whoever renames it has it: of several that find the same name, also that of an owner that died, only one can.
+ */
 export const lockPlace = (path: string): (() => void) | undefined => {
-  const lock = `${path}.lock`
-  const take = (): boolean => {
+  const folder = `${path}.lock`
+  const known = heldSince(folder)
+  const now = Date.now()
+  if (known === undefined || now - Number.parseInt(known) < LOCK_IS_STALE) return undefined
+  const own = `${now}-${randomUUID()}`
+  if (!renamed(folder, known, own)) return undefined
+  // False: another one has found it stale.
+  return () => void renamed(folder, own, FREE)
+}
+
+const FREE = '0'
+
+/** The name of the lock; undefined: it is being renamed just now. */
+const heldSince = (folder: string): string | undefined => {
+  if (!existsSync(folder)) {
+    const made = mkdtempSync(`${folder}-`)
+    writeFileSync(join(made, FREE), '')
     try {
-      mkdirSync(lock)
-      return true
+      // No folder that has something in it is replaced.
+      renameSync(made, folder)
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false
-      throw error
+      rmSync(made, { recursive: true })
+      if (!existsSync(folder)) throw error
     }
   }
-  const giveBack = (): void => {
+  return readdirSync(folder)[0]
+}
+
+const renamed = (folder: string, from: string, to: string): boolean => {
+  try {
+    renameSync(join(folder, from), join(folder, to))
+    return true
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false
+    throw error
+  }
+}
+
+/** Which process has which mark in the group at that path, for whoever founds it anew while members of the old one live. */
+export class Claims {
+  private readonly folder: string
+
+  constructor(path: string) {
+    this.folder = `${path}.marks`
+  }
+
+  /** By a process that lives. */
+  isTaken(mark: number): boolean {
     try {
-      rmdirSync(lock)
-    } catch {
-      // Another one has found it stale.
+      const pid = Number(readFileSync(join(this.folder, String(mark)), 'utf8'))
+      return pid > 0 && process.kill(pid, 0)
+    } catch (error) {
+      return (error as NodeJS.ErrnoException).code === 'EPERM'
     }
   }
-  if (take()) return giveBack
-  const facts = lstatSync(lock, { throwIfNoEntry: false })
-  if (facts === undefined || Date.now() - facts.mtimeMs < LOCK_IS_STALE) return undefined
-  giveBack()
-  return take() ? giveBack : undefined
+
+  take(mark: number, pid: number): void {
+    try {
+      mkdirSync(this.folder, { recursive: true })
+      writeFileSync(join(this.folder, String(mark)), String(pid))
+    } catch {
+      // Without room on the disk the next founder may draw it, which is unlikely.
+    }
+  }
+
+  give(mark: number): void {
+    rmSync(join(this.folder, String(mark)), { force: true })
+  }
 }

@@ -15,7 +15,7 @@ import { BroadcastChannel, isMainThread } from 'node:worker_threads'
 import type { Millis } from '../base/environment.ts'
 import type { Path } from '../base/path.ts'
 import { addresseeOf, type Addressee } from '../core/addressee.ts'
-import { lockPlace, meetingPlace, type GroupPlace } from './meeting-place.ts'
+import { Claims, lockPlace, meetingPlace, type GroupPlace } from './meeting-place.ts'
 import { BorrowedSocket, type Carrier, type CarrierFacts } from './udp-socket.ts'
 
 /** Marks are one octet, and an SPI of ESP below 256 is reserved (RFC 4303 §2.1). */
@@ -51,6 +51,8 @@ interface Hello {
   readonly print: string
   /** Undefined: it has none yet. */
   readonly mark?: number | undefined
+  /** With `reusePort`: its process. */
+  readonly pid?: number | undefined
 }
 
 interface Welcome {
@@ -71,6 +73,8 @@ export class PortOwner {
   private server: net.Server | undefined
   private knocks: BroadcastChannel | undefined
   private readonly place: GroupPlace
+  /** With `reusePort`, where any process may come next. */
+  private readonly claims: Claims | undefined
   /** Until then members of an owner that is gone may come. */
   private readonly settlesAt: Millis
 
@@ -78,8 +82,10 @@ export class PortOwner {
   constructor(place: GroupPlace, host: OwnerHost, mark: number | undefined) {
     this.place = place
     this.host = host
-    this.mark = mark ?? randomMark()
+    this.claims = place.reusePort ? new Claims(meetingPlace(place)) : undefined
     this.lastMark = randomMark()
+    this.mark = mark ?? this.nextMark(() => true) ?? this.lastMark
+    this.claims?.take(this.mark, process.pid)
     const isFirst = mark === undefined && !place.reusePort
     this.settlesAt = isFirst ? -Infinity : performance.now() + SETTLING
     this.marks = [this.mark]
@@ -164,7 +170,7 @@ export class PortOwner {
 
   /** Its mark; undefined: it is refused. */
   private admit(stream: net.Socket, payload: Uint8Array): number | undefined {
-    const { print, mark: wanted } = readJson<Partial<Hello>>(payload)
+    const { print, mark: wanted, pid } = readJson<Partial<Hello>>(payload)
     const mark = this.freeMark(wanted)
     if (print !== this.host.print() || mark === undefined) {
       stream.end(frameOf(Kind.Refusal, Buffer.alloc(0)))
@@ -174,6 +180,7 @@ export class PortOwner {
     const welcome: Welcome = { mark, sockets }
     stream.write(frameOf(Kind.Welcome, Buffer.from(JSON.stringify(welcome))))
     this.members.set(mark, stream)
+    if (typeof pid === 'number') this.claims?.take(mark, pid)
     this.noteMarks()
     return mark
   }
@@ -181,10 +188,15 @@ export class PortOwner {
   /** One that was given lately is not given again soon, since peers may still use it. */
   private freeMark(wanted: unknown): number | undefined {
     const isFree = (mark: number): boolean => mark !== this.mark && !this.members.has(mark)
-    if (isMark(wanted) && isFree(wanted)) return wanted
+    return isMark(wanted) && isFree(wanted) ? wanted : this.nextMark(isFree)
+  }
+
+  /** One that no member of the last group has, who may come yet. */
+  private nextMark(isFree: (mark: number) => boolean): number | undefined {
     for (let tried = 0; tried < MARKS; tried++) {
       this.lastMark = (this.lastMark % MARKS) + 1
-      if (isFree(this.lastMark)) return this.lastMark
+      const isTaken = this.claims?.isTaken(this.lastMark) === true
+      if (isFree(this.lastMark) && !isTaken) return this.lastMark
     }
     return undefined
   }
@@ -192,6 +204,7 @@ export class PortOwner {
   private leave(mark: number, stream: net.Socket): void {
     if (this.members.get(mark) !== stream) return
     this.members.delete(mark)
+    this.claims?.give(mark)
     this.noteMarks()
   }
 
@@ -251,6 +264,7 @@ export class PortOwner {
   close(): void {
     this.knocks?.close()
     this.server?.close()
+    this.claims?.give(this.mark)
     for (const stream of this.members.values()) stream.destroy()
     this.members.clear()
   }
@@ -347,11 +361,17 @@ export class PortBorrower {
           done(reason as Error)
         }
       }
-      PortBorrower.attempt(path, { print: host.print(), mark }, events, failed, joined => {
-        if (joined === undefined) return failed(undefined)
-        if (joined !== 'refused') joined.stream.unref()
-        settle(joined)
-      })
+      PortBorrower.attempt(
+        path,
+        { print: host.print(), mark, pid: process.pid },
+        events,
+        failed,
+        joined => {
+          if (joined === undefined) return failed(undefined)
+          if (joined !== 'refused') joined.stream.unref()
+          settle(joined)
+        },
+      )
     }
     try {
       attempt(meetingPlace(place), undefined)

@@ -72,10 +72,14 @@ export const parsePolicyFile = (content: unknown): SecurityPolicy => {
   }
   const parsed = rules.map((rule, at) => parseRule(`rules[${at}]`, rule))
   for (const [at, rule] of parsed.entries()) {
-    const earlier = parsed.slice(0, at).find(other => includes(other, rule))
+    const earlier = coveredBy(parsed.slice(0, at), rule)
     if (earlier === undefined) continue
-    const words = `The rule "${rule.name}" can never match: "${earlier.name}", which comes before it, matches all that it does`
-    throw OptionError.saying(rule.name, words)
+    const names = earlier.map(({ name }) => `"${name}"`).join(', ')
+    const words =
+      earlier.length === 1
+        ? `${names}, which comes before it, matches all that it does`
+        : `${names}, which come before it, together match all that it does`
+    throw OptionError.saying(rule.name, `The rule "${rule.name}" can never match: ${words}`)
   }
   return { rules: parsed, otherwise }
 }
@@ -106,6 +110,13 @@ const parseRule = (name: string, content: unknown): PolicyRule => {
   const gateway = read('gateway', parseText, undefined)
   if (gateway !== undefined && action !== 'protect') {
     throw new OptionError(`${name}.gateway`, gateway, 'left out: only what is protected has one')
+  }
+  if (gateway !== undefined && direction === 'in') {
+    throw new OptionError(
+      `${name}.gateway`,
+      gateway,
+      'left out: only connections that go out have one',
+    )
   }
   return {
     name,
@@ -237,6 +248,48 @@ const verdict = (
 })
 
 // --- rules that can never match ---
+
+/** Earlier rules that together leave nothing for `rule`, one where one does; undefined: there is something left. */
+const coveredBy = (
+  earlier: readonly PolicyRule[],
+  rule: PolicyRule,
+): readonly PolicyRule[] | undefined => {
+  const single = earlier.find(other => includes(other, rule))
+  if (single !== undefined) return [single]
+  const covering = new Set<PolicyRule>()
+  for (const piece of piecesOf(rule)) {
+    const wide = earlier.filter(other => includes(other, { ...piece, ports: [] }))
+    const ranges = wide.flatMap(({ ports }) => ports ?? [ANY_PORT])
+    if (!(rule.ports ?? [ANY_PORT]).every(range => isWithin(range, ranges))) return undefined
+    for (const other of wide) covering.add(other)
+  }
+  return earlier.filter(other => covering.has(other))
+}
+
+/** The rule for each direction, name and network of its own. */
+const piecesOf = (rule: PolicyRule): readonly PolicyRule[] => {
+  const isOutAlone = rule.hosts !== undefined || rule.direction === 'out'
+  const directions = isOutAlone ? ['out' as const] : ['in' as const, 'out' as const]
+  return directions
+    .filter(direction => goes(rule, direction))
+    .flatMap(direction =>
+      (rule.hosts ?? [undefined]).flatMap(host =>
+        (rule.addresses ?? [undefined]).map(address => ({
+          ...rule,
+          direction,
+          hosts: host === undefined ? undefined : [host],
+          addresses: address === undefined ? undefined : [address],
+        })),
+      ),
+    )
+}
+
+const isWithin = ({ first, last }: PortRange, ranges: readonly PortRange[]): boolean => {
+  let next = first
+  for (const range of ranges.toSorted((a, b) => a.first - b.first))
+    if (range.first <= next && range.last >= next) next = range.last + 1
+  return next > last
+}
 
 const includes = (wide: PolicyRule, narrow: PolicyRule): boolean =>
   (wide.direction === 'both' ||

@@ -70,6 +70,26 @@ t.test('a wrong line gets an error line, a long one the end', async t => {
   control.close()
 })
 
+t.test('answers wait for who does not read them, and then all come', async t => {
+  const path = join(folder, 'app.sock')
+  const control = await openControl(path)
+  const REQUESTS = 50_000
+  const socket = net.connect(path)
+  socket.write('{"command":"metrics"}\n'.repeat(REQUESTS))
+  // Others are served meanwhile.
+  for (let turn = 0; turn < 20; turn++)
+    t.equal((await ask(path, '{"command":"metrics"}\n')).length, 1)
+  t.ok(socket.writableLength > 0, 'no further request is read')
+  let lines = 0
+  socket.setEncoding('utf8').on('data', (more: string) => {
+    lines += more.split('\n').length - 1
+    if (lines === REQUESTS) socket.end()
+  })
+  await once(socket, 'close')
+  t.equal(lines, REQUESTS)
+  control.close()
+})
+
 t.test('one that answers is not taken over, a stale one is, and a file stays', async t => {
   const path = join(folder, 'app.sock')
   const control = await openControl(path)

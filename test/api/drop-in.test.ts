@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import tls from 'node:tls'
 import t from 'tap'
-import { loadConfiguration } from '../../lib/api/configuration.ts'
+import { configuration, configure, loadConfiguration } from '../../lib/api/configuration.ts'
 import * as secureHttp from '../../lib/http.ts'
 import net, { type Socket } from '../../lib/net.ts'
 import { createSecureServer, createSecureSocket, type SecureSocket } from '../../lib/index.ts'
@@ -66,16 +66,45 @@ t.test('a faulty configuration file stops the program, and says where', async t 
     ['[]', /ike\.json: it must hold one JSON object/],
     ['{ "psk": "x", "lifetme": 1 }', /ike\.json: .*"lifetme"/],
     ['{ "psk": { "file": "no-such-file" } }', /ike\.json: .*no-such-file/],
+    ['{ "psk": { "file": "no-such-file" } }', /ike\.json: "psk\.file": ENOENT/],
     ['{ "psk": { "env": "NOT_SET_ANYWHERE" } }', /ike\.json: .*"psk\.env"/],
+    ['{\n  "psk": "x",\n  "localId": y\n}', /ike\.json: line 3: Unexpected token/],
+    ['{ "psk": 3 }', /ike\.json: The option "psk" must be .*function/],
+    ['{ "childLifetime": -1 }', /ike\.json: .*"childLifetime" must be an integer from 1000/],
+    ['{ "psk": "x", "mode": "tunel" }', /ike\.json: .*"mode" must be one of 'auto'/],
+    ['{ "psk": "x", "ikePort": 70000 }', /ike\.json: .*ikePort should be >= 0 and < 65536/],
+    ['{ "psk": "x", "control": 7 }', /ike\.json: .*"control" must be a path/],
+    ['{ "cert": "garbage", "key": "x" }', /ike\.json: .*"cert" must be certificates/],
   ]
+  const before = configuration()
   for (const [content, words] of faults) {
     withFile('ike.json', content, file =>
       t.throws(() => loadConfiguration(file), { message: words }),
     )
   }
+  t.equal(configuration(), before, 'what held before still does')
+  // A file may leave the credentials to the calls.
+  withFile('ike.json', '{ "localId": "a.test" }', file => loadConfiguration(file))
+  configure(before)
   const { status, stderr } = run(`import ${module}`, { IKE_SOCKET_CONFIG: '/no/such/file.json' })
   t.equal(status, 1)
   t.match(stderr, /IKE_SOCKET_CONFIG: \/no\/such\/file\.json: ENOENT/)
+})
+
+t.test('classes have their own names in the package as it is published', async t => {
+  const published = (await import(
+    new URL('../../../dist/index.js', import.meta.url).href
+  )) as Record<string, unknown>
+  for (const name of [
+    'SecureSocket',
+    'SecureServer',
+    'SecureDatagram',
+    'SecureEndpoint',
+    'OptionError',
+  ])
+    t.equal((published[name] as { name: string }).name, name)
+  const { createSecureServer } = published as { createSecureServer(options: object): unknown }
+  t.throws(() => createSecureServer({ psk: 3 }), { name: 'OptionError' })
 })
 
 const PAIR = `

@@ -300,6 +300,18 @@ t.test('a used UDP port, and other options on it, are told with the cure', async
   const other = createEndpoint({ psk: 'another pre-shared key of 32 octets', host, ikePort })
   const [taken] = (await once(other, 'error')) as [Error]
   t.match(taken, { code: 'EADDRINUSE', port: ikePort, message: /createEndpoint/ })
+  const third = createSecureServer({ psk: 'another pre-shared key of 32 octets', ikePort })
+  third.listen(0, host)
+  const [error] = (await once(third, 'error')) as [Error]
+  t.match(error, {
+    code: 'EADDRINUSE',
+    syscall: 'listen',
+    port: ikePort,
+    message: new RegExp(
+      `^listen EADDRINUSE: UDP port ${ikePort} belongs to .*createEndpoint\\(\\)`,
+    ),
+  })
+  t.notMatch(error.message, /another process|:\d+ \(/, 'it is one of this process')
   const same = await opened(createEndpoint({ psk, host, ikePort }))
   await closed(server)
   await closed(same)

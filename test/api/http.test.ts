@@ -143,6 +143,38 @@ for (const make of MAKES) {
     t.match(String(answer), /^HTTP\/1\.1 408 /)
   })
 
+  t.test(
+    `${make.name}: keepAliveTimeout ends an idle connection in order, and no busy one`,
+    async t => {
+      const order: string[] = []
+      const ask = async (
+        name: string,
+        options: http.ServerOptions,
+        path: string,
+      ): Promise<Socket> => {
+        const { server, agent } = await open(t, make, options)
+        const { port } = server.address() as AddressInfo
+        const { createConnection } = agent as unknown as { createConnection(to: object): Socket }
+        // An agent would go by what the server says of its limit.
+        const socket = createConnection.call(agent, { host: '127.0.0.1', port })
+        t.teardown(() => socket.destroy())
+        socket.write(`GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`)
+        socket.on('close', hadError => order.push(`${name} ${String(hadError)}`))
+        socket.resume()
+        return socket
+      }
+      const limit = { keepAliveTimeout: 50, keepAliveTimeoutBuffer: 0 }
+      const [busy, idle, late] = await Promise.all([
+        ask('busy', limit, '/slow'),
+        ask('idle', limit, '/a'),
+        ask('late', { ...limit, keepAliveTimeout: 1500 }, '/a'),
+      ])
+      await Promise.all([closed(idle), closed(late)])
+      t.strictSame(order, ['idle false', 'late false'])
+      t.notOk(busy.closed)
+    },
+  )
+
   t.test(`${make.name}: setTimeout of the server tells of a silent connection`, async t => {
     const { server, ask } = await open(t, make)
     const timedOut = once(server, 'timeout') as Promise<[Socket]>

@@ -1,4 +1,5 @@
 /** What the program around it can lose by: options, printed objects, short keys, the sources, the package. */
+import { spawnSync } from 'node:child_process'
 import { createSocket, type Socket } from 'node:dgram'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { once } from 'node:events'
@@ -60,6 +61,37 @@ t.test('A7: a key that can be found by trying causes one warning', async t => {
   )
   t.match(warnings[0]!.message, /15 octets/)
   t.notMatch(warnings[0]!.message, /fifteen/)
+})
+
+t.test('A7: each key of a list or table is looked at, and a line break at its end is told', t => {
+  const long = 'a key of more than sixteen octets'
+  const rows: [unknown, readonly string[]][] = [
+    [[long, 'short'], ['IKE_SHORT_PSK']],
+    [['short', long], ['IKE_SHORT_PSK']],
+    [{ a: long, b: 'short' }, ['IKE_SHORT_PSK']],
+    [{ a: long, b: [long, 'short'] }, ['IKE_SHORT_PSK']],
+    [[long, `${long}\n`], ['IKE_PSK_LINE_BREAK']],
+    [
+      ['short\n', 'other'],
+      ['IKE_PSK_LINE_BREAK', 'IKE_SHORT_PSK'],
+    ],
+    [{ a: [long, long] }, []],
+  ]
+  // A process is warned once.
+  const program = (index: string, key: unknown): string => `
+import { createSecureServer } from '${index}'
+process.on('warning', ({ code }) => console.log(code))
+createSecureServer({ psk: ${JSON.stringify(key)} })`
+  const index = new URL('../../lib/index.js', import.meta.url).href
+  for (const [key, codes] of rows) {
+    const { stdout } = spawnSync(
+      process.execPath,
+      ['--no-warnings', '--input-type=module', '-e', program(index, key)],
+      { encoding: 'utf8' },
+    )
+    t.strictSame(stdout.split('\n').filter(Boolean).sort(), codes, JSON.stringify(key))
+  }
+  t.end()
 })
 
 t.test('N1: no option of the documentation is read from a polluted prototype', t => {

@@ -1,8 +1,9 @@
 /** One UDP port for the workers of a cluster, and for the threads of a process. */
+import { spawnSync } from 'node:child_process'
 import cluster, { type Worker as Process } from 'node:cluster'
 import { createSocket, type Socket } from 'node:dgram'
 import { once } from 'node:events'
-import { readFileSync, utimesSync } from 'node:fs'
+import { readdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import net from 'node:net'
 import { join } from 'node:path'
 import { Worker as Thread } from 'node:worker_threads'
@@ -16,7 +17,7 @@ import {
   createSecureSocket,
   type SecureSocket,
 } from '../../lib/index.ts'
-import { lockPlace, meetingPlace } from '../../lib/node/meeting-place.ts'
+import { Claims, lockPlace, meetingPlace } from '../../lib/node/meeting-place.ts'
 import { PortBorrower, PortOwner } from '../../lib/node/port-group.ts'
 import type { Carrier } from '../../lib/node/udp-socket.ts'
 import type { PortWorkerData } from '../harness/port-worker.ts'
@@ -227,20 +228,110 @@ t.test('a Node or system that cannot bind a port twice refuses reusePort with wh
   t.end()
 })
 
+/** As if its owner had died long ago. */
+const makeStale = (path: string): void => {
+  const [name] = readdirSync(`${path}.lock`)
+  renameSync(join(`${path}.lock`, name!), join(`${path}.lock`, `1-${name!}`))
+}
+
 t.test('only one at a time may found a group, and a lock whose owner died is no obstacle', t => {
   const path = join(t.testdir(), 'place')
   const unlock = lockPlace(path)
   t.type(unlock, 'function')
   t.equal(lockPlace(path), undefined)
   unlock!()
-  t.type(lockPlace(path), 'function', 'and it stays locked')
-  utimesSync(`${path}.lock`, 1, 1)
+  const again = lockPlace(path)
+  t.type(again, 'function')
+  makeStale(path)
   const stolen = lockPlace(path)
   t.type(stolen, 'function')
+  again!()
+  t.equal(lockPlace(path), undefined, 'whom it was taken from gives nothing back')
   stolen!()
   stolen!()
+  t.type(lockPlace(path), 'function')
+  t.strictSame(readdirSync(join(path, '..')), ['place.lock'])
   t.throws(() => lockPlace(join(path, 'nowhere', 'place')), { code: 'ENOENT' })
   t.end()
+})
+
+t.test(
+  'of many threads that find a stale lock, or none yet, at one time a single one gets it',
+  async t => {
+    const folder = t.testdir()
+    const THREADS = 4
+    const ROUNDS = 150
+    // How many have come to the line, the round that is open, and how many got the lock in it.
+    const shared = new Int32Array(new SharedArrayBuffer(12))
+    const code = `
+const { parentPort, workerData } = require('node:worker_threads')
+const { folder, rounds, shared, place } = workerData
+import(place).then(({ lockPlace }) => {
+  for (let round = 1; round <= rounds; round++) {
+    Atomics.add(shared, 0, 1)
+    while (Atomics.load(shared, 1) < round);
+    if (lockPlace(folder + '/' + (round % 2 === 0 ? round : 'stale'))) Atomics.add(shared, 2, 1)
+  }
+  Atomics.add(shared, 0, 1)
+})`
+    const place = new URL('../../lib/node/meeting-place.js', import.meta.url).href
+    const threads = Array.from(
+      { length: THREADS },
+      () => new Thread(code, { eval: true, workerData: { folder, rounds: ROUNDS, shared, place } }),
+    )
+    const arrived = async (count: number): Promise<void> => {
+      while (Atomics.load(shared, 0) < count) await new Promise(resolve => setImmediate(resolve))
+    }
+    lockPlace(join(folder, 'stale'))
+    let wrong = 0
+    for (let round = 1; round <= ROUNDS; round++) {
+      await arrived(round * THREADS)
+      if (round > 1 && Atomics.exchange(shared, 2, 0) !== 1) wrong++
+      makeStale(join(folder, 'stale'))
+      Atomics.store(shared, 1, round)
+    }
+    await arrived((ROUNDS + 1) * THREADS)
+    t.equal(wrong, 0)
+    t.equal(Atomics.load(shared, 2), 1)
+    await Promise.all(threads.map(thread => thread.terminate()))
+  },
+)
+
+t.test('who founds a group anew draws the mark of no member that lives', async t => {
+  const place = { addresses: [host], port: 2, ipv6Only: false, reusePort: true }
+  const path = meetingPlace(place)
+  const claims = new Claims(path)
+  t.teardown(() => rmSync(`${path}.marks`, { recursive: true, force: true }))
+  const lender = { print: () => '', sockets: [], has: () => false, receive: () => undefined }
+  const found = (): Promise<PortOwner> =>
+    new Promise((resolve, reject) =>
+      PortOwner.found(place, lender, undefined, founded =>
+        founded instanceof PortOwner ? resolve(founded) : reject(founded),
+      ),
+    )
+  const gone = spawnSync(process.execPath, ['-e', '']).pid
+  // Of 255 marks two are free: one that nobody ever had, and one of a process that is gone.
+  for (let mark = 1; mark <= 255; mark++) {
+    if (mark !== 100) claims.take(mark, mark === 200 ? gone : process.pid)
+  }
+  const owner = await found()
+  t.ok([100, 200].includes(owner.mark), String(owner.mark))
+  const join = (wanted: number | undefined): Promise<PortBorrower> =>
+    new Promise(resolve => {
+      const hello = { print: '', mark: wanted, pid: process.pid }
+      PortBorrower.join(place, hello, { onDatagram() {}, onLost() {} }, joined =>
+        resolve(joined as PortBorrower),
+      )
+    })
+  const other = await join(undefined)
+  t.equal(other.mark, owner.mark === 100 ? 200 : 100, 'nor does it give one away')
+  t.equal((await join(7)).mark, 7, 'who has it gets it again')
+  owner.close()
+  t.notOk(claims.isTaken(owner.mark), 'its own is free')
+  t.ok(claims.isTaken(other.mark), 'and that of a member is not')
+  const next = await found()
+  t.equal(next.mark, owner.mark)
+  next.close()
 })
 
 t.test('threads share a port with the main thread, whoever came first', async t => {

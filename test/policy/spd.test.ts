@@ -91,6 +91,10 @@ t.test('files with a fault are refused, by key and with what is accepted', t => 
     [{ rules: [{ ...rule, host: 'a*.test' }], default: 'bypass' }, /"rules\[0\]\.host"/],
     [{ rules: [{ ...rule, host: 'a', direction: 'in' }], default: 'bypass' }, /"rules\[0\]\.host"/],
     [{ rules: [{ action: 'bypass', gateway: 'g' }], default: 'bypass' }, /"rules\[0\]\.gateway"/],
+    [
+      { rules: [{ action: 'protect', direction: 'in', gateway: 'g' }], default: 'bypass' },
+      /"rules\[0\]\.gateway" must be left out: only connections that go out/,
+    ],
   ]
   for (const [content, message] of faults) {
     t.throws(() => parsePolicyFile(content), { name: 'OptionError', message })
@@ -146,7 +150,63 @@ t.test('a rule that can never match is refused', t => {
     const message = /"rules\[1\]" can never match: "rules\[0\]"/
     t.throws(() => parsePolicyFile({ rules, default: 'bypass' }), { message })
   }
+  const deadTogether: [object[], string[]][] = [
+    [
+      [
+        { action: 'bypass', port: '1-100' },
+        { action: 'discard', port: ['200', '101-150'] },
+        { action: 'bypass', host: 'a.test' },
+        { action: 'protect', port: ['50-150', '200'] },
+      ],
+      ['rules[0]', 'rules[1]'],
+    ],
+    [
+      [
+        { action: 'bypass', direction: 'out' },
+        { action: 'bypass', direction: 'in', port: '1-1023' },
+        { action: 'protect', port: 80 },
+      ],
+      ['rules[0]', 'rules[1]'],
+    ],
+    [
+      [
+        { action: 'bypass', host: 'a.test' },
+        { action: 'discard', host: '*.b.test', port: '1-80' },
+        { action: 'protect', host: ['a.test', 'x.b.test'], port: 80 },
+      ],
+      ['rules[0]', 'rules[1]'],
+    ],
+    [
+      [
+        { action: 'bypass', address: '10.0.0.0/8' },
+        { action: 'discard', address: 'fd00::/8' },
+        { action: 'protect', address: ['10.1.0.0/16', 'fd00::1'] },
+      ],
+      ['rules[0]', 'rules[1]'],
+    ],
+  ]
+  for (const [rules, names] of deadTogether) {
+    const last = `rules[${rules.length - 1}]`
+    const list = names.map(name => `"${name}"`).join(', ')
+    t.throws(() => parsePolicyFile({ rules, default: 'bypass' }), {
+      message: `The rule "${last}" can never match: ${list}, which come before it, together match all that it does`,
+    })
+  }
   const live = [
+    [
+      { action: 'bypass', port: '1-100' },
+      { action: 'discard', port: '102-200' },
+      { action: 'protect', port: '50-150' },
+    ],
+    [
+      { action: 'bypass', direction: 'out' },
+      { action: 'bypass', direction: 'in', port: '1-79' },
+      { action: 'protect', port: 80 },
+    ],
+    [
+      { action: 'bypass', address: '10.0.0.0/8' },
+      { action: 'protect', address: ['10.1.0.0/16', 'fd00::1'] },
+    ],
     [wide, { action: 'protect', port: 80 }],
     [wide, { action: 'protect', port: 1001, address: '10.0.0.1' }],
     [{ action: 'bypass', direction: 'out' }, { action: 'protect' }],
