@@ -483,7 +483,7 @@ export const checkDefaults = (defaults: Given): void => {
   readTable(SERVER_TABLE, lenientOptions('server', defaults, {}))
   // Of a server any UDP port will do.
   const { ikePort: _port, ...rest } = defaults
-  const isProven = PROOFS.some(name => defaults[name] !== undefined)
+  const isProven = PROOFS.some(name => Object.hasOwn(defaults, name))
   const proof = isProven ? {} : { psk: STAND_IN }
   parseConnect(lenientOptions<SecureSocketOptions>('client', { ...proof, ...rest }, {}), false)
 }
