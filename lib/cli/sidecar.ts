@@ -3,6 +3,7 @@
  * ssh. One side of each connection is plain TCP or the standard streams, the other one is inside ESP.
  */
 import net from 'node:net'
+import { constants } from 'node:os'
 import { printable } from '../base/errors.ts'
 import { configuration, configure, loadConfiguration } from '../api/configuration.ts'
 import {
@@ -14,7 +15,7 @@ import {
 import { createSecureServer, type SecureServer } from '../api/secure-server.ts'
 import { createSecureSocket, type SecureSocket } from '../api/secure-socket.ts'
 import { columns, type Command } from './command.ts'
-import { join, type Log } from './join.ts'
+import { join, tellProgress, type Log } from './join.ts'
 import { serveSocks } from './socks.ts'
 import { parseArguments, UsageError } from './usage.ts'
 
@@ -81,19 +82,32 @@ const logger = (isJson: boolean): Log => {
   }
 }
 
-const dial = (to: Place): SecureSocket =>
-  createSecureSocket(
-    lenientOptions<SecureSocketOptions>('client', configuration(), {
-      ...to,
-      allowHalfOpen: true,
-    }),
-  )
+/** Connections inside ESP, each way. */
+interface Inside {
+  dial(to: Place): SecureSocket
+  serve(onConnection: (socket: SecureSocket) => void): SecureServer
+}
 
-const serve = (onConnection: (socket: SecureSocket) => void): SecureServer =>
-  createSecureServer(
-    lenientOptions<SecureServerOptions>('server', configuration(), { allowHalfOpen: true }),
-    onConnection,
-  )
+/** `interval`: as of `tellProgress`. */
+const insideEsp = (log: Log, interval: number): Inside => ({
+  dial: to =>
+    tellProgress(
+      createSecureSocket(
+        lenientOptions<SecureSocketOptions>('client', configuration(), {
+          ...to,
+          allowHalfOpen: true,
+        }),
+      ),
+      log,
+      { to: to.host, port: to.port },
+      interval,
+    ),
+  serve: onConnection =>
+    createSecureServer(
+      lenientOptions<SecureServerOptions>('server', configuration(), { allowHalfOpen: true }),
+      socket => onConnection(tellProgress(socket, log, { peer: socket.peerId ?? '' }, interval)),
+    ),
+})
 
 const listening = (server: net.Server | SecureServer, where: Place): Promise<net.AddressInfo> =>
   new Promise((resolve, reject) => {
@@ -106,21 +120,30 @@ const listening = (server: net.Server | SecureServer, where: Place): Promise<net
 
 /** The standard streams and one connection, until both have ended. */
 const talk = (socket: SecureSocket): Promise<void> =>
-  new Promise((resolve, reject) => {
+  new Promise<void>((resolve, reject) => {
     socket.on('error', reject)
     socket.on('close', () => resolve())
     process.stdin.pipe(socket)
     socket.pipe(process.stdout)
   })
+    // It would hold the process, with a terminal until somebody types.
+    .finally(() => process.stdin.destroy())
 
-const connect = async ([host, port, ...more]: readonly string[]): Promise<void> => {
+const connect = async (
+  [host, port, ...more]: readonly string[],
+  { dial }: Inside,
+): Promise<void> => {
   if (host === undefined || port === undefined || more.length > 0)
     throw new UsageError('connect wants HOST and PORT')
   await talk(dial({ host, port: portOf(port, 1) }))
-  process.stdin.destroy()
 }
 
-const listen = async (args: readonly string[], isAllowed: boolean, log: Log): Promise<void> => {
+const listen = async (
+  args: readonly string[],
+  isAllowed: boolean,
+  { serve }: Inside,
+  log: Log,
+): Promise<void> => {
   const [first, second, ...more] = args
   if (first === undefined || more.length > 0) throw new UsageError('listen wants [HOST] PORT')
   const where =
@@ -134,34 +157,42 @@ const listen = async (args: readonly string[], isAllowed: boolean, log: Log): Pr
   const socket = await came
   server.close()
   await talk(socket)
-  process.stdin.destroy()
 }
 
+/** Opens all of them, or none. */
 const forward = async (
   routes: { out: readonly Route[]; in: readonly Route[] },
+  { dial, serve }: Inside,
   log: Log,
 ): Promise<SecureServer[]> => {
-  for (const { from, to } of routes.out) {
-    const server = net.createServer({ allowHalfOpen: true, noDelay: true }, socket =>
-      join(socket, () => dial(to), log, { to: to.host, port: to.port }),
-    )
-    const { address, port } = await listening(server, from)
-    log('listening', { address, port, to: `${to.host}:${to.port}` })
-  }
-  const servers: SecureServer[] = []
-  for (const { from, to } of routes.in) {
-    const server = serve(socket => {
-      log('connection', { peer: socket.peerId ?? '', to: `${to.host}:${to.port}` })
-      join(socket, () => net.connect({ ...to, allowHalfOpen: true, noDelay: true }), log, {
-        to: to.host,
-        port: to.port,
+  const plain: net.Server[] = []
+  const secure: SecureServer[] = []
+  try {
+    for (const { from, to } of routes.out) {
+      const server = net.createServer({ allowHalfOpen: true, noDelay: true }, socket =>
+        join(socket, () => dial(to), log, { to: to.host, port: to.port }),
+      )
+      const { address, port } = await listening(server, from)
+      plain.push(server)
+      log('listening', { address, port, to: `${to.host}:${to.port}` })
+    }
+    for (const { from, to } of routes.in) {
+      const server = serve(socket => {
+        log('connection', { peer: socket.peerId ?? '', to: `${to.host}:${to.port}` })
+        join(socket, () => net.connect({ ...to, allowHalfOpen: true, noDelay: true }), log, {
+          to: to.host,
+          port: to.port,
+        })
       })
-    })
-    const { address, port } = await listening(server, from)
-    log('listening', { address, port, udp: server.ikePort ?? 0, to: `${to.host}:${to.port}` })
-    servers.push(server)
+      const { address, port } = await listening(server, from)
+      secure.push(server)
+      log('listening', { address, port, udp: server.ikePort ?? 0, to: `${to.host}:${to.port}` })
+    }
+  } catch (error) {
+    for (const server of [...plain, ...secure]) server.close()
+    throw error
   }
-  return servers
+  return secure
 }
 
 /** What a server keeps as long as it runs. */
@@ -204,9 +235,24 @@ const OPTIONS = {
   'allow-remote': { type: 'boolean' },
   permit: { type: 'string', multiple: true },
   json: { type: 'boolean' },
+  progress: { type: 'string' },
   local: { type: 'string', short: 'L', multiple: true },
   remote: { type: 'string', short: 'R', multiple: true },
 } as const
+
+const DEFAULT_PROGRESS = '10'
+
+/** Milliseconds. */
+const intervalOf = (text: string): number => {
+  if (/^\d{1,5}$/.test(text)) return Number(text) * 1000
+  throw new UsageError(`--progress ${printable(text)} is no number of seconds from 0 to 99999`)
+}
+
+/** The peers' SAs go too: a signal by itself would leave them. */
+const endAtSignals = (): void => {
+  for (const name of ['SIGINT', 'SIGTERM'] as const)
+    process.once(name, () => process.exit(128 + constants.signals[name]))
+}
 
 /** Runs one of the commands; it goes on while anything is open. */
 const sidecar = async (command: string, args: readonly string[]): Promise<void> => {
@@ -216,15 +262,17 @@ const sidecar = async (command: string, args: readonly string[]): Promise<void> 
   const file = values.config ?? process.env['IKE_SOCKET_CONFIG']
   if (file === undefined || file === '')
     throw new UsageError('--config or IKE_SOCKET_CONFIG is missing')
+  const inside = insideEsp(log, intervalOf(values.progress ?? DEFAULT_PROGRESS))
   loadConfiguration(file)
-  if (command === 'connect') return connect(positionals)
-  if (command === 'listen') return listen(positionals, isAllowed, log)
+  endAtSignals()
+  if (command === 'connect') return connect(positionals, inside)
+  if (command === 'listen') return listen(positionals, isAllowed, inside, log)
   if (command === 'socks') {
     const [place, ...more] = positionals
     if (place === undefined || more.length > 0) throw new UsageError('socks wants [BIND:]PORT')
     const where = parsePlace(place)
     refuseRemote(where.host, isAllowed, 'the address')
-    const server = serveSocks(dial, values.permit, log)
+    const server = serveSocks(inside.dial, values.permit, log)
     const { address, port } = await listening(server, where)
     log('listening', { address, port })
     return reloadAtHangup(file, [], log)
@@ -235,7 +283,7 @@ const sidecar = async (command: string, args: readonly string[]): Promise<void> 
     throw new UsageError('forward wants -L or -R')
   for (const { from } of out) refuseRemote(from.host, isAllowed, 'the address')
   for (const { to } of inward) refuseRemote(to.host, isAllowed, 'the target')
-  reloadAtHangup(file, await forward({ out, in: inward }, log), log)
+  reloadAtHangup(file, await forward({ out, in: inward }, inside, log), log)
 }
 
 const CONFIG = [
@@ -246,6 +294,10 @@ const RELOAD = ['', 'it is read again at SIGHUP, for new connections']
 const REMOTE = [
   '--allow-remote',
   'also bind, and forward to, addresses that are not of the loopback',
+]
+const PROGRESS = [
+  '--progress SECONDS',
+  'log how far each connection has come, every so often while octets move; 0: never (10)',
 ]
 const JSON_LINES = ['--json', 'log lines, on standard error, are JSON']
 
@@ -268,7 +320,8 @@ IPv6 addresses stand in brackets.
 
 Examples:
 ${examples.map(line => `  ${line}\n`).join('')}
-Exit code 0: done; 1: it could not be done; 2: the command line was not understood.
+Exit code 0: done; 1: it could not be done; 2: the command line was not understood;
+130, 143: ended by SIGINT or SIGTERM, after the SAs were deleted.
 `,
   run: args => sidecar(name, args),
 })
@@ -278,29 +331,30 @@ export const sidecarCommands: readonly Command[] = [
     'connect',
     'standard input and output over one connection inside ESP',
     'connect HOST PORT [options]',
-    ['config', 'json'],
-    [CONFIG, JSON_LINES],
+    ['config', 'progress', 'json'],
+    [CONFIG, PROGRESS, JSON_LINES],
     ['ike-socket connect orders.internal 8080 --config ike.json'],
   ),
   command(
     'listen',
     'the same, for the first connection that comes',
     'listen [HOST] PORT [options]',
-    ['config', 'allow-remote', 'json'],
-    [CONFIG, REMOTE, JSON_LINES],
+    ['config', 'allow-remote', 'progress', 'json'],
+    [CONFIG, REMOTE, PROGRESS, JSON_LINES],
     ['ike-socket listen 8080 --config ike.json', 'ike-socket listen :: 8080 --allow-remote'],
   ),
   command(
     'forward',
     'from TCP here to services inside ESP, and back',
     'forward [-L [BIND:]PORT:HOST:PORT]… [-R PORT:HOST:PORT]… [options]',
-    ['local', 'remote', 'config', 'allow-remote', 'json'],
+    ['local', 'remote', 'config', 'allow-remote', 'progress', 'json'],
     [
       ['-L [BIND:]PORT:HOST:PORT', 'from TCP here to a service inside ESP; may be repeated'],
       ['-R PORT:HOST:PORT', 'from a service inside ESP here to TCP; may be repeated'],
       CONFIG,
       RELOAD,
       REMOTE,
+      PROGRESS,
       JSON_LINES,
     ],
     [
@@ -312,12 +366,13 @@ export const sidecarCommands: readonly Command[] = [
     'socks',
     'a SOCKS 5 proxy whose connections go inside ESP',
     'socks [BIND:]PORT [options]',
-    ['permit', 'config', 'allow-remote', 'json'],
+    ['permit', 'config', 'allow-remote', 'progress', 'json'],
     [
       ['--permit HOST', 'hosts that may be asked for, others are refused; may be repeated'],
       CONFIG,
       RELOAD,
       REMOTE,
+      PROGRESS,
       JSON_LINES,
     ],
     ['ike-socket socks 1080 --permit orders.internal --config ike.json'],

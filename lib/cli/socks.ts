@@ -27,8 +27,7 @@ const REPLIES = new Map<string | undefined, number>([
   ['ENOTFOUND', Reply.HostUnreachable],
   ['ETIMEDOUT', Reply.HostUnreachable],
 ])
-/** Greeting and request fit in far less; who has not asked by then is no client. */
-const LONGEST = 1024
+/** Who has not asked by then is no client. */
 const PATIENCE = 30_000
 
 /** The address is that of no socket: ours are not of this host. */
@@ -91,8 +90,8 @@ export const serveSocks = (
       isGreeted = true
     }
     const take = (chunk: Buffer): void => {
+      // Greeting and request tell their own lengths, so no more than some 500 octets are ever kept for the next chunk.
       octets = Buffer.concat([octets, chunk])
-      if (octets.length > LONGEST) return void socket.destroy()
       if (!isGreeted) greet()
       const request = isGreeted ? parseRequest(octets) : undefined
       if (request === undefined) return

@@ -1,11 +1,13 @@
 /** The commands for programs that are not in Node: each as a process of its own. */
 import { spawn, spawnSync, type ChildProcessWithoutNullStreams } from 'node:child_process'
+import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
+import { createSecureServer } from '../../lib/index.ts'
 import { freePort } from '../harness/free-port.ts'
 
 const main = join(import.meta.dirname, '../../lib/cli/main.js')
@@ -26,7 +28,12 @@ interface Line {
 /** Starts a command; `next` waits for an event of that name in its log. */
 const start = (
   ...args: string[]
-): { child: ChildProcessWithoutNullStreams; next(event: string): Promise<Line> } => {
+): {
+  child: ChildProcessWithoutNullStreams
+  /** Those that nobody waited for. */
+  lines: readonly Line[]
+  next(event: string): Promise<Line>
+} => {
   const child = spawn(process.execPath, [main, ...args, '--json', '--config', config])
   children.push(child)
   const lines: Line[] = []
@@ -45,7 +52,7 @@ const start = (
       await new Promise<void>(resolve => (wake = resolve))
     }
   }
-  return { child, next }
+  return { child, lines, next }
 }
 
 const readAll = async (stream: NodeJS.ReadableStream): Promise<string> => {
@@ -175,6 +182,135 @@ t.test('connect and listen: standard input and output', async t => {
   )
 })
 
+const fresh = async (more: object = {}): Promise<number> => {
+  const ikePort = await freePort()
+  writeFileSync(config, JSON.stringify({ psk: 'a pre-shared key for tests', ikePort, ...more }))
+  return ikePort
+}
+
+/** Its standard input stays open, as a terminal does. */
+const exitOf = async (...args: string[]): Promise<[number | null, string]> => {
+  const child = spawn(process.execPath, [main, ...args, '--config', config])
+  children.push(child)
+  let said = ''
+  child.stderr.setEncoding('utf8').on('data', (chunk: string) => (said += chunk))
+  const [status] = (await once(child, 'close')) as [number | null]
+  return [status, said]
+}
+
+t.test('what cannot be done ends with 1 and the reason', async t => {
+  const ikePort = await fresh()
+  const used = net.createServer().listen(0, '127.0.0.1')
+  const udp = createSocket('udp4').bind(ikePort, '127.0.0.1')
+  await Promise.all([once(used, 'listening'), once(udp, 'listening')])
+  const { port } = used.address() as net.AddressInfo
+  const rows: [string[], RegExp][] = [
+    [['forward', '-L', '0:a.test:1', '-L', `${port}:a.test:1`], /EADDRINUSE/],
+    [['forward', '-L', '0:a.test:1', '-R', '1:127.0.0.1:1'], /EADDRINUSE/],
+    [['socks', String(port)], /EADDRINUSE/],
+    [['listen', '7005'], /EADDRINUSE/],
+  ]
+  for (const [args, words] of rows) {
+    const [status, said] = await exitOf(...args)
+    t.equal(status, 1, args.join(' '))
+    t.match(said, words)
+  }
+  used.close()
+  udp.close()
+  const [status, said] = await exitOf('connect', '127.0.0.1', '7005')
+  t.equal(status, 1)
+  t.match(said, /ECONNREFUSED/)
+  writeFileSync(config, '{\n"psk": "a pre-shared key for tests",\n}')
+  for (const args of [
+    ['connect', 'a', '1'],
+    ['listen', '1'],
+    ['socks', '0'],
+    ['forward', '-L', '0:a:1'],
+  ]) {
+    const [code, words] = await exitOf(...args)
+    t.equal(code, 1, args.join(' '))
+    t.match(words, /ike\.json: line 3: /)
+  }
+})
+
+t.test('a key that the peer does not accept is the general failure of SOCKS', async t => {
+  const ikePort = await fresh()
+  const far = start('forward', '-R', '7006:127.0.0.1:1')
+  await far.next('listening')
+  writeFileSync(config, JSON.stringify({ psk: 'a pre-shared key of another', ikePort }))
+  const proxy = start('socks', '0')
+  const { port } = await proxy.next('listening')
+  const [code, socket] = await ask(port, '127.0.0.1', 7006)
+  t.equal(code, 1)
+  t.match(await proxy.next('refused'), { reply: 1, error: /refused our authentication/ })
+  socket.destroy()
+})
+
+t.test(
+  'SIGINT and SIGTERM end it by 128 and their number, and the peer learns at once',
+  async t => {
+    const psk = 'a pre-shared key for tests'
+    const server = createSecureServer({ psk, ikePort: 0 }, socket => socket.on('error', () => {}))
+    server.listen(7007, '127.0.0.1')
+    await once(server, 'listening')
+    writeFileSync(config, JSON.stringify({ psk, ikePort: server.ikePort }))
+    for (const [signal, status] of [
+      ['SIGINT', 130],
+      ['SIGTERM', 143],
+    ] as const) {
+      const near = start('forward', '-L', '0:127.0.0.1:7007')
+      const { port } = await near.next('listening')
+      const up = once(server, 'connection')
+      const socket = net.connect(port, '127.0.0.1')
+      socket.on('error', () => {})
+      await up
+      const down = once(server, 'sessionEnd') as Promise<[unknown, Error | undefined]>
+      const end = once(near.child, 'exit') as Promise<[number | null, string | null]>
+      near.child.kill(signal)
+      t.strictSame(await end, [status, null])
+      const [, error] = await down
+      t.equal(error, undefined)
+      socket.destroy()
+    }
+    server.close()
+  },
+)
+
+t.test('long transfers are told of while they go on, and when they end', async t => {
+  await fresh()
+  const target = net.createServer({ allowHalfOpen: true }, socket => socket.pipe(socket))
+  target.listen(0, '127.0.0.1')
+  await once(target, 'listening')
+  const { port } = target.address() as net.AddressInfo
+  const far = start('forward', '-R', `7008:127.0.0.1:${port}`, '--progress', '1')
+  await far.next('listening')
+  const near = start('forward', '-L', '0:127.0.0.1:7008', '--progress', '1')
+  const quiet = start('forward', '-L', '0:127.0.0.1:7008', '--progress', '0')
+  const { port: local } = await near.next('listening')
+  const { port: other } = await quiet.next('listening')
+  const sockets = [local, other].map(from => net.connect(from, '127.0.0.1'))
+  const ends = sockets.map(socket => readAll(socket))
+  for (const socket of sockets) socket.write('x'.repeat(1000))
+  for (const end of [near, far]) {
+    t.match(await end.next('progress'), { received: 1000, sent: 1000, seconds: Number })
+  }
+  for (const socket of sockets) socket.end('y'.repeat(500))
+  t.strictSame(
+    (await Promise.all(ends)).map(({ length }) => length),
+    [1500, 1500],
+  )
+  t.match(await near.next('transferred'), {
+    to: '127.0.0.1',
+    port: 7008,
+    received: 1500,
+    sent: 1500,
+  })
+  t.match(await far.next('transferred'), { peer: String, received: 1500, sent: 1500 })
+  quiet.child.kill()
+  t.notOk(quiet.lines.some(({ event }) => event === 'progress' || event === 'transferred'))
+  target.close()
+})
+
 t.test('what is not understood, or not permitted, ends with 2', t => {
   const run = (...args: string[]) =>
     spawnSync(process.execPath, [main, ...args], { encoding: 'utf8' })
@@ -186,6 +322,7 @@ t.test('what is not understood, or not permitted, ends with 2', t => {
     [['socks', '[::]:1080', '--config', config], /'::'.*--allow-remote/],
     [['connect', 'a', '99999', '--config', config], /'99999' is no port/],
     [['connect', 'a', '1', '--confg', 'x'], /--confg/],
+    [['connect', 'a', '1', '--config', config, '--progress', 'often'], /'often' is no number/],
   ]
   for (const [args, words] of faults) {
     const { status, stderr } = run(...args)

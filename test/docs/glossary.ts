@@ -135,6 +135,8 @@ export const EXIT_CODES: Readonly<Record<string, string>> = {
   0: 'Done.',
   1: 'It could not be done; the reason is on standard error.',
   2: 'The command line was not understood.',
+  '130, 143':
+    '`connect`, `listen`, `forward` and `socks`: ended by SIGINT or SIGTERM, after the SAs were deleted.',
   '3 to 9':
     '`doctor`: the step that is bad, as its `--help` lists them. `verify`: 3, a certificate is not in order.',
 }
