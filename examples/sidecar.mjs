@@ -9,6 +9,9 @@ const folder = dirname(fileURLToPath(import.meta.resolve('ike-socket/package.jso
 /** The command `ike-socket`. */
 export const command = join(folder, 'dist/cli/main.js')
 
+/** What it ends with then, after its SAs are deleted. */
+const ENDED_BY_SIGTERM = 143
+
 /**
  * Starts it with that configuration file. `route` is `-R`'s: [HOST:]PORT inside ESP, host and port of the service.
  * Resolves when it listens, with its UDP port and `stop`, which rejects when it ended by itself before.
@@ -33,7 +36,7 @@ export const startForward = async (config, route, env = process.env) => {
   const stop = async () => {
     endIt()
     const end = await exited
-    if (end[1] !== 'SIGTERM') throw failure(end)
+    if (end[0] !== ENDED_BY_SIGTERM) throw failure(end)
   }
   return { udp, said, stop }
 }
