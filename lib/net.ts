@@ -62,7 +62,7 @@ export const BoundSocket: NetBoundSocket = (net as { BoundSocket?: NetBoundSocke
 const clientOptions = <T extends object>(options: T): T =>
   lenientOptions('client', configuration(), options)
 
-/** As net: the listener may come first, and anything but an object is a mistake. */
+/** As net: the listener may come first, what is none has no effect, and options are an object. */
 const serverArguments = (
   first: unknown,
   second: unknown,
@@ -71,7 +71,7 @@ const serverArguments = (
   if (typeof options !== 'object') throw argumentError('options', options, 'of type object')
   return [
     lenientOptions<SecureServerOptions>('server', configuration(), options),
-    listener as OnConnection | undefined,
+    typeof listener === 'function' ? (listener as OnConnection) : undefined,
   ]
 }
 

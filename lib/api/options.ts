@@ -324,7 +324,7 @@ const SOCKET_TABLE = {
   writableHighWaterMark: row('client', waterMark),
   signal: row('client', signalOption),
   onread: row('client', onreadOption),
-  autoSelectFamily: row('client', boolean),
+  autoSelectFamily: row('client', typed<boolean>('boolean')),
   autoSelectFamilyAttemptTimeout: row('client', attemptTimeout),
 } as const satisfies OptionTable
 

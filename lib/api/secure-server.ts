@@ -6,7 +6,7 @@ import { isIP } from 'node:net'
 import { constants, networkInterfaces } from 'node:os'
 import { getSystemErrorMap } from 'node:util'
 import { formatAddress } from '../base/address.ts'
-import { OptionError, ownProperties } from '../base/errors.ts'
+import { ownProperties } from '../base/errors.ts'
 import type { Path } from '../base/path.ts'
 import type { Connection, SessionHandle } from '../core/events.ts'
 import { reader } from '../base/option-table.ts'
@@ -651,16 +651,18 @@ const normalizeListen = (
   if (typeof first === 'object' && first !== null) {
     const own = ownProperties('options', first)
     if ('port' in own) return { options: own, listener }
-    throw new OptionError(
+    throw argumentError(
       'options',
       first,
       'with the property "port"; paths and descriptors cannot be protected',
+      'ERR_INVALID_ARG_VALUE',
     )
   }
   const isPath = typeof first === 'string' && !/^\s*\d+\s*$/.test(first)
   const isOther = typeof first === 'boolean' || typeof first === 'bigint'
   if (isPath || isOther) {
-    throw new OptionError('port', first, 'a port; there are no local (IPC) secure servers')
+    const words = 'a port; there are no local (IPC) secure servers'
+    throw argumentError('port', first, words, 'ERR_INVALID_ARG_VALUE')
   }
   const options: ListenOptions = {}
   if (typeof first === 'number' || typeof first === 'string') options.port = first

@@ -420,6 +420,13 @@ same('what connect refuses', {}, async rig => {
   )
 })
 
+t.test('what is no listener has no effect at a server, as with net', t => {
+  const wrong = 'no listener' as never
+  for (const server of [drop.createServer({ psk }, wrong), net.createServer({}, wrong)])
+    t.equal(server.listenerCount('connection'), 0)
+  t.end()
+})
+
 same('the asynchronous context is that of connect and of listen', {}, async rig => {
   const storage = new AsyncLocalStorage<string>()
   const note = (event: string): void => rig.note(event, storage.getStore())
@@ -692,11 +699,12 @@ same('what frameworks take for HTTPS is said only when asked for', {}, async rig
   await closed(socket)
 })
 
-const codeOf = (run: () => unknown): unknown => {
+const codeOf = (run: () => unknown): string => {
   try {
     run()
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code
+    const kind = [TypeError, RangeError].find(each => error instanceof each)?.name
+    return `${kind ?? 'Error'} ${(error as NodeJS.ErrnoException).code}`
   }
   return 'nothing thrown'
 }
