@@ -3,6 +3,7 @@
 import { fork } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { createSecureServer, createSecureSocket } from 'ike-socket'
+import { progress } from './progress.mjs'
 
 const MIB = 1 << 20
 const TOTAL = 100 * MIB
@@ -32,15 +33,21 @@ const send = socket =>
   })
 
 /** Reads to the end and resolves to the digest of what came. */
-const receive = socket =>
+const receive = (socket, words) =>
   new Promise((resolve, reject) => {
     const hash = createHash('sha256')
+    const bar = progress(words)
     let octets = 0
     socket.on('data', piece => {
       hash.update(piece)
       octets += piece.length
+      bar.update(octets / TOTAL)
     })
-    socket.once('end', () => resolve({ digest: hash.digest('hex'), octets })).once('error', reject)
+    socket.once('close', bar.stop).once('error', reject)
+    socket.once('end', () => {
+      bar.stop()
+      resolve({ digest: hash.digest('hex'), octets })
+    })
   })
 
 /** First the client's octets, then the server's, so that each direction is timed alone. */
@@ -66,7 +73,7 @@ const runClient = async (ikePort, psk) => {
     `Child   ${child.spiIn.toString(16)}:${child.spiOut.toString(16)}  ${child.suite}, ${child.mode} mode`,
   )
   say(`        ${child.localSelectors} === ${child.remoteSelectors}`)
-  const received = receive(socket)
+  const received = receive(socket, 'server to client')
   const sent = await send(socket)
   const { digest, octets } = await received
   process.send({ sent, digest, octets })
@@ -81,7 +88,7 @@ const runServer = async () => {
     { psk, ikePort: 0, localId: 'server.demo', allowHalfOpen: true },
     async socket => {
       let start = performance.now()
-      const received = await receive(socket)
+      const received = await receive(socket, 'client to server')
       result.up = { ...received, seconds: (performance.now() - start) / 1000 }
       start = performance.now()
       socket.once('close', () => {

@@ -15,7 +15,7 @@ export const channels = {
   trace: channel('ike-socket:trace'),
 }
 
-/** A folder for Wireshark's tables, or whoever takes the keys. */
+/** A folder for Wireshark's tables, or a function that gets the keys. */
 export type KeyLog = string | ((entry: KeyLogEntry) => void)
 
 const log = debuglog('ike-socket')
@@ -47,7 +47,7 @@ const takeKeys = (keyLog: KeyLog): ((entry: KeyLogEntry) => void) => {
   if (!warned) {
     warned = true
     process.emitWarning(
-      'THE KEYS OF ALL SAs ARE GIVEN OUT (option keyLog): whoever has them reads everything that is sent',
+      'THE KEYS OF ALL SAs ARE GIVEN OUT (option keyLog): anyone who has them can read everything that is sent',
       { code: 'IKE_KEY_LOG' },
     )
   }

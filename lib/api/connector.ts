@@ -197,7 +197,7 @@ export class Connector {
   private get patience(): Millis {
     const { context, autoSelectFamilyAttemptTimeout } = this.settings
     const timeout = autoSelectFamilyAttemptTimeout ?? getDefaultAutoSelectFamilyAttemptTimeout()
-    // Whoever connects has credentials.
+    // A socket that connects has credentials.
     return Math.max(timeout, FIRST_REPEAT * context!.policy.retransmit.initial)
   }
 

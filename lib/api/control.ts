@@ -152,16 +152,23 @@ export const controlOption = (name: string, value: unknown): string => {
   throw new OptionError(name, value, `a path of 1 to ${LONGEST_PATH} octets`)
 }
 
-let isOpened = false
+const kept = new Set<string>()
 
-/** Opens what `IKE_SOCKET_CONTROL` names, with the first endpoint of the process. A failure is a warning. */
-export const openControlOnce = (): void => {
-  const { IKE_SOCKET_CONTROL: path } = process.env
-  if (isOpened || path === undefined || path === '') return
-  isOpened = true
+/**
+ * Opens it until the process ends, for clients: their sockets come and go, and what was asked for is a look into the
+ * process. A failure is a warning, since no connection depends on it. `by`: what names the path.
+ */
+export const keepControl = (path: string, by: string): void => {
+  if (kept.has(path)) return
+  kept.add(path)
   shareControl(path).then(
     ({ close }) => void process.once('exit', close),
-    (error: Error) =>
-      process.emitWarning(`IKE_SOCKET_CONTROL: ${error.message}`, { code: 'IKE_CONTROL' }),
+    (error: Error) => process.emitWarning(`${by}: ${error.message}`, { code: 'IKE_CONTROL' }),
   )
+}
+
+/** Opens what `IKE_SOCKET_CONTROL` names, with the first endpoint of the process. */
+export const openControlOnce = (): void => {
+  const { IKE_SOCKET_CONTROL: path } = process.env
+  if (path !== undefined && path !== '') keepControl(path, 'IKE_SOCKET_CONTROL')
 }

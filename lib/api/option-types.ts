@@ -500,6 +500,15 @@ export interface OnRead {
 /** Options of a connection, for the sockets of a client and for those that a server accepts. */
 export interface ConnectionOptions {
   /**
+   * Path of a Unix socket (mode 0600, 103 octets at most) by which `ike-socket status` looks into this process, as
+   * `openControl` opens it. Several ends may name the same path. One that another process answers on is not taken over
+   * (EADDRINUSE): a server does not listen then, and a client warns (`IKE_CONTROL`) and goes on. It is removed when the last
+   * server that names it closes; a client keeps it until the process ends, because sockets come and go.
+   * @category Diagnosis
+   * @example control: '/run/app.sock'
+   */
+  control?: string | undefined
+  /**
    * As in `net`: the socket stays writable after the peer has ended.
    * @category Sockets
    * @example allowHalfOpen: true
@@ -740,14 +749,6 @@ export interface SecureServerOptions extends IkeOptions, ConnectionOptions {
    * @example psk: { file: 'ike-keys/psk.txt' }, watch: true
    */
   watch?: boolean | undefined
-  /**
-   * Path of a Unix socket (mode 0600, 103 octets at most) by which `ike-socket status` looks into this process, as
-   * `openControl` opens it. Several servers may name the same path. One that another process answers on is not taken over
-   * (EADDRINUSE). It is removed when the last server that names it closes.
-   * @category Diagnosis
-   * @example control: '/run/app.sock'
-   */
-  control?: string | undefined
   /**
    * Every worker of a cluster, thread, or process of this user that says the same, with equal options of IKE, binds the UDP
    * port itself; the system spreads the clients, and what arrives at the wrong one is handed to the one that has the SA. It

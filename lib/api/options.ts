@@ -80,6 +80,7 @@ export interface ConnectSettings {
   readonly signal: AbortSignal | undefined
   readonly onread: OnRead | undefined
   readonly blockList: BlockList | undefined
+  readonly control: string | undefined
   readonly encrypted: boolean
   /** Undefined: as net's default is. */
   readonly autoSelectFamily: boolean | undefined
@@ -326,6 +327,7 @@ const SOCKET_TABLE = {
   onread: row('client', onreadOption),
   autoSelectFamily: row('client', typed<boolean>('boolean')),
   autoSelectFamilyAttemptTimeout: row('client', attemptTimeout),
+  control: row('both', controlOption),
 } as const satisfies OptionTable
 
 /** What a server reads itself. */
@@ -335,7 +337,7 @@ const SERVER_TABLE = {
   reusePort: row('server', reusePortOption, false),
   pauseOnConnect: row('server', boolean, false),
   watch: row('server', boolean, false),
-  control: row('server', controlOption),
+  control: row('both', controlOption),
 } as const satisfies OptionTable
 
 /** What an endpoint reads itself. */
@@ -426,7 +428,7 @@ const checkedContext = (own: Given, given: Given, before?: ParsedContext): Parse
 
 const isName = (host: unknown): boolean => typeof host === 'string' && isIP(host) === 0
 
-/** Whoever gives it believes that it does something. */
+/** A program that gives it expects it to do something. */
 const refuse = (given: Readonly<Record<string, unknown>>, name: string, words: string): void => {
   if (Object.hasOwn(given, name) && given[name] !== undefined)
     throw new OptionError(name, withoutContent(given[name]), words)

@@ -232,9 +232,7 @@ const warn = (kind: { readonly code: string }, message: string): void => {
 
 /** Keys that work and should not, or that differ from what was meant. */
 const warnAboutKeys = (psk: unknown): void => {
-  const keys = isTable(psk) ? Object.values(psk) : [psk]
-  for (const key of keys.flat()) {
-    if (typeof key !== 'string' && !(key instanceof Uint8Array)) continue
+  for (const key of keysIn(psk)) {
     const last = typeof key === 'string' ? key.charCodeAt(key.length - 1) : key.at(-1)
     if (last === 0x0a || last === 0x0d) {
       warn(
@@ -250,6 +248,12 @@ const warnAboutKeys = (psk: unknown): void => {
     }
   }
 }
+
+/** Pre-shared keys as they were given; those of a function are not known before it is asked. */
+export const keysIn = (psk: unknown): readonly (string | Uint8Array)[] =>
+  (isTable(psk) ? Object.values(psk) : [psk])
+    .flat()
+    .filter(key => typeof key === 'string' || key instanceof Uint8Array)
 
 const isTable = (psk: unknown): psk is Readonly<Record<string, unknown>> =>
   typeof psk === 'object' && psk !== null && !(psk instanceof Uint8Array)

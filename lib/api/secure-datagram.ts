@@ -46,7 +46,7 @@ export interface DatagramInfo {
   readonly port: number
   /** Octets of the datagram. */
   readonly size: number
-  /** The peer; `send(answer, port, session)` answers it, whoever else has the same address. */
+  /** The peer; `send(answer, port, session)` answers it, even if others have the same address. */
   readonly session: Session
 }
 
@@ -117,7 +117,7 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
   /** Endpoints on which our port is open, and what closes it there. */
   readonly #open = new Map<Endpoint, () => void>()
   readonly #ways = new Map<string, Way>()
-  /** The newest with each session, whoever else has its address. */
+  /** The newest with each session, even if others have its address. */
   readonly #waysOf = new WeakMap<SessionHandle, Way>()
   readonly #openings = new Map<string, Opening>()
   #early: Early[] = []

@@ -15,6 +15,7 @@ import { IdleTimer } from '../node/idle-timer.ts'
 import { channels } from './channels.ts'
 import { clientWay, hasLiveSa } from './client-endpoints.ts'
 import { Connector, type Trial } from './connector.ts'
+import { keepControl } from './control.ts'
 import { Hold } from './hold.ts'
 import { isLocalEndUsed, isOwnAddress, useLocalEnd } from './local-ends.ts'
 import {
@@ -192,6 +193,7 @@ export class SecureSocket extends Duplex {
       process.nextTick(() => this.#inScope(() => this.destroy(withNumber(socketError(mistake)))))
       return this
     }
+    if (settings.control !== undefined) keepControl(settings.control, 'control')
     this.connecting = true
     if (this.#connection !== undefined) return this.#stayConnected()
     this.#host = settings.host
@@ -556,7 +558,7 @@ export class SecureSocket extends Duplex {
     this.#connector?.stop()
     this.#connector = undefined
     if (connection !== undefined) {
-      // What becomes of it is no longer ours: this object may connect anew.
+      // What becomes of it is no longer ours: this object may reconnect.
       connection.context = undefined
       if (this.#wantsReset) connection.abort()
       else connection.release(this.#endpoint!.now())
@@ -836,7 +838,7 @@ export class SecureSocket extends Duplex {
     return this.#session === undefined ? null : 'IKEv2'
   }
 
-  /** As `tls`: the suite of the newest Child SA, by its proposal keywords. */
+  /** As `tls`: the suite of the newest Child SA by name, as `session.info` has it. */
   getCipher(): { name: string; standardName: string; version: string } | Record<string, never> {
     const suite = this.#session?.info.children[0]?.suite
     return suite === undefined ? {} : { name: suite, standardName: suite, version: 'IKEv2' }

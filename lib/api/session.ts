@@ -1,7 +1,7 @@
 /** An established IKE SA as a program sees it. */
 import { X509Certificate } from 'node:crypto'
 import { formatAddress } from '../base/address.ts'
-import type { SessionHandle, SessionInfo } from '../core/events.ts'
+import type { PacketSizes, Passage, SessionHandle, SessionInfo } from '../core/events.ts'
 import type { Authentication } from '../identity/trust.ts'
 import type { Endpoint } from '../node/endpoint.ts'
 
@@ -126,6 +126,18 @@ export class Session {
       this.#endpoint.ping(this.#handle, (error, took) =>
         error === undefined ? resolve(took) : reject(error),
       )
+    })
+  }
+
+  /**
+   * Whether packets of these sizes get through, each in one datagram; rejects when the peer cannot be asked so.
+   * @internal
+   */
+  tryPackets(sizes: PacketSizes): Promise<Passage> {
+    return new Promise((resolve, reject) => {
+      const done = (error: Error | undefined, _took: number, passage?: Passage): void =>
+        passage === undefined ? reject(error ?? new Error('no answer')) : resolve(passage)
+      this.#endpoint.ping(this.#handle, done, sizes)
     })
   }
 

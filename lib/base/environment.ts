@@ -5,7 +5,7 @@
 
 import type { DiffieHellmanGroup, KeyObject } from 'node:crypto'
 
-/** Milliseconds. As an instant: on the monotonic clock of whoever drives the core. */
+/** Milliseconds. As an instant: on the monotonic clock of the driver of the core. */
 export type Millis = number
 
 export interface Environment {

@@ -196,6 +196,15 @@ export const ERROR_TABLE = {
     cure: 'The log of the peer says why.',
     ends: 'the attempt',
   },
+  NAT_FORBIDDEN: {
+    class: 'PeerRefused',
+    code: 'UNEXPECTED_NAT_DETECTED',
+    fault: 'the network',
+    says: 'The peer sees a NAT on the way (UNEXPECTED_NAT_DETECTED), and "allowNats: false" forbids one',
+    cure: 'Leave "allowNats" out, or connect by a way without a NAT.',
+    notify: 'UNEXPECTED_NAT_DETECTED',
+    ends: 'the attempt',
+  },
   REFUSED_TRANSPORT: {
     class: 'PeerRefused',
     code: 'USE_TRANSPORT_MODE',
@@ -552,6 +561,7 @@ export const OTHER_CODES: readonly (readonly [code: string, class_: string, mean
     'The address is not of the family that was asked for.',
   ],
   ['ERR_IP_BLOCKED', 'Error', 'The block list of the program has the address.'],
+  ['ERR_ACCESS_DENIED', 'Error', 'The permission model of Node (--permission) forbids it.'],
   ['ERR_IKE_CONFIG', 'IpsecError', 'The file of IKE_SOCKET_CONFIG cannot be used.'],
   [
     'ERR_IKE_POLICY',

@@ -22,7 +22,7 @@ const LEAST_PART = 3 / 4
 const adopted = new WeakSet<ArrayBufferLike>()
 
 /**
- * Whoever would copy these octets, out of a plaintext that nobody reads after them, may keep them where they are: true,
+ * Code that would copy these octets out of a plaintext that nobody reads afterwards may keep them in place: true,
  * and `release` leaves their memory. False: it is not worth it.
  */
 export const adopt = ({ buffer, length }: Uint8Array): boolean => {

@@ -16,7 +16,7 @@ const run = (args: readonly string[]): Promise<number> => {
       throw new Error(`${taken} is there already, and stays: give another FILE`)
   }
   process.stderr.write(
-    `THE KEYS OF ALL SAs OF ${program} ARE WRITTEN to ${path}.keys, and its datagrams to ${path}: whoever has both reads everything.\n`,
+    `THE KEYS OF ALL SAs OF ${program} ARE WRITTEN to ${path}.keys, and its datagrams to ${path}: anyone who has both can read everything.\n`,
   )
   const child = spawn(program, more, {
     stdio: 'inherit',
@@ -46,7 +46,7 @@ export const captureCommand: Command = {
   help: `Usage: ike-socket capture FILE -- PROGRAM ARGUMENTS
 
 Runs a program that uses ike-socket, and writes every datagram of its IKE and ESP to FILE as pcapng, and THE KEYS OF ALL
-SAs to the folder FILE.keys, both for the owner alone: whoever has both reads everything. No privilege is needed. Addresses
+SAs to the folder FILE.keys, both for the owner alone: anyone who has both can read everything. No privilege is needed. Addresses
 and ports are as the program knows them, with headers that are made up. A file ends at 256 MiB. A second process or thread
 of the program writes FILE.PID-THREAD. Wireshark's tables have no ChaCha20-Poly1305.
 

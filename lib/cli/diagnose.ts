@@ -15,10 +15,14 @@ import {
   ALL_ESP,
   ALL_IKE,
   certificatesOf,
+  guessableKey,
   interfaceMtu,
   probeGateway,
+  SHORT_PSK,
+  tryPacket,
   type KnownCertificate,
   type Reach,
+  type ShownCertificate,
 } from '../api/probe.ts'
 import type { Session } from '../api/session.ts'
 import { openSession, type OpenSession } from './target.ts'
@@ -35,8 +39,8 @@ export const STEPS = [
   'clock',
   'authentication',
   'data',
-  'MTU',
   'round trips',
+  'MTU',
   'rekey',
   'port',
   'selectors',
@@ -51,6 +55,13 @@ export interface Step {
   readonly says: string
   /** The next step: a sentence with its full stop. */
   readonly cure?: string | undefined
+  /** What belongs to the step in parts, such as the certificates of a chain. */
+  readonly parts?: readonly Part[]
+}
+
+export interface Part {
+  readonly state: Step['state']
+  readonly says: string
 }
 
 export interface Diagnosis {
@@ -70,10 +81,19 @@ const HANDSHAKE = 12_000
 const CHILD_TRIALS = 5000
 const PROBES = 20
 const PROBING = 5000
+const SILENCE_INSIDE = 3000
 const REKEY = 4000
 const INNER = 5000
 const MOST_ADDRESSES = 4
 const SOON = 14 * 86_400_000
+const SIZES = 7000
+/** Octets of IP packets: of interfaces that do not tell, of jumbo frames, and what nearly every path takes. */
+const ETHERNET = 1500
+const JUMBO = 9000
+const BASE = 1280
+const ROUGH_SIZES = [1500, BASE, 900, 576]
+/** Of tunnels and DSL. */
+const FINE_SIZES = [1340, 1380, 1400, 1420, 1454, 1472, 1492]
 
 const EVERYTHING = ['0.0.0.0/0', '::/0'] as const
 const DEFAULT_PORT = 4500
@@ -85,6 +105,9 @@ interface Given {
   readonly localSelectors: readonly string[]
   readonly remoteSelectors: readonly string[]
 }
+
+/** Octets; 'not asked': the peer does not do its part. */
+type Found = number | 'not asked' | 'not found'
 
 class TimeIsUp extends Error {}
 
@@ -151,6 +174,8 @@ export interface Terms {
   readonly limit?: number
   /** Nobody gave credentials: what needs none is looked at. */
   readonly isStranger?: boolean
+  /** Authenticate although the pre-shared key is short, so that anyone who answers can guess it. */
+  readonly allowsShortKey?: boolean
 }
 
 export class Diagnostician {
@@ -199,12 +224,13 @@ export class Diagnostician {
         return this.result
       }
       at('authentication')
+      if (this.isGuessable()) return this.result
       const session = await this.authenticate()
       if (session === undefined) return this.result
-      at('MTU')
-      this.measure(session)
       at('round trips')
-      await this.probe(session)
+      if (!(await this.probe(session))) return this.result
+      at('MTU')
+      if (!(await this.measure(session))) return this.result
       at('rekey')
       await this.rekey(session)
       at('port')
@@ -230,8 +256,20 @@ export class Diagnostician {
     this.open = undefined
   }
 
-  private say(name: StepName, state: Step['state'], says: string, cure?: string): void {
-    const step = { name, state, says, ...(cure === undefined ? {} : { cure }) }
+  private say(
+    name: StepName,
+    state: Step['state'],
+    says: string,
+    cure?: string,
+    parts: readonly Part[] = [],
+  ): void {
+    const step = {
+      name,
+      state,
+      says,
+      ...(cure === undefined ? {} : { cure }),
+      ...(parts.length === 0 ? {} : { parts }),
+    }
     this.steps.push(step)
     this.terms.report(step)
   }
@@ -375,6 +413,13 @@ export class Diagnostician {
       tcp === undefined
         ? 'the host may be down, or all of it filtered'
         : 'the host is there, since TCP answers'
+    if (reach.kind === 'silent' && reach.strange > 0)
+      return this.say(
+        'UDP',
+        state,
+        `Something answers at UDP port ${port} of ${address}, and it is not IKEv2: ${reach.strange} datagrams came that are no answer`,
+        `Set "ikePort" to the UDP port of the IKE server, or find out which program has this one.${atDefault}`,
+      )
     this.say(
       'UDP',
       state,
@@ -477,6 +522,22 @@ export class Diagnostician {
       )
   }
 
+  /**
+   * RFC 7296 §2.15: the client proves itself first, by a MAC under the key. Anyone who answers can try keys against it, and a
+   * short key is found that way. So nothing of it leaves here: it may be that this is not the peer.
+   */
+  private isGuessable(): boolean {
+    const octets = guessableKey(this.target)
+    if (octets === undefined || this.terms.allowsShortKey === true) return false
+    this.say(
+      'authentication',
+      'bad',
+      `The pre-shared key has ${octets} octets: anyone who answers in the peer's place could guess it from our proof, so none was sent`,
+      `Use a key of ${SHORT_PSK} random octets or more at both ends ("ike-socket keygen"). --short-key goes on with this one.`,
+    )
+    return true
+  }
+
   private async authenticate(): Promise<Session | undefined> {
     try {
       this.open = await this.enter(this.target, HANDSHAKE)
@@ -489,9 +550,9 @@ export class Diagnostician {
         return undefined
       }
       if (!isOfChild(error)) {
-        const { says, cure } = partsOf(error)
+        const { says, cure = CURES.get((error as NodeJS.ErrnoException).code) } = partsOf(error)
         const doubts = this.doubts.map(text => `; ${text}`).join('')
-        this.say('authentication', 'bad', `${says}${doubts}`, cure)
+        this.say('authentication', 'bad', `${says}${doubts}`, cure, shownParts(error))
         return undefined
       }
       this.say('authentication', 'ok', 'Both ends have proved who they are')
@@ -499,16 +560,31 @@ export class Diagnostician {
       return undefined
     }
     const { session } = this.open
-    const chain = session.peerCertificates.map(
-      certificate =>
-        `'${plain(certificate.subject.replace(/\n/g, ', '))}' valid until ${day(certificate.validTo)}`,
-    )
+    const now = Date.now()
+    const chain = session.peerCertificates.map((certificate): Part => {
+      const isShort = Date.parse(certificate.validTo) - now < SOON
+      const name = plain(certificate.subject.replace(/\n/g, ', '))
+      const times = `valid from ${day(certificate.validFrom)} to ${day(certificate.validTo)}`
+      return {
+        state: isShort ? 'note' : 'ok',
+        says: `'${name}', ${times}${isShort ? ', which is soon' : ''}`,
+      }
+    })
     this.say(
       'authentication',
       'ok',
-      `${plain(session.peerId)} has proved itself by ${METHODS[session.authentication]}, and takes us for ${plain(session.localId)}${chain.length === 0 ? '' : `: ${chain.join(', issued by ')}`}`,
+      `${plain(session.peerId)} has proved itself by ${METHODS[session.authentication]}, and takes us for ${plain(session.localId)}`,
+      undefined,
+      chain,
     )
     for (const text of this.doubts) this.say('authentication', 'note', upper(text))
+    if (this.target.virtualAddress === true && session.virtualAddresses.length === 0)
+      this.say(
+        'data',
+        'note',
+        'The peer was asked for an inner address ("virtualAddress") and gave none',
+        'Give the peer a pool of addresses ("addressPool" of ike-socket), or leave "virtualAddress" out and set "localAddress".',
+      )
     const [child] = session.info.children
     if (child !== undefined)
       this.say(
@@ -581,19 +657,84 @@ export class Diagnostician {
     this.say('data', 'bad', says, cure)
   }
 
-  private measure(session: Session): void {
-    const { mtu, receivableMtu, fragmentSize } = session.info
-    this.say(
-      'MTU',
-      'ok',
-      `Packets of ${mtu} octets go to the peer, and of ${receivableMtu} octets may come from it; IKE is cut at ${fragmentSize}`,
-    )
+  /** How large packets pass inside the SA, found by requests of IKE that are filled: ESP has the same addresses and ports. False: the peer is lost. */
+  private async measure(session: Session): Promise<boolean> {
+    const { path, fragmentSize } = session.info
+    const most = Math.min(interfaceMtu(path.localAddress) ?? ETHERNET, JUMBO)
+    const there = await this.largest(session, 'there', most)
+    const back = await this.largest(session, 'back', most)
+    const cut = `; IKE is cut at ${fragmentSize}`
+    const says =
+      there === back && typeof there === 'number' && there > 0
+        ? `Packets of ${there} octets pass both ways${cut}`
+        : `To the peer ${sizeWords(there)}; from the peer ${sizeWords(back)}${cut}`
+    const known = [there, back].filter(found => typeof found === 'number')
+    if (there === 'not found' && back === 'not found') {
+      this.say(
+        'MTU',
+        'bad',
+        'The peer has fallen silent: probes of no size were answered',
+        'The peer has gone, or the way was closed: look at its log, and at firewalls that end a flow.',
+      )
+      return false
+    }
+    if (known.includes(0))
+      this.say(
+        'MTU',
+        'bad',
+        says,
+        'Look for a hop on the way that loses packets by their size: every path must carry 576 octets (RFC 791).',
+      )
+    else if (known.some(found => found < Math.min(most, BASE)))
+      this.say(
+        'MTU',
+        'note',
+        says,
+        'The way takes less than nearly every other does: look for a tunnel within a tunnel, or set "mtu".',
+      )
+    else this.say('MTU', 'ok', says)
+    return true
   }
 
-  private async probe(session: Session): Promise<void> {
+  /** The largest of the usual sizes that passes; 0: none does. */
+  private async largest(session: Session, way: 'there' | 'back', most: number): Promise<Found> {
+    const until = Math.min(performance.now() + SIZES, this.end)
+    const passes = async (size: number): Promise<boolean | undefined> => {
+      this.terms.working?.(`packets of ${size} octets`, STEPS.indexOf('MTU') / STEPS.length)
+      const attempt = (): Promise<boolean | undefined> =>
+        this.within(tryPacket(session, size, way), until - performance.now())
+      // One may be lost, or late, for another reason.
+      const first = await attempt()
+      return first === false ? attempt() : first
+    }
+    let found = 0
+    try {
+      // Mostly the largest passes; else those below tell between which two the limit lies.
+      for (const size of [most, ...ROUGH_SIZES.filter(less => less < most)]) {
+        const isPassed = await passes(size)
+        if (isPassed === undefined) return 'not asked'
+        if (!isPassed) continue
+        found = size
+        break
+      }
+      if (found !== BASE) return found
+      for (const size of FINE_SIZES.filter(less => less < most)) {
+        if ((await passes(size)) !== true) break
+        found = size
+      }
+    } catch (error) {
+      if (!(error instanceof TimeIsUp)) throw error
+      if (found === 0) return 'not found'
+    }
+    return found
+  }
+
+  /** False: the peer is lost. */
+  private async probe(session: Session): Promise<boolean> {
     const before = session.info.ikeRetransmissions
     const times: number[] = []
-    const until = Math.min(performance.now() + PROBING, this.end)
+    let heardAt = performance.now()
+    const until = Math.min(heardAt + PROBING, this.end)
     while (times.length < PROBES && performance.now() < until) {
       this.terms.working?.(
         `round trips ${times.length + 1} of ${PROBES}`,
@@ -601,55 +742,59 @@ export class Diagnostician {
       )
       try {
         times.push(await this.within(session.ping(), until - performance.now()))
+        heardAt = performance.now()
       } catch (error) {
         if (!(error instanceof TimeIsUp)) throw error
       }
     }
-    const lost = session.info.ikeRetransmissions - before
-    const { min, median, max } = summaryOf(times)
-    const says = `${times.length} of ${PROBES} probes were answered: ${min.toFixed(1)}, ${median.toFixed(1)}, ${max.toFixed(1)} ms (least, median, most), ${lost} sent again`
-    if (times.length === 0)
+    if (times.length === 0) {
       this.say(
         'round trips',
         'bad',
-        'No probe inside the SA was answered',
-        'The way to the peer loses what comes after the handshake: look at firewalls that know only its beginning.',
+        `No probe inside the SA was answered within ${PROBING / 1000} s, after both ends had proved themselves`,
+        'The peer has gone, or the way loses what comes after the handshake: look at firewalls that know only its beginning.',
       )
-    else if (lost > 0 || times.length < PROBES)
+      return false
+    }
+    const lost = session.info.ikeRetransmissions - before
+    if (performance.now() - heardAt > SILENCE_INSIDE) {
+      this.say(
+        'round trips',
+        'bad',
+        `After ${times.length} of ${PROBES} probes the peer fell silent`,
+        'The peer has gone, or the way was closed: look at its log, and at firewalls that end a flow.',
+      )
+      return false
+    }
+    const { min, median, max } = summaryOf(times)
+    const says = `${times.length} of ${PROBES} probes were answered: ${min.toFixed(1)}, ${median.toFixed(1)}, ${max.toFixed(1)} ms (least, median, most), ${lost} sent again`
+    if (lost > 0 || times.length < PROBES)
       this.say('round trips', 'note', says, 'The way loses packets: expect waits.')
     else this.say('round trips', 'ok', says)
+    return true
   }
 
   private async rekey(session: Session): Promise<void> {
-    const before = session.info.childRekeys
-    let told: string | undefined
-    const listen = (warning: Error): void => {
-      if (warning.message.startsWith('An SA cannot be renewed: ')) told = warning.message
+    const { childRekeys: before, rekeyRefusal: old } = session.info
+    const start = performance.now()
+    session.rekeyChild()
+    while (session.info.childRekeys === before && session.info.rekeyRefusal === old) {
+      if (performance.now() > Math.min(start + REKEY, this.end)) break
+      await sleep(20)
     }
-    process.on('warning', listen)
-    try {
-      const start = performance.now()
-      session.rekeyChild()
-      while (session.info.childRekeys === before && told === undefined) {
-        if (performance.now() > Math.min(start + REKEY, this.end)) break
-        await sleep(20)
-      }
-      if (session.info.childRekeys > before)
-        this.say(
-          'rekey',
-          'ok',
-          `New keys for the data after ${Math.round(performance.now() - start)} ms`,
-        )
-      else
-        this.say(
-          'rekey',
-          'bad',
-          told ?? `The peer makes no new keys for the data within ${REKEY / 1000} s`,
-          'Set "esp" and "pfs" to what the peer has for a rekey: a connection will end when its keys do.',
-        )
-    } finally {
-      process.removeListener('warning', listen)
+    const { childRekeys, rekeyRefusal } = session.info
+    if (childRekeys > before) {
+      const took = Math.round(performance.now() - start)
+      return this.say('rekey', 'ok', `New keys for the data after ${took} ms`)
     }
+    this.say(
+      'rekey',
+      'bad',
+      rekeyRefusal === undefined
+        ? `The peer makes no new keys for the data within ${REKEY / 1000} s`
+        : `The peer refuses new keys for the data: ${rekeyRefusal.message.replace(/\.$/, '')}`,
+      'Set "esp" and "pfs" to what the peer has for a rekey: a connection will end when its keys do.',
+    )
   }
 
   private async knock(): Promise<void> {
@@ -676,6 +821,14 @@ export class Diagnostician {
       }
     } catch (error) {
       if (!(error instanceof TimeIsUp)) throw error
+      const { packetsIn, packetsOut } = this.open!.session.info
+      if (packetsIn === 0 && packetsOut > 0)
+        return this.say(
+          'port',
+          'bad',
+          `${where} inside the tunnel does not answer within ${INNER / 1000} s: IKE is answered, and of ESP ${packetsOut} packets went and none came`,
+          'Look for a firewall on the way that passes IKE and not ESP in UDP, for one behind the gateway, and for the way back to our address inside the tunnel.',
+        )
       this.say(
         'port',
         'bad',
@@ -703,6 +856,26 @@ export class Diagnostician {
   }
 }
 
+/** The certificates that a peer has shown in vain, with the failing one marked. */
+const shownParts = (error: unknown): readonly Part[] => {
+  const { certificates } = (IpsecError.is(error) && error.details) || {}
+  if (!Array.isArray(certificates)) return []
+  return (certificates as readonly ShownCertificate[]).map(certificate => ({
+    state: certificate.isFailing ? 'bad' : 'ok',
+    says: `${certificate.subject}, issued by ${certificate.issuer}, valid from ${certificate.notBefore} to ${certificate.notAfter}`,
+  }))
+}
+
+/** Of errors of the system, which bring none. */
+const CURES: ReadonlyMap<string | undefined, string> = new Map([
+  [
+    'EADDRNOTAVAIL',
+    'Set "localAddress" to an address of this host, or leave it out; in tunnel mode it is an address inside the tunnel.',
+  ],
+  ['EADDRINUSE', 'Another program has that port: leave "localPort" out.'],
+  ['EACCES', 'The system or a policy of this program forbids it.'],
+])
+
 const METHODS: Readonly<Record<Session['authentication'], string>> = {
   psk: 'the pre-shared key',
   certificate: 'its certificate',
@@ -714,6 +887,12 @@ const upper = (text: string): string => text.charAt(0).toUpperCase() + text.slic
 
 const familyHint = (address: string): string =>
   isIPv6(address.split('%')[0]!) ? ', and that it has this IPv6 address (else "family: 4")' : ''
+
+const sizeWords = (found: Found): string => {
+  if (found === 'not asked') return 'no size was tried (ike-socket alone fills its answers)'
+  if (found === 'not found') return `nothing was found within ${SIZES / 1000} s`
+  return found === 0 ? 'not even packets of 576 octets pass' : `packets of ${found} octets pass`
+}
 
 const describeReach = (reach: Reach): string =>
   reach.kind === 'answered'

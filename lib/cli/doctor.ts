@@ -6,7 +6,11 @@ import { readTarget, TARGET_HELP, TARGET_OPTIONS } from './target.ts'
 import { json, type Paint, painter, Progress } from './terminal.ts'
 import { parseArguments } from './usage.ts'
 
-const OPTIONS = { ...TARGET_OPTIONS, json: { type: 'boolean' } } as const
+const OPTIONS = {
+  ...TARGET_OPTIONS,
+  'short-key': { type: 'boolean' },
+  json: { type: 'boolean' },
+} as const
 
 /** By the step that is bad. */
 const EXIT_CODES: Readonly<Partial<Record<StepName, number>>> = {
@@ -17,19 +21,31 @@ const EXIT_CODES: Readonly<Partial<Record<StepName, number>>> = {
   clock: 5,
   authentication: 5,
   data: 6,
+  MTU: 7,
   'round trips': 7,
   rekey: 8,
   port: 9,
 }
 
+/** Milliseconds: of the process as a whole, and of the Deletes of SAs at its end. */
+const LIMIT = 29_500
+const FAREWELL = 500
+
 const MARKS = { ok: ['✓', 'green'], bad: ['✗', 'red'], note: ['!', 'yellow'] } as const
 const WIDTH = Math.max(...STEPS.map(name => name.length))
 
 /** A line for people: mark, step, sentence and what helps. */
-export const stepLine = ({ name, state, says, cure }: Step, paint: Paint): string => {
-  const [mark, colour] = MARKS[state]
-  const head = `${paint(colour, mark)} ${name.padEnd(WIDTH)}  ${says}.`
-  return cure === undefined ? head : `${head}\n${' '.repeat(WIDTH + 4)}${paint('bold', cure)}`
+export const stepLine = ({ name, state, says, cure, parts = [] }: Step, paint: Paint): string => {
+  const marked = (of: Step['state']): string => {
+    const [mark, colour] = MARKS[of]
+    return paint(colour, mark)
+  }
+  const inset = ' '.repeat(WIDTH + 4)
+  return [
+    `${marked(state)} ${name.padEnd(WIDTH)}  ${says}.`,
+    ...parts.map(part => `${inset}${marked(part.state)} ${part.says}`),
+    ...(cure === undefined ? [] : [`${inset}${paint('bold', cure)}`]),
+  ].join('\n')
 }
 
 const run = async (args: readonly string[]): Promise<number> => {
@@ -47,10 +63,19 @@ const run = async (args: readonly string[]): Promise<number> => {
   }
   const doctor = new Diagnostician(
     { ...options, port },
-    { report, isStranger, working: (words, share) => progress.update(words, share) },
+    {
+      report,
+      isStranger,
+      allowsShortKey: values['short-key'] === true,
+      // As the clock of performance begins with the process.
+      limit: LIMIT - FAREWELL - performance.now(),
+      working: (words, share) => progress.update(words, share),
+    },
   )
   const { cause } = await doctor.run()
   progress.stop()
+  // A peer that is lost would have its Deletes repeated to it for a minute.
+  setTimeout(() => process.exit(), FAREWELL).unref()
   if (isJson) stdout.write(`${json({ isWell: cause === undefined, cause: cause ?? null })}\n`)
   else if (cause === undefined)
     stdout.write(isStranger ? 'So far all is well.\n' : 'All is well.\n')
@@ -65,18 +90,19 @@ export const doctorCommand: Command = {
 
 Looks at each step of a connection to HOST: name, route, NAT, UDP ports, proposals, the clock against certificates,
 authentication, traffic selectors, MTU, round trips, a rekey, and PORT, a service inside the tunnel. It takes 30 seconds
-at most. What it sends is what a client sends, so no secret leaves before the peer has proved itself. Without credentials
-it stops before authentication.
+at most. What it sends is what a client sends, so no secret leaves before the peer has proved itself. A client with a
+pre-shared key proves itself first (RFC 7296 section 2.15), and anyone who answers can try keys against that proof: so with
+a key of fewer than 16 octets it stops there. Without credentials it stops before authentication, too.
 
 Options:
-${columns([...TARGET_HELP, ['--json', 'one line of JSON for each step, and one with the cause'], ['--help', 'this text']])}
+${columns([...TARGET_HELP, ['--short-key', 'authenticate with a pre-shared key that can be guessed, too'], ['--json', 'one line of JSON for each step, and one with the cause'], ['--help', 'this text']])}
 Examples:
   ike-socket doctor orders.internal
   ike-socket doctor orders.internal 8080 --config ike.json
   ike-socket doctor 192.0.2.1 --config ike.json --json | tail -n 1
 
 Exit code 0: all is well; 1: it was stopped; 2: the command line was not understood; 3: the host is not reached;
-4: no common proposal for IKE; 5: authentication; 6: the Child SA; 7: the peer is lost; 8: the rekey; 9: PORT.
+4: no common proposal for IKE; 5: authentication; 6: the Child SA; 7: the way loses packets; 8: the rekey; 9: PORT.
 `,
   run,
 }

@@ -1,7 +1,7 @@
 /** Two connections made one: what comes from either goes to the other. */
 import type { Duplex } from 'node:stream'
 
-/** What happened, with its facts, for whoever reads standard error. */
+/** What happened, with its facts, for the reader of standard error. */
 export type Log = (event: string, facts: Readonly<Record<string, string | number>>) => void
 
 /** A stream of either kind, with what it has counted. */

@@ -204,7 +204,7 @@ secrets {
 const readme = ({ server, client, types, days }: Plan): string => {
   const type = types[0]!
   const files = types.length === 1 ? type : `${types.join(', ')}: the names differ by them`
-  return `Credentials made by ike-socket keygen, for ${days} days. Whoever has a .key file or psk.txt is that party;
+  return `Credentials made by ike-socket keygen, for ${days} days. Anyone who has a .key file or psk.txt is that party;
 who has ca.key can be anyone: keep it apart.
 
 Server "${server[0]}", client "${client[0]}", key types ${files}.

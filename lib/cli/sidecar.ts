@@ -208,7 +208,7 @@ const reload = (file: string, servers: readonly SecureServer[]): void => {
     if (servers.length === 0) return
     for (const name of FIXED) {
       if (fresh[name] !== before[name])
-        throw new Error(`"${name}" cannot change while the command runs: start it anew`)
+        throw new Error(`"${name}" cannot change while the command runs: restart it`)
     }
     const { ikePort: _port, reusePort: _reuse, ...rest } = fresh
     const given = lenientOptions<SecureServerOptions>('server', rest, {})

@@ -1,7 +1,7 @@
 /** `ike-socket status`: the sessions of a running process, over its control socket. */
 import { askControl } from './control-client.ts'
 import { columns, type Command } from './command.ts'
-import { duration, json, octets, painter, plain, short, type Paint } from './terminal.ts'
+import { duration, json, octets, painter, plain, Screen, short, type Paint } from './terminal.ts'
 import { parseArguments, UsageError } from './usage.ts'
 import { serveStatus, withMemory } from './web.ts'
 
@@ -191,22 +191,23 @@ const run = async (args: readonly string[]): Promise<void> => {
     const { url } = await serveStatus(ask, readPort(values.port))
     return void stdout.write(values.json === true ? `${JSON.stringify({ url })}\n` : `${url}\n`)
   }
-  let height = 0
-  do {
-    await sleep(interval)
-    const now = await look(path)
-    const rates = ratesBetween(before, now)
-    if (values.json === true) stdout.write(`${json(withRates(now, rates))}\n`)
-    else {
-      const lines = statusLines(now, rates, paint)
-      // In place on a terminal; a file gets one look after the other.
-      const shown = stdout.isTTY ? lines.slice(0, Math.max(1, stdout.rows - 1)) : lines
-      const up = stdout.isTTY && height > 0 ? `\x1b[${height}A\x1b[J` : ''
-      stdout.write(`${up}${(values.watch === true ? shown : lines).join('\n')}\n`)
-      height = shown.length
-    }
-    before = now
-  } while (values.watch === true)
+  // In place on a terminal; a file gets one look after the other.
+  const isInPlace = values.watch === true && values.json !== true && stdout.isTTY
+  const screen = isInPlace ? new Screen(stdout, () => process.exit(0)) : undefined
+  try {
+    do {
+      await sleep(interval)
+      const now = await look(path)
+      const rates = ratesBetween(before, now)
+      const lines =
+        values.json === true ? [json(withRates(now, rates))] : statusLines(now, rates, paint)
+      if (screen === undefined) stdout.write(`${lines.join('\n')}\n`)
+      else screen.show(lines)
+      before = now
+    } while (values.watch === true)
+  } finally {
+    screen?.close()
+  }
 }
 
 export const statusCommand: Command = {
@@ -227,7 +228,7 @@ ${columns([
     '--web',
     'prints the address of a page on the loopback that shows the same, live, until interrupted;',
   ],
-  ['', 'whoever has the address can read it, and nothing can be changed by it'],
+  ['', 'anyone who has the address can read it; nothing can be changed through it'],
   ['--port N', 'of that page (any that is free)'],
   ['--help', 'this text'],
 ])}

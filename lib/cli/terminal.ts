@@ -63,10 +63,73 @@ export const duration = (millis: number): string => {
     .join(' ')
 }
 
+const SEQUENCE = /\x1b\[[0-9;]*m/y
+
+/** The first `columns` characters of a line; sequences of colour take no room, and end with it. */
+export const cut = (line: string, columns: number): string => {
+  let shown = ''
+  let width = 0
+  for (let at = 0; at < line.length;) {
+    SEQUENCE.lastIndex = at
+    const sequence = SEQUENCE.exec(line)?.[0]
+    if (sequence === undefined && ++width > columns) return `${shown}\x1b[0m`
+    shown += sequence ?? line[at]
+    at += sequence?.length ?? 1
+  }
+  return shown
+}
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+
+/**
+ * Text that is drawn again and again in one place: on the terminal's other screen, so that no line breaks and no
+ * resizing leaves anything behind. `close` gives the screen and the cursor back, as do SIGINT, SIGTERM and SIGHUP.
+ */
+export class Screen {
+  private readonly stream: WriteStream
+  private readonly onEnd: () => void
+  private lines: readonly string[] = []
+  private isOpen = true
+  private readonly draw = (): void => {
+    const { rows, columns } = this.stream
+    const lines = this.lines.slice(0, Math.max(1, rows - 1)).map(line => cut(line, columns))
+    this.stream.write(`\x1b[H\x1b[J${lines.join('\n')}\n`)
+  }
+  private readonly leave = (): void => {
+    this.close()
+    this.onEnd()
+  }
+
+  /** `onEnd`: the user has ended it. */
+  constructor(stream: WriteStream, onEnd: () => void) {
+    this.stream = stream
+    this.onEnd = onEnd
+    stream.write('\x1b[?1049h\x1b[?25l')
+    stream.on('resize', this.draw)
+    for (const signal of SIGNALS) process.once(signal, this.leave)
+  }
+
+  show(lines: readonly string[]): void {
+    this.lines = lines
+    if (this.isOpen) this.draw()
+  }
+
+  /** What was shown last stays on the ordinary screen. */
+  close(): void {
+    if (!this.isOpen) return
+    this.isOpen = false
+    this.stream.off('resize', this.draw)
+    for (const signal of SIGNALS) process.off(signal, this.leave)
+    this.stream.write(`\x1b[?1049l\x1b[?25h${this.lines.map(line => `${line}\n`).join('')}`)
+  }
+}
+
 const BAR = 24
 const FRAMES = ['|', '/', '-', '\\'] as const
 /** Milliseconds: what is done sooner needs no bar. */
 const PATIENCE = 1000
+/** Milliseconds from one drawing to the next. */
+const BETWEEN = 200
 
 /** A bar on standard error while something takes longer than a second; nothing where that is no terminal. */
 export class Progress {
@@ -76,6 +139,7 @@ export class Progress {
   private words: string
   private share: number | undefined
   private isShown = false
+  private drawnAt = -Infinity
 
   /** `share`: 0 to 1, or undefined where the end is not known. */
   constructor(words: string, share?: number, stream: WriteStream = process.stderr) {
@@ -83,23 +147,27 @@ export class Progress {
     this.words = words
     this.share = share
     if (!stream.isTTY) return
-    this.timer = setInterval(() => this.draw(), 200).unref()
+    this.timer = setInterval(() => this.draw(), BETWEEN).unref()
   }
 
   /** How far it is now. */
   update(words: string, share?: number): void {
     this.words = words
     this.share = share
+    // Where something computes without a pause, the timer has no turn.
+    if (this.timer !== undefined && performance.now() - this.drawnAt >= BETWEEN) this.draw()
   }
 
   private draw(): void {
-    const took = performance.now() - this.start
+    const now = performance.now()
+    const took = now - this.start
     if (took < PATIENCE) return
+    this.drawnAt = now
     const { share } = this
     const full = Math.round((share ?? 0) * BAR)
     const gauge =
       share === undefined
-        ? FRAMES[Math.floor(took / 200) % FRAMES.length]!
+        ? FRAMES[Math.floor(took / BETWEEN) % FRAMES.length]!
         : `[${'#'.repeat(full)}${'.'.repeat(BAR - full)}]`
     this.isShown = true
     this.stream.write(`\r\x1b[K${gauge} ${this.words} (${duration(took)})`)

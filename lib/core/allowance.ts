@@ -1,6 +1,6 @@
 /**
  * Something that grows with time and that there may be too little of, such as computing. What is scarce
- * goes by rank, and within a rank by chance: whoever came first would mean whoever sends most.
+ * goes by rank, and within a rank by chance: first come, first served would favour the heaviest sender.
  */
 import { EMPTY } from '../base/bytes.ts'
 import { randomBytes, type Environment, type Millis } from '../base/environment.ts'

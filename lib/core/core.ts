@@ -1,6 +1,6 @@
 /**
  * The whole protocol of one endpoint without IO: datagrams and time go in, datagrams, events and
- * questions come out. Input only changes state; whoever drives the core then pulls `pollTransmit` and
+ * questions come out. Input only changes state; the driver of the core then pulls `pollTransmit` and
  * `pollEvent` until both are empty and sleeps until `nextTimeout`.
  */
 import { errorOf } from '../base/error-table.ts'
@@ -790,7 +790,7 @@ export class Core {
   }
 
   /**
-   * RFC 7296 §2.4: the peer says that it has started anew. Where nobody else can prove that identity in that way, its
+   * RFC 7296 §2.4: the peer says that it has restarted. Where nobody else can prove that identity in that way, its
    * older SAs have ended, and their sockets are told; where others can, those are only asked.
    */
   private initialContact(survivor: Session, now: Millis): void {

@@ -6,7 +6,16 @@
 import type { Millis } from '../base/environment.ts'
 import type { IpsecError } from '../base/errors.ts'
 import type { Path } from '../base/path.ts'
-import type { Answer, AuthorizeAnswer, PeerFacts, Question } from '../ike/exchange.ts'
+import type {
+  Answer,
+  AuthorizeAnswer,
+  PacketSizes,
+  Passage,
+  PeerFacts,
+  Question,
+} from '../ike/exchange.ts'
+
+export type { PacketSizes, Passage }
 import type { UdpDatagram, UdpFlow } from '../udp/stack.ts'
 import type { IpProtocol } from '../wire/registry.ts'
 import type { CongestionControl } from './tcp-config.ts'
@@ -108,8 +117,8 @@ export interface SessionHandle {
   carries(flow: UdpFlow): boolean
   /** `now`: to which its times belong; default: when the peer was heard last. */
   info(now?: Millis): SessionInfo
-  /** Asks the peer; 'pinged' with that ticket follows, unless the session ends. False: it is not up. */
-  ping(ticket: number, now: Millis): boolean
+  /** Asks the peer; 'pinged' with that ticket follows, unless the session ends. False: it cannot be asked. */
+  ping(ticket: number, sizes: PacketSizes | undefined, now: Millis): boolean
   rekeyIke(now: Millis): void
   rekeyChild(now: Millis): void
   reauthenticate(now: Millis): void
@@ -125,7 +134,7 @@ export interface SessionInfo {
   readonly spiI: string
   /** The responder's SPI of the IKE SA, in hexadecimal digits. */
   readonly spiR: string
-  /** The algorithms of the IKE SA, in proposal keywords. */
+  /** The algorithms of the IKE SA by name, such as `AES-GCM-16-256, PRF-HMAC-SHA2-256, X25519`: not the keywords of `ike`. */
   readonly ikeSuite: string
   /** Our identity. */
   readonly localIdentity: string
@@ -137,7 +146,6 @@ export interface SessionInfo {
   readonly remoteBehindNat: boolean
   /** Milliseconds of silence after which the mapping of a NAT on the way is refreshed; 0: never. */
   readonly natKeepalive: Millis
-  /** Rekeys of the IKE SA so far. */
   /** When it came up, in Unix milliseconds. */
   readonly createdAt: number
   /** When the peer was heard last: an authentic message or packet. Unix milliseconds. */
@@ -161,9 +169,12 @@ export interface SessionInfo {
   readonly packetsOut: number
   /** TCP connections inside. */
   readonly sockets: number
+  /** Rekeys of the IKE SA so far. */
   readonly ikeRekeys: number
   /** Rekeys of Child SAs so far. */
   readonly childRekeys: number
+  /** Why the peer refused to rekey an SA, the last time that it did; undefined: it never did. */
+  readonly rekeyRefusal: { readonly code: string; readonly message: string } | undefined
   /** The peer has given a token, so that it is known at once when it starts again without this SA (RFC 6290). */
   readonly detectsCrash: boolean
   /** Octets of the largest IP packet that an IKE message makes; smaller ones come of a path that takes no more. */
@@ -193,7 +204,7 @@ export interface ChildInfo {
   readonly spiOut: number
   /** The mode that was negotiated. */
   readonly mode: 'transport' | 'tunnel'
-  /** The algorithms, in proposal keywords. */
+  /** The algorithms by name, such as `AES-GCM-16-256 with ESN`: not the keywords of `esp`. */
   readonly suite: string
   /** What encrypts here: `'node:crypto'`, `'noble'`, `'sodium-native'`, `'openssl'` (`accelerate`), or the name of a backend of the option `aead`. */
   readonly backend: string
@@ -230,7 +241,7 @@ export type CoreEvent =
   | { kind: 'sessionUp'; session: SessionHandle }
   | { kind: 'sessionDown'; session: SessionHandle; error?: Error | undefined }
   /** The peer has answered the ping with that ticket. */
-  | { kind: 'pinged'; session: SessionHandle; ticket: number }
+  | { kind: 'pinged'; session: SessionHandle; ticket: number; passage: Passage }
   /**
    * A client's request had to be sent again, so many times in all: it is worth a look whether there is a way.
    * `isOpening`: no SA is up yet.

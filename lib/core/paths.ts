@@ -288,7 +288,7 @@ export class Paths implements PeerPlace {
     return Math.min(this.keepaliveAt, this.trial?.endsAt ?? Infinity)
   }
 
-  /** Whoever is at the place on trial does not answer: the peer is where it was before. */
+  /** The place on trial does not answer: the peer is where it was before. */
   handleTimeout(now: Millis): void {
     if (this.trial === undefined || this.trial.endsAt > now) return
     const { before } = this.trial

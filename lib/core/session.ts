@@ -32,6 +32,7 @@ import type {
   Newcomer,
   PeerFacts,
   Question,
+  PacketSizes,
 } from '../ike/exchange.ts'
 import { HalfOpen, type HalfOpenOutput } from '../ike/half-open.ts'
 import type { IkeSa, IkeSaOutput } from '../ike/ike-sa.ts'
@@ -162,6 +163,7 @@ export class Session implements AttemptHost, Scheduled {
   private createdAt = ZERO
   /** Why an SA could not be renewed, until one was or a new one is up. */
   private unrenewed: Error | undefined
+  private rekeyRefusal: SessionInfo['rekeyRefusal']
   /** A Child SA has gone, and nothing may carry its connections now. */
   private hasLoss = false
   private hasWarned = false
@@ -355,6 +357,7 @@ export class Session implements AttemptHost, Scheduled {
       sockets: this.tcp?.connectionCount ?? 0,
       ikeRekeys: this.lineage.rekeys,
       childRekeys: this.childRekeys,
+      rekeyRefusal: this.rekeyRefusal,
       detectsCrash: sa?.crashTokens.isEmpty === false,
       fragmentSize: sa?.fragmentSize ?? this.policy.fragmentSize,
       mtu: facts === undefined ? 0 : this.paths.sizes.limit,
@@ -367,11 +370,9 @@ export class Session implements AttemptHost, Scheduled {
 
   // --- commands ---
 
-  ping(ticket: number, now: Millis): boolean {
+  ping(ticket: number, sizes: PacketSizes | undefined, now: Millis): boolean {
     const sa = this.lineage.current
-    if (sa?.state !== 'established') return false
-    sa.ping(ticket, now)
-    return true
+    return sa?.state === 'established' && sa.ping(ticket, sizes, now)
   }
 
   rekeyIke(now: Millis): void {
@@ -824,7 +825,12 @@ export class Session implements AttemptHost, Scheduled {
       case 'question':
         return this.host.ask(sa, output.id, output.question)
       case 'pinged':
-        return this.host.emit({ kind: 'pinged', session: this, ticket: output.ticket })
+        return this.host.emit({
+          kind: 'pinged',
+          session: this,
+          ticket: output.ticket,
+          passage: output.passage,
+        })
       case 'turnedAway':
         return this.emitRefused(output)
       case 'refused':
@@ -857,6 +863,7 @@ export class Session implements AttemptHost, Scheduled {
 
   private noteRekeyRefused(error: IpsecError): void {
     this.unrenewed = error
+    this.rekeyRefusal = { code: error.code, message: error.message }
     if (!this.hasWarned) this.host.emit({ kind: 'rekeyRefused', session: this, error })
     this.hasWarned = true
   }
@@ -947,7 +954,7 @@ export class Session implements AttemptHost, Scheduled {
     return this.tcp
   }
 
-  /** Who the peer is, anew with each authentication. */
+  /** The peer's identity, renewed with each authentication. */
   private noteFacts(facts: PeerFacts): void {
     this.lineage.facts = facts
     if (this.tcp !== undefined) this.tcp.peerFeatures = facts.features

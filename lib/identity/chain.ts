@@ -46,7 +46,7 @@ export const checkAlone = (
   // §4.1.2.6: who has no subject has a critical subjectAltName.
   if (isEmptyName(subject) && !extensions.critical.has(ExtensionId.SubjectAltName))
     return fail('PROFILE', 'has neither a subject nor a critical subjectAltName')
-  // §4.2.1.3: whoever may sign certificates is a CA.
+  // §4.2.1.3: a key that may sign certificates belongs to a CA.
   if (extensions.keyUsage?.has(KeyUsage.KeyCertSign) === true && !extensions.isCa)
     return fail('KEY_USAGE', 'may sign certificates by its keyUsage but is no CA')
   if (!signatures.knows(signed.algorithm))
@@ -234,7 +234,7 @@ const checkPolicies: Stage = (chain, { policies }) => {
   return undefined
 }
 
-/** Demands of RFC 5280 §4 on whoever issues, which RFC 4945 §5.1.3 lets a verifier of IKE pass over. */
+/** Demands of RFC 5280 §4 on issuers, which RFC 4945 §5.1.3 lets a verifier of IKE pass over. */
 const strictProblem = (
   { extensions, subject, issuer }: Certificate,
   isAnchor: boolean,

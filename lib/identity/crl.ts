@@ -26,7 +26,7 @@ export interface Crl {
   /** Of a delta list: the number of the complete list that it continues. */
   readonly baseNumber: Uint8Array | undefined
   readonly authorityKeyId: string
-  /** Why it cannot be used, whoever signed it. */
+  /** Why it cannot be used, whatever its signature is. */
   readonly unusable: string | undefined
 }
 

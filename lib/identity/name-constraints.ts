@@ -91,7 +91,7 @@ export class NameConstraintChecker {
 
 interface Named {
   readonly type: number
-  /** For people; escaped by whoever prints the sentence. */
+  /** For people; the code that prints the sentence escapes it. */
   readonly printed: string
   /** Undefined: malformed, or of a kind that we cannot compare. */
   readonly subject: Subject | undefined

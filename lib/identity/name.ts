@@ -138,7 +138,7 @@ const WHITE_SPACE = /[\s\u0085\p{Z}]+/gu
 
 /**
  * RFC 5280 §7.1: without regard to case and to the amount of white space (RFC 4518 §2). All string types
- * compare alike: whoever could make names differ by their type alone could escape an excluded subtree.
+ * compare alike: a subject that could make names differ by their type alone could escape an excluded subtree.
  */
 export const prepareText = (text: string): string => {
   if (/^[!-~]*$/.test(text)) return text.toLowerCase()

@@ -79,7 +79,7 @@ export interface OcspResponse {
   /** DER of those that came with it. */
   readonly certificates: readonly Uint8Array[]
   readonly nonce: Uint8Array | undefined
-  /** Why it cannot be used, whoever signed it. */
+  /** Why it cannot be used, whatever its signature is. */
   readonly unusable: string | undefined
 }
 

@@ -24,7 +24,7 @@ export interface PeerSecret {
 /** The key for a peer; 'ask' when the program's function knows; undefined when there is none. */
 export type SecretLookup = (remote: Identity) => PeerSecret | 'ask' | undefined
 
-/** A shorter key can be found by trying: whoever answers in our peer's place sees a MAC under it (RFC 7296 §2.15). */
+/** A shorter key can be found by trying: anyone who answers in our peer's place sees a MAC under it (RFC 7296 §2.15). */
 export const SHORT_PSK = 16
 
 /** Of the one key that all peers have, and of what a program's function gives: it could be anybody's. */
@@ -101,7 +101,7 @@ const lookUpIn = (entries: readonly Entry[]): SecretLookup => {
     fallback
 }
 
-/** Entries of which another entry has a key too: whoever knows it can be either. */
+/** Entries of which another entry has a key too: anyone who knows it can be either. */
 const sharedKeys = (entries: readonly Entry[]): ReadonlySet<Entry> => {
   const sorted = entries
     .flatMap(entry => entry.keys.map(({ bytes }) => ({ entry, bytes })))

@@ -257,5 +257,5 @@ const isRemoved = (
       )
     : revocationReason(crl, certificate) === REMOVE_FROM_CRL
 
-/** The key that was found to have signed a list: it is large, and looked at for each peer anew. */
+/** The key that was found to have signed a list: it is large, and read again for each peer. */
 const VERIFIED = new WeakMap<Crl, Uint8Array>()

@@ -1,5 +1,5 @@
 /**
- * Whom we believe who signs: certificates under our trust anchors (RFC 5280, RFC 4945) and raw public keys
+ * Trust decisions for signature authentication: certificates under our trust anchors (RFC 5280, RFC 4945) and raw public keys
  * (RFC 7670). Revocation data that has to be fetched is asked for, and only for a path that is valid without.
  */
 import { parseAddress } from '../base/address.ts'
@@ -10,9 +10,15 @@ import { readPublicKey, type PublicKey } from '../crypto/signature.ts'
 import type { Payload } from '../wire/payloads.ts'
 import { CertEncoding, IdType } from '../wire/registry.ts'
 import { hasIdentity, listNames } from './certificate-identity.ts'
-import { isMalformed, parseCertificate, type Certificate, type Malformed } from './certificate.ts'
+import {
+  describeCertificate,
+  isMalformed,
+  parseCertificate,
+  type Certificate,
+  type Malformed,
+} from './certificate.ts'
 import { parseCrl, type Crl } from './crl.ts'
-import { isFailure, type Failure, type FailureCode } from './failure.ts'
+import { isFailure, printTime, type Failure, type FailureCode } from './failure.ts'
 import { GeneralNameType } from './general-name.ts'
 import {
   addressIdentity,
@@ -21,6 +27,7 @@ import {
   parsePattern,
   type Identity,
 } from './identity.ts'
+import { formatName } from './name.ts'
 import { publicKeyDigest, type ProofFact } from './principal.ts'
 import { parseOcspResponse, writeOcspRequest } from './ocsp.ts'
 import { TrustAnchors } from './path.ts'
@@ -49,7 +56,40 @@ interface Refused {
   /** For our own side. */
   readonly why: string
   readonly code: FailureCode
+  /** What the peer has shown, where that could be read. */
+  readonly certificates?: readonly ShownCertificate[]
 }
+
+/** A certificate as a person who looks for the failing one wants to see it. */
+export interface ShownCertificate {
+  /** Escaped and bounded, as in `Failure`. */
+  readonly subject: string
+  readonly issuer: string
+  readonly notBefore: string
+  readonly notAfter: string
+  /** It is the one that failed. */
+  readonly isFailing: boolean
+}
+
+/** Ours: certificates that are described, of those that were sent. */
+const MOST_DESCRIBED = 8
+
+/** In the order in which they were sent. */
+const describeShown = (
+  encoded: readonly Uint8Array[],
+  failing: string,
+): readonly ShownCertificate[] =>
+  encoded
+    .slice(0, MOST_DESCRIBED)
+    .map(parseCertificate)
+    .filter(isReadable)
+    .map(certificate => ({
+      subject: describeCertificate(certificate),
+      issuer: formatName(certificate.issuer),
+      notBefore: printTime(certificate.notBefore),
+      notAfter: printTime(certificate.notAfter),
+      isFailing: describeCertificate(certificate) === failing,
+    }))
 
 /** The CERT payloads of a peer. */
 export type Shown =
@@ -150,7 +190,7 @@ export class Trust {
   }
 
   /**
-   * Whether who holds that key may be `identity`. `host`: the name that a client expects when it expects no
+   * Decides whether the holder of that key may act as `identity`. `host`: the name that a client expects when it expects no
    * identity. `time`: milliseconds since 1970. `fetched`: the answer to 'needsStatus'.
    */
   judge(
@@ -188,13 +228,14 @@ export class Trust {
     if (isFailure(result)) {
       const failed = result.code === 'REVOCATION_UNKNOWN' ? (fetched?.failed ?? []) : []
       const tried = failed.length === 0 ? '' : `; asked were ${failed.join(', ')}`
-      return refused(withHint(result) + tried, result.code)
+      const certificates = describeShown(shown.encoded, result.certificate)
+      return { ...refused(withHint(result) + tried, result.code), certificates }
     }
     if (host !== undefined && !hasIdentity(result.certificate, hostIdentity(host), true)) {
-      return refused(
-        `its certificate is not for ${printable(host)}, only for ${listNames(result.certificate)}`,
-        'IDENTITY',
-      )
+      const why = `its certificate is not for ${printable(host)}, only for ${listNames(result.certificate)}`
+      const failing = describeCertificate(result.certificate)
+      const certificates = describeShown(shown.encoded, failing)
+      return { ...refused(why, 'IDENTITY'), certificates }
     }
     return {
       kind: 'trusted',

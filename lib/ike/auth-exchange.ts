@@ -3,7 +3,7 @@
  * Child SA and the configuration payload.
  */
 import type { Millis } from '../base/environment.ts'
-import { errorOf, type UnprovenReason } from '../base/error-table.ts'
+import { errorOf } from '../base/error-table.ts'
 import { printable, type IpsecError } from '../base/errors.ts'
 import { formatEndpoint } from '../base/path.ts'
 import type { Secret } from '../base/secret.ts'
@@ -40,6 +40,7 @@ import {
   type OwnProofs,
   type Proof,
   type Proven,
+  type Unproven,
   type Verdict,
 } from './auth-proof.ts'
 import { ask, DONE, type AuthContext, type Next, type Outcome } from './auth-steps.ts'
@@ -165,8 +166,13 @@ const authorize = (
   })
 }
 
-const refusalOf = (remote: Identity, why: string, reason: UnprovenReason): IpsecError =>
-  errorOf(reason, { peer: formatIdentity(remote), why }, { reason })
+const refusalOf = (
+  remote: Identity,
+  { why, reason, certificates }: Omit<Unproven, 'kind'>,
+): IpsecError => {
+  const details = certificates === undefined ? { reason } : { reason, certificates }
+  return errorOf(reason, { peer: formatIdentity(remote), why }, details)
+}
 
 // --- initiator ---
 
@@ -261,19 +267,18 @@ export class Authenticate {
         ? this.startEap(ends, undefined, eap, now)
         : this.refuse(
             ends.remote,
-            why,
-            problem === undefined ? 'WRONG_IDENTITY' : 'BAD_IDENTITY',
+            { why, reason: problem === undefined ? 'WRONG_IDENTITY' : 'BAD_IDENTITY' },
             now,
           )
     }
     if ((eap === undefined) !== (credentials.eap === undefined)) {
       return eap === undefined
-        ? this.refuse(ends.remote, 'it does not ask for EAP', 'NO_EAP', now)
-        : this.refuse(ends.remote, 'it asks for EAP', 'EAP_ASKED', now)
+        ? this.refuse(ends.remote, { why: 'it does not ask for EAP', reason: 'NO_EAP' }, now)
+        : this.refuse(ends.remote, { why: 'it asks for EAP', reason: 'EAP_ASKED' }, now)
     }
     const ppk = eap === undefined ? this.usedPpk(payloads) : undefined
     if (ppk === undefined && eap === undefined && credentials.ppk?.required === true) {
-      return this.refuse(ends.remote, 'it uses no post-quantum key', 'NO_PPK', now)
+      return this.refuse(ends.remote, { why: 'it uses no post-quantum key', reason: 'NO_PPK' }, now)
     }
     const evidence = {
       claim: { ofInitiator: false, identity: ends.remote, ppk },
@@ -284,7 +289,7 @@ export class Authenticate {
     }
     const judge: Next<Verdict> = (verdict, later) => {
       if (verdict.kind === 'refused') {
-        return this.refuse(ends.remote, verdict.why, verdict.reason, later)
+        return this.refuse(ends.remote, verdict, later)
       }
       sa.notePeerProven()
       return eap === undefined
@@ -309,7 +314,7 @@ export class Authenticate {
     const start: Next<string | undefined> = (why, later) =>
       why === undefined
         ? this.eapRounds(ends, verdict).take(eap.data, later)
-        : this.refuse(ends.remote, why, 'NOT_AUTHORIZED', later)
+        : this.refuse(ends.remote, { why, reason: 'NOT_AUTHORIZED' }, later)
     if (verdict === undefined) return start(undefined, now)
     const facts = factsOf(sa, ends, verdict, undefined, readConfiguration([]), [])
     return authorize(sa, facts, start, now)
@@ -328,7 +333,7 @@ export class Authenticate {
       fail: (why, later) => {
         // The peer has ended its half too, or will before long: there is nobody to tell.
         this.abandon()
-        return end(sa, refusalOf(ends.remote, why, 'EAP_FAILED'), later)
+        return end(sa, refusalOf(ends.remote, { why, reason: 'EAP_FAILED' }), later)
       },
     })
   }
@@ -347,11 +352,15 @@ export class Authenticate {
     const ppk = this.usedPpk(payloads)
     const claim: Claim = { ofInitiator: false, identity: ends.remote, ppk }
     if (!checkSecret(sa, claim, msk, auth)) {
-      return this.refuse(ends.remote, 'it does not know the key of EAP', 'EAP_FAILED', now)
+      return this.refuse(
+        ends.remote,
+        { why: 'it does not know the key of EAP', reason: 'EAP_FAILED' },
+        now,
+      )
     }
     sa.notePeerProven()
     if (ppk === undefined && sa.config.credentials.ppk?.required === true) {
-      return this.refuse(ends.remote, 'it uses no post-quantum key', 'NO_PPK', now)
+      return this.refuse(ends.remote, { why: 'it uses no post-quantum key', reason: 'NO_PPK' }, now)
     }
     return verdict === undefined
       ? this.complete(ends, provenByEap(sa), ppk, payloads, now)
@@ -370,7 +379,7 @@ export class Authenticate {
     const establish: Next<string | undefined> = (why, later) =>
       why === undefined
         ? this.establish(ends, verdict, ppk, payloads, later)
-        : this.refuse(ends.remote, why, 'NOT_AUTHORIZED', later)
+        : this.refuse(ends.remote, { why, reason: 'NOT_AUTHORIZED' }, later)
     return authorize(sa, facts, establish, now)
   }
 
@@ -396,9 +405,9 @@ export class Authenticate {
   }
 
   /** §2.21.2: the peer believes that the SA exists, so it is told. */
-  private refuse(remote: Identity, why: string, reason: UnprovenReason, now: Millis): Outcome {
+  private refuse(remote: Identity, failure: Omit<Unproven, 'kind'>, now: Millis): Outcome {
     this.abandon()
-    this.sa.enqueue(new TellFailure(refusalOf(remote, why, reason)), now)
+    this.sa.enqueue(new TellFailure(refusalOf(remote, failure)), now)
     return DONE
   }
 
@@ -413,14 +422,21 @@ export class Authenticate {
     const { credentials } = sa.config
     if (type === undefined) return errorOf('BAD_AUTH_ANSWER', {})
     const claimed = formatIdentity(this.local)
+    if (type === NotifyType.UnexpectedNatDetected) return errorOf('NAT_FORBIDDEN', {})
     if (type !== NotifyType.AuthenticationFailed)
       return errorOf('REFUSED_LOGIN', { notify: notifyName(type), claimed })
     sa.config.keyTurn.isRefused = own?.secret !== undefined
     const { remoteIdentity, eap } = credentials
-    const { name: proof, cure } = own?.shownAs ?? {
+    const shown = own?.shownAs ?? {
       name: `EAP as ${printable(eap?.identity ?? '')}`,
       cure: 'Check the login of the option "eap".',
     }
+    // RFC 8784 §3: the two secrets stand in one MAC, so nobody can tell which of them is wrong.
+    const proof = this.ppk === undefined ? shown.name : `${shown.name} with a post-quantum key`
+    const cure =
+      this.ppk === undefined
+        ? shown.cure
+        : `Compare "id" and "secret" of the option "ppk" at both ends. ${shown.cure}`
     const asked =
       remoteIdentity === undefined ? 'no identity ("remoteId")' : formatIdentity(remoteIdentity)
     const where = formatEndpoint(sa.path.remoteAddress, sa.path.remotePort)
@@ -534,7 +550,7 @@ export const respondAuth = (
   const remote = { type: id.idType, data: id.data }
   const claimed = claimOf(sa, remote, payloads)
   if (typeof claimed === 'string')
-    return refuse(sa, remote, refusalOf(remote, claimed, 'NO_PPK'), now)
+    return refuse(sa, remote, refusalOf(remote, { why: claimed, reason: 'NO_PPK' }), now)
   return new Admittance(sa, { local: ownIdentity(sa), remote }, claimed, payloads).start(now)
 }
 
@@ -560,13 +576,13 @@ class Admittance {
 
   private onChecked(verdict: Verdict, now: Millis): Outcome {
     const { sa, ends, claimed } = this
-    if (verdict.kind === 'refused') return this.refuse(verdict.why, verdict.reason, now)
+    if (verdict.kind === 'refused') return this.refuse(verdict, now)
     const facts = factsOf(sa, ends, verdict, claimed.claim.ppk, readConfiguration([]), [])
     return authorize(sa, facts, (why, later) => this.onAuthorized(verdict, why, later), now)
   }
 
   private onAuthorized(verdict: Proven, why: string | undefined, now: Millis): Outcome {
-    if (why !== undefined) return this.refuse(why, 'NOT_AUTHORIZED', now)
+    if (why !== undefined) return this.refuse({ why, reason: 'NOT_AUTHORIZED' }, now)
     const { sa, ends, claimed, payloads } = this
     const own: Claim = { ofInitiator: false, identity: ends.local, ppk: claimed.claim.ppk }
     const requests = payloads.filter(({ kind }) => kind === 'certreq')
@@ -587,9 +603,9 @@ class Admittance {
     }
   }
 
-  private refuse(why: string, reason: UnprovenReason, now: Millis): Outcome {
+  private refuse(failure: Omit<Unproven, 'kind'>, now: Millis): Outcome {
     const { remote } = this.ends
-    return refuse(this.sa, remote, refusalOf(remote, why, reason), now)
+    return refuse(this.sa, remote, refusalOf(remote, failure), now)
   }
 }
 

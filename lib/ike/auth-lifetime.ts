@@ -1,5 +1,5 @@
 /**
- * How long an authentication is good for: a responder says by AUTH_LIFETIME when its peer must have authenticated anew
+ * How long an authentication is good for: a responder says by AUTH_LIFETIME when its peer must have reauthenticated
  * (RFC 4478), and none outlives the certificates that it was made with.
  */
 import type { Millis } from '../base/environment.ts'

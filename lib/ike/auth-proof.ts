@@ -30,7 +30,13 @@ import {
   signatureProblem,
   type SignatureChoice,
 } from '../identity/signature-auth.ts'
-import type { Authentication, Shown, StatusData, Trust } from '../identity/trust.ts'
+import type {
+  Authentication,
+  Shown,
+  ShownCertificate,
+  StatusData,
+  Trust,
+} from '../identity/trust.ts'
 import type { Payload } from '../wire/payloads.ts'
 import { AuthMethod, CertEncoding, IdType } from '../wire/registry.ts'
 import { ask, type AuthContext, type Next, type Outcome } from './auth-steps.ts'
@@ -294,8 +300,15 @@ export interface Proven {
   readonly validUntil: number
 }
 
-export type Verdict =
-  Proven | { readonly kind: 'refused'; readonly why: string; readonly reason: UnprovenReason }
+export interface Unproven {
+  readonly kind: 'refused'
+  readonly why: string
+  readonly reason: UnprovenReason
+  /** What the peer has shown, with the failing one marked. */
+  readonly certificates?: readonly ShownCertificate[] | undefined
+}
+
+export type Verdict = Proven | Unproven
 
 export interface Evidence {
   readonly claim: Claim
@@ -307,7 +320,11 @@ export interface Evidence {
   readonly secret: PeerSecret | undefined
 }
 
-const refused = (why: string, reason: UnprovenReason): Verdict => ({ kind: 'refused', why, reason })
+const refused = (why: string, reason: UnprovenReason): Unproven => ({
+  kind: 'refused',
+  why,
+  reason,
+})
 
 /** Whether the peer is who it says it is, and one that we expect. The words are for our own side. */
 export const check = (
@@ -445,7 +462,7 @@ const checkSignature = (
   if (!isSignatureMethod(proof.method)) {
     return refuse('it does not prove itself with a certificate or public key', 'WRONG_METHOD')
   }
-  // The one key is checked before the many of a chain: who does not even hold it costs us least.
+  // The signature comes first: a peer without the key must not make us validate a chain.
   const shown = trust.readShown(payloads)
   if (shown.kind === 'refused') return refuse(shown.why, shown.code)
   if (
@@ -484,7 +501,10 @@ const judgeTrust = (
   const verdict = trust.judge(policy.backend, shown, identity, host, at, status)
   switch (verdict.kind) {
     case 'refused':
-      return next(refused(verdict.why, verdict.code), now)
+      return next(
+        { ...refused(verdict.why, verdict.code), certificates: verdict.certificates },
+        now,
+      )
     case 'needsStatus':
       return ask({ kind: 'fetchStatus', wanted: verdict.wanted }, (answer, later) => {
         const fetched = answer.fetchStatus ?? { crls: [], ocsp: [] }

@@ -4,7 +4,7 @@
  */
 import { compare } from '../base/bytes.ts'
 
-/** One rekey exchange for an SA, whoever started it. */
+/** One rekey exchange for an SA, started by either end. */
 export interface Attempt<T> {
   readonly initiatorNonce: Uint8Array
   responderNonce: Uint8Array | undefined

@@ -21,7 +21,7 @@ const REQUESTED = [
   CpAttribute.InternalIp6Dns,
 ]
 
-/** `held`: addresses that an SA before this one gave us; who authenticates anew wants to keep them. */
+/** `held`: addresses that an SA before this one gave us; a client that reauthenticates wants to keep them. */
 export const configurationRequest = (held: readonly Uint8Array[]): Payload => ({
   kind: 'cp',
   type: CpType.Request,

@@ -33,7 +33,7 @@ export class TokenMaker {
 
   /**
    * The address of the end that holds the token is in it (§5.2): an end that has the same secret, and not the SA, can
-   * be made to show the token only to whoever is at that address.
+   * be made to show the token only to the host at that address.
    */
   make(spiI: Uint8Array, spiR: Uint8Array, holder: Uint8Array): Uint8Array {
     return nodeHmac(HashAlgorithm.Sha2_256, this.key, [spiI, spiR, holder]).slice(0, TOKEN)
@@ -79,7 +79,7 @@ export class CrashTokens {
   }
 }
 
-/** An unprotected message to that SA shows the token that its peer gave: whoever answers there knows the SA no more. */
+/** An unprotected message to that SA shows the token that its peer gave: the host that answers no longer knows the SA. */
 export const provesCrash = (
   sa: { readonly spiI: Uint8Array; readonly spiR: Uint8Array; readonly crashTokens: CrashTokens },
   message: Uint8Array,

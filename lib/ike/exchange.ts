@@ -108,7 +108,7 @@ export interface IkeSaConfig {
     next: NewSa,
     replaced: readonly Uint8Array[],
   ): readonly Uint8Array[]
-  /** A responder has room for that peer, or makes it: an SA that joins a session, or starts one anew, needs none. */
+  /** A responder has room for that peer, or makes it: an SA that joins a session, or restarts one, needs none. */
   mayEnter(newcomer: Newcomer, now: Millis): boolean
   /** What the peer gave us by an SA that this one is to replace. */
   heldAddresses(): readonly Uint8Array[]
@@ -216,6 +216,20 @@ export interface ChildKeys {
   readonly outbound: DirectionKeys
 }
 
+/** Octets of the IP packets that the request and its answer fill, each in one datagram; 0: as few as there are. */
+export interface PacketSizes {
+  readonly there: number
+  readonly back: number
+}
+
+/** What an answer shows of the path. */
+export interface Passage {
+  /** The first request was answered, so that both datagrams came through as they were sent. */
+  readonly isWhole: boolean
+  /** The peer has filled its answer. */
+  readonly isFilled: boolean
+}
+
 export type IkeOutput<Sa = unknown> =
   /** The peer's certificate has expired, and the Delete of the SA follows. */
   | { kind: 'certificateEnded'; error: IpsecError }
@@ -241,7 +255,7 @@ export type IkeOutput<Sa = unknown> =
   | { kind: 'childAbandoned'; ticket: number }
   | { kind: 'childFailed'; ticket: number | undefined; error: IpsecError }
   /** The peer has answered a ping. */
-  | { kind: 'pinged'; ticket: number }
+  | { kind: 'pinged'; ticket: number; passage: Passage }
   /** The IKE SA was rekeyed, or may turn out to be: a new SA to route messages to. */
   | { kind: 'successor'; sa: Sa }
   /** Settled, once for each IKE SA that is rekeyed. */
@@ -266,9 +280,12 @@ export interface Exchange {
   readonly subject: 'ikeSa' | 'childSa' | 'nothing'
   /** Nobody can answer it who has not received it. */
   readonly provesPath?: boolean
+  /** The request is one datagram, however large, until it is sent again. */
+  readonly isWhole?: boolean
   /** The request's payloads; undefined when it became pointless while it waited its turn. */
   build(sa: ExchangeContext, now: Millis): readonly Payload[] | undefined
-  onResponse(sa: ExchangeContext, payloads: readonly Payload[], now: Millis): void
+  /** `times`: how often the request was sent. */
+  onResponse(sa: ExchangeContext, payloads: readonly Payload[], now: Millis, times: number): void
   /** The SA ends before the answer has come. */
   abandon?(sa: ExchangeContext): void
   /** No answer came, whatever we did; the SA is lost. */
@@ -306,7 +323,7 @@ export interface IkeSuite {
 }
 
 export interface ExchangeContext {
-  /** We asked the peer to authenticate us, whoever made the last rekey. */
+  /** We asked the peer to authenticate us; either end may have made the last rekey. */
   readonly isClient: boolean
   /** Of the message that is handled now: by which path it came, and how large it was. */
   readonly arrival: { readonly path: Path; readonly octets: number; readonly at: Millis }
@@ -324,6 +341,8 @@ export interface ExchangeContext {
   readonly crashTokens: CrashTokens
   /** The exchange of ours that waits for its answer. */
   readonly busyWith: Exchange | undefined
+  /** Octets of payloads in a message that fills an IP packet of so many octets to the peer. */
+  roomIn(packet: number): number
   /** The peer's attempt survived a simultaneous rekey of this SA. */
   readonly settled: boolean
 
@@ -355,7 +374,7 @@ export interface ExchangeContext {
   createSuccessor(facts: SuccessorFacts, now: Millis): Successor
   handOver(winner: Successor, now: Millis): void
   settleOnPeer(now: Millis): void
-  /** The peer wants us to authenticate anew (RFC 4478). */
+  /** The peer wants us to reauthenticate (RFC 4478). */
   limitAuthentication(lifetime: Millis, now: Millis): void
   startDeleting(): void
   /** Ends the SA. `linger`: it goes on answering repeated requests for a while. */
@@ -365,7 +384,7 @@ export interface ExchangeContext {
 /** A replacement IKE SA as a rekey handles it. */
 export interface Successor {
   readonly crashTokens: CrashTokens
-  /** It lost a simultaneous rekey: whoever made it deletes it. */
+  /** It lost a simultaneous rekey: its maker deletes it. */
   markRekeyed(): void
   markProvisional(predecessor: ExchangeContext): void
   enqueue(exchange: Exchange, now: Millis): void

@@ -74,7 +74,7 @@ export class Reassembly {
   /** The whole message once the last missing fragment came. */
   add(fragment: Fragment): Reassembled | undefined {
     if (fragment.total > MAX_FRAGMENTS) return undefined
-    // §2.6: a greater total is a sender that had to make its fragments smaller; it starts anew.
+    // §2.6: a greater total is a sender that had to make its fragments smaller; it starts over.
     if (fragment.messageId !== this.messageId || fragment.total > this.total) this.restart(fragment)
     if (fragment.total !== this.total || this.parts.has(fragment.number)) return undefined
     this.octets += fragment.plaintext.length

@@ -290,7 +290,7 @@ export class HalfOpen {
   }
 
   /**
-   * Somebody says that the peer does not know the IKE SA (§2.21.4): it may have started anew since it answered. A
+   * Somebody says that the peer does not know the IKE SA (§2.21.4): it may have restarted since it answered. A
    * genuine answer has the time of one repetition to come before that is believed, so that a liar keeps nobody out; and
    * of several answers the peer does not know those of impostors.
    */

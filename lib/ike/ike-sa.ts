@@ -43,9 +43,11 @@ import type {
   Question,
   Successor,
   SuccessorFacts,
+  PacketSizes,
 } from './exchange.ts'
 import { FragmentSize, Reassembly } from './fragmentation.ts'
-import { DeleteChild, DeleteIke, Liveness, Ping, respondInformational } from './informational.ts'
+import { DeleteChild, DeleteIke, Liveness, respondInformational } from './informational.ts'
+import { fillAnswer, Ping } from './ping.ts'
 import { MessageWindow, type Stray } from './message-window.ts'
 import { AnnounceAddresses, CheckPath, UpdateAddresses } from './mobike.ts'
 import { Protection } from './protection.ts'
@@ -67,7 +69,7 @@ const Timer = {
 
 /** Ours: how long a replaced inbound SA still receives what was under way (rule E7). */
 const LINGER: Millis = 5_000
-/** Ours: whoever waits for the other's Delete does it itself after this time (rule E6). */
+/** Ours: an end that waits for the other's Delete does it itself after this time (rule E6). */
 const ORPHAN: Millis = 60_000
 /** No peer repeats a request for longer than so many of those times. */
 const MAX_ORPHAN_WAITS = 10
@@ -99,8 +101,12 @@ const DOUBTFUL_TIMES = 2
 const SILENCE: Millis = 1_000
 /** Ours: how long an initiator waits for its own application's answer to one question. */
 const ANSWER_PATIENCE: Millis = 60_000
+const IPV4_HEADER = 20
+const IPV6_HEADER = 40
+/** With the non-ESP marker. */
+const UDP_AND_MARKER = 8 + 4
 /** RFC 7383 §2.5.1: what the IP packet adds to an IKE message: IPv6 and UDP headers, non-ESP marker. */
-const UDP_AND_IP = 40 + 8 + 4
+const UDP_AND_IP = IPV6_HEADER + UDP_AND_MARKER
 
 export type IkeSaOutput = IkeOutput<IkeSa>
 
@@ -117,6 +123,8 @@ interface Answered {
   readonly id: number
   readonly payloads: readonly Payload[]
   repeats: number
+  /** In one datagram, whatever it takes, until it is repeated. */
+  isWhole: boolean
 }
 
 /** What an SA starts with: keys can be made of it. */
@@ -234,7 +242,7 @@ export class IkeSa implements AuthContext, Successor {
 
   // --- how an SA comes to be ---
 
-  /** After an answer to our first request, whoever sent it; `login` follows. */
+  /** After an answer to our first request, from any sender; `login` follows. */
   static initiate(config: IkeSaConfig, spiI: Uint8Array, handshake: Handshake, now: Millis): IkeSa {
     const start = startOf(true, spiI, handshake)
     // §2.23: we have UDP alone, so the peer encapsulates in any case and both move to its port for that.
@@ -455,9 +463,12 @@ export class IkeSa implements AuthContext, Successor {
     this.forget()
   }
 
-  /** Asks the peer; 'pinged' with that ticket tells of its answer. */
-  ping(ticket: number, now: Millis): void {
-    this.enqueue(new Ping(ticket), now)
+  /** Asks the peer; 'pinged' with that ticket tells of its answer. False: the peer cannot be asked with such sizes. */
+  ping(ticket: number, sizes: PacketSizes | undefined, now: Millis): boolean {
+    // A message that does not get through is sent in fragments then.
+    if (sizes !== undefined && !this.handshake.fragmentation) return false
+    this.enqueue(new Ping(ticket, sizes), now)
+    return true
   }
 
   /** When the SA is to be rekeyed or renewed, and when it ends by itself; Infinity: never. */
@@ -629,7 +640,7 @@ export class IkeSa implements AuthContext, Successor {
     }
     this.current!.payloads = payloads
     const { ownId } = this.window
-    const datagrams = this.sealed(exchange.type, ownId, false, payloads)
+    const datagrams = this.sealed(exchange.type, ownId, false, payloads, exchange.isWhole)
     this.traceMessage('ike.request.sent', exchange.type, ownId, payloads, datagrams.length)
     this.window.request(datagrams, now)
     this.movesAtRequest = this.config.place.moves
@@ -640,6 +651,7 @@ export class IkeSa implements AuthContext, Successor {
     messageId: number,
     response: boolean,
     payloads: readonly Payload[],
+    isWhole = false,
   ): Uint8Array[] {
     const facts: HeaderFacts = {
       spiI: this.spiI,
@@ -649,9 +661,15 @@ export class IkeSa implements AuthContext, Successor {
       response,
       messageId,
     }
-    const limit = this.handshake.fragmentation ? this.size.octets - UDP_AND_IP : Infinity
+    const isCut = this.handshake.fragmentation && !isWhole
+    const limit = isCut ? this.size.octets - UDP_AND_IP : Infinity
     const least = response || this.crashTokens.isEmpty ? 0 : LEAST_REQUEST
     return this.protection.seal(facts, writeChain(payloads), limit, least)
+  }
+
+  roomIn(packet: number): number {
+    const header = this.path.remoteAddress.length === 4 ? IPV4_HEADER : IPV6_HEADER
+    return this.protection.capacity(packet - header - UDP_AND_MARKER)
   }
 
   // --- messages ---
@@ -717,10 +735,15 @@ export class IkeSa implements AuthContext, Successor {
     if (header.response || !this.window.isRepeated(header.messageId)) return
     const { answered } = this
     // RFC 7383 §2.5.1: the answer seems not to fit through, whatever the request did.
-    if (answered !== undefined && !this.isForgotten && ++answered.repeats % TRIES_OF_SIZE === 0) {
-      const { exchange, id, payloads } = answered
-      const smaller = this.smaller(exchange, id, true, payloads)
-      if (smaller !== undefined) this.window.replaceAnswer(smaller)
+    if (answered !== undefined && !this.isForgotten) {
+      const { exchange, id, payloads, isWhole } = answered
+      if (isWhole) {
+        answered.isWhole = false
+        this.window.replaceAnswer(this.sealed(exchange, id, true, payloads))
+      } else if (++answered.repeats % TRIES_OF_SIZE === 0) {
+        const smaller = this.smaller(exchange, id, true, payloads)
+        if (smaller !== undefined) this.window.replaceAnswer(smaller)
+      }
     }
     this.window.repeatAnswer(this.strayFrom(path, octets))
   }
@@ -772,14 +795,15 @@ export class IkeSa implements AuthContext, Successor {
   private handleResponse(header: IkeHeader, payloads: Payload[] | ChainError, now: Millis): void {
     const exchange = this.current?.exchange
     if (exchange === undefined || header.exchange !== exchange.type) return
-    if (this.window.sentTimes === 1) {
+    const times = this.window.sentTimes
+    if (times === 1) {
       this.config.measures.roundTrip = now - this.window.startedAt
     }
     this.window.settle()
     this.current = undefined
     this.traceMessage('ike.response', exchange.type, header.messageId, payloads)
     const readable = isChainError(payloads) ? [] : payloads
-    exchange.onResponse(this, readable, now)
+    exchange.onResponse(this, readable, now, times)
     this.deletedEarly.clear()
     if (exchange.type === ExchangeType.CreateChildSa) this.noteOutcome(readable, now)
     this.startNext(now)
@@ -810,7 +834,13 @@ export class IkeSa implements AuthContext, Successor {
     } else if (exchange === ExchangeType.IkeAuth) {
       this.follow(respondAuth(this, payloads, now), now)
     } else {
-      this.reply(exchange, this.respond(exchange, payloads, now))
+      const filled = fillAnswer(this, payloads)
+      const answer = this.respond(exchange, payloads, now)
+      this.reply(
+        exchange,
+        filled === undefined ? answer : [...answer, filled],
+        filled !== undefined,
+      )
     }
   }
 
@@ -857,12 +887,12 @@ export class IkeSa implements AuthContext, Successor {
     return CreateChild.respond(this, payloads, options, now)
   }
 
-  private reply(exchange: number, payloads: readonly Payload[]): void {
+  private reply(exchange: number, payloads: readonly Payload[], isWhole = false): void {
     if (this.isForgotten) return
     const id = this.window.peerId - 1
-    const datagrams = this.sealed(exchange, id, true, payloads)
+    const datagrams = this.sealed(exchange, id, true, payloads, isWhole)
     this.traceMessage('ike.response.sent', exchange, id, payloads, datagrams.length)
-    this.answered = { exchange, id, payloads, repeats: 0 }
+    this.answered = { exchange, id, payloads, repeats: 0, isWhole }
     this.window.answer(datagrams, this.stray)
     if (this.state === 'closed') this.wipeKeys()
   }
@@ -908,7 +938,7 @@ export class IkeSa implements AuthContext, Successor {
     this.armLiveness(now)
   }
 
-  /** When the peer's certificates are no longer valid, its SA ends; we authenticate anew before. */
+  /** When the peer's certificates are no longer valid, its SA ends; we reauthenticate before. */
   private limitByPolicy(peer: PeerFacts, now: Millis): void {
     const { reauthInterval, authLifetime } = this.config.policy
     const left = validFor(this, peer)
@@ -1205,7 +1235,7 @@ export class IkeSa implements AuthContext, Successor {
       case Timer.Reauth:
         return this.output({ kind: 'reauthenticate' })
       case Timer.AuthLimit:
-        // RFC 4478 §2: the peer did not authenticate anew in time.
+        // RFC 4478 §2: the peer did not reauthenticate in time.
         if (this.certificateEndsAt <= now) this.noteCertificateEnd()
         return this.close(now)
       default:
@@ -1244,6 +1274,8 @@ export class IkeSa implements AuthContext, Successor {
   private handleRetransmission(now: Millis): void {
     const { isQuick, sentTimes, ownId } = this.window
     const { current } = this
+    if (sentTimes === 1 && current?.payloads !== undefined && current.exchange.isWhole === true)
+      this.window.replace(this.sealed(current.exchange.type, ownId - 1, false, current.payloads))
     if (!isQuick && sentTimes === TRIES_OF_SIZE && current?.payloads !== undefined) {
       const { exchange, payloads } = current
       const datagrams = this.smaller(exchange.type, ownId - 1, false, payloads)
@@ -1318,7 +1350,7 @@ export class IkeSa implements AuthContext, Successor {
 }
 
 const MALFORMED: ChainError = { error: 'INVALID_SYNTAX', payloadType: 0 }
-/** Ours: each keeps keys and a replay window, and whoever needs more of them widens its selectors. */
+/** Ours: each keeps keys and a replay window, and a peer that needs more of them can widen its selectors. */
 const MAX_CHILDREN = 64
 const MAX_EARLY_DELETES = 64
 

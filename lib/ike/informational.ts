@@ -100,20 +100,6 @@ export class Liveness implements Exchange {
   onResponse(): void {}
 }
 
-/** As `Liveness`, for a program that wants to know of the answer. */
-export class Ping extends Liveness {
-  private readonly ticket: number
-
-  constructor(ticket: number) {
-    super()
-    this.ticket = ticket
-  }
-
-  override onResponse(sa?: ExchangeContext): void {
-    sa?.output({ kind: 'pinged', ticket: this.ticket })
-  }
-}
-
 /** The peer's INFORMATIONAL request. */
 export const respondInformational = (
   sa: ExchangeContext,

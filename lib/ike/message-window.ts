@@ -211,7 +211,7 @@ export class MessageWindow {
 
   /**
    * Sends again at once, because something hints at an answer being lost: only once, and beside the
-   * schedule, since whoever hints must not be able to use up our patience.
+   * schedule, since the sender of a hint must not be able to use up our retries.
    */
   hasten(): void {
     const outstanding = this.outstanding
@@ -237,7 +237,7 @@ export class MessageWindow {
     return this.outstanding?.startedAt ?? Infinity
   }
 
-  /** The peer is elsewhere, and silence of its old place says nothing about it: all tries anew, from now. */
+  /** The peer is elsewhere, and silence of its old place says nothing about it: all tries start over now. */
   renew(now: Millis): void {
     if (this.outstanding === undefined) return
     this.outstanding.sentTimes = 0

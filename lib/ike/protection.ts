@@ -11,6 +11,7 @@ import { createAead, type CipherChoice } from '../crypto/suite.ts'
 import {
   fragmentCapacity,
   layoutEncrypted,
+  messageCapacity,
   type EncryptedLayout,
   type SealableMessage,
 } from '../wire/encrypted.ts'
@@ -57,6 +58,11 @@ export class Protection {
         layoutEncrypted(facts, first, part, this.outbound, { number: i + 1, total }),
       )
     })
+  }
+
+  /** Octets of payloads in a message of so many octets that is not cut. */
+  capacity(message: number): number {
+    return messageCapacity(message, this.outbound)
   }
 
   private finish({ message, ivAt, from, to }: SealableMessage): Uint8Array {

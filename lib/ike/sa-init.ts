@@ -54,7 +54,7 @@ export interface Handshake {
   readonly spiR: Uint8Array
   readonly nonceI: Uint8Array
   readonly nonceR: Uint8Array
-  /** Taken over and wiped by whoever derives keys. */
+  /** Owned and wiped by the code that derives keys. */
   readonly shared: Uint8Array
   /** The two messages octet for octet: AUTH signs them. */
   readonly request: Uint8Array
@@ -143,7 +143,7 @@ export class SaInit {
   private readonly isCareful: boolean
   private readonly nonce: Uint8Array
   private natDetection: readonly Payload[] | undefined
-  /** By group: whoever had us change may not have been the peer. */
+  /** By group: the answer that made us change may not have been the peer's. */
   private readonly exchanges = new Map<number, KeyExchange>()
   /** In the order they were first sent. */
   private readonly variants: Variant[] = []
@@ -224,7 +224,7 @@ export class SaInit {
     const tried = this.variants.filter(
       ({ group: other, cookie }) => other === group && cookie !== undefined,
     )
-    // It is late, or came twice; whoever takes that cookie has the request with it already.
+    // It is late, or came twice; a responder that accepts that cookie has the request with it already.
     if (isSame(this.sent.cookie, data)) return { kind: 'ignored', why: 'ike.init.cookie' }
     this.next = { group, cookie: data.slice() }
     return { kind: 'again', isUrgent: tried.length === 0 && !this.isCareful }

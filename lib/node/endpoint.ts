@@ -19,6 +19,8 @@ import type {
   Connection,
   ConnectRequest,
   CoreEvent,
+  PacketSizes,
+  Passage,
   Question,
   SessionHandle,
   UdpDatagram,
@@ -48,6 +50,9 @@ export interface ConnectionOwner {
   /** Once, last; also when it never connected. */
   onClosed(error: Error | undefined): void
 }
+
+/** `passage`: what the answer shows of the path, where there is one. */
+type PingDone = (error: Error | undefined, took: Millis, passage?: Passage) => void
 
 /** A server, as the endpoint sees it. */
 export interface ListenerOwner {
@@ -148,7 +153,7 @@ export interface RemoteGateway extends Responder {
 /** A question to a peer; `done` gets the milliseconds until its answer, or why there is none. */
 interface Ping {
   readonly at: Millis
-  done(error: Error | undefined, took: Millis): void
+  readonly done: PingDone
 }
 
 /** Where a client's gateway is: `address` is `remote` as text, with a zone if it has one. */
@@ -715,10 +720,10 @@ export class Endpoint implements NetworkWatcher {
   // --- commands ---
 
   /** Asks the peer of a session; `done` gets the milliseconds until its answer, or why there is none. */
-  ping(session: SessionHandle, done: (error: Error | undefined, took: Millis) => void): void {
+  ping(session: SessionHandle, done: PingDone, sizes?: PacketSizes): void {
     const ticket = this.nextPing++
     const at = this.now()
-    if (!session.ping(ticket, at)) {
+    if (!session.ping(ticket, sizes, at)) {
       const error = socketError({ code: 'ENOTCONN', syscall: 'ping' })
       return void process.nextTick(done, error, 0)
     }
@@ -729,14 +734,14 @@ export class Endpoint implements NetworkWatcher {
     this.touch(session)
   }
 
-  private notePinged(session: SessionHandle, ticket: number): void {
+  private notePinged({ session, ticket, passage }: CoreEvent & { kind: 'pinged' }): void {
     const pings = this.pings.get(session)
     const ping = pings?.get(ticket)
     if (pings === undefined || ping === undefined) return
     pings.delete(ticket)
     if (pings.size === 0) this.pings.delete(session)
     this.unref()
-    ping.done(undefined, this.now() - ping.at)
+    ping.done(undefined, this.now() - ping.at, passage)
   }
 
   private failPings(session: SessionHandle, error: Error | undefined): void {
@@ -1015,7 +1020,7 @@ export class Endpoint implements NetworkWatcher {
       case 'question':
         return void this.answer(event.id, this.watcher.onQuestion(event.question, event.of))
       case 'pinged':
-        return this.notePinged(event.session, event.ticket)
+        return this.notePinged(event)
       case 'sessionUp':
         this.sessions.add(event.session)
         return this.watcher.onSessionUp(event.session)

@@ -18,7 +18,8 @@ export type Reach = {
   | { readonly kind: 'answered'; readonly answer: ProbeAnswer }
   /** `code`: of the system, such as ECONNREFUSED. */
   | { readonly kind: 'refused'; readonly code: string }
-  | { readonly kind: 'silent' }
+  /** `strange`: datagrams that came and are no answer of IKEv2. */
+  | { readonly kind: 'silent'; readonly strange: number }
 )
 
 /** Waits before the request is sent again. */
@@ -47,11 +48,12 @@ export const probePort = ({
     let probe: Probe | undefined
     let repeat: NodeJS.Timeout | undefined
     let isOver = false
+    let strange = 0
     const finish = (
       outcome:
         | { kind: 'answered'; answer: ProbeAnswer }
         | { kind: 'refused'; code: string }
-        | { kind: 'silent' },
+        | { kind: 'silent'; strange: number },
     ): void => {
       if (isOver) return
       isOver = true
@@ -61,7 +63,7 @@ export const probePort = ({
       socket.close()
       resolve({ ...outcome, source, milliseconds: performance.now() - start })
     }
-    const limit = setTimeout(() => finish({ kind: 'silent' }), patience)
+    const limit = setTimeout(() => finish({ kind: 'silent', strange }), patience)
     const fail = (error: NodeJS.ErrnoException | null | undefined): void => {
       if (error) finish({ kind: 'refused', code: error.code ?? 'EIO' })
     }
@@ -82,6 +84,7 @@ export const probePort = ({
       const answer = probe?.read(new Uint8Array(message))
       if (answer === 'again') send()
       else if (answer !== undefined) finish({ kind: 'answered', answer })
+      else strange++
     })
     socket.connect(port, address, (error?: Error) => {
       if (error) return fail(error)

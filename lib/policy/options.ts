@@ -74,7 +74,7 @@ export interface PeerPolicy {
   readonly replayWindow: number
   readonly ikeLifetime: LifetimePolicy
   readonly childLifetime: LifetimePolicy
-  /** Authenticate anew after this time, 0: never (RFC 7296 §2.8.3). */
+  /** Reauthenticate after this time, 0: never (RFC 7296 §2.8.3). */
   readonly reauthInterval: Millis
   /** As responder: how long an authentication is good for (RFC 4478), 0: for ever. */
   readonly authLifetime: Millis

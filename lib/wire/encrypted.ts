@@ -1,6 +1,6 @@
 /**
  * Where things lie in a protected message: the Encrypted payload (RFC 7296 §3.14) and the Encrypted
- * Fragment payload (RFC 7383 §2.5). Sealing and opening are done by whoever has the keys.
+ * Fragment payload (RFC 7383 §2.5). The code that has the keys seals and opens.
  */
 import { getU16, putU16 } from '../base/bytes.ts'
 import {
@@ -113,9 +113,13 @@ export const layoutEncrypted = (
 const paddingFor = (length: number, blockSize: number): number =>
   (blockSize - ((length + 1) % blockSize)) % blockSize
 
-/** The greatest plaintext whose fragment message stays within `messageOctets`. */
-export const fragmentCapacity = (messageOctets: number, cipher: CipherOverhead): number => {
-  const fixed = IKE_HEADER_LENGTH + GENERIC_HEADER_LENGTH + FRAGMENT_FIELDS
-  const room = messageOctets - fixed - cipher.ivLength - cipher.icvLength
+/** The greatest plaintext whose message stays within `octets`. */
+export const messageCapacity = (octets: number, cipher: CipherOverhead): number => {
+  const room =
+    octets - IKE_HEADER_LENGTH - GENERIC_HEADER_LENGTH - cipher.ivLength - cipher.icvLength
   return Math.floor(room / cipher.blockSize) * cipher.blockSize - 1
 }
+
+/** The same where the message is a fragment. */
+export const fragmentCapacity = (octets: number, cipher: CipherOverhead): number =>
+  messageCapacity(octets - FRAGMENT_FIELDS, cipher)

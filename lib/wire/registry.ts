@@ -223,6 +223,8 @@ export const NotifyType = {
   Reauthenticates: 40960,
   /** Ours too: in IKE_AUTH, what this end can do inside the SA (`own-features.ts`). */
   OwnFeatures: 40961,
+  /** Ours too: room in a message that probes a path (`filler.ts`). */
+  Filler: 40962,
 } as const
 
 /** The name of a number in one of the tables above, else the number. */

@@ -10,6 +10,7 @@ import { cpus, loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { progress } from '../../examples/progress.mjs'
 import { Ends, certificate, median } from './ends.mjs'
 import { measureGrowth } from './growth.mjs'
 import { needsPackages } from './peers.mjs'
@@ -163,6 +164,10 @@ const findNodes = () => {
 const measure = async (node, version, packages) => {
   const pair = certificate()
   const found = new Map()
+  const bar = progress('')
+  const all =
+    RUNS * SCENARIOS.reduce((sum, { peers, heaps }) => sum + peers.length * heaps.length, 0)
+  let done = 0
   for (let run = 0; run < RUNS; run++) {
     for (const { name, peers, heaps, run: scenario } of SCENARIOS) {
       for (const heap of heaps) {
@@ -173,12 +178,12 @@ const measure = async (node, version, packages) => {
           await ends.stop()
           const key = `${name}|${heap}|${peer}`
           found.set(key, [...(found.get(key) ?? []), figures])
-          if (!options.json) process.stderr.write('.')
+          bar.update(++done / all, name)
         }
       }
     }
   }
-  if (!options.json) process.stderr.write('\n')
+  bar.stop()
   const rows = []
   for (const [key, runs] of found) {
     const [name, heap, peer] = key.split('|')

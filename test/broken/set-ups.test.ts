@@ -87,6 +87,23 @@ const outcomeOf = async ({ server: given, client, serverSays }: SetUp): Promise<
   return { error, ours, took, diagnosis }
 }
 
+t.test(
+  'there are thirty, each with a sentence at the client and, where it can know, at the server',
+  t => {
+    t.equal(SET_UPS.length, 30)
+    const silent = SET_UPS.filter(({ serverSays }) => serverSays === undefined)
+    // There the client ends the handshake before it has said anything that is wrong.
+    t.strictSame(
+      silent.map(({ name }) => name),
+      [
+        'the client has no key for that server',
+        'a post-quantum key is demanded of a server that has none',
+      ],
+    )
+    t.end()
+  },
+)
+
 // Most of their time is waiting for a refusal outside protection to be repeated (RFC 7296 section 2.21.1), so all run at once.
 const outcomes = SET_UPS.map(setUp => ({ ...setUp, outcome: outcomeOf(setUp) }))
 

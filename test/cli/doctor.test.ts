@@ -5,13 +5,18 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
-import { Diagnostician, STEPS, type Step } from '../../lib/cli/diagnose.ts'
+import { Diagnostician, STEPS, type Diagnosis, type Step } from '../../lib/cli/diagnose.ts'
 import { stepLine } from '../../lib/cli/doctor.ts'
 import { painter } from '../../lib/cli/terminal.ts'
 import { vendorNames } from '../../lib/cli/vendors.ts'
-import { createSecureServer } from '../../lib/index.ts'
+import { parseIdentity } from '../../lib/identity/identity.ts'
+import { createSecureServer, type SecureSocketOptions } from '../../lib/index.ts'
+import type { Payload } from '../../lib/wire/payloads.ts'
+import { ExchangeType } from '../../lib/wire/registry.ts'
+import { openWay } from '../broken/relay.ts'
 import { authority, endEntity } from '../harness/certificates.ts'
 import { runCommand } from '../harness/command.ts'
+import { Gateway, ONE_SUITE } from '../harness/gateway.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'ike-doctor-'))
 t.after(() => rmSync(folder, { recursive: true }))
@@ -40,10 +45,11 @@ t.test('all is well: each step has its line, in the order of the steps', async t
   t.match(text.stdout, /✓ clock +Our clock says .*all 2 certificates are valid/)
   t.match(
     text.stdout,
-    /server\.test has proved itself by its certificate, and takes us for client\.test: 'O=\S+, CN=server\.test' valid until .*, issued by 'O=Test, CN=Root'/,
+    /server\.test has proved itself by its certificate, and takes us for client\.test\.\n +✓ 'O=\S+, CN=server\.test', valid from .* to .*\n +✓ 'O=Test, CN=Root', valid from/,
   )
   t.match(text.stdout, /✓ data +AES-GCM-16-256.* in transport mode, for 127\.0\.0\.1/)
   t.match(text.stdout, /✓ round trips +20 of 20 probes were answered/)
+  t.match(text.stdout, /✓ MTU +Packets of 9000 octets pass both ways; IKE is cut at 1280/)
   t.match(text.stdout, /✓ rekey +New keys for the data after \d+ ms/)
   t.match(text.stdout, /✓ port +127\.0\.0\.1 port \d+ inside the tunnel accepts connections/)
   t.match(
@@ -145,6 +151,127 @@ t.test(
     hole.close()
   },
 )
+
+t.test('it ends by itself where the peer falls silent at any later moment', async t => {
+  const server = createSecureServer({ ikePort: 0, psk }, socket => {
+    // Of the client that is not heard any more.
+    socket.on('error', () => {}).end()
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  // After so many datagrams from IKE_AUTH on: at once, among the probes, at the sizes.
+  const ends = [0, 6, 43].map(async many => {
+    let count = -1
+    const way = await openWay(server.ikePort!, bytes => {
+      if (count < 0 && bytes[4 + 18] !== ExchangeType.IkeAuth) return true
+      return ++count < many
+    })
+    writeFileSync(`${config}.${many}`, JSON.stringify({ ikePort: way.port, psk }))
+    const { code, stdout } = await runCommand([
+      ...['doctor', '127.0.0.1', String(server.address()!.port)],
+      ...['--config', `${config}.${many}`],
+    ])
+    way.close()
+    return { code, stdout }
+  })
+  for (const { code, stdout } of await Promise.all(ends)) {
+    t.ok([3, 5, 7, 8, 9].includes(code ?? 0), stdout)
+    t.match(stdout, /✗ (UDP|authentication|round trips|MTU|rekey|port)/)
+  }
+  server.close()
+})
+
+/** Somebody who answers in the peer's place, has done the key exchange, and cannot prove that it is the peer. */
+const impersonate = async (
+  answer: (gateway: Gateway) => Payload[],
+): Promise<{ readonly port: number; readonly seen: Payload[][]; close(): void }> => {
+  const socket = dgram.createSocket('udp4').bind(0, '127.0.0.1')
+  await once(socket, 'listening')
+  const gateways = new Map<string, Gateway>()
+  const seen: Payload[][] = []
+  socket.on('message', (bytes, client) => {
+    const datagram = new Uint8Array(bytes)
+    const spi = bytes.toString('hex', 4, 12)
+    const isInit = bytes[4 + 18] === ExchangeType.IkeSaInit
+    if (isInit) {
+      const gateway = new Gateway(parseIdentity('localId', 'server.test'))
+      gateways.set(spi, gateway)
+      return socket.send(gateway.init(datagram), client.port, client.address)
+    }
+    const gateway = gateways.get(spi)!
+    const request = gateway.open(datagram)
+    seen.push(request)
+    const exchange = bytes[4 + 18]!
+    const payloads = exchange === ExchangeType.IkeAuth ? answer(gateway) : []
+    socket.send(gateway.seal(bytes[4 + 23]!, payloads, exchange), client.port, client.address)
+  })
+  return { port: socket.address().port, seen, close: () => socket.close() }
+}
+
+/** EAP-Request of Identity (RFC 3748 §5.1). */
+const EAP_IDENTITY_REQUEST: Payload = { kind: 'eap', data: Uint8Array.of(1, 1, 0, 5, 1) }
+
+const kindsIn = (message: readonly Payload[]): ReadonlySet<string> =>
+  new Set(message.map(({ kind }) => kind))
+
+t.test('an impostor gets no password, no EAP and no more than one proof', async t => {
+  const root = authority('O=Test, CN=Root', 'P-256')
+  const other = authority('O=Test, CN=Other', 'P-256')
+  const stranger = endEntity('server.test', 'P-256', other)
+  const password = 'the password of a user'
+  const byEap = {
+    ca: root.pem,
+    remoteId: 'server.test',
+    eap: { method: 'mschapv2', identity: 'alice', password },
+  } as const
+  const run = async (
+    options: SecureSocketOptions,
+    answer: (gateway: Gateway) => Payload[],
+  ): Promise<{ diagnosis: Diagnosis; seen: Payload[][] }> => {
+    const { port, seen, close } = await impersonate(answer)
+    const target = { ikePort: port, ...ONE_SUITE, ...options, host: '127.0.0.1' }
+    const diagnosis = await new Diagnostician(target, { report: () => {} }).run()
+    close()
+    return { diagnosis, seen }
+  }
+
+  const certificate = await run(byEap, gateway => [
+    ...gateway.proof(stranger),
+    EAP_IDENTITY_REQUEST,
+  ])
+  t.match(certificate.diagnosis.cause, { name: 'authentication', says: /neither a trusted CA/ })
+  t.match(certificate.diagnosis.cause?.parts, [{ state: 'bad', says: /CN=server\.test', issued/ }])
+  for (const message of certificate.seen) {
+    t.notOk(kindsIn(message).has('eap') || kindsIn(message).has('auth'))
+    t.notOk(JSON.stringify(message).includes(password))
+  }
+
+  const shared = await run({ psk, localId: 'client.test' }, gateway => [
+    gateway.idr,
+    gateway.keyed(Buffer.from('not the key that the client has')),
+  ])
+  t.match(shared.diagnosis.cause, {
+    name: 'authentication',
+    says: /server\.test could not be authenticated: it does not know the pre-shared key/,
+  })
+  const proofs = shared.seen.filter(message => kindsIn(message).has('auth'))
+  t.equal(proofs.length, 1, 'one proof, under a key that is long enough')
+
+  const short = await run({ psk: 'sesame, open!', localId: 'client.test' }, () => [])
+  t.match(short.diagnosis.cause, { name: 'authentication', says: /has 13 octets.*none was sent/ })
+  t.equal(short.seen.length, 0, 'IKE_SA_INIT is all that it got')
+})
+
+t.test('with --short-key it goes on', async t => {
+  const server = createSecureServer({ ikePort: 0, psk: 'sesame, open!' }, socket => socket.end())
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  writeFileSync(config, JSON.stringify({ ikePort: server.ikePort, psk: 'sesame, open!' }))
+  const args = ['doctor', '127.0.0.1', String(server.address()!.port), '--config', config]
+  t.equal((await runCommand(args)).code, 5)
+  t.equal((await runCommand([...args, '--short-key'])).code, 0)
+  server.close()
+})
 
 t.test('a line has its mark, in colour on a terminal alone; vendors cannot steer it', t => {
   const step = { name: 'UDP', state: 'bad', says: 'It is silent', cure: 'Open it.' } as const

@@ -236,3 +236,42 @@ t.test('text of a peer steers no terminal; numbers are short', t => {
   t.match(painter({ isTTY: true })('red', 'x'), process.env['NO_COLOR'] ? 'x' : '\x1b[31mx\x1b[0m')
   t.end()
 })
+
+t.test('a client names a control socket too; one that is taken is a warning', async t => {
+  const server = await listening()
+  const control = join(folder, 'client.sock')
+  const to = {
+    host: '127.0.0.1',
+    port: server.address()!.port,
+    ikePort: server.ikePort!,
+    localId: 'client.test',
+    psk,
+  }
+  const connect = async (path: string) => {
+    const socket = createSecureSocket({ ...to, control: path })
+    socket.on('error', () => {}).resume()
+    await once(socket, 'connect')
+    return socket
+  }
+  const first = await connect(control)
+  const second = await connect(control)
+  const shown = await runCommand(['status', control, '--interval', '0.1'])
+  t.match(shown.stdout, new RegExp(`^process ${process.pid}: `))
+  first.destroy()
+  second.destroy()
+  const later = await runCommand(['status', control, '--interval', '0.1'])
+  t.equal(later.code, 0, 'it outlives the sockets')
+
+  const taken = join(folder, 'taken.sock')
+  const other = net.createServer().listen(taken)
+  await once(other, 'listening')
+  const warned = once(process, 'warning') as Promise<[Error & { code?: string }]>
+  const third = await connect(taken)
+  const [warning] = await warned
+  t.equal(warning.code, 'IKE_CONTROL')
+  t.match(warning.message, /^control: .*EADDRINUSE/)
+  third.destroy()
+  other.close()
+  server.close()
+  t.throws(() => createSecureSocket({ ...to, control: '' }), { code: 'ERR_INVALID_ARG_VALUE' })
+})

@@ -1,5 +1,6 @@
 /** `npm run fuzz -- 60s [target…]`: each target for its share of the time; `--seed N` replays one case. */
 import { toHex } from '../../lib/base/bytes.ts'
+import { Progress } from '../../lib/cli/terminal.ts'
 import { Random } from '../harness/random.ts'
 import { PARSERS, runCase, type Target } from './parsers.ts'
 import { accumulate, slowestOf, type Slowest } from './accumulating.ts'
@@ -42,6 +43,8 @@ const runOne = (target: Target | Story, seed: number): string | undefined => {
   }
 }
 
+const progress = new Progress('', 0)
+const endOfAll = performance.now() + millis
 let failures = 0
 let seed = only ?? (Date.now() >>> 0) % 1_000_000_000
 for (const target of chosen) {
@@ -52,15 +55,18 @@ for (const target of chosen) {
   while (failed === undefined && performance.now() < end) {
     failed = runOne(target, seed)
     cases++
+    if (cases % 50 === 0) progress.update(target.name, 1 - (endOfAll - performance.now()) / millis)
     if (failed !== undefined || only !== undefined) break
     seed++
   }
+  progress.clear()
   console.log(
     `${target.name.padEnd(16)} ${String(cases).padStart(9)} cases from seed ${first}${failed === undefined ? '' : `: FAILED, --seed ${seed} ${target.name}\n${failed}`}`,
   )
   if (failed !== undefined) failures++
   seed++
 }
+progress.stop()
 if (slowest !== undefined) {
   const { millis, kind, index, seed: of } = slowest
   console.log(

@@ -42,6 +42,7 @@ const load = async (): Promise<readonly Scenario[]> => {
     import('./scenarios-tcp.ts'),
     import('./scenarios-restart.ts'),
     import('./scenarios-peer-config.ts'),
+    import('./scenarios-doctor.ts'),
   ])
   return parts.flatMap(part => part.scenarios)
 }

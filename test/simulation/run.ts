@@ -8,6 +8,7 @@ import { parseArgs } from 'node:util'
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
 import type { Tracer } from '../../lib/base/trace.ts'
 import type { Outcome } from './audit.ts'
+import { Progress } from '../../lib/cli/terminal.ts'
 import { makeMutant, RULES } from './mutants.ts'
 import { kindOf, runGuarded, SCENARIOS } from './scenarios.ts'
 
@@ -70,6 +71,8 @@ const runAll = async (order: Order): Promise<number> => {
   const jobs: Job[] = []
   for (let seed = from; seed < from + count; seed += BATCH)
     jobs.push({ from: seed, to: Math.min(seed + BATCH, from + count), kind })
+  const progress = new Progress('seeds', 0)
+  let done = 0
   await Promise.all(
     Array.from({ length: Math.min(workers, jobs.length) }, async () => {
       const worker = new Worker(new URL(order.module), { workerData: 'simulation' })
@@ -80,12 +83,15 @@ const runAll = async (order: Order): Promise<number> => {
         })
         worker.postMessage(job)
         for (const outcome of await outcomes) note(outcome)
+        done += job.to - job.from
+        progress.update('seeds', done / count)
         // Only ours: on Node 20 a worker has listeners of its own, without which no message comes.
         worker.removeAllListeners('error')
       }
       await worker.terminate()
     }),
   )
+  progress.stop()
   const seconds = (performance.now() - started) / 1000
   console.log(
     `${count} seeds from ${from}: ${totals.failed} failed; ${totals.childRekeys} Child SA and ${totals.ikeRekeys} IKE SA rekeys, ` +

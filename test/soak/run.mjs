@@ -4,6 +4,7 @@ import { fork } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { parseArgs } from 'node:util'
 import { createSecureServer, createSecureSocket } from 'ike-socket'
+import { progress } from '../../examples/progress.mjs'
 
 const MIB = 1 << 20
 const { values } = parseArgs({
@@ -68,6 +69,7 @@ const mibPerSecond = octets => (octets / MIB).toFixed(0)
 const runServer = async () => {
   const psk = randomBytes(32)
   const hash = createHash('sha256')
+  const bar = progress('octets of the client')
   const seconds = []
   let octets = 0
   let rounds
@@ -78,6 +80,7 @@ const runServer = async () => {
     socket.on('data', piece => {
       hash.update(piece)
       octets += piece.length
+      bar.update(octets / total)
     })
     socket.once('end', () => socket.end())
   })
@@ -97,6 +100,7 @@ const runServer = async () => {
   })
   const elapsed = (performance.now() - started) / 1000
   clearInterval(meter)
+  bar.stop()
   const ours = rounds()
   const { drops } = server.counters
   server.close()

@@ -1,6 +1,6 @@
 /**
  * The computations of MS-CHAP version 2 (RFC 2759 §8) and the keys it gives (RFC 3079 §3), by the names that
- * the RFCs have for them. DES, MD4 and SHA-1 are what the protocol consists of: whoever sees an exchange
+ * the RFCs have for them. DES, MD4 and SHA-1 are what the protocol consists of: anyone who sees an exchange
  * can find the password by trying, so it is run only towards a gateway that was authenticated before.
  */
 import { createCipheriv } from 'node:crypto'
