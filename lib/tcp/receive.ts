@@ -410,12 +410,14 @@ const advanceClosing = (tcb: Tcb, now: Millis): boolean => {
       return true
     case 'CLOSING':
       if (finAcked) enterTimeWait(tcb, now)
+      // What was lost of ours may go out again.
+      else tcb.stack.ready(tcb)
       return false
     case 'LAST-ACK':
       if (finAcked) {
         tcb.stack.closed(tcb, undefined)
         tcb.stack.remove(tcb)
-      }
+      } else tcb.stack.ready(tcb)
       return false
     default:
       return true

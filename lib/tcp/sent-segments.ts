@@ -356,6 +356,15 @@ export class SentSegments {
     else this.append(this.lost, slot)
   }
 
+  /** RFC 6298 §5.4: what is first in the stream goes out first, whatever was found lost before it. */
+  markFirstLost(): void {
+    const { head } = this
+    this.markLost(head)
+    if (this.lost.first === head) return
+    this.remove(this.lost, head)
+    this.prepend(this.lost, head)
+  }
+
   /** Nothing of what is under way will arrive; it goes out again in the order of the stream. */
   markAllLost(): void {
     for (const list of [this.outstanding, this.lost]) {

@@ -173,8 +173,8 @@ export const RULES: Readonly<Record<string, Rule>> = {
   copies: {
     says: 'a segment is a copy by its timestamp: what comes again later asks for an answer',
     edits: [edit('tcp/receive.js', 'segment.timestampValue === tcb.newestStamp &&\n    ', '')],
-    seeds: [46, 54, 66],
-    kind: 'requests',
+    seeds: [5, 10],
+    kind: 'rekeying',
   },
   nonces: {
     says: 'the lowest of four nonces decides',

@@ -76,6 +76,11 @@ t.test('the same seed gives the same datagrams', t => {
 
 /** Each failed once; what was wrong stands beside it. */
 const REGRESSIONS = [
+  [
+    runBudget,
+    4002533,
+    'in LAST-ACK no ACK let anything out again, and what was first in the stream came last',
+  ],
   [runTransfer, 46, 'a Child SA past its end was deleted again and again'],
   [runTransfer, 503, 'the repeated IKE_AUTH answer went to the address before a NAT rebinding'],
   [runTransfer, 662, 'the SA went while the last FIN was not acknowledged'],

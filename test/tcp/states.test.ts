@@ -160,6 +160,24 @@ t.test('the peer closes first: CLOSE-WAIT still sends, LAST-ACK ends it', t => {
   t.end()
 })
 
+for (const state of ['LAST-ACK', 'CLOSING'] as const) {
+  t.test(`${state}: what was lost goes out again with each ACK, and waits for no timer`, t => {
+    const b = new Bench().established()
+    if (state === 'LAST-ACK') b.say(Ack | Fin)
+    b.connection.send(new Uint8Array(4 * 536))
+    b.connection.shutdown()
+    b.heard()
+    if (state === 'CLOSING') b.say(Ack | Fin)
+    t.equal(b.connection.state, state)
+    b.heard()
+    b.wait(b.stack.nextTimeout() - b.now)
+    t.match(b.heard(), [{ seq: 1, data: 536 }])
+    b.say(Ack, 537)
+    t.match(b.heard()[0], { seq: 537, data: 536 })
+    t.end()
+  })
+}
+
 t.test('simultaneous close: CLOSING, then TIME-WAIT', t => {
   const b = new Bench().established()
   b.connection.shutdown()
