@@ -22,6 +22,12 @@ for (const name of ['createHmac', 'createHash', 'createCipheriv', 'createDeciphe
   }
   ;(crypto as unknown as Record<string, unknown>)[name] = counting
 }
+const { hash } = crypto
+const countingHash = (algorithm: string, data: Uint8Array, encoding: 'buffer'): Buffer => {
+  work.push(`hash ${algorithm} ${data.length} octets`)
+  return hash(algorithm, data, encoding)
+}
+Object.assign(crypto, { hash: countingHash })
 syncBuiltinESMExports()
 
 interface Run {
