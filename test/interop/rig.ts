@@ -428,7 +428,7 @@ export class Guest extends Worker {
   async kill(): Promise<void> {
     this.booted = undefined
     const { machine } = this
-    if (machine?.pid === undefined || machine.exitCode !== null) return
+    if (machine?.pid === undefined || (machine.exitCode ?? machine.signalCode) !== null) return
     const gone = once(machine, 'exit')
     process.kill(-machine.pid, 'SIGKILL')
     await gone

@@ -448,6 +448,7 @@ const changes: readonly Scenario[] = [
     'from one address to another while a transfer runs, tunnel mode',
     async context => {
       const { guest } = context.rig
+      await guest.ready()
       const address = '10.98.3.1'
       const change = (verb: string) => (): unknown =>
         guest.command('ip', 'address', verb, `${address}/32`, 'dev', 'vec0')
