@@ -36,19 +36,25 @@ const CERTS = {
   },
 }
 
-const byPsk = (
-  name: string,
-  server: SecureServerOptions,
-  client: SecureSocketOptions,
-  says: RegExp,
-  more: Partial<OtherSetUp> = {},
-): OtherSetUp => ({
-  name,
-  server: { ...PSK.server, ...server },
-  client: { ...PSK.client, ...client },
-  says,
-  ...more,
-})
+/** Set-ups of two ends that differ from these by what each names. */
+const between =
+  (ends: { server: SecureServerOptions; client: SecureSocketOptions }) =>
+  (
+    name: string,
+    server: SecureServerOptions,
+    client: SecureSocketOptions,
+    says: RegExp,
+    more: Partial<OtherSetUp> = {},
+  ): OtherSetUp => ({
+    name,
+    server: { ...ends.server, ...server },
+    client: { ...ends.client, ...client },
+    says,
+    ...more,
+  })
+
+const byPsk = between(PSK)
+const byCertificate = between(CERTS)
 
 /** Exchange types of IKE's header (RFC 7296 §3.1), which is behind the marker. */
 const IKE_AUTH = 35
@@ -80,20 +86,6 @@ const chainBelow = (
   const end = endEntity('server.test', 'P-256', intermediate)
   return { ca: root.pem, cert: end.pem + (isSent ? intermediate.pem : ''), key: end.keyPem }
 }
-
-const byCertificate = (
-  name: string,
-  server: SecureServerOptions,
-  client: SecureSocketOptions,
-  says: RegExp,
-  more: Partial<OtherSetUp> = {},
-): OtherSetUp => ({
-  name,
-  server: { ...CERTS.server, ...server },
-  client: { ...CERTS.client, ...client },
-  says,
-  ...more,
-})
 
 const serverWith = (facts: Parameters<typeof endEntity>[3]): SecureServerOptions =>
   own(endEntity('server.test', 'P-256', root, facts))
