@@ -10,6 +10,10 @@ export const AEAD_NAMES: readonly AeadName[] = [
   'chacha20poly1305',
 ]
 
+/** Octets of the nonce and of the tag of each. */
+export const NONCE_LENGTH = 12
+export const TAG_LENGTH = 16
+
 /** The implementation of each cipher that does not run on the default one. */
 export type AeadBackends = { readonly [Name in AeadName]?: AeadBackend | undefined }
 

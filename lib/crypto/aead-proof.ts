@@ -1,8 +1,7 @@
 /** Known answers for implementations of AEADs: one that is wrong would send what no peer can read, or take what nobody sent. */
-import type { AeadBackend, AeadName } from '../base/aead-backend.ts'
+import { TAG_LENGTH, type AeadBackend, type AeadName } from '../base/aead-backend.ts'
 import { concat, equal, fromHex } from '../base/bytes.ts'
 
-const TAG = 16
 /** Octets before and behind the packet, which must stay. */
 const MARGIN = 24
 
@@ -88,21 +87,21 @@ const problemAt = (
   const aad = octets(12, 96)
   const plaintext = octets(length, length, 7)
   const margin = octets(MARGIN, 200)
-  const bytes = concat(margin, plaintext, new Uint8Array(TAG), margin)
+  const bytes = concat(margin, plaintext, new Uint8Array(TAG_LENGTH), margin)
   const [from, to] = [MARGIN, MARGIN + length]
   cipher.seal(bytes, from, to, nonce, aad)
   const sealed = bytes.slice()
-  if (!equal(bytes.subarray(to, to + TAG), tag)) return 'its tag is wrong'
+  if (!equal(bytes.subarray(to, to + TAG_LENGTH), tag)) return 'its tag is wrong'
   const areKept = (): boolean =>
     equal(bytes.subarray(0, MARGIN), margin) &&
-    equal(bytes.subarray(to + TAG), margin) &&
+    equal(bytes.subarray(to + TAG_LENGTH), margin) &&
     equal(nonce, octets(12, 64)) &&
     equal(aad, octets(12, 96))
   if (!areKept()) return 'seal() changes octets that are not its own'
   const opened = cipher.open(bytes, from, to, nonce, aad)
   if (opened === undefined || !equal(opened, plaintext)) return 'open() gives another plaintext'
   if (!areKept()) return 'open() changes octets that are not its own'
-  for (const at of [from, to - 1, to, to + TAG - 1]) {
+  for (const at of [from, to - 1, to, to + TAG_LENGTH - 1]) {
     const forged = sealed.slice()
     forged[at]! ^= 1
     if (isTaken(() => cipher.open(forged, from, to, nonce, aad))) return 'open() takes a forgery'

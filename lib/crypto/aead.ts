@@ -3,7 +3,13 @@
  * each on node:crypto and in TypeScript.
  */
 import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject } from 'node:crypto'
-import type { AeadBackend, AeadCipher, AeadName } from '../base/aead-backend.ts'
+import {
+  NONCE_LENGTH,
+  TAG_LENGTH,
+  type AeadBackend,
+  type AeadCipher,
+  type AeadName,
+} from '../base/aead-backend.ts'
 import { release } from '../base/external.ts'
 import { Secret, secretCopy, secretOctets } from '../base/secret.ts'
 import { chacha20Poly1305 } from './chacha.ts'
@@ -42,15 +48,13 @@ export interface Aead {
 }
 
 const SALT_LENGTH = 4
-const IV_LENGTH = 8
-const ICV_LENGTH = 16
-const NONCE_LENGTH = SALT_LENGTH + IV_LENGTH
+const IV_LENGTH = NONCE_LENGTH - SALT_LENGTH
 
 /** An AEAD whose nonce is salt and IV: AES-GCM (RFC 4106 §4, RFC 5282), ChaCha20-Poly1305 (RFC 7634 §2). */
 export class SaltedAead implements Aead {
   readonly backend: string
   readonly ivLength = IV_LENGTH
-  readonly icvLength = ICV_LENGTH
+  readonly icvLength = TAG_LENGTH
   readonly blockSize = 1
   readonly iv = 'counter'
   readonly separateIntegrity = false
@@ -91,7 +95,7 @@ export class SaltedAead implements Aead {
   }
 }
 
-const TAG_OPTIONS = { authTagLength: ICV_LENGTH }
+const TAG_OPTIONS = { authTagLength: TAG_LENGTH }
 
 class NodeCipher implements AeadCipher {
   private readonly algorithm: string
@@ -127,7 +131,7 @@ class NodeCipher implements AeadCipher {
       TAG_OPTIONS,
     )
     decipher.setAAD(aad)
-    decipher.setAuthTag(bytes.subarray(to, to + ICV_LENGTH))
+    decipher.setAuthTag(bytes.subarray(to, to + TAG_LENGTH))
     const plaintext = decipher.update(bytes.subarray(from, to))
     try {
       decipher.final()
@@ -182,7 +186,7 @@ class NobleCipher implements AeadCipher {
     nonce: Uint8Array,
     aad: Uint8Array,
   ): Uint8Array {
-    const whole = bytes.subarray(from, to + ICV_LENGTH)
+    const whole = bytes.subarray(from, to + TAG_LENGTH)
     return this.make(this.key.bytes, nonce, aad).decrypt(whole)
   }
 

@@ -3,12 +3,12 @@
  * own heap, where a collection moves it and leaves octets that nobody can overwrite. Its Poly1305, whose keys are for
  * one packet, is used as it is.
  */
+import { TAG_LENGTH } from '../base/aead-backend.ts'
 import { concat, equal } from '../base/bytes.ts'
 import { secretOctets } from '../base/secret.ts'
 import { noble } from './noble.ts'
 
 const BLOCK = 64
-const TAG = 16
 
 /** Every packet is done before the next begins, so one place is enough for all keys; it is overwritten after each. */
 const initial = new Uint32Array(secretOctets(BLOCK).buffer)
@@ -18,7 +18,7 @@ const stream = secretOctets(BLOCK)
 /** Encrypts into octets that end with the tag; `decrypt` takes such octets, and throws when they are not genuine. */
 export const chacha20Poly1305 = (key: Uint8Array, nonce: Uint8Array, aad: Uint8Array) => ({
   encrypt(plaintext: Uint8Array): Uint8Array {
-    const output = new Uint8Array(plaintext.length + TAG)
+    const output = new Uint8Array(plaintext.length + TAG_LENGTH)
     output.set(plaintext)
     const ciphertext = output.subarray(0, plaintext.length)
     load(key, nonce)
@@ -29,9 +29,9 @@ export const chacha20Poly1305 = (key: Uint8Array, nonce: Uint8Array, aad: Uint8A
     return output
   },
   decrypt(bytes: Uint8Array): Uint8Array {
-    const text = bytes.slice(0, -TAG)
+    const text = bytes.slice(0, -TAG_LENGTH)
     load(key, nonce)
-    const isGenuine = equal(authenticator()(aad, text), bytes.subarray(-TAG))
+    const isGenuine = equal(authenticator()(aad, text), bytes.subarray(-TAG_LENGTH))
     if (isGenuine) xorStream(text)
     wipe()
     if (!isGenuine) throw new Error('the tag does not verify')

@@ -2,10 +2,15 @@
  * OpenSSL's AEADs (EVP) by native functions, on one context for each key: node:crypto makes an object for each packet,
  * which costs more than the encryption of a small one, and a memory for each output, which the collector pays for.
  */
-import type { AeadBackend, AeadCipher, AeadName } from '../base/aead-backend.ts'
+import {
+  NONCE_LENGTH,
+  TAG_LENGTH,
+  type AeadBackend,
+  type AeadCipher,
+  type AeadName,
+} from '../base/aead-backend.ts'
 import { addressOf, nativeFunction, NativeMemory, type NativeFunction } from '../base/ffi.ts'
 
-const TAG = 16
 /** `EVP_CTRL_AEAD_GET_TAG`, `EVP_CTRL_AEAD_SET_TAG` of OpenSSL's evp.h. */
 const GET_TAG = 0x10
 const SET_TAG = 0x11
@@ -58,7 +63,6 @@ interface Scratch {
   readonly aad: bigint
 }
 
-const NONCE_LENGTH = 12
 const LENGTH_AT = 16
 const AAD_AT = 24
 const MOST_AAD = 1000
@@ -113,7 +117,7 @@ class EvpCipher implements AeadCipher {
       this.begin(encrypt, nonce, aad) &&
       (to === from || encrypt.update(context, at, scratch.length, at, to - from) === 1) &&
       encrypt.final(context, tagAt, scratch.length) === 1 &&
-      control(context, GET_TAG, TAG, tagAt) === 1
+      control(context, GET_TAG, TAG_LENGTH, tagAt) === 1
     held.bytes = undefined
     if (!isDone) throw new Error('OpenSSL does not encrypt')
   }
@@ -133,7 +137,7 @@ class EvpCipher implements AeadCipher {
     const tagAt = at + BigInt(to - from)
     const isGenuine =
       this.begin(decrypt, nonce, aad) &&
-      control(context, SET_TAG, TAG, tagAt) === 1 &&
+      control(context, SET_TAG, TAG_LENGTH, tagAt) === 1 &&
       (to === from || decrypt.update(context, at, scratch.length, at, to - from) === 1) &&
       decrypt.final(context, tagAt, scratch.length) === 1
     held.bytes = undefined
@@ -147,7 +151,7 @@ class EvpCipher implements AeadCipher {
       nonce.length === NONCE_LENGTH &&
       from >= 0 &&
       from <= to &&
-      to + TAG <= bytes.length
+      to + TAG_LENGTH <= bytes.length
     )
   }
 

@@ -3,10 +3,8 @@
  * ones. The package `sodium-native` is looked for when it may be used, and nothing is missing without it.
  */
 import { createRequire } from 'node:module'
-import type { AeadBackend, AeadCipher } from '../base/aead-backend.ts'
+import { TAG_LENGTH, type AeadBackend, type AeadCipher } from '../base/aead-backend.ts'
 import { Secret } from '../base/secret.ts'
-
-const TAG = 16
 
 /** As much of it as is used here. */
 export interface Sodium {
@@ -41,7 +39,7 @@ class SodiumCipher implements AeadCipher {
 
   seal(bytes: Uint8Array, from: number, to: number, nonce: Uint8Array, aad: Uint8Array): void {
     const plaintext = bytes.subarray(from, to)
-    const sealed = bytes.subarray(from, to + TAG)
+    const sealed = bytes.subarray(from, to + TAG_LENGTH)
     this.sodium.crypto_aead_chacha20poly1305_ietf_encrypt(
       sealed,
       plaintext,
@@ -60,7 +58,7 @@ class SodiumCipher implements AeadCipher {
     aad: Uint8Array,
   ): Uint8Array | undefined {
     const plaintext = bytes.subarray(from, to)
-    const sealed = bytes.subarray(from, to + TAG)
+    const sealed = bytes.subarray(from, to + TAG_LENGTH)
     try {
       this.sodium.crypto_aead_chacha20poly1305_ietf_decrypt(
         plaintext,
