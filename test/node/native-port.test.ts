@@ -16,7 +16,8 @@ import { NativePort } from '../../lib/node/native-port.ts'
 import { Random } from '../harness/random.ts'
 
 const problem = ffiProblem()
-const skip = problem === undefined ? false : `native functions work ${problem}`
+const skip = problem !== undefined
+const suffix = skip ? ` (skipped: native functions work ${problem})` : ''
 const PLAIN: PortOptions = { family: 4, ipv6Only: false, reusePort: false }
 const LOOPBACK = { 4: '127.0.0.1', 6: '::1' } as const
 const { EAGAIN, ECONNREFUSED, EINTR } = constants.errno
@@ -103,7 +104,7 @@ const listener = async (family: 4 | 6): Promise<{ socket: Socket; heard: Heard[]
 for (const family of [4, 6] as const) {
   for (const isConnected of [true, false]) {
     const kind = `UDP over IPv${family}, ${isConnected ? 'connected' : 'bound'}`
-    t.test(`${kind}: dgram receives what leaves together as it was`, { skip }, async t => {
+    t.test(`${kind}: dgram receives what leaves together as it was${suffix}`, { skip }, async t => {
       const { socket, heard } = await listener(family)
       const { port, errors } = make(NativePort, { ...PLAIN, family })
       const to = socket.address().port
@@ -131,34 +132,40 @@ for (const family of [4, 6] as const) {
     })
   }
 
-  t.test(`UDP over IPv${family}: what the system has joined is taken apart`, { skip }, async t => {
-    const receiver = make(NativePort, { ...PLAIN, family })
-    await opened(receiver.port, 0, LOOPBACK[family])
-    const to = receiver.port.address().port
-    const others = [make(NativePort, { ...PLAIN, family }), make(DgramPort, { ...PLAIN, family })]
-    for (const { port } of others) await opened(port, 0, LOOPBACK[family])
-    const path = pathTo(LOOPBACK[family], to)
-    for (const [n, { port }] of others.entries()) {
-      SIZES.forEach((length, i) => port.send(datagram(length, 1000 * n + i), path))
-      port.flush()
-    }
-    await until(() => receiver.heard.length === 2 * SIZES.length)
-    for (const [n, { port }] of others.entries()) {
-      const own = receiver.heard.filter(({ sender }) => sender.port === port.address().port)
-      t.strictSame(
-        own.map(({ bytes }) => bytes.length),
-        SIZES,
-      )
-      t.ok(
-        own.every(({ bytes }, i) => Buffer.compare(bytes, datagram(SIZES[i]!, 1000 * n + i)) === 0),
-      )
-    }
-    t.ok(receiver.heard.every(({ sender }) => sender.address === LOOPBACK[family]))
-    for (const { port } of [receiver, ...others]) port.close()
-  })
+  t.test(
+    `UDP over IPv${family}: what the system has joined is taken apart${suffix}`,
+    { skip },
+    async t => {
+      const receiver = make(NativePort, { ...PLAIN, family })
+      await opened(receiver.port, 0, LOOPBACK[family])
+      const to = receiver.port.address().port
+      const others = [make(NativePort, { ...PLAIN, family }), make(DgramPort, { ...PLAIN, family })]
+      for (const { port } of others) await opened(port, 0, LOOPBACK[family])
+      const path = pathTo(LOOPBACK[family], to)
+      for (const [n, { port }] of others.entries()) {
+        SIZES.forEach((length, i) => port.send(datagram(length, 1000 * n + i), path))
+        port.flush()
+      }
+      await until(() => receiver.heard.length === 2 * SIZES.length)
+      for (const [n, { port }] of others.entries()) {
+        const own = receiver.heard.filter(({ sender }) => sender.port === port.address().port)
+        t.strictSame(
+          own.map(({ bytes }) => bytes.length),
+          SIZES,
+        )
+        t.ok(
+          own.every(
+            ({ bytes }, i) => Buffer.compare(bytes, datagram(SIZES[i]!, 1000 * n + i)) === 0,
+          ),
+        )
+      }
+      t.ok(receiver.heard.every(({ sender }) => sender.address === LOOPBACK[family]))
+      for (const { port } of [receiver, ...others]) port.close()
+    },
+  )
 }
 
-t.test('datagrams to several remote ends go each to its own', { skip }, async t => {
+t.test(`datagrams to several remote ends go each to its own${suffix}`, { skip }, async t => {
   const listeners = [await listener(4), await listener(4)]
   const { port } = make(NativePort)
   await opened(port)
@@ -176,7 +183,7 @@ t.test('datagrams to several remote ends go each to its own', { skip }, async t 
   port.close()
 })
 
-t.test('a socket for both families speaks to IPv4', { skip }, async t => {
+t.test(`a socket for both families speaks to IPv4${suffix}`, { skip }, async t => {
   const { socket, heard } = await listener(4)
   const both = make(NativePort, { ...PLAIN, family: 6 })
   await opened(both.port, 0, '::')
@@ -197,7 +204,7 @@ t.test('a socket for both families speaks to IPv4', { skip }, async t => {
   socket.close()
 })
 
-t.test('addresses and errors of binding are those of dgram', { skip }, async t => {
+t.test(`addresses and errors of binding are those of dgram${suffix}`, { skip }, async t => {
   for (const [family, address] of [
     [4, undefined],
     [4, '127.0.0.1'],
@@ -227,7 +234,7 @@ t.test('addresses and errors of binding are those of dgram', { skip }, async t =
   port.close()
 })
 
-t.test('with reusePort two bind one port', { skip }, async t => {
+t.test(`with reusePort two bind one port${suffix}`, { skip }, async t => {
   const one = make(NativePort, { ...PLAIN, reusePort: true }).port
   const two = make(NativePort, { ...PLAIN, reusePort: true }).port
   await opened(one, 0, '127.0.0.1')
@@ -236,7 +243,7 @@ t.test('with reusePort two bind one port', { skip }, async t => {
   two.close()
 })
 
-t.test('an ICMP refusal is told, and costs no later datagram', { skip }, async t => {
+t.test(`an ICMP refusal is told, and costs no later datagram${suffix}`, { skip }, async t => {
   const gone = await listener(4)
   const to = gone.socket.address().port
   gone.socket.close()
@@ -267,7 +274,7 @@ t.test('an ICMP refusal is told, and costs no later datagram', { skip }, async t
 })
 
 t.test(
-  'a datagram that is too large is told with its path, and the next one leaves',
+  `a datagram that is too large is told with its path, and the next one leaves${suffix}`,
   { skip },
   async t => {
     const { socket, heard } = await listener(4)
@@ -295,7 +302,7 @@ interface Inside {
 }
 const inside = (port: NativePort): Inside => port as unknown as Inside
 
-t.test('where the system does not cut, each datagram leaves alone', { skip }, async t => {
+t.test(`where the system does not cut, each datagram leaves alone${suffix}`, { skip }, async t => {
   const { socket, heard } = await listener(4)
   const { port, errors } = make(NativePort)
   await connected(port, socket.address().port, '127.0.0.1')
@@ -334,45 +341,49 @@ t.test('where the system does not cut, each datagram leaves alone', { skip }, as
   socket.close()
 })
 
-t.test('a full queue of the system loses and changes nothing, and is told', { skip }, async t => {
-  const { socket, heard } = await listener(4)
-  const { port, errors } = make(NativePort)
-  await connected(port, socket.address().port, '127.0.0.1')
-  const path = pathTo('127.0.0.1', socket.address().port)
-  const { system } = inside(port)
-  const full = { ...system, sendmsg: () => -1, errno: () => EAGAIN }
-  const sent: Uint8Array[] = []
-  for (const length of [1000, 60_000, 20]) {
+t.test(
+  `a full queue of the system loses and changes nothing, and is told${suffix}`,
+  { skip },
+  async t => {
+    const { socket, heard } = await listener(4)
+    const { port, errors } = make(NativePort)
+    await connected(port, socket.address().port, '127.0.0.1')
+    const path = pathTo('127.0.0.1', socket.address().port)
+    const { system } = inside(port)
+    const full = { ...system, sendmsg: () => -1, errno: () => EAGAIN }
+    const sent: Uint8Array[] = []
+    for (const length of [1000, 60_000, 20]) {
+      inside(port).system = full
+      const first = datagram(length, sent.length)
+      port.send(first, path)
+      port.flush()
+      t.ok(port.isCongested)
+      sent.push(first.slice())
+      first.fill(0xee)
+      inside(port).system = system
+      await until(() => !port.isCongested)
+      await until(() => heard.length === sent.length)
+    }
+    // The one that shows that the queue is full is not lost either.
+    port.send(datagram(900, 3), path)
     inside(port).system = full
-    const first = datagram(length, sent.length)
-    port.send(first, path)
-    port.flush()
+    const next = datagram(901, 4)
+    port.send(next, path)
     t.ok(port.isCongested)
-    sent.push(first.slice())
-    first.fill(0xee)
+    sent.push(datagram(900, 3), next)
     inside(port).system = system
-    await until(() => !port.isCongested)
     await until(() => heard.length === sent.length)
-  }
-  // The one that shows that the queue is full is not lost either.
-  port.send(datagram(900, 3), path)
-  inside(port).system = full
-  const next = datagram(901, 4)
-  port.send(next, path)
-  t.ok(port.isCongested)
-  sent.push(datagram(900, 3), next)
-  inside(port).system = system
-  await until(() => heard.length === sent.length)
-  t.notOk(port.isCongested)
-  t.ok(sent.every((bytes, i) => Buffer.compare(bytes, heard[i]!.bytes) === 0))
-  t.strictSame(errors, [])
-  port.close()
-  socket.close()
-})
+    t.notOk(port.isCongested)
+    t.ok(sent.every((bytes, i) => Buffer.compare(bytes, heard[i]!.bytes) === 0))
+    t.strictSame(errors, [])
+    port.close()
+    socket.close()
+  },
+)
 
 for (const seed of [1, 2, 3, 4, 5]) {
   t.test(
-    `whatever the system says in between, all arrives in order (seed ${seed})`,
+    `whatever the system says in between, all arrives in order (seed ${seed})${suffix}`,
     { skip },
     async t => {
       const random = new Random(seed)
@@ -429,7 +440,7 @@ for (const seed of [1, 2, 3, 4, 5]) {
   )
 }
 
-t.test('memory that somebody keeps is not received into again', { skip }, async t => {
+t.test(`memory that somebody keeps is not received into again${suffix}`, { skip }, async t => {
   const kept: Uint8Array[] = []
   const port = new NativePort(PLAIN, {
     onMessage: bytes => void (adopt(bytes) && kept.push(bytes)),
@@ -447,26 +458,30 @@ t.test('memory that somebody keeps is not received into again', { skip }, async 
   port.close()
 })
 
-t.test('a port that is closed gives its descriptor back and is silent', { skip }, async t => {
-  const descriptors = (): number => readdirSync('/proc/self/fd').length
-  const warm = make(NativePort).port
-  await opened(warm)
-  warm.close()
-  const before = descriptors()
-  const { socket } = await listener(4)
-  const ports = Array.from({ length: 50 }, () => make(NativePort))
-  for (const { port } of ports) await opened(port, 0, '127.0.0.1')
-  for (const { port } of ports) socket.send('late', port.address().port, '127.0.0.1')
-  for (const { port } of ports) port.close()
-  await new Promise(resolve => setTimeout(resolve, 50))
-  t.ok(ports.every(({ heard, errors }) => heard.length === 0 && errors.length === 0))
-  socket.close()
-  await once(socket, 'close')
-  t.equal(descriptors(), before)
-})
+t.test(
+  `a port that is closed gives its descriptor back and is silent${suffix}`,
+  { skip },
+  async t => {
+    const descriptors = (): number => readdirSync('/proc/self/fd').length
+    const warm = make(NativePort).port
+    await opened(warm)
+    warm.close()
+    const before = descriptors()
+    const { socket } = await listener(4)
+    const ports = Array.from({ length: 50 }, () => make(NativePort))
+    for (const { port } of ports) await opened(port, 0, '127.0.0.1')
+    for (const { port } of ports) socket.send('late', port.address().port, '127.0.0.1')
+    for (const { port } of ports) port.close()
+    await new Promise(resolve => setTimeout(resolve, 50))
+    t.ok(ports.every(({ heard, errors }) => heard.length === 0 && errors.length === 0))
+    socket.close()
+    await once(socket, 'close')
+    t.equal(descriptors(), before)
+  },
+)
 
 t.test(
-  'a port holds its process while it is referred to, and a process ends in peace',
+  `a port holds its process while it is referred to, and a process ends in peace${suffix}`,
   { skip },
   t => {
     const module = join(import.meta.dirname, '..', '..', 'lib', 'node', 'native-port.js')
