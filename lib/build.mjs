@@ -32,13 +32,23 @@ const lazyNoble = {
     })),
 }
 
-/** esbuild calls a class that names itself `_Class` inside, and so would errors and inspected objects. */
-const giveNamesBack = file => {
+/**
+ * esbuild calls a class that names itself `_Class` inside, and one of two classes of equal names `Class2`; so would
+ * errors and inspected objects. `written`: the names of all classes as the modules have them.
+ */
+const giveNamesBack = (file, written) => {
   const text = readFileSync(at(file), 'utf8')
   const classes = [...text.matchAll(/\bclass _(\w+)\b/g)].map(([, name]) => name)
-  if (classes.length === 0) return
   const inner = new RegExp(`(?<![\\w$.#])_(${classes.join('|')})\\b`, 'g')
-  writeFileSync(at(file), text.replace(inner, '$1'))
+  const named = classes.length === 0 ? text : text.replace(inner, '$1')
+  const second = /\b(?:class\s(\w+\d)|var\s(\w+\d)=class)(?:\s\w+)*\{/g
+  const all = named.replace(second, (head, declared, assigned) => {
+    const inBundle = declared ?? assigned
+    const name = inBundle.replace(/\d+$/, '')
+    if (written.has(inBundle) || !written.has(name)) return head
+    return `${head}static{Object.defineProperty(this,"name",{value:"${name}",configurable:true})}`
+  })
+  if (all !== text) writeFileSync(at(file), all)
 }
 
 /** What entries share is in chunks: `ike-socket/net` and `ike-socket` have the same endpoints. */
@@ -60,7 +70,11 @@ const bundleCode = async () => {
     plugins: [lazyNoble],
     logLevel: 'warning',
   })
-  Object.keys(metafile.outputs).forEach(giveNamesBack)
+  const sources = Object.keys(metafile.inputs).map(file => readFileSync(at(file), 'utf8'))
+  const written = new Set(
+    sources.flatMap(text => [...text.matchAll(/\bclass (\w+)/g)].map(([, name]) => name)),
+  )
+  Object.keys(metafile.outputs).forEach(file => giveNamesBack(file, written))
   const names = Object.keys(metafile.inputs).map(
     file => /^node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(file)?.[1],
   )

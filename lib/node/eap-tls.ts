@@ -11,7 +11,7 @@ import { Duplex } from 'node:stream'
 import {
   checkServerIdentity,
   connect,
-  createSecureContext,
+  createSecureContext as createTlsContext,
   type SecureContext,
   type TLSSocket,
 } from 'node:tls'
@@ -270,7 +270,7 @@ export const parseEapTls = (given: Option): EapTlsSettings => {
   }
   const crl = own('crl')
   try {
-    const context = createSecureContext({
+    const context = createTlsContext({
       minVersion: 'TLSv1.2',
       // Servers without RFC 5746, as strongSwan's TLS 1.2, are taken: what that RFC prevents is that somebody's
       // data goes before ours, and here no data goes at all, and the key is of one handshake.

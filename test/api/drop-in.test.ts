@@ -92,17 +92,13 @@ t.test('a faulty configuration file stops the program, and says where', async t 
 })
 
 t.test('classes have their own names in the package as it is published', async t => {
-  const published = (await import(
-    new URL('../../../dist/index.js', import.meta.url).href
-  )) as Record<string, unknown>
-  for (const name of [
-    'SecureSocket',
-    'SecureServer',
-    'SecureDatagram',
-    'SecureEndpoint',
-    'OptionError',
-  ])
-    t.equal((published[name] as { name: string }).name, name)
+  const entry = async (name: string): Promise<Record<string, unknown>> =>
+    (await import(new URL(`../../../dist/${name}.js`, import.meta.url).href)) as never
+  const published = await entry('index')
+  const OTHERS = new Set(['connect', 'createConnection', 'Server', 'Socket', 'Stream'])
+  for (const file of ['index', 'net', 'http', 'connectors'])
+    for (const [name, value] of Object.entries(await entry(file)))
+      if (typeof value === 'function' && !OTHERS.has(name)) t.equal(value.name, name)
   const { createSecureServer } = published as { createSecureServer(options: object): unknown }
   t.throws(() => createSecureServer({ psk: 3 }), { name: 'OptionError' })
 })
