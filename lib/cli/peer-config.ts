@@ -57,8 +57,8 @@ export const peerConfigCommand: Command = {
   help: `Usage: ike-socket peer-config PRODUCT [options]
 
 Prints what the other end must have so that ours, as FILE says, meets it. PRODUCT is ${NAMES.join(', ')}.
-With a pre-shared key the text HOLDS THE KEY. strongSwan and libreswan have been tested with it; the others are written by
-their documentation alone.
+With a pre-shared key the text HOLDS THE KEY. strongSwan and libreswan have been tested with it, and
+OpenIKED's own check accepts it; the others are written by their documentation alone.
 
 Options:
 ${columns([

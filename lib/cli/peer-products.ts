@@ -134,10 +134,9 @@ conn ike-socket
 
 // --- OpenIKED ---
 
-const OPENIKED = translator('OpenIKED', {
+const OPENIKED_NAMES = {
   aes128gcm16: 'aes-128-gcm',
   aes256gcm16: 'aes-256-gcm',
-  chacha20poly1305: 'chacha20-poly1305',
   aes128: 'aes-128',
   aes192: 'aes-192',
   aes256: 'aes-256',
@@ -156,14 +155,18 @@ const OPENIKED = translator('OpenIKED', {
   modp2048: 'modp2048',
   modp3072: 'modp3072',
   modp4096: 'modp4096',
-})
+}
+const OPENIKED = {
+  ikesa: translator('the IKE SA of OpenIKED', OPENIKED_NAMES),
+  childsa: translator('OpenIKED', { ...OPENIKED_NAMES, chacha20poly1305: 'chacha20-poly1305' }),
+}
 
 const openiked = (plan: PeerPlan): string => {
   const { psk, weConnect } = plan
-  const line = (kind: string, proposal: string): string => {
+  const line = (kind: keyof typeof OPENIKED, proposal: string): string => {
     const { ciphers, integrity, prfs, groups } = algorithmsOf(proposal)
     const of = (word: string, names: readonly string[]): string =>
-      names.map(name => ` ${word} ${OPENIKED(name)}`).join('')
+      names.map(name => ` ${word} ${OPENIKED[kind](name)}`).join('')
     const prf =
       kind === 'ikesa'
         ? of('prf', prfs.length > 0 ? prfs : integrity.map(name => `prf${name}`))
@@ -178,7 +181,8 @@ const openiked = (plan: PeerPlan): string => {
   ]
   const flows = own.flatMap(from => ours.map(to => `\tfrom ${from} to ${to} \\\n`))
   const secret = psk === undefined ? '' : ` \\\n\tpsk 0x${hex(psk)}`
-  const pool = weConnect && plan.givesAddress ? ' \\\n\tconfig address 10.8.0.0/24' : ''
+  const address = weConnect ? 'config address 10.8.0.0/24' : 'request address any'
+  const pool = plan.givesAddress ? ` \\\n\t${address}` : ''
   return `# OpenIKED, the other end of ike-socket: /etc/iked.conf, mode 0600. Then: iked -n; rcctl restart iked
 ${psk === undefined ? `# Certificates: /etc/iked/ca/${plan.authority}, /etc/iked/certs/${plan.theirId}.crt, /etc/iked/private/local.key\n` : ''}ikev2 "ike-socket" ${weConnect ? 'passive' : 'active'} ${plan.isTunnel ? 'tunnel' : 'transport'} esp \\
 ${flows.join('')}\tpeer ${plan.ourAddress === '%any' ? 'any' : plan.ourAddress} \\

@@ -1,6 +1,6 @@
 /**
- * Configurations of other products. strongSwan's and libreswan's are loaded by the daemons in test/interop; the others
- * are held here against the grammar that their documentation gives.
+ * Configurations of other products. strongSwan's, libreswan's and OpenIKED's are loaded by the daemons in test/interop; the
+ * others are held here against the grammar that their documentation gives.
  */
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -104,6 +104,20 @@ t.test('OpenIKED: the grammar of iked.conf', async t => {
     )
     t.equal(rule.split('from ').length - 1, 2, 'a flow for each pair of networks')
   }
+})
+
+t.test('OpenIKED: a client asks for its address, and a server has one to give', async t => {
+  t.match(await text(CERTS, 'openiked', '--as', 'server', ...asServer), 'request address any')
+  const virtual = { ...PSK, mode: 'tunnel', remoteTs: '10.1.0.0/16', virtualAddress: true }
+  t.match(await text(virtual, 'openiked'), 'config address 10.8.0.0/24')
+})
+
+t.test('OpenIKED: ChaCha20-Poly1305 is for ESP alone', async t => {
+  t.match(await text({ ...TUNNEL, esp: 'chacha20poly1305' }, 'openiked'), 'enc chacha20-poly1305')
+  t.match(await make({ ...TUNNEL, ike: 'chacha20poly1305-prfsha256-x25519' }, 'openiked'), {
+    code: 2,
+    stderr: /the IKE SA of OpenIKED has no chacha20poly1305/,
+  })
 })
 
 t.test('AWS: the options of a VPN connection', async t => {
