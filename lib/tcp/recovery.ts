@@ -579,7 +579,7 @@ export class Recovery implements Deliveries {
     const before = this.goneOctets
     // RFC 2018 §8: had the peer kept what it reported, its acknowledgement would be behind it.
     if (!sent.isEmpty && sent.isSacked(sent.first)) sent.forgetSacks()
-    if (!sent.isEmpty) sent.markFirstLost()
+    if (!sent.isEmpty) sent.markLost(sent.first)
     this.rack.markAtTimeout(sent, rtt.srtt, rtt.minRtt, now)
     this.rate.lost += this.goneOctets - before
     if (sent.lostProbes > 0) this.sender.noteProbeLost(false, now)

@@ -1,14 +1,15 @@
 /**
  * What is under way: a ring of records, one for each segment, in order of sequence. A record is outstanding,
  * lost or SACKed (RFC 2018). The outstanding ones form a list in the order of their last transmission, as
- * RACK wants it (RFC 8985 §5.2), the lost ones a list in the order in which they are to be sent again; for a
- * SACKed one the same link leads past the SACKed ones behind it. So no ACK costs a walk over the whole flight.
+ * RACK wants it (RFC 8985 §5.2); for a SACKed one the same link leads past the SACKed ones behind it. The lost ones
+ * are a set whose first one in the stream is found at once. So no ACK costs a walk over the whole flight.
  */
 import type { Millis } from '../base/environment.ts'
 import { after, before, beforeOrAt, distance } from '../base/serial.ts'
+import { NONE, SlotSet } from './slot-set.ts'
 
 /** No record. */
-export const NONE = -1
+export { NONE }
 
 // Columns of a record.
 const INTEGERS = 5
@@ -73,18 +74,13 @@ export interface Deliveries {
   deliveredPart(octets: number): void
 }
 
-interface List {
-  first: number
-  last: number
-}
-
 export class SentSegments {
   /** Records in use. */
   length = 0
   /** Octets of sequence space that are outstanding. */
   pipe = 0
   lostCount = 0
-  /** Those of them that tried a size, and their octets in all so far. */
+  /** Those of the lost that tried a size, and their octets in all so far. */
   lostProbes = 0
   lostProbeOctets = 0
   sackedCount = 0
@@ -92,10 +88,11 @@ export class SentSegments {
   private ring = NO_RING
   private capacity = 0
   private head = 0
-  private readonly outstanding: List = { first: NONE, last: NONE }
-  private readonly lost: List = { first: NONE, last: NONE }
-  /** The one that was found lost last. */
-  private found = NONE
+  /** The outstanding ones, by when they were sent last. */
+  private firstSent = NONE
+  private lastSent = NONE
+  /** None before the first is lost. */
+  private lost: SlotSet | undefined
   private readonly deliveries: Deliveries
 
   constructor(deliveries: Deliveries) {
@@ -203,12 +200,12 @@ export class SentSegments {
 
   /** The outstanding one that was sent longest ago. */
   get oldest(): number {
-    return this.outstanding.first
+    return this.firstSent
   }
 
-  /** The one to send again first. */
+  /** The one to send again first: the first in the stream (RFC 6675 §4, NextSeg (1); RFC 6298 §5.4). */
   get firstLost(): number {
-    return this.lost.first
+    return this.lostCount === 0 ? NONE : this.lost!.next(this.head)
   }
 
   private slotAt(index: number): number {
@@ -223,7 +220,7 @@ export class SentSegments {
     this.write(slot, seq, end, 0)
     this.ring.reals[slot * REALS + FIRST_SENT_AT] = now
     this.ring.reals[slot * REALS + SENT_AT] = now
-    this.append(this.outstanding, slot)
+    this.append(slot)
     this.pipe += distance(end, seq)
     return slot
   }
@@ -232,8 +229,8 @@ export class SentSegments {
     if (this.isLost(slot)) {
       this.forgetLost(slot)
       this.pipe += this.octets(slot)
-    } else this.remove(this.outstanding, slot)
-    this.append(this.outstanding, slot)
+    } else this.remove(slot)
+    this.append(slot)
     this.setFlag(slot, RETRANSMITTED, true)
     this.setFlag(slot, PROBE, false)
     this.ring.reals[slot * REALS + SENT_AT] = now
@@ -315,14 +312,21 @@ export class SentSegments {
     this.deliveries.delivered(slot, octets)
     if (this.isLost(slot)) this.forgetLost(slot)
     else {
-      this.remove(this.outstanding, slot)
+      this.remove(slot)
       this.pipe -= octets
     }
     this.setFlag(slot, PROBE, false)
   }
 
+  private noteLost(slot: number): void {
+    this.setFlag(slot, LOST, true)
+    this.lost ??= new SlotSet(this.capacity)
+    this.lost.add(slot)
+    this.lostCount++
+  }
+
   private forgetLost(slot: number): void {
-    this.remove(this.lost, slot)
+    this.lost!.delete(slot)
     this.lostCount--
     if (this.isProbe(slot)) this.lostProbes--
     this.setFlag(slot, LOST, false)
@@ -337,63 +341,39 @@ export class SentSegments {
 
   markLost(slot: number): void {
     if ((this.flags(slot) & (LOST | SACKED)) !== 0) return
-    this.remove(this.outstanding, slot)
-    this.setFlag(slot, LOST, true)
-    this.lostCount++
+    this.remove(slot)
+    this.noteLost(slot)
     this.pipe -= this.octets(slot)
     if (this.isProbe(slot)) {
       this.lostProbes++
       this.lostProbeOctets += this.octets(slot)
     }
-    // What is first in the stream goes first, with what was found behind it; else they go in the order in which they
-    // were found.
-    const { first } = this.lost
-    const { found } = this
-    this.found = slot
-    if (first !== NONE && before(this.seq(slot), this.seq(first))) this.prepend(this.lost, slot)
-    else if (found !== NONE && this.isLost(found) && this.end(found) === this.seq(slot))
-      this.insert(this.lost, found, slot)
-    else this.append(this.lost, slot)
   }
 
-  /** RFC 6298 §5.4: what is first in the stream goes out first, whatever was found lost before it. */
-  markFirstLost(): void {
-    const { head } = this
-    this.markLost(head)
-    if (this.lost.first === head) return
-    this.remove(this.lost, head)
-    this.prepend(this.lost, head)
-  }
-
-  /** Nothing of what is under way will arrive; it goes out again in the order of the stream. */
+  /** Nothing of what is under way will arrive. */
   markAllLost(): void {
-    for (const list of [this.outstanding, this.lost]) {
-      list.first = NONE
-      list.last = NONE
-    }
+    this.forgetOrder()
     this.lostCount = 0
     this.lostProbes = 0
     this.pipe = 0
     for (let i = 0; i < this.length; i++) {
       const slot = this.slotAt(i)
       if (this.isSacked(slot)) continue
-      this.setFlag(slot, LOST, true)
       this.setFlag(slot, PROBE, false)
-      this.lostCount++
-      this.append(this.lost, slot)
+      this.noteLost(slot)
     }
   }
 
   /** What was believed lost is on its way after all. It was sent before all that is outstanding. */
   unmarkLost(): void {
-    for (let slot = this.lost.last; slot !== NONE; slot = this.lost.last) {
-      this.remove(this.lost, slot)
-      this.setFlag(slot, LOST, false)
+    let previous = NONE
+    for (let slot = this.firstLost; slot !== NONE; slot = this.firstLost) {
+      this.forgetLost(slot)
       this.pipe += this.octets(slot)
-      this.prepend(this.outstanding, slot)
+      if (previous === NONE) this.prepend(slot)
+      else this.insert(previous, slot)
+      previous = slot
     }
-    this.lostCount = 0
-    this.lostProbes = 0
   }
 
   /** The peer has thrown away what it had reported (RFC 2018 §8): all of it is lost. */
@@ -402,9 +382,7 @@ export class SentSegments {
       const slot = this.slotAt(i)
       if (!this.isSacked(slot)) continue
       this.setFlag(slot, SACKED, false)
-      this.setFlag(slot, LOST, true)
-      this.lostCount++
-      this.append(this.lost, slot)
+      this.noteLost(slot)
     }
     this.sackedCount = 0
     this.sackedOctets = 0
@@ -437,7 +415,7 @@ export class SentSegments {
 
   /** Moves everything to a new ring; the record at index i becomes `parts[i]` records of `most` octets, the last one shorter. */
   private rebuild(capacity: number, parts: Int32Array, most: number): void {
-    const orders = [this.outstanding, this.lost].map(list => this.indexesOf(list))
+    const order = this.indexesOfSent()
     const ring = newRing(capacity)
     const starts = new Int32Array(this.length)
     let count = 0
@@ -461,30 +439,28 @@ export class SentSegments {
     this.capacity = capacity
     this.head = 0
     this.length = count
-    this.lostProbes = 0
-    this.found = NONE
-    this.relink(this.outstanding, orders[0]!, starts, parts)
-    this.lostCount = this.relink(this.lost, orders[1]!, starts, parts)
-  }
-
-  private relink(list: List, order: number[], starts: Int32Array, parts: Int32Array): number {
-    list.first = NONE
-    list.last = NONE
-    let members = 0
+    this.forgetOrder()
     for (const index of order) {
-      members += parts[index]!
-      for (let part = 0; part < parts[index]!; part++) {
-        const slot = starts[index]! + part
-        this.append(list, slot)
-        if (this.isLost(slot) && this.isProbe(slot)) this.lostProbes++
-      }
+      for (let part = 0; part < parts[index]!; part++) this.append(starts[index]! + part)
     }
-    return members
+    this.lostCount = 0
+    this.lostProbes = 0
+    for (let slot = 0; slot < count; slot++) {
+      if (!this.isLost(slot)) continue
+      this.noteLost(slot)
+      if (this.isProbe(slot)) this.lostProbes++
+    }
   }
 
-  private indexesOf(list: List): number[] {
+  private forgetOrder(): void {
+    this.firstSent = NONE
+    this.lastSent = NONE
+    this.lost = undefined
+  }
+
+  private indexesOfSent(): number[] {
     const indexes: number[] = []
-    for (let slot = list.first; slot !== NONE; slot = this.linked(slot, NEXT))
+    for (let slot = this.firstSent; slot !== NONE; slot = this.linked(slot, NEXT))
       indexes.push((slot - this.head) & (this.capacity - 1))
     return indexes
   }
@@ -496,10 +472,7 @@ export class SentSegments {
     this.lostProbes = 0
     this.sackedCount = 0
     this.sackedOctets = 0
-    for (const list of [this.outstanding, this.lost]) {
-      list.first = NONE
-      list.last = NONE
-    }
+    this.forgetOrder()
     this.release()
   }
 
@@ -508,7 +481,7 @@ export class SentSegments {
     this.ring = NO_RING
     this.capacity = 0
     this.head = 0
-    this.found = NONE
+    this.lost = undefined
   }
 
   private giveBack(): void {
@@ -524,7 +497,7 @@ export class SentSegments {
     integers[at + FLAGS] = flags
   }
 
-  // --- lists ---
+  // --- the list ---
 
   private linked(slot: number, column: typeof NEXT | typeof PREVIOUS): number {
     return this.ring.integers[slot * INTEGERS + column]!
@@ -534,38 +507,38 @@ export class SentSegments {
     this.ring.integers[slot * INTEGERS + column] = to
   }
 
-  private append(list: List, slot: number): void {
-    this.link(slot, PREVIOUS, list.last)
+  private append(slot: number): void {
+    this.link(slot, PREVIOUS, this.lastSent)
     this.link(slot, NEXT, NONE)
-    if (list.last === NONE) list.first = slot
-    else this.link(list.last, NEXT, slot)
-    list.last = slot
+    if (this.lastSent === NONE) this.firstSent = slot
+    else this.link(this.lastSent, NEXT, slot)
+    this.lastSent = slot
   }
 
   /** Behind another one. */
-  private insert(list: List, other: number, slot: number): void {
+  private insert(other: number, slot: number): void {
     const next = this.linked(other, NEXT)
-    if (next === NONE) return this.append(list, slot)
+    if (next === NONE) return this.append(slot)
     this.link(slot, PREVIOUS, other)
     this.link(slot, NEXT, next)
     this.link(other, NEXT, slot)
     this.link(next, PREVIOUS, slot)
   }
 
-  private prepend(list: List, slot: number): void {
+  private prepend(slot: number): void {
     this.link(slot, PREVIOUS, NONE)
-    this.link(slot, NEXT, list.first)
-    if (list.first === NONE) list.last = slot
-    else this.link(list.first, PREVIOUS, slot)
-    list.first = slot
+    this.link(slot, NEXT, this.firstSent)
+    if (this.firstSent === NONE) this.lastSent = slot
+    else this.link(this.firstSent, PREVIOUS, slot)
+    this.firstSent = slot
   }
 
-  private remove(list: List, slot: number): void {
+  private remove(slot: number): void {
     const previous = this.linked(slot, PREVIOUS)
     const next = this.linked(slot, NEXT)
-    if (previous === NONE) list.first = next
+    if (previous === NONE) this.firstSent = next
     else this.link(previous, NEXT, next)
-    if (next === NONE) list.last = previous
+    if (next === NONE) this.lastSent = previous
     else this.link(next, PREVIOUS, previous)
   }
 }
