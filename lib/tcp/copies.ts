@@ -13,6 +13,8 @@ const PER_MILLI = 1.25
 const FIRST = 65_536
 /** Ours: octets that may be saved up, so that a long transfer makes no long burst of copies. */
 const MOST = 1 << 20
+/** Ours: what a datagram has beside data, about: of a copy of one octet it is nearly all that it costs. */
+const AROUND = 100
 /** Ours: a path that has lost nothing for so long does not lose. */
 const MEMORY: Millis = 60_000
 
@@ -38,12 +40,13 @@ export class Copies {
     this.credit = Math.min(MOST, this.credit + octets * SHARE)
   }
 
-  /** So many octets may go out once more; they are counted. */
-  take(octets: number, now: Millis): boolean {
+  /** A segment with so many octets may go out once more; it is counted. */
+  take(data: number, now: Millis): boolean {
     if (now - this.lostAt >= MEMORY) return false
     const saved = (now - this.creditAt) * PER_MILLI
     this.credit = Math.max(this.credit, Math.min(FIRST, this.credit + saved))
     this.creditAt = now
+    const octets = data + AROUND
     if (this.credit < octets) return false
     this.credit -= octets
     return true

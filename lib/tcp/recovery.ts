@@ -143,6 +143,8 @@ export class Recovery implements Deliveries {
   private probeEnd = ZERO
   private probe: 'none' | 'new' | 'repeated' = 'none'
   private probeAt: Millis = ZERO
+  /** Nothing else was under way, so its timestamp, when it closes the gap, is the one that is echoed. */
+  private isProbeAlone = false
 
   /** The largest flight of the round trip that ends when `roundEnd` is acknowledged. */
   private roundFlight = 0
@@ -692,6 +694,7 @@ export class Recovery implements Deliveries {
     this.probe = probe
     this.probeEnd = this.sender.sndNxt
     this.probeAt = now
+    this.isProbeAlone = this.sent.length === 1
     this.timeoutFrom = now
   }
 
@@ -700,8 +703,13 @@ export class Recovery implements Deliveries {
     const { sndUna, sackPermitted } = this.sender
     if (this.probe === 'none' || before(sndUna, this.probeEnd)) return
     ack.isProbeDuplicate = this.probe === 'repeated' && ack.hasDuplicate
+    // RFC 3522 §3: what arrived is the original. Its D-SACK may not: a segment that brings no new data is not looked at.
+    if (this.probe === 'repeated' && this.isProbeAlone && hasAdvanced && this.isEchoOlder()) {
+      this.probe = 'none'
+      return
+    }
     // The echo is the probe's, so what it repeats had not arrived.
-    const isEchoed = ack.echoedAt < Infinity && ack.echoedAt >= Math.floor(this.probeAt)
+    const isEchoed = ack.echoedAt < Infinity && !this.isEchoOlder()
     if (this.probe === 'repeated' && !ack.hasDuplicate && isEchoed) this.sender.noteLost(sample.now)
     const isAnswered =
       this.probe === 'new' || ack.hasDuplicate || after(sndUna, this.probeEnd) || !sackPermitted
@@ -712,6 +720,11 @@ export class Recovery implements Deliveries {
       this.reportLoss(false, false, sample.now)
     }
     if (isAnswered) this.probe = 'none'
+  }
+
+  /** The ACK is of something that was sent before the probe. */
+  private isEchoOlder(): boolean {
+    return ack.echoedAt < Math.floor(this.probeAt)
   }
 
   /** Everything is acknowledged, or nothing matters any more. */
