@@ -172,9 +172,9 @@ export class World {
   serve: (index: number, client: Stream | undefined) => Stream = () => new Stream(0, 2, 1)
   /** Sees each datagram before the network does; false: it is lost. */
   filter: (to: Side, bytes: Uint8Array, path: Path) => boolean = () => true
-  /** The application's answers to what a core asks; they come at once. */
-  /** What the application says, by the question: the octets, the verdict. */
+  /** What the application says, by the question: the octets, the verdict. A promise is waited for by `settle`. */
   answers: (side: Side, question: Question) => unknown = () => undefined
+  private readonly pending: Promise<void>[] = []
   /** Plaintext that must never be seen outside. */
   readonly markers: Buffer[] = []
   clientAddress = parseAddress('198.51.100.7')!
@@ -203,7 +203,7 @@ export class World {
   private readonly ivs = new Map<string, string>()
   private readonly keys = new Map<string, string>()
   private readonly tracer: Tracer
-  private readonly clientSecurity
+  private clientSecurity
   private readonly serverSecurity
 
   constructor(
@@ -221,14 +221,15 @@ export class World {
     this.random = new Random(seed)
     this.network = { ...network }
     this.tracer = tracer
-    const security = (options: Options) => {
-      const all = { psk: 'simulated pre-shared key', ...options }
-      return { policy: parsePolicy(all), credentials: parseCredentials(all) }
-    }
-    this.clientSecurity = security(clientOptions)
-    this.serverSecurity = security(serverOptions)
+    this.clientSecurity = this.securityOf(clientOptions)
+    this.serverSecurity = this.securityOf(serverOptions)
     this.client = this.makeCore('client')
     this.server = this.makeCore('server')
+  }
+
+  private securityOf(options: Options) {
+    const all = { psk: 'simulated pre-shared key', ...options }
+    return { policy: parsePolicy(all), credentials: parseCredentials(all) }
   }
 
   private makeCore(side: Side): Core {
@@ -515,12 +516,14 @@ export class World {
         stream.error = event.error
         return
       }
-      case 'question':
-        return core.answer(
-          event.id,
-          { [event.question.kind]: this.answers(side, event.question) },
-          this.now,
-        )
+      case 'question': {
+        const answer = (value: unknown): void =>
+          core.answer(event.id, { [event.question.kind]: value }, this.now)
+        const value = this.answers(side, event.question)
+        if (value instanceof Promise) this.pending.push(value.then(answer))
+        else answer(value)
+        return
+      }
       case 'sessionUp':
         this.sessions[side].push(event.session)
         return
@@ -552,6 +555,21 @@ export class World {
       this.step()
     }
     if (!done()) this.now = end
+  }
+
+  /** As `run`; while the application thinks about its answers, time stands still. */
+  async settle(millis: number, done: () => boolean): Promise<void> {
+    const end = this.now + millis
+    const isStuck = (): boolean => done() || this.pending.length > 0
+    do {
+      await Promise.all(this.pending.splice(0))
+      this.run(end - this.now, isStuck)
+    } while (!done() && this.pending.length > 0)
+  }
+
+  /** The client has these options from now on. */
+  becomes(options: Options): void {
+    this.clientSecurity = this.securityOf(options)
   }
 
   private nextEvent(): number {
