@@ -6,6 +6,7 @@
 import { errorOf } from '../base/error-table.ts'
 import { EMPTY, equal, getU32, toHex } from '../base/bytes.ts'
 import type { Environment, Millis } from '../base/environment.ts'
+import { Line } from '../base/line.ts'
 import type { Packet } from '../base/packet.ts'
 import { samePath, type Path } from '../base/path.ts'
 import type { Tracer } from '../base/trace.ts'
@@ -107,7 +108,7 @@ export class Core {
   /** The session of each attempt, by its context, and of the connection that it became. */
   private readonly attempted = new WeakMap<object, Session>()
   /** Peers with something to send or tell, in the order they got it: each gets its turn. */
-  private readonly active = new Set<Session>()
+  private readonly active = new Line<Session>()
   private readonly schedule = new Schedule<Session>()
   private readonly events: CoreEvent[] = []
   private isStrangersTurn = false
@@ -613,18 +614,15 @@ export class Core {
   }
 
   private pollSessions(packet: Packet, now: Millis): Path | undefined {
-    for (const session of this.active) {
+    for (let session = this.active.first; session; session = this.active.first) {
       const path = session.pollTransmit(packet, now)
       if (path !== undefined) {
-        // To the end of the line: a session with much to send does not keep others waiting.
-        if (this.active.size > 1) {
-          this.active.delete(session)
-          this.active.add(session)
-        }
+        // A session with much to send does not keep others waiting.
+        this.active.rotate()
         this.counters.datagramsOut++
         return path
       }
-      this.active.delete(session)
+      this.active.shift()
       if (session.isEmpty) this.forget(session)
       else this.schedule.update(session, session.nextTimeout())
     }

@@ -2,19 +2,29 @@
  * All sessions of a core, with what is asked about all of them kept as counts, so that no such question walks
  * over them. What it knows of a session is renewed whenever something was done to that session.
  */
+import { Line, type InLine } from '../base/line.ts'
 import type { Session } from './session.ts'
 
 /** What was true of a session when it was looked at last. */
-interface Entry {
-  connections: number
-  isOver: boolean
+class Entry implements InLine<Entry> {
+  readonly session: Session
+  connections = 0
+  isOver = false
+  hasUndelivered = false
+  isGone = false
+  following: Entry | undefined
+  isInLine = false
+
+  constructor(session: Session) {
+    this.session = session
+  }
 }
 
 export class SessionTable {
   private readonly entries = new Map<Session, Entry>()
   /** Of which it is not known whether everything they wrote has arrived. */
-  private readonly unsure = new Set<Session>()
-  private readonly undelivered = new Set<Session>()
+  private readonly unsure = new Line<Entry>()
+  private undelivered = 0
   private connections = 0
   private over = 0
 
@@ -34,12 +44,15 @@ export class SessionTable {
 
   /** An owner wrote something before it let go that has not arrived yet. */
   get hasUndelivered(): boolean {
-    for (const session of this.unsure) {
-      if (session.hasUndelivered) this.undelivered.add(session)
-      else this.undelivered.delete(session)
+    for (let entry = this.unsure.shift(); entry; entry = this.unsure.shift()) {
+      if (!entry.isGone) this.noteUndelivered(entry, entry.session.hasUndelivered)
     }
-    this.unsure.clear()
-    return this.undelivered.size > 0
+    return this.undelivered > 0
+  }
+
+  private noteUndelivered(entry: Entry, hasUndelivered: boolean): void {
+    if (hasUndelivered !== entry.hasUndelivered) this.undelivered += hasUndelivered ? 1 : -1
+    entry.hasUndelivered = hasUndelivered
   }
 
   /** For commands to all of them. */
@@ -48,7 +61,7 @@ export class SessionTable {
   }
 
   add(session: Session): void {
-    this.entries.set(session, { connections: 0, isOver: false })
+    this.entries.set(session, new Entry(session))
     this.renew(session)
   }
 
@@ -56,7 +69,7 @@ export class SessionTable {
   renew(session: Session): void {
     const entry = this.entries.get(session)
     if (entry === undefined) return
-    this.unsure.add(session)
+    this.unsure.add(entry)
     const { connectionCount, isOver } = session
     this.connections += connectionCount - entry.connections
     entry.connections = connectionCount
@@ -70,7 +83,7 @@ export class SessionTable {
     this.entries.delete(session)
     this.connections -= entry.connections
     if (entry.isOver) this.over--
-    this.unsure.delete(session)
-    this.undelivered.delete(session)
+    this.noteUndelivered(entry, false)
+    entry.isGone = true
   }
 }

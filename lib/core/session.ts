@@ -18,6 +18,7 @@ import { samePath, type Path } from '../base/path.ts'
 import { ZERO } from '../base/real.ts'
 import type { NewSa } from '../ike/succession.ts'
 import type { Principal } from '../identity/principal.ts'
+import type { InLine } from '../base/line.ts'
 import type { Scheduled } from '../base/schedule.ts'
 import type { Tracer } from '../base/trace.ts'
 import { EspSaPair } from '../esp/esp-sa.ts'
@@ -118,9 +119,11 @@ export interface SessionHost {
   readonly pool: IkeSaConfig['pool']
 }
 
-export class Session implements AttemptHost, Scheduled {
+export class Session implements AttemptHost, Scheduled, InLine<Session> {
   dueAt: Millis = Infinity
   heapIndex = -1
+  following: Session | undefined
+  isInLine = false
   /** Messages of IKE that have come to its SAs. */
   heard = 0
   readonly credentials: IkeSaConfig['credentials']
