@@ -4,11 +4,12 @@
  * in it takes that elsewhere, so that a few octets which nobody reads keep no whole block alive.
  */
 import { markAsUntransferable } from 'node:worker_threads'
+import { Line, type InLine } from './line.ts'
 
 const BLOCK = 1 << 20
 
 /** Has octets in a block. */
-export interface Tenant {
+export interface Tenant extends InLine<Tenant> {
   /** The block is given up. */
   moveOut(block: ArrayBufferLike): void
 }
@@ -16,7 +17,7 @@ export interface Tenant {
 export class Slab {
   private block = new Uint8Array(0)
   private used = 0
-  private readonly tenants = new Set<Tenant>()
+  private tenants = new Line<Tenant>()
 
   /** A copy of the octets, of which `tenant` gets to know when its block is given up. */
   keep(octets: Uint8Array, tenant: Tenant): Uint8Array {
@@ -35,12 +36,12 @@ export class Slab {
 
   private renew(): void {
     const { buffer } = this.block
-    const tenants = [...this.tenants]
-    this.tenants.clear()
+    const { tenants } = this
+    this.tenants = new Line()
     this.block = new Uint8Array(BLOCK)
     // What is read is handed out where it lies, and nobody may send away what belongs to others too.
     markAsUntransferable(this.block.buffer)
     this.used = 0
-    for (const tenant of tenants) tenant.moveOut(buffer)
+    for (let tenant = tenants.shift(); tenant; tenant = tenants.shift()) tenant.moveOut(buffer)
   }
 }

@@ -4,6 +4,7 @@
  */
 import { EMPTY, getU32, putU32 } from '../base/bytes.ts'
 import { release } from '../base/external.ts'
+import { ZERO } from '../base/real.ts'
 import type { Aead } from '../crypto/aead.ts'
 import { ESP_HEADER_LENGTH, ESP_TRAILER_LENGTH } from '../wire/esp.ts'
 import { IpProtocol } from '../wire/registry.ts'
@@ -26,7 +27,7 @@ export const dropName = (drop: Drop): string => NAMES[drop]
 
 export class InboundSa {
   readonly spi: number
-  octets = 0
+  octets = ZERO
   packets = 0
   /** Of the packet that `open` accepted last, until `done`: its plaintext begins with its payload. */
   plaintext: Uint8Array = EMPTY

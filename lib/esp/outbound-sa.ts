@@ -2,6 +2,7 @@
 import { putU32 } from '../base/bytes.ts'
 import type { Environment } from '../base/environment.ts'
 import type { Packet } from '../base/packet.ts'
+import { ZERO } from '../base/real.ts'
 import type { Aead } from '../crypto/aead.ts'
 import { ESP_HEADER_LENGTH, ESP_TRAILER_LENGTH, espPadding } from '../wire/esp.ts'
 
@@ -9,7 +10,7 @@ const LAST = 0xffff_ffff
 
 export class OutboundSa {
   readonly spi: number
-  octets = 0
+  octets = ZERO
   packets = 0
   private readonly aead: Aead
   private readonly extended: boolean

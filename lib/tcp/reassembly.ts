@@ -30,6 +30,8 @@ const MOST_JOINED = 65_536
 const slab = new Slab()
 
 export class Reassembly implements Tenant {
+  following: Tenant | undefined
+  isInLine = false
   /** Octets in order that the reader has not taken. */
   readable = 0
   private readonly queue: Uint8Array[] = []
