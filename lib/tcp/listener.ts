@@ -92,4 +92,8 @@ export class TcpListeners {
   at(port: number): TcpListener | undefined {
     return this.ports.get(port)
   }
+
+  get isEmpty(): boolean {
+    return this.ports.size === 0
+  }
 }

@@ -39,7 +39,12 @@ export interface TcpEvent {
 
 /** Why a segment was dropped, as it is counted. */
 export type TcpDrop =
-  'tcp.malformed' | 'tcp.backlog' | 'tcp.repeatedData' | 'tcp.maxConnections' | 'tcp.maxBuffered'
+  | 'tcp.malformed'
+  | 'tcp.otherHost'
+  | 'tcp.backlog'
+  | 'tcp.repeatedData'
+  | 'tcp.maxConnections'
+  | 'tcp.maxBuffered'
 
 /** RST segments waiting to go out; more are not worth the memory. */
 const MAX_RESETS = 64
@@ -104,6 +109,8 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   private readonly resets: { flow: Flow; seq: number; ack: number | undefined }[] = []
   private readonly segment = new TcpSegment()
   private readonly addresses: Uint8Array[] = []
+  /** Of these, the ends here of the connections that we opened, newest first. */
+  private readonly own: Uint8Array[] = []
   private live = 0
   private isInDoubt = false
   private hasPassedOver = false
@@ -163,6 +170,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   connect(flow: Flow, options: Opening, now: Millis): TcpConnection | undefined {
     const whole = flow.localPort === 0 ? this.withEphemeralPort(flow) : flow
     if (whole === undefined || this.isTaken(whole, now)) return undefined
+    remember(this.own, whole.localAddress)
     const connection = this.add(
       new TcpConnection(this, this.config, whole, 'SYN-SENT', this.isn(whole, now), now),
     )
@@ -299,6 +307,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     // RFC 9293 §3.10.7.2: what is neither ACK nor SYN is dropped at a listener.
     if (listener !== undefined && !isSyn && !segment.has(TcpFlag.Ack)) return undefined
     if (listener === undefined || !isSyn) {
+      if (!this.isOurs(flow.localAddress)) return 'tcp.otherHost'
       if (segment.has(TcpFlag.Ack)) this.reset(flow, segment.ack, undefined)
       else this.refuse(flow)
       return undefined
@@ -366,12 +375,19 @@ export class TcpStack implements StackContext, HalfOpenHolder {
 
   /** A copy of an address; the connections of a peer have few, which they share. */
   private kept(address: Uint8Array): Uint8Array {
-    const known = this.addresses.find(other => equal(other, address))
-    if (known !== undefined) return known
-    const own = copy(address)
-    this.addresses.unshift(own)
-    this.addresses.length = Math.min(this.addresses.length, MAX_ADDRESSES)
-    return own
+    return remember(this.addresses, address)
+  }
+
+  /**
+   * What is for another host is dropped in silence (RFC 1122 §3.2.1.3): the selectors of a client may be those of a whole network,
+   * and a RST would end the connections of its other hosts. Who has listeners serves every address of its selectors.
+   */
+  private isOurs(address: Uint8Array): boolean {
+    return (
+      this.own.length === 0 ||
+      !this.listeners.isEmpty ||
+      this.own.some(other => equal(other, address))
+    )
   }
 
   dropOldest(listener: TcpListener): void {
@@ -648,3 +664,13 @@ const endsOf = ({ localAddress, remoteAddress, remotePort }: Omit<Flow, 'localPo
 
 /** A signed number of 32 bits, which a map finds faster than a larger one. */
 const keyOf = (flow: Flow): number => (flow.remotePort << 16) | flow.localPort
+
+/** The copy of an address in a short list, newest first. */
+const remember = (addresses: Uint8Array[], address: Uint8Array): Uint8Array => {
+  const known = addresses.find(other => equal(other, address))
+  if (known !== undefined) return known
+  const own = copy(address)
+  addresses.unshift(own)
+  addresses.length = Math.min(addresses.length, MAX_ADDRESSES)
+  return own
+}

@@ -57,6 +57,8 @@ export const DROPS: Readonly<Record<string, string>> = {
   'icmp.ignored': 'An inner ICMP message that we have no use for, such as an echo request.',
   'tcp.truncated': 'A TCP segment shorter than its header.',
   'tcp.malformed': 'A TCP segment with a wrong checksum or length.',
+  'tcp.otherHost':
+    'A TCP segment to an address that the selectors cover and no connection of ours has: a client is not the hosts of its network.',
   'tcp.backlog': 'A SYN beyond the backlog of its listener.',
   'tcp.repeatedData':
     'A SYN with data of a client that has begun again, when the same data has been handed on before.',

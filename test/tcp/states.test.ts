@@ -217,6 +217,33 @@ t.test('passive open, backlog, and RST for ports nobody listens on', t => {
   t.end()
 })
 
+t.test('a client is silent about other hosts, whose segments its selectors let through', t => {
+  const stray = (bench: Bench, destination: Uint8Array): string | undefined => {
+    const bytes = new Uint8Array(20)
+    const view = new DataView(bytes.buffer)
+    view.setUint16(0, 7)
+    view.setUint16(2, 40_000)
+    bytes[12] = 0x50
+    bytes[13] = Ack
+    return bench.stack.handleSegment(bytes, 0, 20, PEER, destination, bench.now, false)
+  }
+  const OTHER = Uint8Array.of(192, 0, 2, 77)
+  const client = new Bench().connect()
+  client.heard()
+  t.equal(stray(client, OTHER), 'tcp.otherHost')
+  t.strictSame(client.heard(), [])
+  t.equal(stray(client, US), undefined)
+  t.equal(client.heard()[0]?.flags, Rst, 'its own address has no such connection')
+
+  // Who listens serves whatever its selectors cover.
+  const both = new Bench().connect()
+  both.heard()
+  both.listeners.listen(80, 1)
+  t.equal(stray(both, OTHER), undefined)
+  t.equal(both.heard()[0]?.flags, Rst)
+  t.end()
+})
+
 t.test(
   'RST: refused in SYN-SENT, reset when exact, challenged when only in the window, ignored outside',
   t => {
