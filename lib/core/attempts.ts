@@ -57,6 +57,8 @@ export class Attempts {
   private readonly host: AttemptHost
   /** Those that wait for a Child SA, by their context: a burst of thousands is not searched for each of them. */
   private readonly waiting = new Map<unknown, Pending>()
+  /** How many of them have a local port of their own, by that. */
+  private readonly reserved = new Map<number, number>()
   /** Connections whose SYN is under way, and the same by their context. */
   private readonly opening = new Map<TcpConnection, Pending>()
   private readonly connections = new Map<unknown, TcpConnection>()
@@ -84,6 +86,25 @@ export class Attempts {
     const { token } = attempt
     const pending = { ...attempt, ticket: 0, localPort, shape, seen: undefined, token, isSecond }
     this.waiting.set(attempt.context, pending)
+    this.reserve(localPort)
+  }
+
+  /** It waits no more; false: it did not. */
+  private take(context: unknown): boolean {
+    const pending = this.waiting.get(context)
+    if (pending === undefined) return false
+    this.free(pending.localPort)
+    return this.waiting.delete(context)
+  }
+
+  private reserve(port: number): void {
+    if (port !== 0) this.reserved.set(port, (this.reserved.get(port) ?? 0) + 1)
+  }
+
+  private free(port: number): void {
+    const count = this.reserved.get(port) ?? 0
+    if (count > 1) this.reserved.set(port, count - 1)
+    else this.reserved.delete(port)
   }
 
   /** Gives up an attempt, or the connection it became; nothing is reported. True: it had only waited. */
@@ -93,7 +114,7 @@ export class Attempts {
       this.takeOpened(connection)
       connection.abort()
     }
-    return this.waiting.delete(attempt.context)
+    return this.take(attempt.context)
   }
 
   /** The Child SA that IKE_AUTH is to make; undefined when nothing waits for one. */
@@ -105,19 +126,22 @@ export class Attempts {
   }
 
   private requestFor(pending: Pending, isOurs: boolean): ChildRequest {
-    return childRequest(pending, isOurs, this.host.situation, ends => this.freePort(ends))
+    const draw = (ends: Omit<Flow, 'localPort'>): number | undefined => {
+      const port = this.freePort(ends)
+      // The request for the first Child SA is made late, when the attempt may have been given up.
+      if (this.waiting.has(pending.context)) this.reserve(port ?? 0)
+      return port
+    }
+    return childRequest(pending, isOurs, this.host.situation, draw)
   }
 
   /** Of the ports that no connection has, one for which there is no Child SA either, nor a request for one. */
   private freePort(ends: Omit<Flow, 'localPort'>): number | undefined {
     const { stack, childrenInUse, situation } = this.host
-    const reserved = new Set([
-      ...Array.from(this.waiting.values(), ({ localPort }) => localPort),
-      ...childrenInUse.map(({ sa }) => singlePort(sa.localSelectors) ?? 0),
-    ])
+    const ofChildren = new Set(childrenInUse.map(({ sa }) => singlePort(sa.localSelectors) ?? 0))
     const ports = stack?.portsTowards(ends) ?? new EphemeralPorts()
     const random = getU32(randomBytes(situation.environment, 4), 0)
-    return ports.find(random, port => reserved.has(port))
+    return ports.find(random, port => this.reserved.has(port) || ofChildren.has(port))
   }
 
   /** Opens what can be opened: attempts that an installed SA covers go on to TCP, others ask for one. */
@@ -141,7 +165,7 @@ export class Attempts {
 
   private open(pending: Pending, flow: Flow, stack: TcpStack, now: Millis): void {
     const { host } = this
-    this.waiting.delete(pending.context)
+    this.take(pending.context)
     host.emit({ kind: 'session', attempt: pending, session: host })
     if (pending.request.protocol === IpProtocol.Udp) {
       const ends = { ...flow, protocol: IpProtocol.Udp }
@@ -171,15 +195,8 @@ export class Attempts {
   private flowOf(pending: Pending, stack: TcpStack, now: Millis): Flow | undefined {
     // The Child SA for one port is for the attempt that asked for it.
     const isTaken = (flow: Flow): boolean =>
-      this.isReserved(flow.localPort) || stack.isTaken(flow, now)
+      this.reserved.has(flow.localPort) || stack.isTaken(flow, now)
     return flowOver(this.host.childrenInUse, pending, this.host.situation, isTaken)
-  }
-
-  private isReserved(port: number): boolean {
-    for (const { localPort } of this.waiting.values()) {
-      if (localPort === port) return true
-    }
-    return false
   }
 
   /** TCP has connected, or failed: the attempt that it was, if it was one. */
@@ -213,7 +230,7 @@ export class Attempts {
       const details = { given, localSelectors, remoteSelectors }
       pending.narrowed = errorOf('NARROWED', { given: given.join(' '), wanted }, details)
       if (pending.shape === 'pair') this.fail(pending, pending.narrowed)
-      else ask(pending, 'pair')
+      else this.askAs(pending, 'pair')
     }
     this.advance(now)
   }
@@ -227,7 +244,7 @@ export class Attempts {
       // Another attempt may have found a way meanwhile.
       if (stack !== undefined && this.flowOf(pending, stack, now) !== undefined) continue
       const shape = nextShape(pending, error.code, situation)
-      if (shape !== undefined) ask(pending, shape)
+      if (shape !== undefined) this.askAs(pending, shape)
       else if (error.code === 'TS_UNACCEPTABLE') this.fail(pending, pending.narrowed ?? error)
       else this.fail(pending, error)
     }
@@ -273,7 +290,7 @@ export class Attempts {
       connection.abort()
     }
     const waiting = [...this.waiting.values()].filter(({ isSecond }) => !isSecond)
-    for (const { context } of waiting) this.waiting.delete(context)
+    for (const { context } of waiting) this.take(context)
     for (const { request, context, token } of [
       ...begun.map(([, pending]) => pending),
       ...waiting,
@@ -282,13 +299,21 @@ export class Attempts {
     }
   }
 
+  /** That is what the attempt needs next; a port that was only drawn for what was refused is free again. */
+  private askAs(pending: Pending, shape: Shape): void {
+    pending.shape = shape
+    this.free(pending.localPort)
+    pending.localPort = pending.request.localPort
+    this.reserve(pending.localPort)
+  }
+
   /** Every attempt that still waits for a Child SA fails. */
   failAll(error: Error): void {
     for (const pending of [...this.waiting.values()]) this.fail(pending, error)
   }
 
   private fail(pending: Pending, error: Error): void {
-    this.waiting.delete(pending.context)
+    this.take(pending.context)
     this.host.emit({ kind: 'failed', attempt: pending, error })
   }
 }
@@ -306,9 +331,3 @@ export const faultOf = (code: string, syscall: string | undefined, flow: Flow): 
         }
       : {}),
   })
-
-/** That is what the attempt needs next; a port that was only drawn for what was refused is free again. */
-const ask = (pending: Pending, shape: Shape): void => {
-  pending.shape = shape
-  pending.localPort = pending.request.localPort
-}
