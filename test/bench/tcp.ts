@@ -1,18 +1,26 @@
 /**
  * TCP alone, in virtual time: `npm run bench:tcp`. The floors that each version has to keep, and the grid with
- * how it differs from the one in the repository (`-- --update` replaces that; `-- --floors`, `-- --grid`: one of both).
+ * how it differs from the one in the repository (`-- --update` replaces that; `-- --floors`, `-- --grid`: one of both;
+ * `-- --processor`: the floors of processor time alone, of more turns).
  * `-- --checksum`: what the checksum costs. `-- --requests`: how long small requests take on a path that loses.
- * `-- --linux [cubic] [bbr]`, as root: our sender beside Linux' through one relay, in real time.
+ * `-- --linux [cubic] [bbr] [20ms …] [1% …]`, as root: our sender beside Linux' through one relay, in real time; of all
+ * cells, or of those that have these names.
  */
-import { figureText, isReached, measureFloors } from './tcp-floors.ts'
+import {
+  figureText,
+  isReached,
+  measureFloors,
+  measureProcessor,
+  type Figure,
+} from './tcp-floors.ts'
 import { showRequests } from './tcp-requests.ts'
 import { showChecksum } from './tcp-checksum.ts'
 import { compareWithLinux } from './tcp-linux.ts'
 import { differences, gridText, measureGrid, readSnapshot, writeSnapshot } from './tcp-grid.ts'
 
-const showFloors = (): boolean => {
+const showFigures = (figures: Iterable<Figure>): boolean => {
   let isGood = true
-  for (const figure of measureFloors()) {
+  for (const figure of figures) {
     console.log(figureText(figure))
     isGood &&= isReached(figure)
   }
@@ -32,7 +40,8 @@ if (args.includes('--linux'))
   process.exitCode = (await compareWithLinux(args.filter(arg => !arg.startsWith('-')))) ? 0 : 1
 else if (args.includes('--checksum')) showChecksum()
 else if (args.includes('--requests')) showRequests()
+else if (args.includes('--processor')) process.exitCode = showFigures(measureProcessor(9)) ? 0 : 1
 else {
-  if (!args.includes('--grid') && !showFloors()) process.exitCode = 1
+  if (!args.includes('--grid') && !showFigures(measureFloors())) process.exitCode = 1
   if (!args.includes('--floors')) showGrid(args.includes('--update'))
 }
