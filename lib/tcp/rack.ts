@@ -88,15 +88,21 @@ export class Rack {
     minRtt: Millis,
     now: Millis,
   ): Millis {
+    if (!this.isSentBefore(segments, segments.oldest)) return Infinity
     const patience = this.rtt + this.reorderingWindow(segments, isRecovering, srtt, minRtt)
-    for (let slot = segments.oldest; slot !== NONE; slot = segments.oldest) {
-      const sentAt = segments.sentAt(slot)
-      if (sentAt > this.sentAt) return Infinity
-      if (sentAt === this.sentAt && !before(segments.end(slot), this.end)) return Infinity
-      if (sentAt + patience > now) return sentAt + patience
+    for (let slot = segments.oldest; this.isSentBefore(segments, slot); slot = segments.oldest) {
+      const lostAt = segments.sentAt(slot) + patience
+      if (lostAt > now) return lostAt
       segments.markLost(slot)
     }
     return Infinity
+  }
+
+  /** It is under way, and was sent before something that has arrived. */
+  private isSentBefore(segments: SentSegments, slot: number): boolean {
+    if (slot === NONE) return false
+    const sentAt = segments.sentAt(slot)
+    return sentAt === this.sentAt ? before(segments.end(slot), this.end) : sentAt < this.sentAt
   }
 
   /** The timer went off (§6.3): what was sent long enough ago is lost, the rest may be on its way. */

@@ -21,6 +21,8 @@ export class RtoEstimator {
   /** Smoothed round trip; 0 before the first measurement. */
   srtt: Millis = ZERO
   rttvar: Millis = ZERO
+  /** The least round trip of the last minutes; 0 before the first measurement. */
+  minRtt: Millis = ZERO
   isMeasured = false
   /** Consecutive timeouts. */
   backoffs = 0
@@ -39,13 +41,8 @@ export class RtoEstimator {
   }
 
   get rto(): Millis {
-    return Math.min(this.base * 2 ** this.backoffs, this.max)
-  }
-
-  /** The least round trip of the last minutes; 0 before the first measurement. */
-  get minRtt(): Millis {
-    const least = Math.min(this.currentMin, this.lastMin)
-    return least === Infinity ? 0 : least
+    const timeout = this.backoffs === 0 ? this.base : this.base * 2 ** this.backoffs
+    return Math.min(timeout, this.max)
   }
 
   measure(rtt: Millis, now: Millis): void {
@@ -54,6 +51,7 @@ export class RtoEstimator {
       this.currentMin = rtt
       this.windowFrom = now
     } else if (rtt < this.currentMin) this.currentMin = rtt
+    this.minRtt = Math.min(this.currentMin, this.lastMin)
     if (this.isMeasured) {
       this.rttvar = (1 - BETA) * this.rttvar + BETA * Math.abs(this.srtt - rtt)
       this.srtt = (1 - ALPHA) * this.srtt + ALPHA * rtt

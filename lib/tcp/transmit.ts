@@ -304,7 +304,9 @@ const writeSegment = (
 ): void => {
   const dataAt = packet.append(octets)
   tcb.sendQueue.copyTo(packet.bytes, dataAt, offset, octets)
-  const optionsLength = flags & TcpFlag.Syn ? synOptionsLength(tcb) : optionsLengthOf(tcb, octets)
+  const isSyn = (flags & TcpFlag.Syn) !== 0
+  const blocks = isSyn ? 0 : sackCount(tcb, octets)
+  const optionsLength = isSyn ? synOptionsLength(tcb) : optionsLengthOf(tcb, blocks)
   const at = packet.prepend(TCP_HEADER_LENGTH + optionsLength)
   const { bytes } = packet
   const window = advertise(tcb, flags)
@@ -317,8 +319,8 @@ const writeSegment = (
   putU16(bytes, at + 14, window)
   putU16(bytes, at + 16, 0)
   putU16(bytes, at + 18, 0)
-  if (flags & TcpFlag.Syn) writeSynOptions(tcb, bytes, at + TCP_HEADER_LENGTH, flags, now)
-  else writeOptions(tcb, bytes, at + TCP_HEADER_LENGTH, octets, now)
+  if (isSyn) writeSynOptions(tcb, bytes, at + TCP_HEADER_LENGTH, flags, now)
+  else writeOptions(tcb, bytes, at + TCP_HEADER_LENGTH, blocks, now)
   tcb.ackNow = false
   tcb.unackedSegments = 0
   tcb.hasDuplicate = false
@@ -399,9 +401,9 @@ const writeSynOptions = (
   }
 }
 
-/** As many SACK blocks as fit beside the data. */
+/** As many SACK blocks as fit beside the data; they stand in `blockStarts` and `blockEnds`. */
 const sackCount = (tcb: Tcb, octets: number): number => {
-  if (!tcb.sackPermitted) return 0
+  if (!tcb.sackPermitted || !(tcb.hasDuplicate || tcb.reassembly.hasGap)) return 0
   const room = Math.floor((tcb.mss - octets - 4) / 8)
   if (room < 1) return 0
   let count = 0
@@ -416,13 +418,11 @@ const sackCount = (tcb: Tcb, octets: number): number => {
   return Math.min(count, room, tcb.timestamps ? MAX_BLOCKS : MAX_BLOCKS + 1)
 }
 
-const optionsLengthOf = (tcb: Tcb, octets: number): number => {
-  const blocks = sackCount(tcb, octets)
-  return (tcb.timestamps ? 12 : 0) + (blocks === 0 ? 0 : 4 + 8 * blocks)
-}
-
 /** With padding. */
 const TIMESTAMPS_LENGTH = 12
+
+const optionsLengthOf = (tcb: Tcb, blocks: number): number =>
+  (tcb.timestamps ? TIMESTAMPS_LENGTH : 0) + (blocks === 0 ? 0 : 4 + 8 * blocks)
 
 const writeTimestamps = (bytes: Uint8Array, at: number, value: number, echo: number): void => {
   bytes[at] = TcpOption.NoOperation
@@ -437,7 +437,7 @@ const writeOptions = (
   tcb: Tcb,
   bytes: Uint8Array,
   from: number,
-  octets: number,
+  blocks: number,
   now: Millis,
 ): void => {
   let at = from
@@ -445,7 +445,6 @@ const writeOptions = (
     writeTimestamps(bytes, at, tcb.timestamp(now), tcb.tsRecent)
     at += TIMESTAMPS_LENGTH
   }
-  const blocks = sackCount(tcb, octets)
   if (blocks === 0) return
   bytes[at] = TcpOption.NoOperation
   bytes[at + 1] = TcpOption.NoOperation

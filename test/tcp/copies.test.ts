@@ -115,15 +115,18 @@ t.test('a path that has lost nothing for a minute does not lose', t => {
   t.end()
 })
 
-t.test('an ACK that was late is no loss, also when what came twice is not told (RFC 3522 §3)', t => {
-  const talk = new Talk(true, [100, 280])
-  // The one that would tell it.
-  talk.deafTo = 2
-  t.strictSame(talk.write(SMALL), { sent: 2, distinct: 1, acks: 2 }, 'the probe')
-  talk.write(SMALL)
-  t.strictSame(talk.write(SMALL), { sent: 1, distinct: 1, acks: 1 })
-  t.end()
-})
+t.test(
+  'an ACK that was late is no loss, also when what came twice is not told (RFC 3522 §3)',
+  t => {
+    const talk = new Talk(true, [100, 280])
+    // The one that would tell it.
+    talk.deafTo = 2
+    t.strictSame(talk.write(SMALL), { sent: 2, distinct: 1, acks: 2 }, 'the probe')
+    talk.write(SMALL)
+    t.strictSame(talk.write(SMALL), { sent: 1, distinct: 1, acks: 1 })
+    t.end()
+  },
+)
 
 t.test('others get each segment once', t => {
   const talk = new Talk(false)
