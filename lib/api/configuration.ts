@@ -37,6 +37,11 @@ const NAMES: readonly string[] = [
 
 let current: Readonly<Record<string, unknown>> = {}
 
+const variables = new Set<string>()
+
+/** Those that the configuration has read secrets from. */
+export const configurationVariables = (): readonly string[] => [...variables]
+
 /** What `configure` or the file said. */
 export const configuration = (): Readonly<Record<string, unknown>> => current
 
@@ -91,6 +96,7 @@ const readReference = (name: string, value: unknown, folder: string): unknown =>
     if (found === undefined || found === '') {
       throw new OptionError(`${name}.env`, place, 'the name of a variable that is set')
     }
+    variables.add(place)
     return found
   }
   if (typeof value !== 'object' || value === null) return value

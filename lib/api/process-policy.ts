@@ -3,7 +3,6 @@
  * `listen()` of a `net.Server` goes by it, however the program came by the function. What is to be protected is
  * reached by a secure socket or not at all. Child processes and workers get the same.
  */
-import childProcess from 'node:child_process'
 import dns, { type LookupAddress } from 'node:dns'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
@@ -11,7 +10,6 @@ import net, { type LookupFunction } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import tls from 'node:tls'
-import workerThreads from 'node:worker_threads'
 import { parseJson } from '../base/json.ts'
 import { neverAskForWay } from '../node/reachability.ts'
 import { guardTcp } from '../node/tcp-guard.ts'
@@ -25,6 +23,7 @@ import {
   type Verdict,
 } from '../policy/spd.ts'
 import { configuration } from './configuration.ts'
+import { hookChildren } from './process-children.ts'
 import { lenientOptions, nodeError, PLACE_OPTIONS, type SecureSocketOptions } from './options.ts'
 import { createSecureServer, type SecureServer } from './secure-server.ts'
 import { createSecureSocket, SecureSocket } from './secure-socket.ts'
@@ -548,75 +547,6 @@ const hookProtected = (): void => {
   })
 }
 
-// --- child processes and workers ---
-
-type Environment = Readonly<Record<string, string | undefined>>
-
-const CARRIED = ['IKE_SOCKET_POLICY', 'IKE_SOCKET_CONFIG']
-
-const withOption = (given: string | undefined, option: string): string =>
-  given === undefined || given === ''
-    ? option
-    : given.includes(option)
-      ? given
-      : `${given} ${option}`
-
-const hookChildren = (url: string): void => {
-  const option = `--import=${url}`
-  process.env['NODE_OPTIONS'] = withOption(process.env['NODE_OPTIONS'], option)
-  const carried = Object.fromEntries(
-    CARRIED.filter(name => Object.hasOwn(process.env, name)).map(name => [name, process.env[name]]),
-  )
-  const withPolicy = (env: Environment): Record<string, string | undefined> => ({
-    ...env,
-    ...carried,
-    NODE_OPTIONS: withOption(env['NODE_OPTIONS'], option),
-  })
-  // Every asynchronous way to start a child ends here, with the environment as a list.
-  const { prototype } = childProcess.ChildProcess as unknown as {
-    prototype: { spawn(options: { envPairs?: string[] }): unknown }
-  }
-  const spawn = prototype.spawn
-  prototype.spawn = function (options) {
-    const env = (options.envPairs ?? []).map(pair => {
-      const at = pair.indexOf('=')
-      return [pair.slice(0, at), pair.slice(at + 1)] as const
-    })
-    const pairs = Object.entries(withPolicy(Object.fromEntries(env)))
-    const envPairs = pairs.flatMap(([name, value]) =>
-      value === undefined ? [] : [`${name}=${value}`],
-    )
-    return spawn.call(this, options.envPairs === undefined ? options : { ...options, envPairs })
-  }
-  for (const name of ['spawnSync', 'execFileSync', 'execSync'] as const) {
-    const own = childProcess[name] as (...args: unknown[]) => unknown
-    const hooked = (...args: unknown[]): unknown =>
-      own(
-        ...args.map(value =>
-          hasEnvironment(value) ? { ...value, env: withPolicy(value.env) } : value,
-        ),
-      )
-    Object.assign(childProcess, { [name]: hooked })
-  }
-  const { Worker } = workerThreads
-  workerThreads.Worker = class extends Worker {
-    constructor(file: string | URL, options: workerThreads.WorkerOptions = {}) {
-      const env = hasEnvironment(options)
-        ? { env: withPolicy(options.env) as NodeJS.ProcessEnv }
-        : {}
-      const execArgv = [...(options.execArgv ?? process.execArgv), option]
-      super(file, { ...options, ...env, execArgv })
-    }
-  }
-}
-
-const hasEnvironment = (value: unknown): value is { env: Environment } =>
-  typeof value === 'object' &&
-  value !== null &&
-  'env' in value &&
-  typeof value.env === 'object' &&
-  value.env !== null
-
 // --- all of it ---
 
 /** Tells loudly when a hook did not take: then nothing would be protected. */
@@ -653,7 +583,8 @@ export const installPolicy = (policy: SecurityPolicy, url: string): void => {
   hookConnect(policy)
   hookTls(policy)
   hookListen(policy)
-  hookChildren(url)
+  const unguarded = hookChildren(url)
+  if (unguarded !== undefined) throw noEffect(unguarded)
   syncBuiltinESMExports()
   probe()
 }

@@ -566,7 +566,7 @@ export const OTHER_CODES: readonly (readonly [code: string, class_: string, mean
   [
     'ERR_IKE_POLICY',
     'IpsecError',
-    'The policy of `ike-socket/register` does not allow the connection.',
+    'The policy of `ike-socket/register` cannot be used, has no effect here, or would not hold in a worker.',
   ],
   ['ERR_SERVER_ALREADY_LISTEN', 'Error', 'As in net.'],
   ['ERR_SERVER_NOT_RUNNING', 'Error', 'As in net.'],

@@ -17,6 +17,8 @@ t.teardown(() => rmSync(folder, { recursive: true }))
 const config = join(folder, 'ike.json')
 const policyFile = join(folder, 'policy.json')
 
+const psk = 'a pre-shared key for these tests'
+
 /** Far beyond what a program needs. */
 const LIMIT = 60_000
 
@@ -30,7 +32,7 @@ const run = async (
 ): Promise<{ lines: string[]; stderr: string; status: number | null }> => {
   const retransmit = { initial: 50, tries: 2 }
   const settings = {
-    psk: 'a pre-shared key for these tests',
+    psk: { env: 'SECRET' },
     ikePort: how.ikePort ?? (await freePort()),
     retransmit,
   }
@@ -38,7 +40,13 @@ const run = async (
   writeFileSync(policyFile, typeof policy === 'string' ? policy : JSON.stringify(policy))
   const file = join(folder, name)
   writeFileSync(file, program)
-  const env = { ...process.env, IKE_SOCKET_CONFIG: config, IKE_SOCKET_POLICY: policyFile, ...more }
+  const env = {
+    ...process.env,
+    IKE_SOCKET_CONFIG: config,
+    IKE_SOCKET_POLICY: policyFile,
+    SECRET: psk,
+    ...more,
+  }
   const first = how.isUnderPolicy === false ? [] : ['--import', register]
   const child = spawn(process.execPath, ['--no-warnings', ...first, file], {
     env,
@@ -57,6 +65,9 @@ const holding = (place: string, name: string): string => `
 const place = ${place}
 const own = place.${name}
 Object.defineProperty(place, '${name}', { get: () => own, set: () => undefined })`
+
+const CHILD_HANDLES = "Object.getPrototypeOf(new (require('child_process').ChildProcess)()._handle)"
+const freezing = (place: string): string => `Object.freeze(${place})`
 
 const protect = (port: number): object => ({
   rules: [{ action: 'protect', port }],
@@ -430,6 +441,8 @@ t.test('where a hook does not take, the program does not start', async t => {
     ['connect.cjs', holding("require('net').Socket.prototype", 'connect'), 'net.connect'],
     ['tls.cjs', holding("require('tls')", 'connect'), 'tls.connect'],
     ['listen.cjs', holding("require('net').Server.prototype", 'listen'), 'net.Server.listen'],
+    ['child.cjs', freezing(CHILD_HANDLES), "Node's handles of child processes"],
+    ['sync.cjs', freezing("process.binding('spawn_sync')"), "Node's handles of child processes"],
     [
       'create.cjs',
       `require('net').createConnection = () => new (require('events').EventEmitter)()`,
@@ -521,6 +534,116 @@ process.exit()`
   }
   t.equal(connections(), 0)
   close()
+})
+
+t.test('no way to start a child or a worker leads past the policy', async t => {
+  const { port, connections, close } = await trap()
+  const before = join(folder, 'kept-starts.cjs')
+  writeFileSync(
+    before,
+    `const child = require('child_process')
+globalThis.kept = { ...child, proto: child.ChildProcess.prototype.spawn }`,
+  )
+  const attempt = (connect: string): string => `${connect}(${port}, '127.0.0.1')
+  .on('connect', () => console.log('CONNECTED'))
+  .on('error', ({ code }) => console.log(process.env.STEP ?? 'inherited', code))`
+  const step = join(folder, 'step.mjs')
+  writeFileSync(step, attempt("import { connect } from 'node:net'\nconnect"))
+  const classic = attempt("'use strict'; require('net').connect")
+  const ways = `
+import child from 'node:child_process'
+import cluster from 'node:cluster'
+import { once } from 'node:events'
+import { Worker, SHARE_ENV } from 'node:worker_threads'
+const [node, step, stdio] = [process.execPath, ${JSON.stringify(step)}, 'inherit']
+const ended = emitter => once(emitter, 'exit')
+for (const name of ['NODE_OPTIONS', 'IKE_SOCKET_POLICY', 'IKE_SOCKET_CONFIG', 'SECRET']) delete process.env[name]
+process.chdir('/')
+const command = JSON.stringify(node) + ' ' + JSON.stringify(step)
+child.execSync(command, { stdio })
+child.spawnSync(node, [step], { stdio })
+await ended(child.spawn(node, [step], { stdio }))
+await ended(child.spawn('/bin/sh', ['-c', command], { stdio, env: { STEP: 'shell' } }))
+await ended(child.fork(step, { execArgv: [], env: { STEP: 'fork' }, cwd: '/' }))
+cluster.setupPrimary({ exec: step, execArgv: [], args: [] })
+const worker = cluster.fork({ STEP: 'cluster' }).on('online', () => setTimeout(() => worker.disconnect(), 1000))
+await ended(worker)
+process.binding('spawn_sync').spawn({ file: node, args: [node, step], envPairs: ['STEP=binding'], stdio: [0, 1, 2].map(fd => ({ type: 'inherit', fd })) })
+await ended(kept.spawn(node, [step], { stdio, env: { STEP: 'kept' } }))
+kept.spawnSync(node, [step], { stdio, env: { STEP: 'kept sync' } })
+child.ChildProcess.prototype.spawn = kept.proto
+await ended(child.spawn(node, [step], { stdio, env: { STEP: 'taken' } }))
+await ended(new Worker(step))
+await ended(new Worker(step, { execArgv: [], env: { STEP: 'worker' } }))
+await ended(new Worker(step, { env: { STEP: 'worker env' } }))
+await ended(new Worker(${JSON.stringify(classic)}, { eval: true, env: { STEP: 'eval' } }))
+await ended(new Worker(${JSON.stringify(classic)}, { eval: true }))
+await ended(new Worker(step, { env: SHARE_ENV, execArgv: [] }))
+process.execve?.(node, [node, step], { STEP: 'execve' })
+console.log('execve ECONNREFUSED')`
+  const { lines, stderr, status } = await run('starts.mjs', ways, protect(port), {
+    NODE_OPTIONS: `--require ${before} --max-old-space-size=500`,
+  })
+  t.equal(stderr, '')
+  t.equal(status, 0)
+  const given = ['shell', 'fork', 'cluster', 'binding', 'kept', 'kept sync', 'taken']
+  const inWorkers = ['worker', 'worker env', 'eval', 'execve']
+  const inherited = Array.from({ length: 6 }, () => 'inherited')
+  const all = [...given, ...inWorkers, ...inherited].map(name => `${name} ECONNREFUSED`)
+  t.strictSame(lines.sort(), all.sort())
+  t.equal(connections(), 0)
+  close()
+})
+
+t.test('a worker that comes past the hook is not started', async t => {
+  const before = join(folder, 'kept-worker.cjs')
+  writeFileSync(before, "globalThis.Kept = require('worker_threads').Worker")
+  const attempt = `
+import threads from 'node:worker_threads'
+import { register } from 'node:module'
+const code = "console.log('started')"
+try {
+  new Kept(code, { eval: true })
+} catch ({ code }) {
+  console.log(code)
+}
+threads.Worker = Kept
+try {
+  new threads.Worker(code, { eval: true })
+} catch ({ code }) {
+  console.log(code)
+}
+register('data:text/javascript,export const resolve = (name, context, next) => next(name, context)')
+await import('data:text/javascript,console.log("with a loader")')`
+  const more = { NODE_OPTIONS: `--require ${before}` }
+  const { lines, stderr } = await run('past.mjs', attempt, protect(1), more)
+  t.equal(stderr, '')
+  t.strictSame(lines, ['ERR_IKE_POLICY', 'ERR_IKE_POLICY', 'with a loader'])
+})
+
+t.test("an eval'ed worker runs as without a policy", async t => {
+  const attempt = `
+import { Worker } from 'node:worker_threads'
+const run = code =>
+  new Promise(done => {
+    const worker = new Worker(code, { eval: true, workerData: 7 })
+    worker.on('error', ({ name }) => console.log('error', name)).on('message', message => console.log(message)).on('exit', done)
+    worker.postMessage('question')
+  })
+await run("'use strict'; const { parentPort, workerData } = require('worker_threads'); parentPort.once('message', text => parentPort.postMessage([text, workerData, typeof module, __filename, (function () { return this === undefined })()].join()))")
+await run("import('node:fs').then(fs => require('worker_threads').parentPort.postMessage(typeof fs.readFileSync))")
+await run("import { parentPort } from 'node:worker_threads'; parentPort.postMessage('module')")
+await run("throw new RangeError('of the worker')")
+await run('no script at all')`
+  const { lines, stderr } = await run('evaluated.mjs', attempt, protect(1))
+  t.equal(stderr, '')
+  t.strictSame(lines, [
+    'question,7,object,[worker eval],true',
+    'function',
+    'module',
+    'error RangeError',
+    'error SyntaxError',
+  ])
 })
 
 const outer = Object.values(networkInterfaces())
