@@ -36,7 +36,7 @@ const changed = (pairs: unknown, change: Change): string[] => {
 }
 
 /** Of a child that only asks whether the hooks hear of it, and does not start. */
-const PROBE = 'IKE_SOCKET_PROBE'
+const PROBE = 'ike-socket.probe'
 const INVALID = -constants.errno.EINVAL
 let heard = 0
 
