@@ -6,7 +6,7 @@ import { runFolder, runScript, totals } from './packetdrill.ts'
 
 t.test('our own scripts pass, each of them', t => {
   const verdicts = runFolder(join(process.cwd(), 'test/conformance/scripts'))
-  t.ok(verdicts.size >= 38)
+  t.ok(verdicts.size >= 43)
   for (const [name, verdict] of verdicts) t.strictSame(verdict, { kind: 'passed' }, name)
   t.end()
 })
@@ -102,6 +102,39 @@ assert ${assertion}
   t.match(runScript(code('tcpi_snd_cwnd == 11')), { kind: 'failed', why: /tcpi_snd_cwnd = 10/ })
   t.match(runScript(code('tcpi_nonsense == 1')), { kind: 'notDrivable', why: /tcpi_nonsense/ })
   t.match(runScript(code('tcpi_state ** 2')), { kind: 'notDrivable' })
+  t.end()
+})
+
+t.test('a read that leaves more room than was told may ask for an update, or not', t => {
+  const script = (next: string): string => `${established}
++0 < . 1:10001(10000) ack 1 win 65535
+* > . 1:1(0) ack 10001
++0 read(4, ..., 10000) = 10000
+${next}`
+  t.equal(runScript(script('+0 > . 1:1(0) ack 10001\n')).kind, 'passed')
+  t.equal(runScript(script('+.1 write(4, ..., 9) = 9\n+0 > P. 1:10(9) ack 10001\n')).kind, 'passed')
+  t.equal(runScript(script('+0 > . 1:1(0) ack 10002\n')).kind, 'failed')
+  t.end()
+})
+
+t.test('events and octets that a script counts otherwise are a failure', t => {
+  const epoll = (events: string, again: number): string => `${established}
++0 epoll_create(1) = 5
++0 epoll_ctl(5, EPOLL_CTL_ADD, 4, {events=EPOLLOUT|${events}, fd=4}) = 0
++0 epoll_wait(5, {events=EPOLLOUT, fd=4}, 1, 0) = 1
++0 epoll_wait(5, {events=EPOLLOUT, fd=4}, 1, 0) = ${again}
+`
+  for (const events of ['EPOLLET', 'EPOLLONESHOT']) {
+    t.equal(runScript(epoll(events, 0)).kind, 'passed', events)
+    t.equal(runScript(epoll(events, 1)).kind, 'failed', events)
+  }
+  t.equal(runScript(epoll('EPOLLIN', 1)).kind, 'passed')
+  const inq = (left: number): string => `${established}
++0 < P. 1:11(10) ack 1 win 65535
++0 recvmsg(4, {msg_iov(1)=[{..., 4}], msg_control=[{cmsg_level=SOL_TCP, cmsg_type=TCP_CM_INQ, cmsg_data=${left}}]}, 0) = 4
+`
+  t.equal(runScript(inq(6)).kind, 'passed')
+  t.match(runScript(inq(7)), { kind: 'failed', why: /TCP_CM_INQ of 6/ })
   t.end()
 })
 

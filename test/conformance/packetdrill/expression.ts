@@ -6,7 +6,7 @@ export type Names = (name: string) => number | undefined
 
 /** Runs the statements; returns the first assertion that does not hold, with the values of its names. */
 export const runCode = (code: string, names: Names): string | undefined => {
-  for (const statement of code.split(/[;\n]/).map(part => part.trim())) {
+  for (const statement of statementsOf(code)) {
     if (statement === '' || statement.startsWith('#') || /^print\b/.test(statement)) continue
     const assertion = /^assert\b([\s\S]*)$/.exec(statement)
     if (assertion === null) throw new NotDrivable(`the statement "${statement}"`)
@@ -14,6 +14,20 @@ export const runCode = (code: string, names: Names): string | undefined => {
     if (expression.value() === 0) return `${statement} with ${expression.seen()}`
   }
   return undefined
+}
+
+/** Lines, or parts of one; within parentheses, and behind a backslash, a statement goes on. */
+const statementsOf = (code: string): string[] => {
+  const found: string[] = []
+  let open = ''
+  for (const part of code.split(/[;\n]/)) {
+    open += ` ${part.trim().replace(/\\$/, ' ')}`
+    const isWhole = open.split('(').length <= open.split(')').length && !part.trim().endsWith('\\')
+    if (!isWhole) continue
+    found.push(open.trim())
+    open = ''
+  }
+  return [...found, open.trim()]
 }
 
 const TOKEN =

@@ -7,7 +7,7 @@ import { TcpListeners } from '../../../lib/tcp/listener.ts'
 import type { Pacer } from '../../../lib/tcp/pacing.ts'
 import { TcpStack } from '../../../lib/tcp/stack.ts'
 import { readIcmpError } from '../../../lib/wire/icmp.ts'
-import { TcpSegment } from '../../../lib/wire/tcp.ts'
+import { TcpFlag, TcpSegment } from '../../../lib/wire/tcp.ts'
 import { seededEnvironment } from '../../harness/random.ts'
 import type { Profile } from './settings.ts'
 
@@ -19,6 +19,8 @@ export interface SentSegment {
   readonly length: number
   readonly sourcePort: number
   readonly timestamp: number | undefined
+  /** It tells of more room and of nothing else. */
+  readonly isWindowUpdate: boolean
   /** Start and end in turn. */
   readonly sack: readonly number[]
 }
@@ -52,6 +54,8 @@ export class Host {
   private readonly packet = new Packet()
   private readonly segment = new TcpSegment()
   private made: TcpStack | undefined
+  /** What the last segment acknowledged, and where its window ended. */
+  private told = { ack: -1, edge: -1 }
 
   constructor(profile: Profile, isIpv6: boolean) {
     this.profile = profile
@@ -144,7 +148,7 @@ export class Host {
     for (let event = stack.pollEvent(); event !== undefined; event = stack.pollEvent()) {
       const { connection, kind, error } = event
       const fate = this.fateOf(connection)
-      if (!fate.connected) this.unpace(connection)
+      if (!fate.connected) this.adapt(connection)
       if (kind === 'accepted') this.accepted.push(connection)
       if (kind === 'accepted' || kind === 'connected') {
         fate.connected = true
@@ -156,8 +160,12 @@ export class Host {
     }
   }
 
-  /** The kernels that scripts are written for leave pacing to their queues, which scripts do not have. */
-  private unpace({ recovery, congestionControl }: TcpConnection): void {
+  /**
+   * The kernels that scripts are written for leave pacing to their queues, which scripts do not have, and can keep a window
+   * that is out of date.
+   */
+  private adapt({ recovery, congestionControl }: TcpConnection): void {
+    if (this.profile.keepsIdleWindow) recovery.noteIdleTime = () => undefined
     if (congestionControl === 'bbr') return
     const { pacer } = recovery as unknown as { pacer: Pacer }
     pacer.allowedAt = now => now
@@ -173,6 +181,10 @@ export class Host {
       const sack: number[] = []
       for (let i = 0; i < segment.sackCount; i++)
         sack.push(segment.sackStart[i]!, segment.sackEnd[i]!)
+      const edge = segment.ack + (segment.window << (this.connection?.rcvWndShift ?? 0))
+      const isBare = segment.length === 0 && segment.flags === TcpFlag.Ack && sack.length === 0
+      const isWindowUpdate = isBare && segment.ack === this.told.ack && edge > this.told.edge
+      this.told = { ack: segment.ack, edge }
       this.sent.push({
         at: this.now,
         flags: segment.flags,
@@ -182,6 +194,7 @@ export class Host {
         sourcePort: segment.sourcePort,
         timestamp: segment.hasTimestamps ? segment.timestampValue : undefined,
         sack,
+        isWindowUpdate,
       })
     }
   }

@@ -15,6 +15,8 @@ export interface Profile {
   mtu: number
   /** Octets of a header between IP and TCP. */
   readonly encapsulation: number
+  /** The window stays as it is while nothing is sent, against RFC 5681 §4.1. */
+  keepsIdleWindow: boolean
   /** RFC 5961 is switched off: where that matters, the script asks for another TCP. */
   isInsecure: boolean
 }
@@ -40,9 +42,13 @@ export const profileOf = (text: string, options: ReadonlyMap<string, string>): P
     config: { ...DEFAULT_TCP_CONFIG, ...(isFreeBsd ? FREEBSD : LINUX) },
     mtu: Number(options.get('mtu') ?? 1500),
     encapsulation: encapsulation === undefined ? 0 : UDP_HEADER,
+    keepsIdleWindow: false,
     isInsecure: false,
   }
 }
+
+/** What Google's scripts run first; of what it sets, this alone is not our own habit or another line here. */
+const GOOGLE_DEFAULTS = /\bdefaults\.sh$/
 
 /** Settings that ask for another TCP than ours. */
 const FOREIGN: readonly [RegExp, string][] = [
@@ -84,6 +90,9 @@ export const applyCommand = (command: string, profile: Profile): Millis => {
 
 const applySettings = (line: string, profile: Profile): void => {
   if (/insecure_(rst|syn)=1/.test(line)) profile.isInsecure = true
+  if (GOOGLE_DEFAULTS.test(line) || /tcp_slow_start_after_idle=0/.test(line))
+    profile.keepsIdleWindow = true
+  if (/tcp_slow_start_after_idle=1/.test(line)) profile.keepsIdleWindow = false
   for (const [, name = '', value = ''] of line.matchAll(/([\w./]+)\s*=\s*"?([\w.]+)/g)) {
     const change = changeOf(name.split(/[./]/).at(-1) ?? '', value)
     if (change !== undefined) profile.config = { ...profile.config, ...change }

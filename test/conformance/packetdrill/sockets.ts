@@ -5,6 +5,17 @@ import type { Host } from './host.ts'
 import { NotDrivable } from './script.ts'
 import { controlNamed, type Profile } from './settings.ts'
 
+/** One that an epoll descriptor looks at. */
+interface Watch {
+  readonly events: string
+  /** Told again only when something new has happened (EPOLLET). */
+  readonly isEdge: boolean
+  /** Told once, until it is set anew (EPOLLONESHOT). */
+  readonly isOnce: boolean
+  /** What had happened when it was told last; `Infinity`: it is told no more. */
+  told: number
+}
+
 interface Descriptor {
   connection: TcpConnection | undefined
   listener: TcpListener | undefined
@@ -14,7 +25,20 @@ interface Descriptor {
   written: number
   /** Until there is a connection, its options wait here. */
   readonly wishes: ((connection: TcpConnection) => void)[]
-  readonly watched: Map<number, string>
+  readonly watched: Map<number, Watch>
+  /** SHUT_RD: where nothing is left to read, the stream has ended. */
+  isReadingOver: boolean
+  /** TCP_NOTSENT_LOWAT: with more than that unsent it is not said to be writable. */
+  lowWater: number
+  /** Counts what wakes those who wait for it, and what it looked like then. */
+  wakes: number
+  look: Look
+}
+
+interface Look {
+  readonly received: number
+  readonly isWritable: boolean
+  readonly others: string
 }
 
 /** A number, the name of an error, or undefined: whatever it gives is not compared. */
@@ -37,13 +61,15 @@ const IGNORED_OPTIONS = new Set([
   'IP_RECVERR',
   'IPV6_RECVERR',
   'SO_BUSY_POLL',
+  'IP_TOS',
+  'IPV6_TCLASS',
 ])
 const FOREIGN_FLAGS: readonly [RegExp, string][] = [
   [/MSG_FASTOPEN/, 'TCP Fast Open'],
   [/MSG_OOB/, 'urgent data'],
   [/MSG_MORE|MSG_EOR/, 'the flags MSG_MORE and MSG_EOR'],
   [/MSG_ERRQUEUE/, 'the error queue of a socket'],
-  [/msg_control\(\d*\)=\[\{|cmsg_/, 'control messages'],
+  [/cmsg_(?!level=SOL_TCP|type=TCP_CM_INQ|data=)/, 'control messages'],
 ]
 
 export class Sockets {
@@ -89,6 +115,8 @@ export class Sockets {
     args: readonly string[],
     expected: number,
   ): Result {
+    if (args[1] === 'NULL' && /^(read|write|send|recv)/.test(name))
+      throw new NotDrivable('an address that cannot be read')
     switch (name) {
       case 'fcntl':
       case 'bind':
@@ -111,7 +139,7 @@ export class Sockets {
       case 'recvfrom':
       case 'readv':
       case 'recvmsg':
-        return this.receive(descriptor, lengthOf(args), /MSG_PEEK/.test(args.join()))
+        return this.receiveMessage(descriptor, args)
       case 'write':
       case 'send':
       case 'sendto':
@@ -125,11 +153,7 @@ export class Sockets {
       case 'close':
         return this.close(fd, descriptor)
       case 'epoll_ctl':
-        if (/EPOLLET|EPOLLONESHOT/.test(args[3] ?? ''))
-          throw new NotDrivable('events that are told once')
-        if (args[1] === 'EPOLL_CTL_DEL') descriptor.watched.delete(Number(args[2]))
-        else descriptor.watched.set(Number(args[2]), args[3] ?? '')
-        return 0
+        return this.watch(descriptor, args)
       case 'epoll_wait':
         return this.epollWait(descriptor, args[1] ?? '')
     }
@@ -144,6 +168,10 @@ export class Sockets {
       written: 0,
       wishes: [],
       watched: new Map(),
+      isReadingOver: false,
+      lowWater: Infinity,
+      wakes: 0,
+      look: { received: 0, isWritable: false, others: '' },
     })
   }
 
@@ -186,7 +214,21 @@ export class Sockets {
     return error
   }
 
-  private receive({ connection }: Descriptor, most: number, isPeek: boolean): Result {
+  private receiveMessage(descriptor: Descriptor, args: readonly string[]): Result {
+    const all = args.join()
+    const got = this.receive(descriptor, lengthOf(args), /MSG_PEEK/.test(all))
+    const wanted = /cmsg_type=TCP_CM_INQ\s*,\s*cmsg_data=(\d+)/.exec(all)?.[1]
+    if (wanted === undefined || typeof got !== 'number') return got
+    return equalOption(wanted, String(waitingOctets(descriptor.connection))) === 0
+      ? got
+      : `TCP_CM_INQ of ${waitingOctets(descriptor.connection)}`
+  }
+
+  private receive(
+    { connection, isReadingOver }: Descriptor,
+    most: number,
+    isPeek: boolean,
+  ): Result {
     if (connection === undefined) return 'ENOTCONN'
     if (connection.readableLength > 0) {
       if (isPeek) return Math.min(most, connection.readableLength)
@@ -200,7 +242,8 @@ export class Sockets {
     }
     const error = this.takeError(connection)
     if (error !== undefined) return error
-    return connection.finReceived || this.host.fateOf(connection).over ? 0 : 'EAGAIN'
+    const isOver = connection.finReceived || this.host.fateOf(connection).over
+    return isOver || isReadingOver ? 0 : 'EAGAIN'
   }
 
   private send(descriptor: Descriptor, length: number): Result {
@@ -227,10 +270,14 @@ export class Sockets {
     return length
   }
 
-  private shutdown({ connection }: Descriptor, how: string): Result {
-    if (/SHUT_RD$/.test(how)) throw new NotDrivable('SHUT_RD')
+  private shutdown(descriptor: Descriptor, how: string): Result {
+    const { connection } = descriptor
+    const isHalf = /SHUT_RD$/.test(how)
+    // There what comes after it is thrown away, which only the system under the socket can do.
+    if (isHalf && this.profile.isFreeBsd) throw new NotDrivable('SHUT_RD')
     if (connection === undefined || this.host.fateOf(connection).over) return 'ENOTCONN'
-    connection.shutdown()
+    descriptor.isReadingOver ||= !/SHUT_WR$/.test(how)
+    if (!isHalf) connection.shutdown()
     return 0
   }
 
@@ -272,6 +319,16 @@ export class Sockets {
         this.wish(descriptor, connection => connection.setCongestionControl(control))
         return 0
       }
+      case 'TCP_INQ':
+        return 0
+      case 'TCP_NOTSENT_LOWAT':
+        descriptor.lowWater = number
+        return 0
+      case 'TCP_QUICKACK':
+        this.wish(descriptor, connection => {
+          connection.quickAcks = number === 0 ? 0 : this.profile.config.quickAcks
+        })
+        return 0
       case 'TCP_SYNCNT':
         profile.config = { ...profile.config, synRetries: number }
         return 0
@@ -315,7 +372,7 @@ export class Sockets {
     })
   }
 
-  private getOption({ connection }: Descriptor, name: string, value: string): Result {
+  private getOption({ connection, lowWater }: Descriptor, name: string, value: string): Result {
     const wanted = /\[(.*)\]/.exec(value)?.[1]?.trim() ?? '...'
     const { config } = this.profile
     switch (name) {
@@ -323,7 +380,15 @@ export class Sockets {
         this.presumedWindow = Number(wanted)
         return undefined
       case 'SO_SNDBUF':
+      case 'TCP_INFO':
         return undefined
+      case 'TCP_CONGESTION':
+        return equalOption(
+          value.replaceAll(/["[\]]/g, '').trim(),
+          (connection ?? config).congestionControl,
+        )
+      case 'TCP_NOTSENT_LOWAT':
+        return equalOption(wanted, String(lowWater))
       case 'SO_ERROR':
         return equalOption(wanted, (connection && this.takeError(connection)) ?? '0')
       case 'TCP_MAXSEG':
@@ -364,10 +429,31 @@ export class Sockets {
     const { over, error, connected } = this.host.fateOf(connection)
     if (error !== undefined) found.add('ERR')
     if (over || (connection.finReceived && connection.finSent)) found.add('HUP')
-    if (over || connection.finReceived) found.add('RDHUP')
-    if (over || connection.finReceived || connection.readableLength > 0) found.add('IN')
-    if (over || (connected && connection.sendRoom > 0)) found.add('OUT')
+    const isReadingOver = connection.finReceived || descriptor!.isReadingOver
+    if (over || isReadingOver) found.add('RDHUP')
+    if (over || isReadingOver || connection.readableLength > 0) found.add('IN')
+    if (over || (connected && isWritable(descriptor!))) found.add('OUT')
     return found
+  }
+
+  /** Notes what wakes those who wait for a descriptor; called whenever something may have changed. */
+  noteChanges(): void {
+    for (const [fd, descriptor] of this.descriptors) {
+      const { connection, look } = descriptor
+      const accepted = descriptor.listener === undefined ? 0 : this.host.accepted.length
+      const others = [...this.readinessOf(fd)].filter(name => name !== 'IN' && name !== 'OUT')
+      const now: Look = {
+        received: (connection?.octetsReceived ?? 0) + accepted,
+        isWritable: connection !== undefined && this.readinessOf(fd).has('OUT'),
+        others: others.join(),
+      }
+      const isNew =
+        now.received > look.received ||
+        (now.isWritable && !look.isWritable) ||
+        now.others !== look.others
+      if (isNew) descriptor.wakes++
+      descriptor.look = now
+    }
   }
 
   /** The ready ones of those that are asked for; errors and ends are always told. */
@@ -395,12 +481,31 @@ export class Sockets {
     return count
   }
 
+  private watch({ watched }: Descriptor, args: readonly string[]): Result {
+    const fd = Number(args[2])
+    const events = args[3] ?? ''
+    if (args[1] === 'EPOLL_CTL_DEL') watched.delete(fd)
+    else
+      watched.set(fd, {
+        events,
+        isEdge: events.includes('EPOLLET'),
+        isOnce: events.includes('EPOLLONESHOT'),
+        told: -1,
+      })
+    return 0
+  }
+
   private epollWait({ watched }: Descriptor, wanted: string): Result {
+    this.noteChanges()
     let count = 0
     const got: string[] = []
-    for (const [fd, events] of watched) {
-      const names = this.ready(fd, events)
-      if (names.length > 0) count++
+    for (const [fd, watch] of watched) {
+      const wakes = this.descriptors.get(fd)?.wakes ?? 0
+      const names = watch.told >= wakes ? [] : this.ready(fd, watch.events)
+      if (names.length === 0) continue
+      if (watch.isOnce) watch.told = Infinity
+      else if (watch.isEdge) watch.told = wakes
+      count++
       got.push(...names)
     }
     const names = [...(/events\s*=\s*([^,}]*)/.exec(wanted)?.[1] ?? '').matchAll(/EPOLL(\w+)/g)]
@@ -410,6 +515,13 @@ export class Sockets {
     return count
   }
 }
+
+const isWritable = ({ connection, lowWater }: Descriptor): boolean =>
+  connection !== undefined && connection.sendRoom > 0 && connection.unsent < lowWater
+
+/** What TCP_CM_INQ tells: octets that can be read, and one for an end that nobody has read. */
+const waitingOctets = (connection: TcpConnection | undefined): number =>
+  connection === undefined ? 0 : connection.readableLength || (connection.finReceived ? 1 : 0)
 
 const equalOption = (wanted: string, got: string): Result =>
   wanted === '...' || wanted === got ? 0 : `value ${got}`
