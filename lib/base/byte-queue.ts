@@ -11,14 +11,12 @@ const BLOCK = 32_768
 class Spares {
   private readonly blocks: Uint8Array[] = []
   private readonly size: number
-  private readonly least: number
   private readonly most: number
   private used = 0
 
-  /** So many blocks are kept at most, and so many at least when senders rest. */
-  constructor(size: number, least: number, most: number) {
+  /** So many blocks are kept at most. */
+  constructor(size: number, most: number) {
     this.size = size
-    this.least = least
     this.most = most
   }
 
@@ -32,22 +30,31 @@ class Spares {
     if (this.blocks.length < this.most) this.blocks.push(block)
   }
 
-  /** Keeps as many as are used. */
-  trim(): void {
-    const wanted = Math.max(this.least, this.used)
+  /** Keeps as many as are used, and so many at least. */
+  trim(least: number): void {
+    const wanted = Math.max(least, this.used)
     if (this.blocks.length > wanted) this.blocks.length = wanted
   }
 }
 
 /** Ours: 64 KiB, and 16 MiB, which one connection has at most while it sends as fast as it can. */
-const smallSpares = new Spares(SMALL_BLOCK, 16, 16)
-const spares = new Spares(BLOCK, 2, 512)
+const smallSpares = new Spares(SMALL_BLOCK, 16)
+const spares = new Spares(BLOCK, 512)
+
+/** Ours: where senders come and go one after the other, each finds these. */
+const NEXT_NEEDS = 2
 
 /**
- * A sender rests, or is gone: what busy ones needed together is of no use to anybody. While one sends as fast as it
- * can, its queue is empty again and again, and would allocate all of it each time.
+ * A sender is gone: what busy ones needed together is of no use to anybody. While one sends as fast as it can, its queue
+ * is empty again and again, and would allocate all of it each time.
  */
-export const trimSpares = (): void => spares.trim()
+export const trimSpares = (): void => spares.trim(NEXT_NEEDS)
+
+/** A sender has had nothing to send for so long that a new block costs nothing beside it. */
+export const forgetSpares = (): void => {
+  smallSpares.trim(0)
+  spares.trim(0)
+}
 
 export class ByteQueue {
   /** Only the first may be a small one. */

@@ -1,6 +1,6 @@
 /** The transmission control block: every variable of RFC 9293 §3.3.1 and of its extensions, in one shape. */
 import type { Millis } from '../base/environment.ts'
-import { ByteQueue, trimSpares } from '../base/byte-queue.ts'
+import { ByteQueue, forgetSpares, trimSpares } from '../base/byte-queue.ts'
 import { ZERO } from '../base/real.ts'
 import { distance } from '../base/serial.ts'
 import { TimerTable } from '../base/timers.ts'
@@ -404,7 +404,7 @@ export class Tcb implements Flow, Sender, MemoryHolder {
     this.startWindow = this.initialWindow
     this.sending = undefined
     if (this.received?.isEmpty === true) this.received = undefined
-    trimSpares()
+    forgetSpares()
   }
 
   /** What it knows now serves those that begin. */

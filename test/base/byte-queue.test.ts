@@ -1,6 +1,6 @@
 /** A queue of octets gives out what was put in, in blocks that it shares with nobody while it has octets in them. */
 import t, { type Test } from 'tap'
-import { ByteQueue, trimSpares } from '../../lib/base/byte-queue.ts'
+import { ByteQueue, forgetSpares, trimSpares } from '../../lib/base/byte-queue.ts'
 
 const octets = (length: number, seed: number): Uint8Array =>
   Uint8Array.from({ length }, (_, i) => (i * 31 + seed * 7) & 255)
@@ -128,7 +128,7 @@ t.test('a block is used again when its octets are gone, and by one queue at a ti
 })
 
 t.test(
-  'blocks that nobody uses are kept, but few in all, and when a sender rests as many as are used',
+  'blocks that nobody uses are kept, but few in all; when a sender is gone as many as are used, and when it rests no more than these',
   t => {
     const queues = Array.from({ length: 20 }, () => new ByteQueue(1 << 20))
     const given = octets(1 << 20, 1)
@@ -148,7 +148,10 @@ t.test(
     t.equal(fill(queues.slice(2)), 64, 'as many as two queues use')
     for (const queue of queues) queue.clear()
     trimSpares()
-    t.equal(fill(queues), 2, 'all rest')
+    t.equal(fill(queues), 2, 'all are gone')
+    for (const queue of queues) queue.clear()
+    forgetSpares()
+    t.equal(fill(queues), 0, 'all have rested for long')
     t.end()
   },
 )
