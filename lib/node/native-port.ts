@@ -17,6 +17,7 @@ import {
   nativeFunction,
   NativeMemory,
   readInt32,
+  WORD,
 } from '../base/ffi.ts'
 import { isAdopted } from '../base/external.ts'
 import type { Path } from '../base/path.ts'
@@ -115,8 +116,8 @@ const openSystem = () => {
     getsockname: nativeFunction('getsockname', ['i32', 'pointer', 'pointer'], 'i32'),
     setsockopt: nativeFunction('setsockopt', ['i32', 'i32', 'i32', 'pointer', 'u32'], 'i32'),
     // Lengths fit 32 bits, and a number costs less than a BigInt.
-    sendmsg: nativeFunction('sendmsg', ['i32', 'pointer', 'i32'], 'i32'),
-    recvmsg: nativeFunction('recvmsg', ['i32', 'pointer', 'i32'], 'i32'),
+    sendmsg: nativeFunction('sendmsg', [WORD, 'pointer', WORD], 'i32'),
+    recvmsg: nativeFunction('recvmsg', [WORD, 'pointer', WORD], 'i32'),
     nameToIndex: nativeFunction('if_nametoindex', ['pointer'], 'u32'),
     indexToName: nativeFunction<bigint>('if_indextoname', ['u32', 'pointer'], 'pointer'),
     pollInit: nativeFunction('uv_poll_init', ['pointer', 'pointer', 'i32'], 'i32'),
@@ -159,6 +160,8 @@ export class NativePort implements DatagramPort {
   /** Negative: the system gave none, and `failure` is what it said. */
   private readonly fd: number
   private readonly failure: NodeJS.ErrnoException | undefined
+  /** `fd`, as the calls for each datagram take it. */
+  private readonly descriptor: bigint
   private readonly handle: NativeMemory
   private isConnected = false
   private isBound = false
@@ -194,6 +197,7 @@ export class NativePort implements DatagramPort {
     const domain = options.family === 4 ? AF_INET : AF_INET6
     this.fd = system.socket(domain, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
     this.failure = this.fd < 0 ? this.errorOf('socket') : undefined
+    this.descriptor = BigInt(this.fd)
     this.handle = new NativeMemory(system.pollOctets)
   }
 
@@ -350,14 +354,14 @@ export class NativePort implements DatagramPort {
 
   /** Its octets; undefined: there is nothing. */
   private readOne(): number | undefined {
-    const { system, fd } = this
+    const { system, descriptor } = this
     const { header, iov, control } = system.received
     const { receiving, sender } = system
     iov.setPointer(IOV.base, receiving)
     iov.view.setUint32(IOV.length, RECEIVE_OCTETS, true)
     header.view.setUint32(MSG.nameLength, SOCKADDR_OCTETS, true)
     header.view.setUint32(MSG.controlLength, control.bytes.length, true)
-    const length = system.recvmsg(fd, header.pointer, 0)
+    const length = system.recvmsg(descriptor, header.pointer, 0n)
     if (length < 0) {
       const errno = system.errno()
       if (errno === EAGAIN) return undefined
@@ -489,7 +493,7 @@ export class NativePort implements DatagramPort {
 
   /** One system call; `segment`: the octets of each datagram, 0: it is one. Returns 0, or what the system says. */
   private transmit(from: bigint, length: number, segment: number, path: Path): number {
-    const { system, fd } = this
+    const { system, descriptor } = this
     const { header, iov, control } = system.sent
     iov.view.setBigUint64(IOV.base, from, true)
     iov.view.setUint32(IOV.length, length, true)
@@ -500,11 +504,11 @@ export class NativePort implements DatagramPort {
     else header.setPointer(MSG.control, control)
     header.view.setUint32(MSG.controlLength, segment === 0 ? 0 : CMSG.size, true)
     control.view.setUint16(CMSG.data, segment, true)
-    if (system.sendmsg(fd, header.pointer, 0) >= 0) return 0
+    if (system.sendmsg(descriptor, header.pointer, 0n) >= 0) return 0
     const errno = system.errno()
     if (errno === EAGAIN) return errno
     // An error of a datagram before, such as an ICMP refusal, is told in the place of sending this one.
-    if (system.sendmsg(fd, header.pointer, 0) < 0) return system.errno()
+    if (system.sendmsg(descriptor, header.pointer, 0n) < 0) return system.errno()
     if (errno !== EINTR) this.fail(systemError(errno, 'sendmsg'), undefined)
     return 0
   }
