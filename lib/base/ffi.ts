@@ -164,8 +164,19 @@ export const nativeFunction = <Result = number>(
  * Where octets lie that somebody refers to for as long as the address is used, and that are not moved to another
  * ArrayBuffer meanwhile.
  */
-export const addressOf = ({ buffer, byteOffset }: Uint8Array): bigint =>
-  native().module.getRawPointer(buffer as ArrayBuffer) + BigInt(byteOffset)
+export const addressOf = ({ buffer, byteOffset }: Uint8Array): bigint => {
+  if (buffer !== asked.memory) {
+    asked.pointer = native().module.getRawPointer(buffer as ArrayBuffer)
+    asked.memory = buffer
+  }
+  return asked.pointer + BigInt(byteOffset)
+}
+
+/** The memory whose address was asked for last, which most often is the one that is asked for next. */
+const asked: { memory: ArrayBufferLike | undefined; pointer: bigint } = {
+  memory: undefined,
+  pointer: 0n,
+}
 
 /** A function of ours that native code calls. It must not throw, and must be referred to by its address until `release`. */
 export const nativeCallback = (

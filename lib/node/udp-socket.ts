@@ -77,6 +77,10 @@ export class UdpSocket implements Carrier {
   private mtu: number | undefined
   /** Paths by remote address text, so that a steady peer costs no parsing and no allocation. */
   private readonly paths = new Map<string, Path>()
+  /** Of the last datagram, which most often has the next one behind it: a key would cost more than to compare. */
+  private lastPath: Path | undefined
+  private lastAddress = ''
+  private lastPort = 0
 
   constructor(index: number, options: UdpSocketOptions, events: UdpEvents) {
     this.index = index
@@ -121,6 +125,7 @@ export class UdpSocket implements Carrier {
     this.localAddress = boundTo(local.address)
     this.mtu = interfaceMtu(this.localAddress === EMPTY ? undefined : local.address.split('%')[0])
     this.paths.clear()
+    this.lastPath = undefined
   }
 
   address(): { address: string; port: number; family: 'IPv4' | 'IPv6' } {
@@ -152,13 +157,22 @@ export class UdpSocket implements Carrier {
     return this.path(octetsOf(address), port)
   }
 
-  private knownPath(remote: Sender): Path {
-    const key = `${remote.address}|${remote.port}`
+  private knownPath({ address, port }: Sender): Path {
+    const { lastPath } = this
+    if (lastPath !== undefined && port === this.lastPort && address === this.lastAddress)
+      return lastPath
+    this.lastAddress = address
+    this.lastPort = port
+    return (this.lastPath = this.rememberedPath(address, port))
+  }
+
+  private rememberedPath(address: string, port: number): Path {
+    const key = `${address}|${port}`
     const known = this.paths.get(key)
     if (known !== undefined) return known
     // A table of strangers' addresses must not grow with them.
     if (this.paths.size >= 4096) this.paths.clear()
-    const path = this.pathOf(remote)
+    const path = this.path(octetsOf(address), port)
     this.paths.set(key, path)
     return path
   }
