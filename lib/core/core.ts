@@ -109,6 +109,9 @@ export class Core {
   private readonly attempted = new WeakMap<object, Session>()
   /** Peers with something to send or tell, in the order they got it: each gets its turn. */
   private readonly active = new Line<Session>()
+  /** Who has sent something since `prepare`, and who had before it. */
+  private lastSender: Session | undefined
+  private speaker: Session | undefined
   private readonly schedule = new Schedule<Session>()
   private readonly events: CoreEvent[] = []
   private isStrangersTurn = false
@@ -566,6 +569,8 @@ export class Core {
       const session = this.schedule.first()
       if (session === undefined || session.dueAt > now) return
       session.handleTimeout(now)
+      // It has been silent.
+      session.forget()
       this.touch(session, now)
       // A deadline that did not move is asked again a moment later instead of spinning here.
       if (session.heapIndex >= 0 && session.dueAt <= now) this.schedule.update(session, now + 1)
@@ -591,6 +596,8 @@ export class Core {
     this.sessions.delete(session)
     if (session.stack !== undefined) this.stacks.delete(session.stack)
     this.leave(session)
+    if (session === this.speaker) this.speaker = undefined
+    if (session === this.lastSender) this.lastSender = undefined
     this.questions.forget(session)
   }
 
@@ -627,6 +634,16 @@ export class Core {
       else this.schedule.update(session, session.nextTimeout())
     }
     return undefined
+  }
+
+  /** Everything is sent: there is time for what the next packets need, where one session alone speaks, as it did before. */
+  prepare(): void {
+    const { lastSender: session, speaker } = this
+    if (session === undefined) return
+    this.lastSender = undefined
+    if (session === speaker) return session.prepare()
+    speaker?.forget()
+    this.speaker = session
   }
 
   pollEvent(): CoreEvent | undefined {

@@ -139,6 +139,7 @@ export class Session implements AttemptHost, Scheduled, InLine<Session> {
   private tcp: TcpStack | undefined
   private udp: UdpStack | undefined
   private hasDatagrams = false
+  private prepared: Child | undefined
   /** TCP and UDP take turns. */
   private isUdpTurn = false
   private sizes: SegmentSizes | undefined
@@ -653,6 +654,19 @@ export class Session implements AttemptHost, Scheduled, InLine<Session> {
       sa.noteOutbound(now)
       return this.path
     }
+  }
+
+  /** Nothing is to be done now, and it speaks with its peer: what packets will need is made beforehand. */
+  prepare(): void {
+    const child = this.children.inUse[0]
+    if (child !== this.prepared) this.forget()
+    this.prepared = child
+    child?.pair.prepare()
+  }
+
+  forget(): void {
+    this.prepared?.pair.forget()
+    this.prepared = undefined
   }
 
   /** The next packet of one of the stacks, and its ends. */

@@ -2,7 +2,14 @@
  * Authenticated encryption of ESP and IKE behind one interface, and the implementations of AEADs that are always there:
  * each on node:crypto and in TypeScript.
  */
-import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject } from 'node:crypto'
+import {
+  createCipheriv,
+  createDecipheriv,
+  createSecretKey,
+  type CipherGCM,
+  type DecipherGCM,
+  type KeyObject,
+} from 'node:crypto'
 import {
   NONCE_LENGTH,
   TAG_LENGTH,
@@ -10,6 +17,7 @@ import {
   type AeadCipher,
   type AeadName,
 } from '../base/aead-backend.ts'
+import { equal } from '../base/bytes.ts'
 import { release } from '../base/external.ts'
 import { Secret, secretCopy, secretOctets } from '../base/secret.ts'
 import { chacha20Poly1305 } from './chacha.ts'
@@ -44,6 +52,10 @@ export interface Aead {
     aad: Uint8Array,
     esnHigh?: Uint8Array,
   ): Uint8Array | undefined
+  /** Does beforehand what `seal`, or `open`, needs for the next packet, if its IV will be the next number. */
+  prepare?(what: 'seal' | 'open'): void
+  /** The next packet may be a long time coming. */
+  forget?(): void
   wipe(): void
 }
 
@@ -88,6 +100,14 @@ export class SaltedAead implements Aead {
     }
   }
 
+  prepare(what: 'seal' | 'open'): void {
+    if (this.cipher instanceof NodeCipher) this.cipher.prepare(what, this.nonce)
+  }
+
+  forget(): void {
+    if (this.cipher instanceof NodeCipher) this.cipher.forget()
+  }
+
   wipe(): void {
     this.nonce.fill(0)
     this.cipher?.destroy()
@@ -97,18 +117,87 @@ export class SaltedAead implements Aead {
 
 const TAG_OPTIONS = { authTagLength: TAG_LENGTH }
 
+/** Ours: a peer whose IV was not the next number so often in a row does not count that way. */
+const MOST_MISSES = 8
+
+/** An object of node:crypto for a nonce that has not come yet: it is used once, and for that nonce alone. */
+interface Foreseen {
+  readonly nonce: Uint8Array
+  cipher: CipherGCM | undefined
+  decipher: DecipherGCM | undefined
+  misses: number
+}
+
+/** Adds one to the IV, a number of 64 bits. */
+const increment = (nonce: Uint8Array): void => {
+  for (let i = NONCE_LENGTH - 1; i >= SALT_LENGTH; i--) {
+    nonce[i] = (nonce[i]! + 1) & 0xff
+    if (nonce[i] !== 0) return
+  }
+}
+
+/**
+ * To make an object of node:crypto takes longer than to encrypt a small packet, so one is made while nothing is to be
+ * done.
+ */
 class NodeCipher implements AeadCipher {
-  private readonly algorithm: string
+  private readonly algorithm: 'aes-128-gcm'
   private key: KeyObject | undefined
+  private foreseen: Foreseen | undefined
 
   constructor(algorithm: string, key: Uint8Array) {
-    this.algorithm = algorithm
+    this.algorithm = algorithm as 'aes-128-gcm'
     // A KeyObject once per SA: raw keys cost several times as much per packet on some versions.
     this.key = createSecretKey(key)
   }
 
+  private newCipher(nonce: Uint8Array): CipherGCM {
+    return createCipheriv(this.algorithm, this.key!, nonce, TAG_OPTIONS)
+  }
+
+  private newDecipher(nonce: Uint8Array): DecipherGCM {
+    return createDecipheriv(this.algorithm, this.key!, nonce, TAG_OPTIONS)
+  }
+
+  /** `last`: the nonce before the one that is foreseen. */
+  prepare(what: 'seal' | 'open', last: Uint8Array): void {
+    this.foreseen ??= {
+      nonce: secretOctets(NONCE_LENGTH),
+      cipher: undefined,
+      decipher: undefined,
+      misses: 0,
+    }
+    const { foreseen } = this
+    const isReady = foreseen.cipher !== undefined || foreseen.decipher !== undefined
+    if (isReady || foreseen.misses >= MOST_MISSES) return
+    foreseen.nonce.set(last)
+    increment(foreseen.nonce)
+    if (what === 'seal') foreseen.cipher = this.newCipher(foreseen.nonce)
+    else foreseen.decipher = this.newDecipher(foreseen.nonce)
+  }
+
+  forget(): void {
+    this.foreseen = undefined
+  }
+
+  private cipherFor(nonce: Uint8Array): CipherGCM {
+    const { foreseen } = this
+    const ready = foreseen?.cipher
+    if (foreseen === undefined || ready === undefined) return this.newCipher(nonce)
+    foreseen.cipher = undefined
+    return noteForeseen(foreseen, nonce) ? ready : this.newCipher(nonce)
+  }
+
+  private decipherFor(nonce: Uint8Array): DecipherGCM {
+    const { foreseen } = this
+    const ready = foreseen?.decipher
+    if (foreseen === undefined || ready === undefined) return this.newDecipher(nonce)
+    foreseen.decipher = undefined
+    return noteForeseen(foreseen, nonce) ? ready : this.newDecipher(nonce)
+  }
+
   seal(bytes: Uint8Array, from: number, to: number, nonce: Uint8Array, aad: Uint8Array): void {
-    const cipher = createCipheriv(this.algorithm as 'aes-128-gcm', this.key!, nonce, TAG_OPTIONS)
+    const cipher = this.cipherFor(nonce)
     cipher.setAAD(aad)
     const ciphertext = cipher.update(bytes.subarray(from, to))
     cipher.final()
@@ -124,12 +213,7 @@ class NodeCipher implements AeadCipher {
     nonce: Uint8Array,
     aad: Uint8Array,
   ): Uint8Array | undefined {
-    const decipher = createDecipheriv(
-      this.algorithm as 'aes-128-gcm',
-      this.key!,
-      nonce,
-      TAG_OPTIONS,
-    )
+    const decipher = this.decipherFor(nonce)
     decipher.setAAD(aad)
     decipher.setAuthTag(bytes.subarray(to, to + TAG_LENGTH))
     const plaintext = decipher.update(bytes.subarray(from, to))
@@ -144,7 +228,15 @@ class NodeCipher implements AeadCipher {
 
   destroy(): void {
     this.key = undefined
+    this.foreseen = undefined
   }
+}
+
+/** False: it was another one. */
+const noteForeseen = (foreseen: Foreseen, nonce: Uint8Array): boolean => {
+  const isIt = equal(foreseen.nonce, nonce)
+  foreseen.misses = isIt ? 0 : foreseen.misses + 1
+  return isIt
 }
 
 const onNode = (algorithm: string): AeadBackend => ({

@@ -65,6 +65,17 @@ export class EspSaPair {
     return espCapacity(datagramOctets, this.outbound.cipher)
   }
 
+  /** Nothing is to be done now, and there will be another packet soon, each way. */
+  prepare(): void {
+    this.outbound.cipher.prepare?.('seal')
+    this.inbound.cipher.prepare?.('open')
+  }
+
+  forget(): void {
+    this.outbound.cipher.forget?.()
+    this.inbound.cipher.forget?.()
+  }
+
   wipe(): void {
     this.inbound.wipe()
     this.outbound.wipe()

@@ -50,6 +50,10 @@ export class InboundSa {
     putU32(this.aad, 0, spi)
   }
 
+  get cipher(): Aead {
+    return this.aead
+  }
+
   /** Opens the ESP packet `bytes[from, to)`, which is not read after this, and tells where its payload is. */
   open(bytes: Uint8Array, from: number, to: number): Drop {
     const { aead } = this

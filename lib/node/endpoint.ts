@@ -899,6 +899,7 @@ export class Endpoint implements NetworkWatcher {
       // An owner may have thrown.
       if (!isDone) this.schedule()
     }
+    if (isDone) this.core.prepare()
     this.holdForOrphans()
     this.arm()
     if (!this.holdsEvents && this.core.isIdle) this.onIdle?.()

@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import t from 'tap'
 import type { AeadBackend, AeadCipher, AeadName } from '../../lib/base/aead-backend.ts'
 import { AEAD_NAMES } from '../../lib/base/aead-backend.ts'
-import { NOBLE_AEADS, NODE_AEADS } from '../../lib/crypto/aead.ts'
+import { NOBLE_AEADS, NODE_AEADS, SaltedAead } from '../../lib/crypto/aead.ts'
 import { backendProblem } from '../../lib/crypto/aead-proof.ts'
 import { createSecureServer, createSecureSocket } from '../../lib/index.ts'
 import { parsePolicy } from '../../lib/policy/options.ts'
@@ -65,6 +65,43 @@ t.test('our own give the known answers', t => {
   for (const name of AEAD_NAMES) {
     t.equal(backendProblem(name, NODE_AEADS[name]), undefined, `node ${name}`)
     t.equal(backendProblem(name, NOBLE_AEADS[name]), undefined, `noble ${name}`)
+  }
+  t.end()
+})
+
+t.test('what was prepared for one IV is used once, for that IV, and only where it is right', t => {
+  const aad = new Uint8Array(8)
+  const packet = (iv: number): Buffer => {
+    const octets = Buffer.alloc(8 + 20 + TAG, 'p')
+    octets.writeBigUInt64BE(BigInt(iv))
+    return octets
+  }
+  // A lost one, one that comes again, and the carry into the next octets.
+  const numbers = [1, 2, 3, 5, 4, 4, 0xffff, 0x1_0000, 0xffff_ffff, 0x1_0000_0000, 7, 8]
+  for (const name of AEAD_NAMES) {
+    const key = new Uint8Array(name === 'aes128gcm16' ? 20 : name === 'aes192gcm16' ? 28 : 36)
+    const [plain, early] = [0, 1].map(() => new SaltedAead(NODE_AEADS[name], key))
+    const [opener, forgetful] = [0, 1].map(() => new SaltedAead(NODE_AEADS[name], key))
+    for (const [at, number] of numbers.entries()) {
+      const [expected, sealed] = [packet(number), packet(number)]
+      plain!.seal(expected, 8, 28, aad)
+      early!.prepare('seal')
+      early!.seal(sealed, 8, 28, aad)
+      t.strictSame(sealed, expected, `${name} ${number}`)
+      for (const receiver of [opener!, forgetful!]) {
+        receiver.prepare('open')
+        receiver.prepare('open')
+        if (receiver === forgetful) receiver.forget()
+        if (at === 2) {
+          const forged = Buffer.from(sealed)
+          forged[10]! ^= 1
+          t.equal(receiver.open(forged, 8, 28, aad), undefined)
+        }
+        const opened = receiver.open(Buffer.from(sealed), 8, 28, aad)
+        t.strictSame(Buffer.from(opened!), Buffer.alloc(20, 'p'))
+      }
+    }
+    for (const aead of [plain, early, opener, forgetful]) aead!.wipe()
   }
   t.end()
 })
