@@ -1,5 +1,5 @@
 /** Credentials in files: they are read where options are read, and again when they change. */
-import { readFileSync, watch, type FSWatcher } from 'node:fs'
+import { readFileSync, realpathSync, statSync, watch, type FSWatcher } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { OptionError, printable, readingOption } from '../base/errors.ts'
 
@@ -84,13 +84,33 @@ export const filesOf = (given: Given): readonly string[] => {
 
 /** Ours: a writer that needs longer between two steps is waited for by the next change. */
 const SETTLE = 100
+/** Ours: a folder that is gone tells nobody when it is there again, so it is looked for. */
+const ABSENT = 1000
+
+/** The folders of files and of what they are links to, each with what tells it from another one of that name. */
+const foldersOf = (files: readonly string[]): Map<string, string | undefined> => {
+  const folders = new Map<string, string | undefined>()
+  const add = (folder: string): void => {
+    const facts = statSync(folder, { throwIfNoEntry: false })
+    folders.set(folder, facts && `${facts.dev}:${facts.ino}`)
+  }
+  for (const file of files) {
+    add(dirname(file))
+    try {
+      add(dirname(realpathSync(file)))
+    } catch {
+      // It is gone for now.
+    }
+  }
+  return folders
+}
 
 /** Looks at the folders of files, so that one that is replaced by another is noticed as well as one that is written. */
 export class CredentialWatcher {
   private readonly adopt: () => readonly string[]
   private readonly tell: (changed: readonly string[]) => void
-  private watchers: readonly FSWatcher[] = []
-  private folders = ''
+  private files: readonly string[] = []
+  private readonly watched = new Map<string, { watcher: FSWatcher; identity: string }>()
   private timer: NodeJS.Timeout | undefined
   private hasWarned = false
 
@@ -102,35 +122,47 @@ export class CredentialWatcher {
 
   /** Watches these, and no others any more. */
   start(files: readonly string[]): void {
-    const folders = [...new Set(files.map(file => dirname(file)))]
-    if (this.watchers.length > 0 && folders.join('\n') === this.folders) return
-    this.stop()
-    this.folders = folders.join('\n')
+    this.files = files
     try {
-      this.watchers = folders.map(folder => {
-        const watcher = watch(folder, { persistent: false }, () => this.noteChange())
-        watcher.on('error', error => this.warn(error))
-        return watcher
-      })
+      this.watchFolders()
     } catch (error) {
       this.warn(error)
     }
   }
 
-  private noteChange(): void {
+  private watchFolders(): void {
+    const folders = foldersOf(this.files)
+    for (const [folder, { watcher, identity }] of this.watched) {
+      if (folders.get(folder) === identity) continue
+      watcher.close()
+      this.watched.delete(folder)
+    }
+    for (const [folder, identity] of folders) {
+      if (identity === undefined || this.watched.has(folder)) continue
+      const watcher = watch(folder, { persistent: false }, () => this.lookAfter(SETTLE))
+      watcher.on('error', error => this.warn(error))
+      this.watched.set(folder, { watcher, identity })
+    }
+    if ([...folders.values()].includes(undefined)) this.lookAfter(ABSENT)
+  }
+
+  private lookAfter(delay: number): void {
     clearTimeout(this.timer)
-    this.timer = setTimeout(() => this.look(), SETTLE)
+    this.timer = setTimeout(() => this.look(), delay)
     this.timer.unref()
   }
 
   private look(): void {
+    let changed: readonly string[]
     try {
-      const changed = this.adopt()
-      this.hasWarned = false
-      if (changed.length > 0) this.tell(changed)
+      // First, so that what changes after the reading is noticed.
+      this.watchFolders()
+      changed = this.adopt()
     } catch (error) {
-      this.warn(error)
+      return this.warn(error)
     }
+    this.hasWarned = false
+    if (changed.length > 0) this.tell(changed)
   }
 
   /** Once until it is right again. */
@@ -143,7 +175,7 @@ export class CredentialWatcher {
 
   stop(): void {
     clearTimeout(this.timer)
-    for (const watcher of this.watchers) watcher.close()
-    this.watchers = []
+    for (const { watcher } of this.watched.values()) watcher.close()
+    this.watched.clear()
   }
 }

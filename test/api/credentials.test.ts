@@ -12,6 +12,7 @@ import {
   type SecureServer,
   type SecureSocketOptions,
 } from '../../lib/index.ts'
+import { authority, crlOf, endEntity } from '../harness/certificates.ts'
 import { refusedOption } from '../harness/refused-option.ts'
 
 const host = '127.0.0.1'
@@ -220,6 +221,98 @@ t.test('a folder whose link is moved to another one, as orchestrators do, is not
   renameSync(join(mount, 'new'), join(mount, 'data'))
   await change
   t.equal(await dial(server, FRESH), 'in')
+  await closed(server)
+})
+
+t.test('a link whose target is written in another folder is noticed', async t => {
+  const folder = t.testdir({ archive: { key: OLD }, live: {} })
+  const file = join(folder, 'live/key')
+  mkdirSync(join(folder, 'live'), { recursive: true })
+  symlinkSync(join('..', 'archive', 'key'), file)
+  const server = await started({ psk: { file }, watch: true })
+  const change = once(server, 'credentials')
+  writeFileSync(join(folder, 'archive/key'), FRESH)
+  t.strictSame(await change, [['psk']])
+  await closed(server)
+})
+
+t.test('a folder that is removed and made again is noticed, and watched from then on', async t => {
+  const folder = t.testdir({ keys: { key: OLD } })
+  const file = join(folder, 'keys/key')
+  const server = await started({ psk: { file }, watch: true })
+  const warned = once(process, 'warning')
+  rmSync(join(folder, 'keys'), { recursive: true })
+  t.match(await warned, [{ code: 'IKE_CREDENTIAL_FILES' }])
+  t.equal(await dial(server, OLD), 'in')
+  const change = once(server, 'credentials')
+  mkdirSync(join(folder, 'keys'))
+  writeFileSync(file, FRESH)
+  t.strictSame(await change, [['psk']])
+  const again = once(server, 'credentials')
+  writeFileSync(file, OLD)
+  t.strictSame(await again, [['psk']])
+  await closed(server)
+})
+
+t.test('whatever a file of certificates turns into, what it held stays in use', async t => {
+  const ca = authority('CN=watched', 'P-256')
+  const { pem, keyPem } = endEntity('server.test', 'P-256', ca)
+  const good = { ca: ca.pem, cert: pem, key: keyPem, crl: crlOf(ca) }
+  const folder = t.testdir(good)
+  const files = Object.fromEntries(
+    Object.keys(good).map(name => [name, { file: join(folder, name) }]),
+  )
+  const server = await started({ ...files, localId: 'server.test', watch: true })
+  const client = endEntity('client.test', 'P-256', ca)
+  let dialled = 0
+  const isReached = async (): Promise<boolean> => {
+    const socket = createSecureSocket({
+      host,
+      port: server.address()!.port,
+      ikePort: server.ikePort!,
+      remoteId: 'server.test',
+      ca: ca.pem,
+      cert: client.pem,
+      key: client.keyPem,
+      // Each dials with an SA of its own.
+      ikeLifetime: 10_000 + dialled++,
+    })
+    const [data] = (await once(socket, 'data')) as [Buffer]
+    socket.destroy()
+    return String(data) === 'in'
+  }
+  const warnings: string[] = []
+  const note = (warning: NodeJS.ErrnoException): void => void warnings.push(warning.code!)
+  process.on('warning', note)
+  const settled = (): Promise<void> => new Promise(resolve => setTimeout(resolve, 300))
+  for (const [name, content] of Object.entries(good)) {
+    const file = join(folder, name)
+    const steps: Record<string, () => void> = {
+      garbage: () => writeFileSync(file, 'no credential'),
+      'other garbage': () => writeFileSync(file, Buffer.alloc(200)),
+      half: () => writeFileSync(file, content.slice(0, content.length >> 1)),
+      nothing: () => writeFileSync(file, ''),
+      'no file': () => rmSync(file),
+    }
+    const before = warnings.length
+    for (const [what, step] of Object.entries(steps)) {
+      const warned = what === 'garbage' ? once(process, 'warning') : settled()
+      step()
+      await warned
+      t.equal(await isReached(), true, `${name}: ${what}`)
+    }
+    t.equal(warnings.length - before, 1, `${name}: one warning`)
+    writeFileSync(`${file}.new`, content)
+    renameSync(`${file}.new`, file)
+    await settled()
+    t.equal(await isReached(), true, `${name}: as before`)
+  }
+  // What is right again is used: of another authority nobody comes in.
+  const change = once(server, 'credentials')
+  writeFileSync(join(folder, 'ca'), authority('CN=other', 'P-256').pem)
+  t.strictSame(await change, [['ca']])
+  process.removeListener('warning', note)
+  t.strictSame([...new Set(warnings)], ['IKE_CREDENTIAL_FILES'])
   await closed(server)
 })
 
