@@ -62,8 +62,8 @@ export const configure = (options: Configuration): void => {
 class ConfigurationError extends Error {
   readonly code = 'ERR_IKE_CONFIG'
 
-  constructor(file: string, why: string, cause: unknown) {
-    super(`IKE_SOCKET_CONFIG: ${file}: ${why}`, { cause })
+  constructor(named: string, file: string, why: string, cause: unknown) {
+    super(`${named}: ${file}: ${why}`, { cause })
     this.name = 'ConfigurationError'
   }
 }
@@ -110,9 +110,9 @@ const readReference = (name: string, value: unknown, folder: string): unknown =>
 
 /**
  * Reads a configuration file: JSON with the names of the options; paths in it start from its own folder. A file with a fault
- * changes nothing.
+ * changes nothing. `named`: what the program was told the file by.
  */
-export const loadConfiguration = (file: string): void => {
+export const loadConfiguration = (file: string, named = 'IKE_SOCKET_CONFIG'): void => {
   try {
     const parsed: unknown = parseJson(readFileSync(file, 'utf8'))
     if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) {
@@ -132,6 +132,7 @@ export const loadConfiguration = (file: string): void => {
     }
   } catch (error) {
     throw new ConfigurationError(
+      named,
       file,
       error instanceof Error ? error.message : String(error),
       error,

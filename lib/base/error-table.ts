@@ -175,8 +175,8 @@ export const ERROR_TABLE = {
     class: 'PeerRefused',
     code: 'NOTIFY',
     fault: 'the peer',
-    says: 'The peer refused the IKE SA: {notify}; offered were {offered}',
-    cure: 'The log of the peer says why.',
+    says: 'The peer refused the IKE SA before authentication: {notify}',
+    cure: 'The log of the peer says why; it may have no connection for our address, or be busy.',
     ends: 'the attempt',
   },
   REFUSED_PROOF: {

@@ -82,6 +82,8 @@ const CHILD_TRIALS = 5000
 const PROBES = 20
 const PROBING = 5000
 const SILENCE_INSIDE = 3000
+/** Later answers meet a repetition, although nothing was lost. */
+const REPEATED = 450
 const REKEY = 4000
 const INNER = 5000
 const MOST_ADDRESSES = 4
@@ -95,6 +97,10 @@ const ROUGH_SIZES = [1500, BASE, 900, 576]
 /** Of tunnels and DSL. */
 const FINE_SIZES = [1340, 1380, 1400, 1420, 1454, 1472, 1492]
 
+const LINK_LOCAL = /^fe[89ab][^%]*$/i
+
+/** Of one side, as a policy has them: more are what is left of everything. */
+const MOST_SELECTORS = 4
 const EVERYTHING = ['0.0.0.0/0', '::/0'] as const
 const DEFAULT_PORT = 4500
 const IKE_PURPOSES: ReadonlySet<string> = new Set(['1.3.6.1.5.5.7.3.17', '2.5.29.37.0'])
@@ -104,6 +110,38 @@ interface Given {
   readonly suite?: string
   readonly localSelectors: readonly string[]
   readonly remoteSelectors: readonly string[]
+}
+
+/** One of the smallest there are. */
+const SMALL_IKE = 'aes256gcm16-prfsha256-x25519'
+
+const OTHER_PORT =
+  'Set "ikePort" to the UDP port of the IKE server, or find out which program has this one.'
+/** What a port does that answers, and no request of ours. */
+const ODDITIES: Readonly<
+  Record<
+    Extract<Reach, { kind: 'silent' }>['oddities'][number],
+    { readonly says: string; readonly cure: string }
+  >
+> = {
+  IKEv1: {
+    says: ' in IKEv1 alone',
+    cure: 'Set the peer to IKEv2; IKEv1 is deprecated (RFC 9395) and not spoken here.',
+  },
+  echo: { says: ' with our own request: it is an echo service', cure: OTHER_PORT },
+  marker: {
+    says: ' in IKE, with the framing of another port: the non-ESP marker belongs to each but 500 (RFC 3948)',
+    cure: 'Set "ikePort" to the port that the server has for NAT traversal, mostly 4500, or to 500.',
+  },
+  cookie: {
+    says: ' and asks each time for another cookie: the server may be overloaded',
+    cure: 'Look at the load of the server. It has to accept the cookie that it has given (RFC 7296 section 2.6).',
+  },
+  IKEv2: {
+    says: ' in IKEv2, with nothing that answers our request',
+    cure: 'The log of the peer may say why; "ike-socket capture" shows what it sends.',
+  },
+  other: { says: ', and what it says is not IKE', cure: OTHER_PORT },
 }
 
 /** Octets; 'not asked': the peer does not do its part. */
@@ -189,6 +227,8 @@ export class Diagnostician {
   private readonly hasPort: boolean
   private readonly doubts: string[] = []
   private open: OpenSession | undefined
+  /** Of the peer, where it answers. */
+  private address = ''
 
   constructor(target: Target, terms: Terms) {
     this.target = { ...target, port: target.port ?? 9 }
@@ -214,6 +254,7 @@ export class Diagnostician {
       at('UDP')
       const reach = await this.reach(addresses)
       if (reach === undefined) return this.result
+      this.address = reach.address
       at('proposals')
       if (!(await this.propose(reach))) return this.result
       at('clock')
@@ -318,11 +359,15 @@ export class Diagnostician {
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException
       const words = code === undefined ? 'the resolver does not answer' : code
+      const [, name, port] =
+        /^(?:\w+:\/\/)?(\[[^\]]+\]|[^/:]+)(?::(\d+))?(?:\/.*)?$/.exec(peer) ?? []
       this.say(
         'name',
         'bad',
         `The name ${plain(peer)} is not found: ${words}`,
-        'Check the spelling, and the resolver of this host.',
+        name === undefined || name === peer
+          ? 'Check the spelling, and the resolver of this host.'
+          : `Give the name and the port apart: ike-socket doctor ${plain(name)}${port === undefined ? '' : ` ${port}`}.`,
       )
       return []
     }
@@ -344,7 +389,10 @@ export class Diagnostician {
       const [{ address, reach }] = asked as [(typeof asked)[0]]
       const code = reach.kind === 'refused' ? reach.code : 'ENETUNREACH'
       const says = `This host has no way to ${address}: ${code}`
-      this.say('route', 'bad', says, `See "ip route get ${address}"${familyHint(address)}.`)
+      const cure = LINK_LOCAL.test(address)
+        ? `A link-local address needs its interface: ${address}%${Object.keys(networkInterfaces()).find(name => name !== 'lo') ?? 'eth0'}.`
+        : `See "ip route get ${address}"${isIPv6(address) ? '; "family: 4" asks for IPv4' : ''}.`
+      this.say('route', 'bad', says, cure)
       return undefined
     }
     const name = interfaceOf(source)
@@ -352,40 +400,71 @@ export class Diagnostician {
     const by = name === undefined ? '' : ` by the interface ${name}`
     const size = mtu === undefined ? '' : `, packets of ${mtu} octets at most`
     this.say('route', 'ok', `To ${(first ?? asked[0]!).address} from ${source}${by}${size}`)
+    const at500 = await other
+    const is500Alone = first === undefined && at500?.kind === 'answered'
     for (const { address, reach } of asked) {
-      if (reach.kind === 'answered')
+      if (reach.kind !== 'answered') {
+        await this.explain(address, reach, first?.address, is500Alone)
+        continue
+      }
+      const after = `UDP port ${this.port} of ${address} answers, after ${Math.round(reach.milliseconds)} ms`
+      if (reach.repeats === 0) this.say('UDP', 'ok', after)
+      else
         this.say(
           'UDP',
-          'ok',
-          `UDP port ${this.port} of ${address} answers, after ${Math.round(reach.milliseconds)} ms`,
+          'note',
+          `${after}; the request had to be sent ${reach.repeats + 1} times`,
+          'The way loses packets or is slow, or the server is busy: expect waits.',
         )
-      else await this.explain(address, reach, first !== undefined)
     }
-    const at500 = await other
-    if (at500 !== undefined)
+    if (at500 !== undefined && !is500Alone)
       this.say(
         'UDP',
         'note',
-        `UDP port 500 of ${addresses[0]!} ${describeReach(at500)}; it is not needed${first === undefined && at500.kind === 'answered' ? ': the server answers there alone' : ''}`,
-        first === undefined && at500.kind === 'answered'
-          ? 'Open UDP port 4500 on the way too, since ESP goes there; "ikePort: 500" begins at port 500.'
-          : undefined,
+        `UDP port 500 of ${addresses[0]!} ${describeReach(at500)}; it is not needed`,
       )
     return first
   }
 
-  private async explain(address: string, reach: Reach, hasOther: boolean): Promise<void> {
+  /** `other`: an address that answers; `is500Alone`: UDP port 500 of this one does. */
+  private async explain(
+    address: string,
+    reach: Reach,
+    other: string | undefined,
+    is500Alone: boolean,
+  ): Promise<void> {
     const { port, target } = this
-    const state = hasOther ? 'note' : 'bad'
-    if (hasOther) {
-      const says = `UDP port ${port} of ${address} ${describeReach(reach)}; another address answers`
-      return this.say('UDP', state, says, 'Set "family" to the family that answers.')
+    if (other !== undefined) {
+      const says = `UDP port ${port} of ${address} ${describeReach(reach)}; ${other} answers`
+      const isOtherFamily = isIPv6(other.split('%')[0]!) !== isIPv6(address.split('%')[0]!)
+      return this.say(
+        'UDP',
+        'note',
+        says,
+        isOtherFamily
+          ? `Set "family" to ${isIPv6(other.split('%')[0]!) ? 6 : 4}, or start the server at that address too.`
+          : 'Start the server at that address too, or take it out of the name.',
+      )
     }
-    const [tcp, elsewhere] = await Promise.all([
+    const state = 'bad'
+    if (is500Alone)
+      return this.say(
+        'UDP',
+        state,
+        `UDP port ${port} of ${address} ${describeReach(reach)}, and an IKE server answers at UDP port 500 of it`,
+        `Open UDP port ${port} on the way and at the server, since data goes there; "ikePort: 500" only begins at port 500.`,
+      )
+    const [tcp, elsewhere, small] = await Promise.all([
       this.within(callTcp(address, Number(target.port)), SECOND_LOOK + 500),
       this.port === DEFAULT_PORT
         ? undefined
         : this.within(probeGateway(target, address, DEFAULT_PORT, SECOND_LOOK), SECOND_LOOK + 500),
+      reach.kind === 'silent'
+        ? this.within(
+            probeGateway({ ...target, ike: SMALL_IKE }, address, port, SECOND_LOOK),
+            SECOND_LOOK + 500,
+          )
+        : undefined,
     ])
     const plainServer =
       tcp === 'accepts'
@@ -413,12 +492,22 @@ export class Diagnostician {
       tcp === undefined
         ? 'the host may be down, or all of it filtered'
         : 'the host is there, since TCP answers'
-    if (reach.kind === 'silent' && reach.strange > 0)
+    const [odd] = reach.kind === 'silent' ? reach.oddities : []
+    if (odd !== undefined) {
+      const { says, cure } = ODDITIES[odd]
       return this.say(
         'UDP',
         state,
-        `Something answers at UDP port ${port} of ${address}, and it is not IKEv2: ${reach.strange} datagrams came that are no answer`,
-        `Set "ikePort" to the UDP port of the IKE server, or find out which program has this one.${atDefault}`,
+        `UDP port ${port} of ${address} answers${says}`,
+        `${cure}${atDefault}`,
+      )
+    }
+    if (reach.kind === 'silent' && small?.kind === 'answered')
+      return this.say(
+        'UDP',
+        state,
+        `UDP port ${port} of ${address} answers small requests alone: a packet of ${reach.packet} octets, our first message, is lost`,
+        'Look for a hop on the way that loses packets by their size: every path must carry 576 octets (RFC 791). One proposal in "ike" makes the first message small.',
       )
     this.say(
       'UDP',
@@ -462,7 +551,14 @@ export class Diagnostician {
         `${says}; asked for all that we can, it takes ${proposal}`,
         better,
       )
-    } else this.say('proposals', 'bad', says, cure)
+    } else if (isProposal && all?.kind === 'answered')
+      this.say(
+        'proposals',
+        'bad',
+        `${says}; asked for all that we can, it takes none of that either`,
+        'The peer may have no connection for our address, or one for IKEv1 alone: look at its log and its configuration.',
+      )
+    else this.say('proposals', 'bad', says, cure)
     return false
   }
 
@@ -543,10 +639,7 @@ export class Diagnostician {
       this.open = await this.enter(this.target, HANDSHAKE)
     } catch (error) {
       if (error instanceof TimeIsUp) {
-        const says = `The peer has answered IKE_SA_INIT, and IKE_AUTH does not end within ${HANDSHAKE / 1000} s`
-        const cure =
-          'Look for a firewall that loses large or later datagrams, and at the log of the peer.'
-        this.say('authentication', 'bad', says, cure)
+        await this.explainStall()
         return undefined
       }
       if (!isOfChild(error)) {
@@ -595,6 +688,31 @@ export class Diagnostician {
     return session
   }
 
+  private async explainStall(): Promise<void> {
+    const says = `The peer has answered IKE_SA_INIT, and IKE_AUTH does not end within ${HANDSHAKE / 1000} s`
+    // RFC 7296 §2.23: from here on it goes to port 4500.
+    const reach =
+      this.port === 500
+        ? await this.within(
+            probeGateway(this.target, this.address, DEFAULT_PORT, SECOND_LOOK),
+            SECOND_LOOK + 500,
+          )
+        : undefined
+    if (reach !== undefined && reach.kind !== 'answered')
+      return this.say(
+        'authentication',
+        'bad',
+        `${says}: it goes to UDP port 4500, which ${reach.kind === 'refused' ? `is refused (${reach.code})` : 'is silent'}`,
+        'Open UDP port 4500 on the way and at the server.',
+      )
+    this.say(
+      'authentication',
+      'bad',
+      says,
+      'Look for a firewall that loses large or later datagrams, and at the log of the peer.',
+    )
+  }
+
   // --- data ---
 
   /** What the peer gives for data when it is asked with other options. */
@@ -623,11 +741,14 @@ export class Diagnostician {
       if (all === undefined) return this.say('data', 'bad', says, cure)
       const here = all.localSelectors.join(', ')
       const there = all.remoteSelectors.join(', ')
+      const isOurs = all.localSelectors.length <= MOST_SELECTORS
       return this.say(
         'data',
         'bad',
-        `${says}; asked for everything, it gives ${here} here and ${there} there`,
-        `Set "localTs" to '${here}' and "remoteTs" to '${there}', or widen the selectors of the peer.`,
+        `${says}; asked for everything, it gives ${isOurs ? here : 'most addresses'} here and ${there} there`,
+        reason === 'NARROWED' && this.target.remoteTs === undefined
+          ? `Connect to an address of ${there}, or widen the selectors of the peer.`
+          : `Set ${isOurs ? `"localTs" to '${here}' and ` : ''}"remoteTs" to '${there}', or widen the selectors of the peer.`,
       )
     }
     if (reason === 'REFUSED_CHILD_PROPOSAL' || reason === 'REFUSED_TRANSPORT') {
@@ -669,7 +790,7 @@ export class Diagnostician {
         ? `Packets of ${there} octets pass both ways${cut}`
         : `To the peer ${sizeWords(there)}; from the peer ${sizeWords(back)}${cut}`
     const known = [there, back].filter(found => typeof found === 'number')
-    if (there === 'not found' && back === 'not found') {
+    if (there === 'not found' && back === 'not found' && !(await this.isThere(session))) {
       this.say(
         'MTU',
         'bad',
@@ -692,8 +813,20 @@ export class Diagnostician {
         says,
         'The way takes less than nearly every other does: look for a tunnel within a tunnel, or set "mtu".',
       )
+    else if (there === 'not found' || back === 'not found')
+      this.say('MTU', 'note', says, 'The way is too slow for more to be tried in that time.')
     else this.say('MTU', 'ok', says)
     return true
+  }
+
+  /** A slow way leaves no time for sizes, and a lost peer none for anything. */
+  private async isThere(session: Session): Promise<boolean> {
+    try {
+      await this.within(session.ping(), SILENCE_INSIDE)
+      return true
+    } catch {
+      return false
+    }
   }
 
   /** The largest of the usual sizes that passes; 0: none does. */
@@ -768,7 +901,9 @@ export class Diagnostician {
     }
     const { min, median, max } = summaryOf(times)
     const says = `${times.length} of ${PROBES} probes were answered: ${min.toFixed(1)}, ${median.toFixed(1)}, ${max.toFixed(1)} ms (least, median, most), ${lost} sent again`
-    if (lost > 0 || times.length < PROBES)
+    if (min > REPEATED)
+      this.say('round trips', 'note', says, 'The way is slow, or the peer busy: expect waits.')
+    else if (lost > 0 || times.length < PROBES)
       this.say('round trips', 'note', says, 'The way loses packets: expect waits.')
     else this.say('round trips', 'ok', says)
     return true

@@ -33,7 +33,7 @@ const run = (args: readonly string[]): void => {
   const file = values.config ?? process.env['IKE_SOCKET_CONFIG']
   if (file === undefined || file === '')
     throw new UsageError('--config or IKE_SOCKET_CONFIG is missing')
-  loadConfiguration(file)
+  loadConfiguration(file, values.config === undefined ? undefined : '--config')
   const given = configuration()
   // A wrong option is told before anything is made of it.
   createSecureContext(

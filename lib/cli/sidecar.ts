@@ -263,7 +263,7 @@ const sidecar = async (command: string, args: readonly string[]): Promise<void> 
   if (file === undefined || file === '')
     throw new UsageError('--config or IKE_SOCKET_CONFIG is missing')
   const inside = insideEsp(log, intervalOf(values.progress ?? DEFAULT_PROGRESS))
-  loadConfiguration(file)
+  loadConfiguration(file, values.config === undefined ? undefined : '--config')
   endAtSignals()
   if (command === 'connect') return connect(positionals, inside)
   if (command === 'listen') return listen(positionals, isAllowed, inside, log)

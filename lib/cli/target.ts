@@ -36,7 +36,7 @@ export const readTarget = (
     if (stranger !== undefined) return { options: { ...stranger, ...place }, isStranger: true }
     throw new UsageError('--config or IKE_SOCKET_CONFIG is missing')
   }
-  loadConfiguration(file)
+  loadConfiguration(file, config === undefined ? undefined : '--config')
   const given = lenientOptions<SecureSocketOptions>('client', configuration(), place)
   return { options: { ...given, ...place }, isStranger: false }
 }

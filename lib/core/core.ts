@@ -486,6 +486,13 @@ export class Core {
 
   private handleIke(message: Uint8Array, path: Path, now: Millis): void {
     if (isVersion1(message)) {
+      const header = readIkeHeader(message)
+      const asked = header && this.sas.get(ownSpiOf(header))
+      // RFC 7296 §2.5: a peer that has IKEv1 alone answers our first request in that.
+      if (asked?.sa instanceof HalfOpen) {
+        asked.session.handleIke(asked.sa, message, path, now)
+        return this.touch(asked.session, now)
+      }
       if (this.strangers === undefined) return this.drop('ike.v1')
       return this.strangers.receiveVersion1(message, path, now)
     }

@@ -11,7 +11,7 @@ import { SaInit } from '../ike/sa-init.ts'
 import type { PeerPolicy } from '../policy/options.ts'
 import { formatProposal } from '../policy/proposal.ts'
 import { NON_ESP_MARKER_LENGTH } from '../wire/encapsulation.ts'
-import { IKE_HEADER_LENGTH, readIkeHeader } from '../wire/ike-header.ts'
+import { IKE_HEADER_LENGTH, isVersion1, readIkeHeader } from '../wire/ike-header.ts'
 import { isChainError, readChain } from '../wire/payload-chain.ts'
 import { ExchangeType } from '../wire/registry.ts'
 
@@ -30,6 +30,12 @@ export type ProbeAnswer =
       readonly localBehindNat: boolean
     }
   | { readonly kind: 'refused'; readonly error: IpsecError }
+
+/**
+ * What a datagram is that answers nothing: IKEv1; what we sent; IKE without the non-ESP marker, as on port 500, or with it
+ * there; a cookie in the place of an answer to a cookie; IKEv2 that cannot be used; or something else.
+ */
+export type Oddity = 'IKEv1' | 'echo' | 'marker' | 'cookie' | 'IKEv2' | 'other'
 
 export class Probe {
   private readonly init: SaInit
@@ -51,32 +57,29 @@ export class Probe {
     return marked
   }
 
-  /** What a datagram says: an answer; 'again' to send `datagram` now; undefined where it says nothing. */
-  read(datagram: Uint8Array): ProbeAnswer | 'again' | undefined {
+  /** What a datagram says: an answer; 'again' to send `datagram` now; or what it is that says nothing. */
+  read(datagram: Uint8Array): ProbeAnswer | 'again' | Oddity {
     const isMarked = datagram.length > NON_ESP_MARKER_LENGTH && getU32(datagram, 0) === 0
-    if (isMarked === (this.path.bare === true)) return undefined
     const message = isMarked ? datagram.slice(NON_ESP_MARKER_LENGTH) : datagram
     const header = readIkeHeader(message)
-    if (
-      header === undefined ||
-      !header.response ||
-      header.exchange !== ExchangeType.IkeSaInit ||
-      !equal(header.spiI, this.spiI)
-    )
-      return undefined
+    if (header === undefined || !equal(header.spiI, this.spiI)) return 'other'
+    if (isVersion1(message)) return 'IKEv1'
+    if (equal(message, this.init.request())) return 'echo'
+    if (isMarked === (this.path.bare === true)) return 'marker'
+    if (!header.response || header.exchange !== ExchangeType.IkeSaInit) return 'IKEv2'
     const outcome = this.init.onResponse(message, header, this.path)
     switch (outcome.kind) {
       case 'again':
-        return outcome.isUrgent ? 'again' : undefined
+        return outcome.isUrgent ? 'again' : 'cookie'
       case 'refused':
         return outcome
       case 'ignored':
-        return undefined
+        return outcome.why === 'ike.init.cookie' ? 'cookie' : 'IKEv2'
       case 'done': {
         const { handshake } = outcome
         handshake.shared.fill(0)
         const payloads = readChain(message, IKE_HEADER_LENGTH, message.length, header.nextPayload)
-        if (isChainError(payloads)) return undefined
+        if (isChainError(payloads)) return 'IKEv2'
         const proposals = payloads.flatMap(payload =>
           payload.kind === 'sa' ? payload.proposals : [],
         )

@@ -13,7 +13,7 @@ import {
   type IpsecError,
 } from '../base/errors.ts'
 import { formatEndpoint, type Path } from '../base/path.ts'
-import { readIkeHeader, type IkeHeader } from '../wire/ike-header.ts'
+import { isVersion1, readIkeHeader, type IkeHeader } from '../wire/ike-header.ts'
 import { ExchangeType } from '../wire/registry.ts'
 import type { Answer, ChildRequest, IkeSaConfig } from './exchange.ts'
 import { IkeSa, type IkeSaOutput } from './ike-sa.ts'
@@ -162,6 +162,7 @@ export class HalfOpen {
     this.tracedAt = now
     const header = readIkeHeader(message)
     if (header === undefined) return
+    if (isVersion1(message)) return this.noteRefusal(errorOf('REFUSED_VERSION', {}))
     if (header.exchange === ExchangeType.IkeSaInit)
       return this.handleInit(message, header, path, now)
     for (const sa of this.followed) sa.handleMessage(message, path, now)

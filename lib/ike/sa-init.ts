@@ -257,7 +257,7 @@ export class SaInit {
       case NotifyType.InvalidMajorVersion:
         return errorOf('REFUSED_VERSION', {}, details)
       default:
-        return errorOf('REFUSED_IKE_SA', { notify: notifyName(type), offered }, details)
+        return errorOf('REFUSED_IKE_SA', { notify: notifyName(type) }, details)
     }
   }
 

@@ -4,7 +4,7 @@ import { isIPv6 } from 'node:net'
 import { parseAddress } from '../base/address.ts'
 import { EMPTY } from '../base/bytes.ts'
 import type { Millis } from '../base/environment.ts'
-import { Probe, type ProbeAnswer } from '../core/probe.ts'
+import { Probe, type Oddity, type ProbeAnswer } from '../core/probe.ts'
 import { systemEnvironment } from './environment.ts'
 
 type Policy = ConstructorParameters<typeof Probe>[0]
@@ -14,13 +14,20 @@ export type Reach = {
   /** Our address on the way there; undefined: the system knows no way. */
   readonly source: string | undefined
   readonly milliseconds: Millis
-} & (
-  | { readonly kind: 'answered'; readonly answer: ProbeAnswer }
-  /** `code`: of the system, such as ECONNREFUSED. */
-  | { readonly kind: 'refused'; readonly code: string }
-  /** `strange`: datagrams that came and are no answer of IKEv2. */
-  | { readonly kind: 'silent'; readonly strange: number }
-)
+} &
+  /** `repeats`: so many times the request was sent again before. */
+  (
+    | { readonly kind: 'answered'; readonly answer: ProbeAnswer; readonly repeats: number }
+    /** `code`: of the system, such as ECONNREFUSED. */
+    | { readonly kind: 'refused'; readonly code: string }
+    /** `oddities`: of the datagrams that came and are no answer, what each is. `packet`: octets of the request's IP packet. */
+    | { readonly kind: 'silent'; readonly oddities: readonly Oddity[]; readonly packet: number }
+  )
+
+/** A server of junk is not listened to for longer. */
+const MOST_ODDITIES = 8
+/** Headers of UDP and IP. */
+const OUTER = { udp4: 28, udp6: 48 }
 
 /** Waits before the request is sent again. */
 const REPEATS = [500, 1000, 1500] as const
@@ -43,17 +50,20 @@ export const probePort = ({
 }: ProbeTarget): Promise<Reach> =>
   new Promise(resolve => {
     const start = performance.now()
-    const socket = createSocket(isIPv6(address.split('%')[0]!) ? 'udp6' : 'udp4')
+    const family = isIPv6(address.split('%')[0]!) ? 'udp6' : 'udp4'
+    const socket = createSocket(family)
     let source: string | undefined
     let probe: Probe | undefined
     let repeat: NodeJS.Timeout | undefined
     let isOver = false
-    let strange = 0
+    let repeats = 0
+    let packet = 0
+    const oddities: Oddity[] = []
     const finish = (
       outcome:
-        | { kind: 'answered'; answer: ProbeAnswer }
+        | { kind: 'answered'; answer: ProbeAnswer; repeats: number }
         | { kind: 'refused'; code: string }
-        | { kind: 'silent'; strange: number },
+        | { kind: 'silent'; oddities: readonly Oddity[]; packet: number },
     ): void => {
       if (isOver) return
       isOver = true
@@ -63,17 +73,21 @@ export const probePort = ({
       socket.close()
       resolve({ ...outcome, source, milliseconds: performance.now() - start })
     }
-    const limit = setTimeout(() => finish({ kind: 'silent', strange }), patience)
+    const limit = setTimeout(() => finish({ kind: 'silent', oddities, packet }), patience)
     const fail = (error: NodeJS.ErrnoException | null | undefined): void => {
       if (error) finish({ kind: 'refused', code: error.code ?? 'EIO' })
     }
     const send = (): void => {
-      if (!isOver) socket.send(probe!.datagram(), fail)
+      if (isOver) return
+      const datagram = probe!.datagram()
+      packet = datagram.length + OUTER[family]
+      socket.send(datagram, fail)
     }
     const sendAgain = (at: number): void => {
       const wait = REPEATS[at]
       if (wait === undefined) return
       repeat = setTimeout(() => {
+        repeats++
         send()
         sendAgain(at + 1)
       }, wait)
@@ -83,8 +97,8 @@ export const probePort = ({
       // A Buffer's slice() shares memory, a Uint8Array's copies.
       const answer = probe?.read(new Uint8Array(message))
       if (answer === 'again') send()
-      else if (answer !== undefined) finish({ kind: 'answered', answer })
-      else strange++
+      else if (typeof answer === 'object') finish({ kind: 'answered', answer, repeats })
+      else if (answer !== undefined && oddities.length < MOST_ODDITIES) oddities.push(answer)
     })
     socket.connect(port, address, (error?: Error) => {
       if (error) return fail(error)

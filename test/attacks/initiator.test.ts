@@ -60,6 +60,16 @@ const raced = (
 const forged = (spiI: Uint8Array, type: number, data?: Uint8Array): Uint8Array =>
   writeMessage(initFacts(spiI, true), [notify(type, data)])
 
+/** An Informational of IKEv1 with that cookie (RFC 2408 §3.1, §4.8). */
+const version1 = (spiI: Uint8Array): Uint8Array => {
+  const message = new Uint8Array(40)
+  message.set(spiI)
+  message.set([11, 0x10, 5, 0], 16)
+  message[27] = 40
+  message.set([0, 0, 0, 12, 0, 0, 0, 1, 1, 0, 0, 5], 28)
+  return message
+}
+
 const FORGERIES: Readonly<Record<string, (spiI: Uint8Array, count: number) => Uint8Array[]>> = {
   COOKIE: (spiI, count) => [forged(spiI, NotifyType.Cookie, new Uint8Array(16).fill(count))],
   'INVALID_KE_PAYLOAD for a group that was offered': spiI => [
@@ -77,6 +87,7 @@ const FORGERIES: Readonly<Record<string, (spiI: Uint8Array, count: number) => Ui
     forged(spiI, NotifyType.AuthenticationFailed),
     forged(spiI, NotifyType.InvalidMajorVersion),
   ],
+  'an answer in IKEv1': spiI => [version1(spiI)],
   'all of them': (spiI, count) => [
     forged(spiI, NotifyType.NoProposalChosen),
     forged(spiI, NotifyType.InvalidKePayload, u16Data(KeGroup.P256)),
@@ -96,6 +107,23 @@ for (const [name, forge] of Object.entries(FORGERIES)) {
     t.end()
   })
 }
+
+t.test('a responder that answers in IKEv1 alone is believed after one repetition', t => {
+  const world = new World(11)
+  const stream = new Stream(1000, 1, 2)
+  world.filter = (to, bytes) => {
+    const header = to === 'server' ? headerOf(bytes) : undefined
+    if (header !== undefined)
+      world.client.handleDatagram(datagramOf(version1(header.spiI)), toClient(world), world.now)
+    return false
+  }
+  const start = world.now
+  world.connect(stream)
+  world.run(5000, () => stream.closed)
+  t.equal(codeOf(stream.error), 'INVALID_MAJOR_VERSION')
+  t.ok(world.now > start)
+  t.end()
+})
 
 interface Impostors {
   readonly count: number

@@ -1,4 +1,5 @@
 /** Broken set-ups with real sockets, of which `ike-socket doctor` names the cause. */
+import dgram from 'node:dgram'
 import { once } from 'node:events'
 import t from 'tap'
 import { Diagnostician, type Step } from '../../lib/cli/diagnose.ts'
@@ -11,7 +12,23 @@ interface Finding {
   readonly cause: Step | undefined
 }
 
-const examine = async ({ server: given, client, way }: OtherSetUp): Promise<Finding> => {
+/** Something at a UDP port that is no server of ours. */
+const answerWith = async (responder: (request: Buffer) => Buffer): Promise<dgram.Socket> => {
+  const socket = dgram.createSocket('udp4').bind(0, '127.0.0.1')
+  socket.on('message', (request, { port, address }) =>
+    socket.send(responder(request), port, address),
+  )
+  await once(socket, 'listening')
+  return socket
+}
+
+const examine = async ({
+  server: given,
+  client,
+  way,
+  delay,
+  responder,
+}: OtherSetUp): Promise<Finding> => {
   const server = createSecureServer({ ikePort: 0, ...given }, socket => {
     socket.on('error', () => {})
     socket.end()
@@ -19,15 +36,20 @@ const examine = async ({ server: given, client, way }: OtherSetUp): Promise<Find
   server.on('ikeClientError', () => {})
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
-  const relay = way && (await openWay(server.ikePort!, way()))
+  const relay =
+    way === undefined && delay === undefined
+      ? undefined
+      : await openWay(server.ikePort!, way?.() ?? (() => true), delay)
+  const other = responder === undefined ? undefined : await answerWith(responder)
   const target = {
     port: server.address()!.port,
-    ikePort: relay?.port ?? server.ikePort!,
+    ikePort: relay?.port ?? other?.address().port ?? server.ikePort!,
     ...client,
     host: client.host ?? '127.0.0.1',
   }
   const finding = await new Diagnostician(target, { report: () => {} }).run()
   relay?.close()
+  other?.close()
   server.close()
   return finding
 }

@@ -16,6 +16,10 @@ export interface OtherSetUp {
   readonly marks?: RegExp
   /** What the way lets pass; default: everything. */
   readonly way?: () => (bytes: Buffer, direction: Direction) => boolean
+  /** Milliseconds that each datagram is under way. */
+  readonly delay?: number
+  /** Something else has the UDP port: what it sends back to a datagram. */
+  readonly responder?: (request: Buffer) => Buffer
 }
 
 const DAY = 86_400_000
@@ -90,7 +94,101 @@ const chainBelow = (
 const serverWith = (facts: Parameters<typeof endEntity>[3]): SecureServerOptions =>
   own(endEntity('server.test', 'P-256', root, facts))
 
+const MARKER = Buffer.alloc(4)
+
+/** IKE_SA_INIT is answered with that error alone, after what RFC 7296 §3.1 and §3.10 have before it. */
+const refusing =
+  (type: number, data = Buffer.alloc(0)) =>
+  (request: Buffer): Buffer => {
+    const length = 28 + 8 + data.length
+    const answer = Buffer.alloc(length)
+    request.copy(answer, 0, 4, 12)
+    answer.set([41, 0x20, 34, 0x20], 16)
+    answer.writeUInt32BE(length, 24)
+    answer.writeUInt16BE(8 + data.length, 30)
+    answer.writeUInt16BE(type, 34)
+    data.copy(answer, 36)
+    return Buffer.concat([MARKER, answer])
+  }
+
+/** An Informational of IKEv1 (RFC 2408 §3.1). */
+const inVersion1 = (request: Buffer): Buffer => {
+  const answer = Buffer.alloc(40)
+  request.copy(answer, 0, 4, 12)
+  answer.set([11, 0x10, 5], 16)
+  answer.writeUInt32BE(40, 24)
+  return Buffer.concat([MARKER, answer])
+}
+
+let cookies = 0
+const Notify = { invalidMajorVersion: 5, noProposalChosen: 14, temporaryFailure: 43, cookie: 16390 }
+const answeredBy = (
+  name: string,
+  responder: NonNullable<OtherSetUp['responder']>,
+  says: RegExp,
+): OtherSetUp => byPsk(name, {}, {}, says, { responder })
+
 export const OTHERS: readonly OtherSetUp[] = [
+  // --- another program at the port ---
+  answeredBy(
+    'a gateway of IKEv1 alone that says so in IKEv1',
+    inVersion1,
+    /^UDP: UDP port \d+ of \S+ answers in IKEv1 alone\. Set the peer to IKEv2/,
+  ),
+  answeredBy(
+    'a gateway of IKEv1 alone that says so in IKEv2',
+    refusing(Notify.invalidMajorVersion),
+    /^proposals: The peer does not speak IKEv2\. Set the peer to IKEv2/,
+  ),
+  answeredBy(
+    'a gateway without a connection for us',
+    refusing(Notify.noProposalChosen),
+    /^proposals: .*it takes none of that either\. The peer may have no connection for our address, or one for IKEv1 alone/,
+  ),
+  answeredBy(
+    'a gateway that is busy',
+    refusing(Notify.temporaryFailure),
+    /^proposals: The peer refused the IKE SA before authentication: TEMPORARY_FAILURE\. The log/,
+  ),
+  answeredBy(
+    'a gateway that asks for cookies for ever',
+    request => refusing(Notify.cookie, Buffer.alloc(16, ++cookies))(request),
+    /^UDP: .* answers and asks each time for another cookie: the server may be overloaded/,
+  ),
+  answeredBy(
+    'an echo service at the port',
+    request => request,
+    /^UDP: .* answers with our own request: it is an echo service\. Set "ikePort"/,
+  ),
+  answeredBy(
+    'a server of something else at the port',
+    () => Buffer.from('HTTP/1.1 400 Bad Request\r\n\r\n'),
+    /^UDP: .* answers, and what it says is not IKE\. Set "ikePort"/,
+  ),
+  answeredBy(
+    'the port without NAT traversal of a gateway',
+    request => refusing(Notify.noProposalChosen)(request).subarray(4),
+    /^UDP: .* answers in IKE, with the framing of another port: .*Set "ikePort" to the port that the server has for NAT traversal/,
+  ),
+  // --- names ---
+  byPsk(
+    'a name with a port',
+    {},
+    { host: 'orders.invalid:8080' },
+    /^name: .* is not found: \S+\. Give the name and the port apart: ike-socket doctor orders\.invalid 8080\./,
+  ),
+  byPsk(
+    'an address in the form of a URL',
+    {},
+    { host: 'https://orders.invalid/' },
+    /^name: .*ike-socket doctor orders\.invalid\./,
+  ),
+  byPsk(
+    'a link-local address without its interface',
+    {},
+    { host: 'fe80::1' },
+    /^route: This host has no way to fe80::1: \w+\. A link-local address needs its interface: fe80::1%/,
+  ),
   // --- the network ---
   byPsk(
     'a firewall that passes IKE and no ESP',
@@ -106,6 +204,17 @@ export const OTHERS: readonly OtherSetUp[] = [
   byPsk('a way that loses packets of more than 1000 octets from the peer', {}, {}, /^all is well/, {
     way: loses((bytes, direction) => direction === 'back' && packetOf(bytes) > 1000),
     also: /^MTU note: To the peer packets of 9000 octets pass; from the peer packets of 900 octets pass.*tunnel within a tunnel/,
+  }),
+  byPsk(
+    'a way that takes no packet of more than 576 octets',
+    {},
+    {},
+    /^UDP: UDP port \d+ of \S+ answers small requests alone: a packet of \d{3} octets, our first message, is lost\. Look for a hop/,
+    { way: loses(bytes => packetOf(bytes) > 576) },
+  ),
+  byPsk('a way of more than half a second', {}, {}, /^all is well/, {
+    delay: 300,
+    also: /^round trips note: .* The way is slow, or the peer busy/,
   }),
   byPsk('a way that loses every ninth datagram', {}, {}, /^all is well/, {
     way: every(9),
