@@ -227,6 +227,8 @@ export class Diagnostician {
   private readonly hasPort: boolean
   private readonly doubts: string[] = []
   private open: OpenSession | undefined
+  /** Each request of IKE is repeated before its answer comes. */
+  private isSlow = false
   /** Of the peer, where it answers. */
   private address = ''
 
@@ -781,6 +783,10 @@ export class Diagnostician {
   /** How large packets pass inside the SA, found by requests of IKE that are filled: ESP has the same addresses and ports. False: the peer is lost. */
   private async measure(session: Session): Promise<boolean> {
     const { path, fragmentSize } = session.info
+    if (this.isSlow) {
+      this.say('MTU', 'note', 'The way is too slow for sizes of packets to be tried')
+      return true
+    }
     const most = Math.min(interfaceMtu(path.localAddress) ?? ETHERNET, JUMBO)
     const there = await this.largest(session, 'there', most)
     const back = await this.largest(session, 'back', most)
@@ -901,7 +907,8 @@ export class Diagnostician {
     }
     const { min, median, max } = summaryOf(times)
     const says = `${times.length} of ${PROBES} probes were answered: ${min.toFixed(1)}, ${median.toFixed(1)}, ${max.toFixed(1)} ms (least, median, most), ${lost} sent again`
-    if (min > REPEATED)
+    this.isSlow = min > REPEATED
+    if (this.isSlow)
       this.say('round trips', 'note', says, 'The way is slow, or the peer busy: expect waits.')
     else if (lost > 0 || times.length < PROBES)
       this.say('round trips', 'note', says, 'The way loses packets: expect waits.')
