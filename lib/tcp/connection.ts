@@ -1,5 +1,6 @@
 /** A TCP connection as its owner uses it, and its timers. What segments mean is in `receive.ts`. */
 import type { Millis } from '../base/environment.ts'
+import type { InLine } from '../base/line.ts'
 import type { Packet } from '../base/packet.ts'
 import type { Scheduled } from '../base/schedule.ts'
 import { before } from '../base/serial.ts'
@@ -26,9 +27,11 @@ const LONG: Millis = 1000
 /** RFC 8201 §4: so long a path that takes less is believed to take no more. */
 const PATH_LIMIT_HOLDS: Millis = 600_000
 
-export class TcpConnection extends Tcb implements Scheduled {
+export class TcpConnection extends Tcb implements Scheduled, InLine<TcpConnection> {
   dueAt: Millis = Infinity
   heapIndex = -1
+  following: TcpConnection | undefined
+  isInLine = false
 
   /** Octets taken, by copy; after fewer than given, 'writable' follows. */
   send(octets: Uint8Array): number {

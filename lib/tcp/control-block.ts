@@ -235,7 +235,6 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   resetsWhenOpen = false
   /** The owner has been told that it is over. */
   reported = false
-  isReady = false
   /** It counts among the stack's live connections. */
   counted = true
   context: unknown = undefined

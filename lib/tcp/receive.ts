@@ -224,7 +224,10 @@ const noteDuplicate = (tcb: Tcb, segment: TcpSegment): void => {
   tcb.duplicateEnd = twice.end
 }
 
-/** PAWS (RFC 7323 §5.3). */
+/**
+ * PAWS (RFC 7323 §5.3). DEVIATION RFC 7323 §3.2: a segment that lacks the option is taken by its sequence number, as Linux
+ * does; ESP lets no old one through.
+ */
 const isOld = (tcb: Tcb, segment: TcpSegment, now: Millis): boolean =>
   tcb.timestamps &&
   segment.hasTimestamps &&

@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto'
 import { concat, copy, equal, getU32, putU16 } from '../base/bytes.ts'
 import { randomBytes, type Environment, type Millis } from '../base/environment.ts'
+import { Line } from '../base/line.ts'
 import type { Packet } from '../base/packet.ts'
 import { Schedule } from '../base/schedule.ts'
 import { NO_FEATURES, type Features } from '../wire/own-features.ts'
@@ -103,7 +104,8 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   private readonly acks: Waiting[] = []
   private acksSince: Millis = -Infinity
   private acksInSecond = 0
-  private readonly queue: TcpConnection[] = []
+  /** Those that may have something to send. */
+  private readonly queue = new Line<TcpConnection>()
   private readonly schedule = new Schedule<TcpConnection>()
   private readonly events: TcpEvent[] = []
   private readonly resets: { flow: Flow; seq: number; ack: number | undefined }[] = []
@@ -499,9 +501,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   }
 
   ready(tcb: Tcb): void {
-    if (tcb.isReady) return
-    tcb.isReady = true
-    this.queue.push(tcb as TcpConnection)
+    this.queue.add(tcb as TcpConnection)
   }
 
   reset(flow: Flow, seq: number, ack: number | undefined): void {
@@ -525,17 +525,17 @@ export class TcpStack implements StackContext, HalfOpenHolder {
       this.finishChecksum(packet, late)
       return late
     }
-    for (let connection = this.queue[0]; connection !== undefined; connection = this.queue[0]) {
+    const { queue } = this
+    for (let connection = queue.first; connection !== undefined; connection = queue.first) {
       const hasSent = connection.transmit(packet, now)
       this.rearm(connection)
       if (hasSent) {
         this.finishChecksum(packet, connection)
         // Each in turn, so that a bulk transfer does not hold up the others.
-        if (this.queue.length > 1) this.queue.push(this.queue.shift()!)
+        queue.rotate()
         return connection
       }
-      connection.isReady = false
-      this.queue.shift()
+      queue.shift()
     }
     return undefined
   }
