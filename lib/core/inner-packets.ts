@@ -86,7 +86,7 @@ const handleTransport = (
     return 'esp.selectors'
   }
   return isTcp
-    ? tcp?.handleSegment(bytes, from, to, source, destination, now, verifyChecksum)
+    ? tcp?.handleSegment(bytes, from, to, source, destination, now, verifyChecksum, child.isShared)
     : udp?.handleDatagram(bytes, from, to, source, destination, verifyChecksum)
 }
 

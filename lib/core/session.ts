@@ -949,12 +949,14 @@ export class Session implements AttemptHost, Scheduled, InLine<Session> {
     })
     // Make before break: what the peer asked for is not sent on while something older will do.
     pair.outboundReady = sa.outboundReady && !(output.byPeer && this.children.hasSameRoute(sa))
+    const localHost = singleHost(sa.localSelectors)
     const child: Child = {
       session: this,
       sa,
       pair,
-      localHost: singleHost(sa.localSelectors) ?? path.localAddress,
+      localHost: localHost ?? path.localAddress,
       remoteHost: singleHost(sa.remoteSelectors) ?? path.remoteAddress,
+      isShared: sa.mode === 'tunnel' && localHost === undefined,
       removeAt: Infinity,
     }
     this.children.install(child)

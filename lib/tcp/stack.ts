@@ -111,7 +111,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   private readonly resets: { flow: Flow; seq: number; ack: number | undefined }[] = []
   private readonly segment = new TcpSegment()
   private readonly addresses: Uint8Array[] = []
-  /** Of these, the ends here of the connections that we opened, newest first. */
+  /** Of these, the ends of connections here, newest first. */
   private readonly own: Uint8Array[] = []
   private live = 0
   private isInDoubt = false
@@ -172,7 +172,6 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   connect(flow: Flow, options: Opening, now: Millis): TcpConnection | undefined {
     const whole = flow.localPort === 0 ? this.withEphemeralPort(flow) : flow
     if (whole === undefined || this.isTaken(whole, now)) return undefined
-    remember(this.own, whole.localAddress)
     const connection = this.add(
       new TcpConnection(this, this.config, whole, 'SYN-SENT', this.isn(whole, now), now),
     )
@@ -222,6 +221,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
 
   private add(connection: TcpConnection): TcpConnection {
     const key = keyOf(connection)
+    remember(this.own, connection.localAddress)
     const chain = this.connections.get(key)
     if (chain === undefined) this.connections.set(key, [connection])
     else chain.push(connection)
@@ -248,7 +248,10 @@ export class TcpStack implements StackContext, HalfOpenHolder {
 
   // --- input ---
 
-  /** A segment at `bytes[from, to)`, of which copies are kept. Returns why it was dropped. */
+  /**
+   * A segment at `bytes[from, to)`, of which copies are kept. `isShared`: its selectors let through what is for other hosts, too.
+   * Returns why it was dropped.
+   */
   handleSegment(
     bytes: Uint8Array,
     from: number,
@@ -257,6 +260,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     destination: Uint8Array,
     now: Millis,
     verifyChecksum: boolean,
+    isShared = false,
   ): TcpDrop | undefined {
     const { segment } = this
     if (!segment.read(bytes, from, to)) return 'tcp.malformed'
@@ -274,7 +278,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
       if (waiting !== undefined && !startsAnew(waiting, segment))
         return this.handleLate(waiting, now)
       if (waiting !== undefined) this.waits.remove(flow)
-      return this.handleStranger(flow, bytes, now)
+      return this.handleStranger(flow, bytes, now, isShared)
     }
     this.hasPassedOver = false
     receiveSegment(connection, segment, bytes, now)
@@ -300,7 +304,12 @@ export class TcpStack implements StackContext, HalfOpenHolder {
       this.acks.push(waiting)
   }
 
-  private handleStranger(flow: Flow, bytes: Uint8Array, now: Millis): TcpDrop | undefined {
+  private handleStranger(
+    flow: Flow,
+    bytes: Uint8Array,
+    now: Millis,
+    isShared: boolean,
+  ): TcpDrop | undefined {
     const { segment } = this
     if (segment.has(TcpFlag.Rst)) return undefined
     const found = this.listeners.at(flow.localPort)
@@ -309,7 +318,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     // RFC 9293 §3.10.7.2: what is neither ACK nor SYN is dropped at a listener.
     if (listener !== undefined && !isSyn && !segment.has(TcpFlag.Ack)) return undefined
     if (listener === undefined || !isSyn) {
-      if (!this.isOurs(flow.localAddress)) return 'tcp.otherHost'
+      if (isShared && !this.isOurs(flow.localAddress)) return 'tcp.otherHost'
       if (segment.has(TcpFlag.Ack)) this.reset(flow, segment.ack, undefined)
       else this.refuse(flow)
       return undefined
@@ -385,11 +394,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
    * and a RST would end the connections of its other hosts. Who has listeners serves every address of its selectors.
    */
   private isOurs(address: Uint8Array): boolean {
-    return (
-      this.own.length === 0 ||
-      !this.listeners.isEmpty ||
-      this.own.some(other => equal(other, address))
-    )
+    return !this.listeners.isEmpty || this.own.some(other => equal(other, address))
   }
 
   dropOldest(listener: TcpListener): void {

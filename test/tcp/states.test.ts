@@ -225,9 +225,11 @@ t.test('a client is silent about other hosts, whose segments its selectors let t
     view.setUint16(2, 40_000)
     bytes[12] = 0x50
     bytes[13] = Ack
-    return bench.stack.handleSegment(bytes, 0, 20, PEER, destination, bench.now, false)
+    return bench.stack.handleSegment(bytes, 0, 20, PEER, destination, bench.now, false, true)
   }
   const OTHER = Uint8Array.of(192, 0, 2, 77)
+  const idle = new Bench()
+  t.equal(stray(idle, OTHER), 'tcp.otherHost', 'before it has a connection, too')
   const client = new Bench().connect()
   client.heard()
   t.equal(stray(client, OTHER), 'tcp.otherHost')
