@@ -233,7 +233,8 @@ export class Diagnostician {
   private address = ''
 
   constructor(target: Target, terms: Terms) {
-    this.target = { ...target, port: target.port ?? 9 }
+    // Its SA stays until the last step, though the connection in it may be refused at once.
+    this.target = { ...target, port: target.port ?? 9, idleTimeout: 0 }
     this.hasPort = target.port !== undefined
     this.peer = target.gateway ?? target.host
     this.port = target.ikePort ?? DEFAULT_PORT

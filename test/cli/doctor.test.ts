@@ -81,6 +81,11 @@ t.test('the exit code names the step that is bad', async t => {
     return (await runCommand(['doctor', ...args, '--config', config])).code
   }
   t.equal(await codeOf({}, '127.0.0.1', '9'), 9, 'port')
+  t.equal(
+    await codeOf({ idleTimeout: 1 }, '127.0.0.1', '9'),
+    9,
+    'the SA stays without a connection',
+  )
   t.equal(await codeOf({ psk: 'another key than that one' }, '127.0.0.1'), 5, 'authentication')
   t.equal(await codeOf({ ike: 'aes128-sha1-modp1024' }, '127.0.0.1'), 4, 'proposals')
   t.equal(await codeOf({}, 'nowhere.invalid'), 3, 'name')
