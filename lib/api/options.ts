@@ -388,8 +388,10 @@ export const parseConnect = (
   }
   const own = readFiles(ownOptions(options))
   const read = reader(own)
-  if (complete && own['path'] !== undefined && own['port'] === undefined) {
-    throw new OptionError('path', own['path'], 'left out: there are no local (IPC) secure sockets')
+  // Beside a port it is the path of a URL, which libraries hand over.
+  const { path } = options as { path?: unknown }
+  if (complete && typeof path === 'string' && path !== '' && own['port'] === undefined) {
+    throw new OptionError('path', path, 'left out: there are no local (IPC) secure sockets')
   }
   if (complete && own['port'] === undefined) {
     throw nodeError('ERR_MISSING_ARGS', MISSING_PORT, TypeError)

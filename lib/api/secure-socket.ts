@@ -130,7 +130,8 @@ export class SecureSocket extends Duplex {
     this.#keepAlive = settings.keepAlive
       ? { enable: true, initialDelay: settings.keepAliveInitialDelay }
       : undefined
-    this.#idle = new IdleTimer(() => this.#inScope(() => this.emit('timeout')))
+    // In the context of the call of setTimeout(), as with net.
+    this.#idle = new IdleTimer(() => this.emit('timeout'))
     if (settings.timeout !== undefined) this.setTimeout(settings.timeout)
     this.on('end', onReadableEnd)
     if (accepted !== undefined) this.#accept(accepted)
@@ -943,10 +944,17 @@ interface StreamStates {
   readonly _writableState: { autoDestroy: boolean }
 }
 
+/** Of listeners that one function is for many sockets: the text of a function is slow to get. */
+const wrappers = new WeakMap<object, boolean>()
+
 /** Of all listeners of 'end', only the wrapper's hands the end to a `JSStream`, by this name on every Node. */
-const isWrapper = (listener: unknown): boolean => {
-  const { listener: inner } = listener as { listener?: unknown }
-  return String(inner ?? listener).includes('emitEOF')
+const isWrapper = (listener: object): boolean => {
+  const inner = (listener as { listener?: object }).listener ?? listener
+  const known = wrappers.get(inner)
+  if (known !== undefined) return known
+  const found = String(inner).includes('emitEOF')
+  wrappers.set(inner, found)
+  return found
 }
 
 const WATER_MARKS = ['highWaterMark', 'readableHighWaterMark', 'writableHighWaterMark'] as const

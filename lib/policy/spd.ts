@@ -4,6 +4,7 @@
  */
 import { domainToASCII } from 'node:url'
 import { parseAddress } from '../base/address.ts'
+import { compare, copy } from '../base/bytes.ts'
 import { listOf, OptionError, ownProperties } from '../base/errors.ts'
 import { oneOf, reader } from '../base/option-table.ts'
 import type { TrafficSelector } from '../wire/traffic-selector.ts'
@@ -257,7 +258,7 @@ const coveredBy = (
   const single = earlier.find(other => includes(other, rule))
   if (single !== undefined) return [single]
   const covering = new Set<PolicyRule>()
-  for (const piece of piecesOf(rule)) {
+  for (const piece of piecesOf(rule, earlier)) {
     const wide = earlier.filter(other => includes(other, { ...piece, ports: [] }))
     const ranges = wide.flatMap(({ ports }) => ports ?? [ANY_PORT])
     if (!(rule.ports ?? [ANY_PORT]).every(range => isWithin(range, ranges))) return undefined
@@ -266,15 +267,39 @@ const coveredBy = (
   return earlier.filter(other => covering.has(other))
 }
 
-/** The rule for each direction, name and network of its own. */
-const piecesOf = (rule: PolicyRule): readonly PolicyRule[] => {
+/** The next address, or with -1 the one before; undefined after the last. */
+const beside = (address: Uint8Array, step: 1 | -1): Uint8Array | undefined => {
+  const next = copy(address)
+  for (let at = next.length - 1; at >= 0; at--) {
+    next[at]! += step
+    if (next[at] !== (step === 1 ? 0 : 255)) return next
+  }
+  return undefined
+}
+
+/** A range of addresses, cut where those of the rules begin and end: each part lies within each of these or outside it. */
+const cut = (range: TrafficSelector, rules: readonly PolicyRule[]): readonly TrafficSelector[] => {
+  const edges = rules
+    .flatMap(({ addresses }) => addresses ?? [])
+    .filter(({ type }) => type === range.type)
+    .flatMap(({ start, end }) => [start, beside(end, 1)])
+    .filter(edge => edge !== undefined)
+    .filter(edge => compare(edge, range.start) > 0 && compare(edge, range.end) <= 0)
+    .sort(compare)
+    .filter((edge, i, all) => i === 0 || compare(edge, all[i - 1]!) !== 0)
+  const ends = [...edges.map(edge => beside(edge, -1)!), range.end]
+  return [range.start, ...edges].map((start, i) => ({ ...range, start, end: ends[i]! }))
+}
+
+/** The rule for each direction, name and range of addresses of its own. */
+const piecesOf = (rule: PolicyRule, earlier: readonly PolicyRule[]): readonly PolicyRule[] => {
   const isOutAlone = rule.hosts !== undefined || rule.direction === 'out'
   const directions = isOutAlone ? ['out' as const] : ['in' as const, 'out' as const]
   return directions
     .filter(direction => goes(rule, direction))
     .flatMap(direction =>
       (rule.hosts ?? [undefined]).flatMap(host =>
-        (rule.addresses ?? [undefined]).map(address => ({
+        (rule.addresses?.flatMap(range => cut(range, earlier)) ?? [undefined]).map(address => ({
           ...rule,
           direction,
           hosts: host === undefined ? undefined : [host],

@@ -451,6 +451,27 @@ same('the asynchronous context is that of connect and of listen', {}, async rig 
   rig.log.sort()
 })
 
+same('the asynchronous context of a time-out is that of setTimeout', {}, async rig => {
+  const storage = new AsyncLocalStorage<string>()
+  const socket = storage.run('client', () => rig.connect())
+  storage.run('timer', () => socket.setTimeout(10, () => rig.note('timeout', storage.getStore())))
+  await once(socket, 'timeout')
+  socket.destroy()
+})
+
+t.test('a local (IPC) path is refused by name, and beside a port is none', t => {
+  for (const call of [
+    () => drop.connect('/run/app.sock'),
+    () => drop.connect({ path: '/run/app.sock' }),
+  ])
+    t.throws(call, { code: 'ERR_INVALID_ARG_VALUE', message: /path/ })
+  const options = { path: '/index.html', port: 80, host: '127.0.0.1', psk }
+  const socket = drop.connect(options as never)
+  t.equal(socket.connecting, true)
+  socket.destroy()
+  t.end()
+})
+
 same('captured rejections end the socket', {}, async rig => {
   const before = EventEmitter.captureRejections
   EventEmitter.captureRejections = true

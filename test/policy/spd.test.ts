@@ -184,6 +184,17 @@ t.test('a rule that can never match is refused', t => {
       ],
       ['rules[0]', 'rules[1]'],
     ],
+    // Two halves; the last address of all has none after it.
+    [
+      [
+        { action: 'bypass', address: '10.0.0.0/9' },
+        { action: 'discard', address: '10.128.0.0/9', port: '1-100' },
+        { action: 'bypass', address: '10.0.0.0/8', port: '101-65535' },
+        { action: 'bypass', address: '255.255.255.255' },
+        { action: 'protect', address: ['10.0.0.0/8', '255.255.255.255'], port: ['80-120'] },
+      ],
+      ['rules[0]', 'rules[1]', 'rules[2]', 'rules[3]'],
+    ],
   ]
   for (const [rules, names] of deadTogether) {
     const last = `rules[${rules.length - 1}]`
@@ -206,6 +217,11 @@ t.test('a rule that can never match is refused', t => {
     [
       { action: 'bypass', address: '10.0.0.0/8' },
       { action: 'protect', address: ['10.1.0.0/16', 'fd00::1'] },
+    ],
+    [
+      { action: 'bypass', address: '10.0.0.0/9' },
+      { action: 'bypass', address: '10.128.0.0/10' },
+      { action: 'protect', address: '10.0.0.0/8' },
     ],
     [wide, { action: 'protect', port: 80 }],
     [wide, { action: 'protect', port: 1001, address: '10.0.0.1' }],
