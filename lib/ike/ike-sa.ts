@@ -82,6 +82,8 @@ const ICV = 12
 /** Ours: first wait after TEMPORARY_FAILURE; it doubles and has a random part (rule E8). */
 const RETRY: Millis = 1_000
 const MAX_RETRY: Millis = 60_000
+/** Ours: who slept past both limits of an SA has so long to rekey it; nothing was sent on it meanwhile. */
+const OVERSLEPT: Millis = 30_000
 /** RFC 7296 §2.25 "several minutes": after so long of TEMPORARY_FAILURE the two ends are out of step. */
 const PATIENCE: Millis = 300_000
 /** The function that is asked, by the kind of question. */
@@ -1217,6 +1219,7 @@ export class IkeSa implements AuthContext, Successor {
           now,
         )
       case Timer.Soft:
+        if (this.timers.deadline(Timer.Hard) <= now) this.timers.set(Timer.Hard, now + OVERSLEPT)
         return this.rekeyIke(now)
       case Timer.Hard:
         return this.close(now)
@@ -1320,6 +1323,14 @@ export class IkeSa implements AuthContext, Successor {
       ) {
         // The peer may still wait for the answer that tells it of the new SA: the old one is all it has.
         child.orphanAt = now + ORPHAN
+      } else if (
+        child.state === 'installed' &&
+        child.softAt < child.hardAt &&
+        child.hardAt <= now
+      ) {
+        child.hardAt = now + OVERSLEPT
+        child.softAt = child.hardAt
+        this.enqueue(new RekeyChild(child), now)
       } else if (isOrphan || child.hardAt <= now) {
         child.orphanAt = Infinity
         child.hardAt = Infinity

@@ -169,6 +169,18 @@ t.test('waiting for the Delete of the old SA, the responder obeys its hard limit
   t.end()
 })
 
+t.test('who slept past both limits of a Child SA rekeys it, and has thirty seconds for that', t => {
+  const pair = IkePair.established()
+  const { child } = pair.b
+  child.softAt = pair.now - 2
+  child.hardAt = pair.now - 1
+  pair.run(() => pair.b.sa.handleTimeout(pair.now))
+  t.equal(child.state, 'rekeying')
+  t.equal(child.hardAt, pair.now + 30_000)
+  finish(t, pair)
+  t.end()
+})
+
 t.test('a rekey that waited its turn is looked at once more when it starts (rule E1)', t => {
   for (const what of ['rekeys', 'deletes'] as const) {
     const pair = IkePair.established()

@@ -45,6 +45,20 @@ t.test('a rekey, started by either end: the Child SAs move, the Delete is the la
   t.end()
 })
 
+t.test('who slept past both limits of an IKE SA rekeys it', t => {
+  const pair = IkePair.established({ ikeLifetime: 100_000 }, { ikeLifetime: 100_000 })
+  const old = pair.a.sa
+  pair.now += 100_001
+  pair.run(() => pair.b.sa.handleTimeout(pair.now))
+  pair.settle()
+  t.equal(pair.b.count('rekeyed'), 1)
+  t.not(pair.b.sa, old)
+  t.equal(pair.b.sa.state, 'established', 'the Delete is not handed on to the new one')
+  t.equal(pair.b.sa.children.size, 1)
+  pair.assertAlive(t)
+  t.end()
+})
+
 t.test('exchanges that wait their turn go over to the new SA', t => {
   const pair = IkePair.established()
   const old = pair.a.sa
