@@ -2,10 +2,10 @@
 // net's, interleaved in one run. Medians, and ratios to net.
 import { once } from 'node:events'
 import net from 'node:net'
-import { parseArgs } from 'node:util'
 import secureNet from 'ike-socket/net'
+import { optionsOf } from './usage.mjs'
 
-const { values } = parseArgs({ options: { json: { type: 'boolean', default: false } } })
+const values = optionsOf(import.meta.url, { json: { type: 'boolean', default: false } })
 const WRITES = 400_000
 const SOCKETS = 300
 const RUNS = 5

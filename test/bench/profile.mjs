@@ -1,18 +1,16 @@
-// npm run profile [-- --only bulk|bulk-1400|ping|connect|new-sa] [--heap MB] [--functions N] [--json]
+// npm run profile [-- --only bulk|bulk-1400|ping|connect|new-sa|new-sa-ecdsa] [--heap MB] [--functions N] [--json]
 // Where the processor time of an octet, a round trip, a connection and a new SA goes at each end, warm, by what the time
 // is spent on; and the collections of garbage by kind. V8's profiler sees JavaScript: what runs below a call is counted
 // to it, and on Linux the samples of a system call that waits for the other core pile up on it, so compare the parts of
 // one end with each other, and the totals with what the system says (`user`, `system`).
-import { parseArgs } from 'node:util'
 import { Ends, certificate } from './ends.mjs'
+import { optionsOf } from './usage.mjs'
 
-const { values: options } = parseArgs({
-  options: {
-    only: { type: 'string' },
-    heap: { type: 'string', default: '40' },
-    functions: { type: 'string', default: '0' },
-    json: { type: 'boolean', default: false },
-  },
+const options = optionsOf(import.meta.url, {
+  only: { type: 'string' },
+  heap: { type: 'string', default: '40' },
+  functions: { type: 'string', default: '0' },
+  json: { type: 'boolean', default: false },
 })
 const MIB = 2 ** 20
 /** The modules as they are written: in the package they are one file. */
@@ -183,6 +181,10 @@ const tell = (name, { per, unit, client, server }) => {
   }
 }
 
+if (options.only !== undefined && !Object.hasOwn(SCENARIOS, options.only)) {
+  console.error(`--only is one of ${Object.keys(SCENARIOS).join(', ')}`)
+  process.exit(2)
+}
 const report = {}
 for (const [name, scenario] of Object.entries(SCENARIOS)) {
   if (options.only !== undefined && options.only !== name) continue

@@ -9,22 +9,20 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { cpus, loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
 import { progress } from '../../examples/progress.mjs'
 import { Ends, certificate, median } from './ends.mjs'
 import { measureGrowth } from './growth.mjs'
 import { needsPackages } from './peers.mjs'
 import { writeResults } from './results.mjs'
+import { optionsOf } from './usage.mjs'
 
-const { values: options } = parseArgs({
-  options: {
-    nodes: { type: 'string' },
-    only: { type: 'string' },
-    runs: { type: 'string', default: '3' },
-    quick: { type: 'boolean', default: false },
-    json: { type: 'boolean', default: false },
-    write: { type: 'boolean', default: false },
-  },
+const options = optionsOf(import.meta.url, {
+  nodes: { type: 'string' },
+  only: { type: 'string' },
+  runs: { type: 'string', default: '3' },
+  quick: { type: 'boolean', default: false },
+  json: { type: 'boolean', default: false },
+  write: { type: 'boolean', default: false },
 })
 const MIB = 2 ** 20
 const RUNS = Number(options.runs)

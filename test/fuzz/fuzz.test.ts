@@ -2,6 +2,7 @@
 import t from 'tap'
 import { fromHex } from '../../lib/base/bytes.ts'
 import { Random } from '../harness/random.ts'
+import { aeads } from './aeads.ts'
 import { PARSERS, runCase } from './parsers.ts'
 import { FOUND } from './found.ts'
 import { STORIES } from './stateful.ts'
@@ -21,6 +22,18 @@ for (const target of PARSERS) {
     t.end()
   })
 }
+
+t.test('200 keys of AEADs: each implementation says of a packet what node:crypto says', t => {
+  for (let seed = 1; seed <= 200; seed++) {
+    try {
+      aeads.run(seed)
+    } catch (error) {
+      t.error(error, `seed ${seed}`)
+      break
+    }
+  }
+  t.end()
+})
 
 for (const story of STORIES) {
   t.test(`40 conversations of ${story.name}: no exception, no flood, and it still serves`, t => {

@@ -3,6 +3,7 @@ import { toHex } from '../../lib/base/bytes.ts'
 import { Progress } from '../../lib/cli/terminal.ts'
 import { Random } from '../harness/random.ts'
 import { PARSERS, runCase, type Target } from './parsers.ts'
+import { aeads } from './aeads.ts'
 import { accumulate, slowestOf, type Slowest } from './accumulating.ts'
 import { STORIES, type Story } from './stateful.ts'
 
@@ -27,7 +28,7 @@ const insiders: Story = {
     return account.messages
   },
 }
-const all = [...PARSERS, ...STORIES, insiders]
+const all = [...PARSERS, ...STORIES, insiders, aeads]
 const chosen = names.length === 0 ? all : all.filter(({ name }) => names.includes(name))
 if (chosen.length === 0) throw new Error(`Targets are ${all.map(({ name }) => name).join(', ')}`)
 
