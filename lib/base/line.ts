@@ -4,7 +4,8 @@
  * whether it is time to mark.
  */
 export interface InLine<T> {
-  /** Who comes after it; kept by the line. */
+  /** Who comes before it and who after it; kept by the line. */
+  preceding: T | undefined
   following: T | undefined
   isInLine: boolean
 }
@@ -23,18 +24,28 @@ export class Line<T extends InLine<T>> {
     member.isInLine = true
     if (this.tail === undefined) this.head = member
     else this.tail.following = member
+    member.preceding = this.tail
     this.tail = member
   }
 
   /** The first one leaves. */
   shift(): T | undefined {
     const { head } = this
-    if (head === undefined) return undefined
-    this.head = head.following
-    if (this.head === undefined) this.tail = undefined
-    head.following = undefined
-    head.isInLine = false
+    if (head !== undefined) this.delete(head)
     return head
+  }
+
+  /** It leaves, wherever it stands. */
+  delete(member: T): void {
+    if (!member.isInLine) return
+    const { preceding, following } = member
+    if (preceding === undefined) this.head = following
+    else preceding.following = following
+    if (following === undefined) this.tail = preceding
+    else following.preceding = preceding
+    member.preceding = undefined
+    member.following = undefined
+    member.isInLine = false
   }
 
   /** The first one goes behind all others. */

@@ -11,7 +11,7 @@ class Entry implements InLine<Entry> {
   connections = 0
   isOver = false
   hasUndelivered = false
-  isGone = false
+  preceding: Entry | undefined
   following: Entry | undefined
   isInLine = false
 
@@ -45,7 +45,7 @@ export class SessionTable {
   /** An owner wrote something before it let go that has not arrived yet. */
   get hasUndelivered(): boolean {
     for (let entry = this.unsure.shift(); entry; entry = this.unsure.shift()) {
-      if (!entry.isGone) this.noteUndelivered(entry, entry.session.hasUndelivered)
+      this.noteUndelivered(entry, entry.session.hasUndelivered)
     }
     return this.undelivered > 0
   }
@@ -84,6 +84,6 @@ export class SessionTable {
     this.connections -= entry.connections
     if (entry.isOver) this.over--
     this.noteUndelivered(entry, false)
-    entry.isGone = true
+    this.unsure.delete(entry)
   }
 }

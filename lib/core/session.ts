@@ -122,6 +122,7 @@ export interface SessionHost {
 export class Session implements AttemptHost, Scheduled, InLine<Session> {
   dueAt: Millis = Infinity
   heapIndex = -1
+  preceding: Session | undefined
   following: Session | undefined
   isInLine = false
   /** Messages of IKE that have come to its SAs. */

@@ -30,6 +30,7 @@ const MOST_JOINED = 65_536
 const slab = new Slab()
 
 export class Reassembly implements Tenant {
+  preceding: Tenant | undefined
   following: Tenant | undefined
   isInLine = false
   /** Octets in order that the reader has not taken. */

@@ -3,6 +3,7 @@ import t from 'tap'
 import { Line, type InLine } from '../../lib/base/line.ts'
 
 class Member implements InLine<Member> {
+  preceding: Member | undefined
   following: Member | undefined
   isInLine = false
 }
@@ -28,9 +29,23 @@ t.test('whoever came first leaves first, and may come again', t => {
   line.add(a)
   t.strictSame(drained(line), [b, a])
   t.strictSame(
-    [a, b, c].filter(({ isInLine, following }) => isInLine || following !== undefined),
+    [a, b, c].filter(member => member.isInLine || member.following || member.preceding),
     [],
   )
+  t.end()
+})
+
+t.test('one leaves wherever it stands, and one that is not there stays away', t => {
+  for (const at of [0, 1, 2]) {
+    const all = members(3)
+    const line = new Line<Member>()
+    for (const member of all) line.add(member)
+    line.delete(all[at]!)
+    line.delete(all[at]!)
+    t.equal(line.first, all[at === 0 ? 1 : 0])
+    line.add(all[at]!)
+    t.strictSame(drained(line), [...all.filter((_, i) => i !== at), all[at]])
+  }
   t.end()
 })
 
