@@ -30,6 +30,7 @@ const PATH_LIMIT_HOLDS: Millis = 600_000
 export class TcpConnection extends Tcb implements Scheduled, InLine<TcpConnection> {
   dueAt: Millis = Infinity
   heapIndex = -1
+  preceding: TcpConnection | undefined
   following: TcpConnection | undefined
   isInLine = false
 
