@@ -5,6 +5,7 @@ import { ZERO } from '../base/real.ts'
 import { distance } from '../base/serial.ts'
 import { TimerTable } from '../base/timers.ts'
 import { OWN_ACK_DELAY, type Features } from '../wire/own-features.ts'
+import { TCP_HEADER_LENGTH, TIMESTAMPS_LENGTH } from '../wire/tcp.ts'
 import { FIRST_RECEIVE_BUFFER, FIRST_SEND_BUFFER, type TcpConfig } from './config.ts'
 import type { Copies, Copy } from './copies.ts'
 import { newController, type CongestionControl } from './congestion/choose.ts'
@@ -102,8 +103,6 @@ const INITIAL_OCTETS = 14_600
 /** RFC 7323 §2.3. */
 export const MAX_WINDOW_SCALE = 14
 
-/** Of TCP, without options. */
-const HEADER = 20
 /** Octets of the option with a single block (RFC 2018 §3), padded. */
 const LEAST_SACK = 12
 /** Segments that there is always room for: enough for a window that is worth telling. */
@@ -279,21 +278,21 @@ export class Tcb implements Flow, Sender, MemoryHolder {
 
   /** The MSS we announce, without options (RFC 6691). */
   get ownMss(): number {
-    return Math.min(this.stack.receiveLimit - HEADER, 65535)
+    return Math.min(this.stack.receiveLimit - TCP_HEADER_LENGTH, 65535)
   }
 
   /** Data octets of the largest segment to send: what the peer and the path take, less the options in use. */
   get mss(): number {
-    return Math.min(this.peerLimit, this.stack.segmentLimit) - HEADER - this.optionOctets
+    return Math.min(this.peerLimit, this.stack.segmentLimit) - TCP_HEADER_LENGTH - this.optionOctets
   }
 
   private get optionOctets(): number {
-    return this.timestamps ? 12 : 0
+    return this.timestamps ? TIMESTAMPS_LENGTH : 0
   }
 
   /** Header and options of a segment with data. */
   get headerOctets(): number {
-    return HEADER + this.optionOctets
+    return TCP_HEADER_LENGTH + this.optionOctets
   }
 
   /** How long the peer's ACKs wait at most: our own ends wait less than others. */
@@ -308,7 +307,7 @@ export class Tcb implements Flow, Sender, MemoryHolder {
 
   /** The largest segment that the peer takes, and the way behind it, header and all. */
   get peerLimit(): number {
-    return Math.min(this.peerMss + HEADER, this.pathLimit)
+    return Math.min(this.peerMss + TCP_HEADER_LENGTH, this.pathLimit)
   }
 
   noteArrived(octets: number): void {

@@ -69,7 +69,6 @@ const sample: AckSample = {
   rtt: ZERO,
   srtt: ZERO,
   minRtt: ZERO,
-  priorInFlight: 0,
   inFlight: 0,
   isWindowLimited: false,
   isRecovering: false,
@@ -132,7 +131,7 @@ export class Recovery implements Deliveries {
   private firstResentEnd = ZERO
   /** Round trips as they were before the timeout. */
   private rttBefore: Smoothed | undefined
-  /** What was sent before this lay in a stall: how long it took says nothing of other segments. -1: none did. */
+  /** What was sent before this lay in a stall: how long it took says nothing of other segments. `-Infinity`: none did. */
   private stalledUntil = -Infinity
 
   // Timers.
@@ -151,7 +150,7 @@ export class Recovery implements Deliveries {
   private roundEnd = ZERO
   /** Octets that have arrived behind a gap: they count when it is closed and nothing was lost. */
   private uncredited = 0
-  /** What the window held back was sent after this; -1: it has held nothing back. */
+  /** What the window held back was sent after this; `-Infinity`: it has held nothing back. */
   private limitedUntil = -Infinity
   /** Octets found lost, as far as the controller has heard of them. */
   private lostTold = ZERO
@@ -262,7 +261,6 @@ export class Recovery implements Deliveries {
     this.prrOut += octets
     this.rate.sent(this.sent, slot, wasIdle, now)
     this.pacer.sent(octets, this.sender.mss, this.congestion.pacingRate, wasIdle, now)
-    this.congestion.onSent(octets, this.sent.pipe, now)
   }
 
   // --- one ACK: begin, then what it reports, then finish ---
@@ -271,7 +269,6 @@ export class Recovery implements Deliveries {
   beginAck(echo: number | undefined, now: Millis): void {
     sample.now = now
     sample.delivered = 0
-    sample.priorInFlight = this.sent.pipe
     ack.rtt = Infinity
     ack.isCumulative = false
     ack.hasRepeated = false

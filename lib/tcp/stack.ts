@@ -8,6 +8,7 @@ import { randomBytes, type Environment, type Millis } from '../base/environment.
 import { Line } from '../base/line.ts'
 import type { Packet } from '../base/packet.ts'
 import { Schedule } from '../base/schedule.ts'
+import { IPV4_HEADER_LENGTH, IPV6_HEADER_LENGTH } from '../wire/ip.ts'
 import { NO_FEATURES, type Features } from '../wire/own-features.ts'
 import { CHECKSUM_AT, checksumOf, TcpFlag, TcpSegment, TOKEN_LENGTH } from '../wire/tcp.ts'
 import { DEFAULT_TCP_CONFIG, type TcpConfig } from './config.ts'
@@ -56,8 +57,6 @@ const MAX_ADDRESSES = 4
 /** RFC 1191 §4 and RFC 791, RFC 8200 §5. */
 const LEAST_MTU_V4 = 576
 const LEAST_MTU_V6 = 1280
-const IP_HEADER_V4 = 20
-const IP_HEADER_V6 = 40
 /** RFC 6528 §3: the clock ticks every four microseconds. */
 const ISN_TICKS_PER_MILLI = 250
 /** Ours: a connection that this end closed may be replaced after this time (RFC 6191). */
@@ -423,7 +422,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     if (mtu < (isIpv6 ? LEAST_MTU_V6 : LEAST_MTU_V4)) return
     const connection = this.find(flow)
     if (connection === undefined) return
-    connection.handleTooBig(flow.seq, mtu - (isIpv6 ? IP_HEADER_V6 : IP_HEADER_V4), now)
+    connection.handleTooBig(flow.seq, mtu - (isIpv6 ? IPV6_HEADER_LENGTH : IPV4_HEADER_LENGTH), now)
     this.rearm(connection)
   }
 

@@ -7,6 +7,7 @@ import {
   TCP_HEADER_LENGTH,
   TcpFlag,
   TcpOption,
+  TIMESTAMPS_LENGTH,
   TOKEN_EXPERIMENT,
   TOKEN_OPTION,
 } from '../wire/tcp.ts'
@@ -351,12 +352,12 @@ const advertise = (tcb: Tcb, flags: number): number => {
 }
 
 /** The most that they take: MSS, window scale, timestamps with SACK, and a token. */
-const SYN_OPTIONS = 4 + 4 + 12 + TOKEN_OPTION
+const SYN_OPTIONS = 4 + 4 + TIMESTAMPS_LENGTH + TOKEN_OPTION
 
 const synOptionsLength = (tcb: Tcb): number =>
   4 +
   (tcb.windowScaling ? 4 : 0) +
-  (offersTimestamps(tcb) ? 12 : offersSack(tcb) ? 4 : 0) +
+  (offersTimestamps(tcb) ? TIMESTAMPS_LENGTH : offersSack(tcb) ? 4 : 0) +
   (tellsToken(tcb) ? TOKEN_OPTION : 0)
 
 /** The SYN of an attempt; its answer is known by the SYN. */
@@ -384,7 +385,7 @@ const writeSynOptions = (
     bytes[at + 3] = 10
     putU32(bytes, at + 4, tcb.timestamp(now))
     putU32(bytes, at + 8, flags & TcpFlag.Ack ? tcb.tsRecent : 0)
-    at += 12
+    at += TIMESTAMPS_LENGTH
   } else if (offersSack(tcb)) {
     bytes.set([TcpOption.NoOperation, TcpOption.NoOperation, TcpOption.SackPermitted, 2], at)
     at += 4
@@ -417,9 +418,6 @@ const sackCount = (tcb: Tcb, octets: number): number => {
   }
   return Math.min(count, room, tcb.timestamps ? MAX_BLOCKS : MAX_BLOCKS + 1)
 }
-
-/** With padding. */
-const TIMESTAMPS_LENGTH = 12
 
 const optionsLengthOf = (tcb: Tcb, blocks: number): number =>
   (tcb.timestamps ? TIMESTAMPS_LENGTH : 0) + (blocks === 0 ? 0 : 4 + 8 * blocks)

@@ -5,6 +5,8 @@ import { addWords, fold, pseudoHeaderSum } from './checksum.ts'
 import { IpProtocol } from './registry.ts'
 
 export const TCP_HEADER_LENGTH = 20
+/** Timestamps with their padding (RFC 7323 §3.2). */
+export const TIMESTAMPS_LENGTH = 12
 
 /** Where the checksum stands. */
 export const CHECKSUM_AT = 16

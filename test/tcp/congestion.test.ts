@@ -85,7 +85,6 @@ t.test('the round trip of a SYN says nothing of a queue', t => {
     rtt: 0,
     srtt: 20,
     minRtt: 1,
-    priorInFlight: 14_000,
     inFlight: 12_600,
     isWindowLimited: true,
     isRecovering: false,

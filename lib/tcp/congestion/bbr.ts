@@ -116,8 +116,6 @@ export class Bbr implements CongestionController {
     this.onStart(initialWindow)
   }
 
-  onSent(): void {}
-
   onAck(sample: AckSample): void {
     this.srtt = sample.srtt
     this.roundDelivered += sample.delivered

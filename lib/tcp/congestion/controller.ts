@@ -17,8 +17,7 @@ export interface AckSample {
   rtt: Millis
   srtt: Millis
   minRtt: Millis
-  /** Octets under way before and after it. */
-  priorInFlight: number
+  /** Octets under way after it. */
   inFlight: number
   /** The window, and not the program or the peer's window, is what held the sender back (RFC 7661 §4.3). */
   isWindowLimited: boolean
@@ -66,7 +65,6 @@ export interface CongestionController {
   onStart(initialWindow: number): void
   /** It begins, or goes on after a rest, and this is known. */
   onResume(initialWindow: number, threshold: number, window?: number): void
-  onSent(octets: number, inFlight: number, now: Millis): void
   onAck(sample: AckSample): void
   onLoss(loss: Loss): void
   /** The last loss was none: everything had arrived (RFC 4015 §3). */

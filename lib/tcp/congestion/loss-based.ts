@@ -62,8 +62,6 @@ export abstract class LossBased implements CongestionController {
     this.cwnd = Math.max(initialWindow, Math.min(window, this.ssthresh))
   }
 
-  onSent(): void {}
-
   onAck(sample: AckSample): void {
     this.srtt = sample.srtt
     this.minRtt = sample.minRtt
