@@ -10,7 +10,7 @@ const BASE = 1280
 const ETHERNET = 1500
 /** RFC 8899 §5.1.2, MAX_PROBES: the loss of one may have other reasons. */
 const MAX_PROBES = 3
-/** Ours: a probe that nothing was heard of for so long, since its connection has ended, is forgotten. */
+/** Ours: a probe without a result for this long, since its connection has ended, is forgotten. */
 const PROBE_PATIENCE: Millis = 10_000
 /** Ours, and then RFC 8899 §5.1.1, PMTU_RAISE_TIMER: what did not get through is tried again after this, then later. */
 const FIRST_RAISE: Millis = 60_000

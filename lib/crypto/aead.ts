@@ -42,7 +42,7 @@ export interface Aead {
   seal(bytes: Uint8Array, from: number, to: number, aad: Uint8Array, esnHigh?: Uint8Array): void
   /**
    * Verifies the ICV at `to` and decrypts `bytes[from, to)`, of which nobody can say then what stands there; undefined
-   * when it does not verify. Never throws. The plaintext lies there or in memory of its own: whoever has read it gives
+   * when it does not verify. Never throws. The plaintext lies there or in memory of its own: after reading it, give
    * it to `release` of base/external.ts, and what is to stay may be kept there by `adopt`.
    */
   open(

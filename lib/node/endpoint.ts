@@ -107,7 +107,7 @@ const LATE: Millis = 5
 const READING_TURNS = 64
 /** Turns of sending when the process ends: enough for 10,000 SAs. */
 const LAST_TURNS = 100
-/** Ours: a request that was sent so often in vain is worth a try at other addresses of the gateway. */
+/** Ours: after this many unanswered transmissions other addresses of the gateway are tried. */
 const TRIES_BEFORE_OTHERS = 3
 /** Ours: the way is not looked for more often, whatever fails. */
 const LOOK_INTERVAL: Millis = 200
@@ -539,7 +539,7 @@ export class Endpoint implements NetworkWatcher {
       })
     }
     const events = {
-      // The path is ours, whoever's socket it came at.
+      // The path is ours, whichever socket it came in on.
       onDatagram: (bytes: Uint8Array, { socket, remoteAddress, remotePort }: Path) => {
         const path = this.sockets[socket]?.path(remoteAddress, remotePort)
         if (path !== undefined) this.receive(bytes, path)
@@ -925,7 +925,7 @@ export class Endpoint implements NetworkWatcher {
       // The peer has the connection before its owner can reset it: without the ACK it would never hear of either.
       if (event.kind === 'connected') this.transmit(this.now())
       this.deliver(event)
-      // As with net, whoever awaited this can listen before anything else happens to the connection.
+      // As with net, code that awaited this can add listeners before anything else happens to the connection.
       if (event.kind !== 'accepted' && event.kind !== 'connected') continue
       this.holdsEvents = true
       this.schedule()
@@ -971,7 +971,7 @@ export class Endpoint implements NetworkWatcher {
   private arm(): void {
     const next = this.closed ? Infinity : this.core.nextTimeout()
     if (next === this.timerAt) return
-    // A timer that fires early finds nothing due and is set anew: cheaper than one for each change.
+    // A timer that fires early finds nothing due and is set again: cheaper than one for each change.
     if (this.timer !== undefined && next > this.timerAt && next < Infinity) return
     clearTimeout(this.timer)
     this.timer = undefined
@@ -1108,7 +1108,7 @@ export class Endpoint implements NetworkWatcher {
     this.closeSessions()
   }
 
-  /** RFC 7296 §1.4.1: the process ends; peers are told, and nobody here is told anything any more. */
+  /** RFC 7296 §1.4.1: the process ends; peers get Deletes, and no more events are emitted here. */
   private farewell(): void {
     if (this.closed) return
     const now = this.now()

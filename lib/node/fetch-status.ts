@@ -25,7 +25,7 @@ export interface Surroundings {
   /** Of one request, and of all that one handshake asks for. */
   readonly patience: Millis
   readonly longest: Millis
-  /** The next address is asked beside the one before when that has not answered for so long. */
+  /** After this long without an answer the next address is asked in parallel. */
   readonly headStart: Millis
 }
 

@@ -17,7 +17,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Millis } from '../base/environment.ts'
 
-/** Ours: whoever founds a group is done long before. */
+/** Ours: founding a group takes far less. */
 const LOCK_IS_STALE: Millis = 2000
 
 /** What processes or threads must have in common to share a port. */
@@ -47,7 +47,7 @@ const networkNamespace = (): string => {
   }
 }
 
-/** Nobody else may look into it, so whoever is met there is of this user. */
+/** No other user has access to it, so every process found there belongs to this user. */
 const ownFolder = (): string => {
   const uid = process.getuid?.() ?? 0
   const folder = join(tmpdir(), `ike-socket-${uid}`)
@@ -63,7 +63,7 @@ const ownFolder = (): string => {
  * Only one at a time may found a group at that path. Returns what gives the lock back; undefined: another one has it.
  *
  * The lock is a file whose name says since when it is held. A folder, which never goes, has had it from the start, and
- * whoever renames it has it: of several that find the same name, also that of an owner that died, only one can.
+ * the process that renames it has it: of several that find the same name, also that of an owner that died, only one can.
  */
 export const lockPlace = (path: string): (() => void) | undefined => {
   const folder = `${path}.lock`
@@ -104,7 +104,7 @@ const renamed = (folder: string, from: string, to: string): boolean => {
   }
 }
 
-/** Which process has which mark in the group at that path, for whoever founds it anew while members of the old one live. */
+/** Which process has which mark in the group at that path, for the process that founds it again while members of the old one live. */
 export class Claims {
   private readonly folder: string
 

@@ -26,7 +26,7 @@ export interface NetworkWatcher {
 
 /** Ours: how often the addresses are looked at. */
 const INTERVAL = 2000
-/** Ours: no more often than this, whoever asks. */
+/** Ours: the minimum interval, however many callers ask. */
 const LEAST_INTERVAL = 200
 
 class SystemNetwork implements Network {

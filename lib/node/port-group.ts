@@ -1,5 +1,5 @@
 /**
- * A UDP port for several processes of a cluster, or threads of a process: whoever binds it owns it, and the others borrow
+ * A UDP port for several processes of a cluster, or threads of a process: the first to bind it owns it, and the others borrow
  * it over a local stream socket. Each has a mark, the first octet of all SPIs that it draws; by it the owner hands over
  * what is another's. Requests for new SAs are spread by their SPI, so that repetitions come to the same member. When the
  * owner goes, one of the others binds the port; SAs go on.

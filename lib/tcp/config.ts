@@ -3,12 +3,12 @@ import type { Millis } from '../base/environment.ts'
 import type { CongestionControl } from './congestion/choose.ts'
 
 export interface TcpConfig {
-  /** Octets a connection keeps to send, and to be read, at most: both begin small and grow with use up to these. */
+  /** Maximum octets of a connection's send and receive buffers; both begin small and grow with use. */
   readonly sendBuffer: number
   readonly receiveBuffer: number
-  /** Connections that a peer may have to our ports at once; a SYN beyond is answered with RST. */
+  /** Maximum connections of one peer to our ports; a further SYN is answered with RST. */
   readonly maxConnections: number
-  /** Octets that all connections of a peer keep in all, beside a little for each that is read. */
+  /** Maximum octets buffered by all connections of a peer, apart from a small reserve for each that is read. */
   readonly maxBuffered: number
   readonly congestionControl: CongestionControl
   /** Segments of the first flight (RFC 6928). */
@@ -24,7 +24,7 @@ export interface TcpConfig {
   readonly quickAcks: number
   /** How long the end that closed first remembers the connection. */
   readonly timeWait: Millis
-  /** Whether a RST ends that (RFC 9293 §3.10.7.4); false: it is passed over (RFC 1337 §3, F1). */
+  /** Whether a RST ends TIME-WAIT (RFC 9293 §3.10.7.4); false: it is ignored (RFC 1337 §3, F1). */
   readonly timeWaitResets: boolean
   /** How long a connection that its owner has let go waits for the peer's FIN. */
   readonly finWait: Millis
@@ -37,9 +37,9 @@ export interface TcpConfig {
   readonly keepAliveCount: number
 }
 
-/** Ours: how much is kept for a reader before he has taken anything. */
+/** Ours: the receive buffer before the reader has read anything. */
 export const FIRST_RECEIVE_BUFFER = 1 << 16
-/** Ours: octets that may wait behind the window of the congestion control, where that is smaller. A usual write fits. */
+/** Ours: octets that may be queued beyond the congestion window. A usual write fits. */
 export const FIRST_SEND_BUFFER = 1 << 18
 
 export const DEFAULT_TCP_CONFIG: TcpConfig = Object.freeze({

@@ -19,12 +19,12 @@ export interface KeepAliveSettings {
   readonly count?: number | undefined
 }
 
-/** Ours: what is repeated for the second time makes it doubtful that the peer can be reached. */
+/** Ours: after the second repetition it is doubtful that the peer can be reached. */
 const DOUBTFUL_REPEATS = 2
-/** Ours: what has waited for so long for its acknowledgement was lost, however long round trips seemed to be. */
+/** Ours: a segment unacknowledged for this long was lost, whatever round trips were measured. */
 const LONG: Millis = 1000
 
-/** RFC 8201 §4: so long a path that takes less is believed to take no more. */
+/** RFC 8201 §4: how long a lowered path MTU is kept before a larger one is tried. */
 const PATH_LIMIT_HOLDS: Millis = 600_000
 
 export class TcpConnection extends Tcb implements Scheduled, InLine<TcpConnection> {
@@ -71,14 +71,14 @@ export class TcpConnection extends Tcb implements Scheduled, InLine<TcpConnectio
     return this.reassembly.readable
   }
 
-  /** FIN after all that was accepted by `send`. */
+  /** Sends FIN after everything that `send` accepted. */
   shutdown(): void {
     if (this.finQueued || this.isOver) return
     this.finQueued = true
     this.stack.ready(this)
   }
 
-  /** RST, and it is over. */
+  /** Sends RST and ends the connection. */
   abort(): void {
     if (this.isOver) return
     if (this.isEarly && this.state === 'SYN-RECEIVED') {
@@ -92,7 +92,7 @@ export class TcpConnection extends Tcb implements Scheduled, InLine<TcpConnectio
   }
 
   /**
-   * The owner is gone: what it wrote still goes out, nothing is read any more. Octets nobody read are
+   * The owner is gone: what it wrote is still sent, nothing is read any more. Unread octets are
    * answered with RST, so that the peer knows (RFC 2525 §2.17).
    */
   release(now: Millis): void {
@@ -176,7 +176,7 @@ export class TcpConnection extends Tcb implements Scheduled, InLine<TcpConnectio
     }
   }
 
-  /** The segments go another way now: what was measured is void, and what waits for an ACK goes out again. */
+  /** The path has changed: its measurements are void, and unacknowledged segments are sent again. */
   pathChanged(now: Millis): void {
     if (this.isOver) return
     this.forgetExperience()
@@ -252,7 +252,7 @@ export class TcpConnection extends Tcb implements Scheduled, InLine<TcpConnectio
     return this.isSynchronized ? this.retries : this.synRetries
   }
 
-  /** What goes to the peer arrives again: the wait for the next try is over. */
+  /** The peer can be reached again: retransmit now instead of waiting for the timer. */
   hasten(now: Millis): void {
     if (this.isResting) return
     if (this.repeatsInRow === 0 && !this.recovery.hasWaited(LONG, now)) return

@@ -79,23 +79,23 @@ export interface StackContext {
   closed(tcb: Tcb, reason: CloseReason | undefined): void
   /** Its owner let go of it. */
   orphaned(tcb: Tcb): void
-  /** It is gone altogether. */
+  /** The connection and its state are gone. */
   remove(tcb: Tcb): void
   /** Its timers were set by its owner; the stack itself looks at them after every segment. */
   rearm(tcb: Tcb): void
   /** There is something to send. */
   ready(tcb: Tcb): void
-  /** A segment was repeated in vain, more than once. */
+  /** A segment was retransmitted more than once without an answer. */
   noteDoubt(): void
   /** The handshake of an early connection is done. */
   confirmed(tcb: Tcb): void
-  /** What came was passed over, since there is no room for it. */
+  /** A segment was dropped because there is no room for its data. */
   notePassedOver(): void
   /** A segment outside any window state: RST. */
   reset(flow: Flow, seq: number, ack: number | undefined): void
 }
 
-/** RFC 9293 §3.7.1: what an end that says nothing can take; IPv6 hosts take more. */
+/** RFC 9293 §3.7.1: the MSS of an end that sends no MSS option; IPv6 hosts accept more. */
 const DEFAULT_MSS_V4 = 536
 const DEFAULT_MSS_V6 = 1220
 /** RFC 6928 §2. */
@@ -105,7 +105,7 @@ export const MAX_WINDOW_SCALE = 14
 
 /** Octets of the option with a single block (RFC 2018 §3), padded. */
 const LEAST_SACK = 12
-/** Segments that there is always room for: enough for a window that is worth telling. */
+/** Segments that always fit: enough for a window worth advertising. */
 const LEAST_SEGMENTS = 4
 /** Ours: of large segments so many octets, or a single segment. */
 const LEAST_OCTETS = 1 << 14
@@ -179,7 +179,7 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   finAt = -Infinity
   lastAckSent = ZERO
 
-  /** Right edge of the window that was told last, where it is less than what was promised; `-Infinity`: it is not. */
+  /** Right edge of the window advertised last, where it is less than what was promised; `-Infinity`: it is not. */
   curbedEdge = -Infinity
   countedOctets = 0
 
@@ -228,7 +228,7 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   /** How long what was sent may stay without any acknowledgement (RFC 5482 §2); 0: as long as retries last. */
   userTimeout: Millis = 0
   wantsRoom = false
-  /** Nobody reads any more: what comes is refused. */
+  /** The owner reads no more: further data is refused. */
   abandoned = false
   /** The owner has reset it before the peer knew that there is a connection: RST would be a refusal to it (RFC 9293 §3.10.7.3). */
   resetsWhenOpen = false
@@ -320,7 +320,7 @@ export class Tcb implements Flow, Sender, MemoryHolder {
       prober.noteDelivered()
   }
 
-  /** The first segment under way was sent in vain so often: it may be too large. */
+  /** How often the first segment in flight was sent without an answer: it may be too large. */
   noteVain(times: number, now: Millis): void {
     const { sent } = this.recovery
     if (sent.isEmpty) return
@@ -338,7 +338,7 @@ export class Tcb implements Flow, Sender, MemoryHolder {
     this.stack.copies.noteLost(now)
   }
 
-  /** Our own ends drop it without a word, told by its timestamp. */
+  /** Our own ends recognize the copy by its timestamp and drop it silently. */
   get mayCopy(): boolean {
     return this.timestamps && this.stack.peerFeatures.has('repeat-small')
   }
@@ -446,7 +446,7 @@ export class Tcb implements Flow, Sender, MemoryHolder {
     return this.unsent > 0 || (this.finQueued && !this.finSent)
   }
 
-  /** Nothing is sent any more. */
+  /** Nothing more is sent. */
   stopSending(): void {
     if (!this.awaitsAck) this.teach()
     this.sending?.clear()
@@ -462,7 +462,7 @@ export class Tcb implements Flow, Sender, MemoryHolder {
     return (this.sndNxt - this.sndUna) >>> 0
   }
 
-  /** Octets in order that are kept for the reader, at most. */
+  /** Maximum octets in order that are kept for the reader. */
   get receiveBuffer(): number {
     const first = Math.max(FIRST_RECEIVE_BUFFER, LEAST_SEGMENTS * this.largestSegment)
     return Math.min(Math.max(first, this.tuned?.octets ?? 0), this.config.receiveBuffer)
@@ -486,7 +486,7 @@ export class Tcb implements Flow, Sender, MemoryHolder {
     return (this.sending?.rtt ?? this.experience)?.srtt || this.config.initialRto
   }
 
-  /** What is told as the window. */
+  /** The window to advertise. */
   get receiveWindow(): number {
     return this.windowBeside(this.sharedWindow)
   }
@@ -507,13 +507,13 @@ export class Tcb implements Flow, Sender, MemoryHolder {
     )
   }
 
-  /** By so much the window that the peer knows of could be larger. */
+  /** How much larger the window could be than the peer knows. */
   get windowGain(): number {
     const edge = this.curbedEdge < 0 ? this.rcvAdvertised : this.curbedEdge
     return this.receiveWindow - distance(edge, this.rcvNxt)
   }
 
-  /** There is room for so many octets that came; `isNext`: in order, for a reader who may have read all before. */
+  /** Whether that many received octets fit; `isNext`: in order, for a reader who may have read everything before. */
   mayKeep(octets: number, isNext: boolean): boolean {
     if (octets <= this.stack.memory.free) return true
     return isNext && this.reassembly.readable + octets <= this.leastReceived
@@ -528,7 +528,7 @@ export class Tcb implements Flow, Sender, MemoryHolder {
     return Math.max(largestSegment, Math.min(LEAST_SEGMENTS * largestSegment, LEAST_OCTETS))
   }
 
-  /** Octets that may be written now: as much as one window waits for the next round trip. */
+  /** Octets that may be written now: one window may be queued for the next round trip. */
   get sendRoom(): number {
     const { length, room } = this.sendQueue
     const ahead = Math.max(FIRST_SEND_BUFFER, this.sending?.window ?? 0) - this.unsent
@@ -536,21 +536,21 @@ export class Tcb implements Flow, Sender, MemoryHolder {
     return Math.max(0, Math.min(room, ahead, shared))
   }
 
-  /** It is worth while to write again. */
+  /** Enough room to ask the owner to write again. */
   get hasSendRoom(): boolean {
     const { length, limit } = this.sendQueue
     const isShort = length <= (LEAST_SEGMENTS * this.mss) / 2
     return isShort || this.sendRoom >= Math.min(limit / 2, 1 << 16)
   }
 
-  /** The owner wants to write more than is taken now. */
+  /** The owner wants to write more than fits now. */
   awaitRoom(): void {
     const { memory } = this.stack
     this.wantsRoom = true
     if (memory.roomFor(this) < this.sendQueue.room) memory.await(this)
   }
 
-  /** The owner is told when it is worth while to write again. */
+  /** Tells the owner when there is enough room to write again. */
   offerRoom(): void {
     if (!this.wantsRoom || !this.hasSendRoom) return
     this.wantsRoom = false
@@ -580,7 +580,7 @@ export class Tcb implements Flow, Sender, MemoryHolder {
     return this.sendQueue.length > 0 || this.sending?.sent.isEmpty === false
   }
 
-  /** What may still come for it is no longer its own. */
+  /** Segments that still arrive for it are no longer its own. */
   get isOver(): boolean {
     return this.state === 'CLOSED' || this.state === 'TIME-WAIT'
   }

@@ -15,7 +15,7 @@ const FIRST = 65_536
 const MOST = 1 << 20
 /** Ours: what a datagram has beside data, about: of a copy of one octet it is nearly all that it costs. */
 const AROUND = 100
-/** Ours: a path that has lost nothing for so long does not lose. */
+/** Ours: after this long without loss a path counts as lossless. */
 const MEMORY: Millis = 60_000
 
 export interface Copy {

@@ -13,7 +13,7 @@ export interface Experience {
   readonly window: number
 }
 
-/** Ours: round trips are believed for so long; windows, which others use up meanwhile, less. */
+/** Ours: how long a measured round trip is trusted; windows, which others use meanwhile, for less. */
 const ROUND_TRIPS_LAST: Millis = 600_000
 const WINDOWS_LAST: Millis = 60_000
 /** What was granted is counted as under way for so many round trips. */

@@ -33,7 +33,7 @@ export class TcpListener {
   }
 
   /**
-   * A place for one more. Where none is left, whoever holds the most gives its oldest up for a holder that
+   * Makes room for one more. Where there is none, the peer that holds the most loses its oldest to one that
    * has fewer (RFC 4987 §3.2).
    */
   enter(holder: HalfOpenHolder): boolean {

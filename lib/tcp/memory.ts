@@ -1,8 +1,8 @@
 /**
  * The octets that connections hold of our memory: received and not read, or written and not acknowledged. Those of one
- * peer share what its session may hold, and the sessions share what the endpoint may. Whoever holds as much as it leaves
- * to the others is asked to take no more, so that greedy ones have equal parts and a newcomer finds room. Windows close
- * and less is taken to send long before the whole is used up; only beyond that what comes is passed over as if it were
+ * peer share what its session may hold, and the sessions share what the endpoint may. A holder that has as much as it leaves
+ * to the others is asked to accept no more, so that greedy ones have equal parts and a newcomer finds room. Windows close
+ * and less is taken to send long before the whole is used up; only beyond that received data is dropped as if it were
  * lost, so that the peer sends it again. A connection whose reader keeps up always has a little.
  */
 import { ZERO } from '../base/real.ts'
@@ -19,9 +19,9 @@ export interface MemoryHolder extends Waiter {
   countedOctets: number
 }
 
-/** Ours: so much each has for itself, whatever the others hold. */
+/** Ours: the reserve of each holder, whatever the others hold. */
 const RESERVED = 1 << 16
-/** Whoever waits is told when so much of the whole has become free. */
+/** Waiting holders are notified when this share of the whole has become free. */
 const WORTH = 1 / 16
 
 export class SharedMemory implements Waiter {
@@ -71,7 +71,7 @@ export class SharedMemory implements Waiter {
     this.add(change)
   }
 
-  /** It is gone. */
+  /** The holder is gone. */
   release(holder: MemoryHolder): void {
     const change = 0 - holder.countedOctets
     holder.countedOctets = 0

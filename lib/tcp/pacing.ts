@@ -3,13 +3,13 @@ import type { Millis } from '../base/environment.ts'
 
 /** Timers go off a millisecond late: what belongs to that time leaves together. */
 const QUANTUM: Millis = 1.2
-/** Segments that leave without a pause behind an idle time (RFC 6928). */
+/** Segments that leave without a pause after an idle time (RFC 6928). */
 const BURST_SEGMENTS = 10
 
 export class Pacer {
   /** When all that was sent would have left at the rate. */
   private freeAt: Millis = -Infinity
-  /** Octets that leave at once behind an idle time. */
+  /** Octets that leave at once after an idle time. */
   private burst = 0
 
   /** When a segment may leave: now, or later. */
@@ -25,7 +25,7 @@ export class Pacer {
       this.freeAt = now
       return
     }
-    // By so much a timer may have been late; what it held back must not be lost to the rate.
+    // A timer may have been late by this much; what it held back must not lower the rate.
     this.freeAt = Math.max(this.freeAt, now - QUANTUM) + octets / rate
   }
 }

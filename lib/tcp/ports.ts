@@ -21,7 +21,7 @@ export class EphemeralPorts {
     return this.count === 0
   }
 
-  /** A free port, the first one behind a place that `random` chooses; undefined when all are in use or reserved. */
+  /** A free port, the first one after a place that `random` chooses; undefined when all are in use or reserved. */
   find(random: number, isReserved?: (port: number) => boolean): number | undefined {
     if (this.count >= PORTS) return undefined
     // As a small integer, which the port then is too: V8 knows connections by the way their fields are kept.

@@ -9,13 +9,13 @@ interface Range {
   readonly pieces: Uint8Array[]
 }
 
-/** Ranges ahead of gaps; a peer that makes more of them sends again. */
+/** Maximum ranges ahead of gaps; a peer that makes more must retransmit. */
 const MAX_RANGES = 256
 /** RFC 2018 §3: three blocks fit beside timestamps. */
 export const MAX_BLOCKS = 3
 /** Pieces ahead of gaps in all: the memory each costs beside its octets is ours, the choice of sizes is not. */
 const MAX_PIECES = 8192
-/** Ours: what a piece ahead of a gap takes of our memory beside its octets. */
+/** Ours: memory overhead of a piece ahead of a gap. */
 const PIECE = 128
 /** Smaller pieces in order are put together, for the same reason. */
 const SMALL = 512
@@ -23,7 +23,7 @@ const TAIL_OCTETS = 4096
 /** Of a block that is given up, at least this part must be ours, so that we do not keep the rest alive. */
 const LEAST_SHARE = 1 / 4
 
-/** Ours: pieces that stand one behind the other in memory are one for the reader, up to so many octets. */
+/** Ours: pieces adjacent in memory are handed to the reader as one, up to this many octets. */
 const MOST_JOINED = 65_536
 
 /** Of all connections of this process. */
@@ -148,7 +148,7 @@ export class Reassembly implements Tenant {
       extended?.end === seq &&
       !(i + 1 < this.ranges.length && beforeOrAt(this.ranges[i + 1]!.start, end))
     ) {
-      // The usual case behind a gap: a range grows at its end.
+      // The usual case after a gap: a range grows at its end.
       extended.pieces.push(this.keep(octets))
       this.ahead += octets.length
       extended.end = end

@@ -6,7 +6,7 @@ import { TcpFlag, type TcpSegment } from '../wire/tcp.ts'
 import { MAX_WINDOW_SCALE, type Tcb } from './control-block.ts'
 import { Timer } from './timer.ts'
 
-/** RFC 7323 §5.5: a timestamp this old says nothing. */
+/** RFC 7323 §5.5: a timestamp this old is meaningless. */
 const PAWS_EXPIRY: Millis = 24 * 24 * 3600_000
 /** Ours: at a hundred gigabits a second sequence numbers take longer to wrap. */
 const PAWS_SLACK: Millis = 200
@@ -36,7 +36,7 @@ export const receiveSegment = (
   if (!receiveAck(tcb, segment, now)) return
   receiveData(tcb, segment, bytes, now)
   receiveFin(tcb, segment, now)
-  // Whatever came may have freed the way for something of ours.
+  // The segment may have made room for something we want to send.
   tcb.stack.ready(tcb)
 }
 
@@ -293,7 +293,7 @@ const isAckAcceptable = (tcb: Tcb, { ack }: TcpSegment, now: Millis): boolean =>
   return false
 }
 
-/** False when the segment says no more. */
+/** False when the segment needs no further processing. */
 const receiveAck = (tcb: Tcb, segment: TcpSegment, now: Millis): boolean => {
   const { ack } = segment
   const { recovery } = tcb
@@ -443,7 +443,7 @@ const receiveData = (tcb: Tcb, segment: TcpSegment, bytes: Uint8Array, now: Mill
   const end = (segment.seq + length) >>> 0
   tcb.largestReceived = Math.max(tcb.largestReceived, length)
   if (tcb.abandoned) {
-    // RFC 1122 §4.2.2.13: nobody will read it, and the peer is told.
+    // RFC 1122 §4.2.2.13: nobody will read the data, so the peer gets RST.
     tcb.stack.reset(tcb, tcb.sndNxt, undefined)
     return tcb.stack.closed(tcb, 'ECONNRESET')
   }

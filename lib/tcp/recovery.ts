@@ -48,7 +48,7 @@ const LEAST_PROBE_WAIT: Millis = 10
 const LONGEST_ACK_DELAY: Millis = 200
 /** An ACK's delay seen once counts for so many more round trips. */
 const ACK_DELAY_MEMORY = 7 / 8
-/** Ours: an idle connection gives back what it needs to send, after so long and so many timeouts. */
+/** Ours: after this long, and this many timeouts, an idle connection releases its send state. */
 const REST: Millis = 5000
 const REST_TIMEOUTS = 12
 /** While ACKs come, the probe waits this share of a round trip for the next. */
@@ -631,7 +631,7 @@ export class Recovery implements Deliveries {
     this.rearm(now)
   }
 
-  /** The oldest of what is under way was sent so long ago. */
+  /** The age of the oldest segment in flight. */
   hasWaited(time: Millis, now: Millis): boolean {
     const { sent } = this
     return !sent.isEmpty && now - sent.firstSentAt(sent.first) >= time

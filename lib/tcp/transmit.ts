@@ -103,7 +103,7 @@ const dataOctets = (tcb: Tcb, slot: number): number =>
 const hasFin = (tcb: Tcb, slot: number): boolean =>
   tcb.finSent && tcb.recovery.sent.end(slot) === (finSeq(tcb) + 1) >>> 0
 
-/** Ours: what was sent again so often, while others arrived, may be too large (RFC 8899 §4.3). */
+/** Ours: a segment retransmitted this often, while others arrived, may be too large (RFC 8899 §4.3). */
 const VAIN_REPEATS = 4
 
 const resend = (tcb: Tcb, wanted: number, packet: Packet, now: Millis): void => {

@@ -321,7 +321,7 @@ t.test('points of small order on the Edwards curves are refused', t => {
   t.end()
 })
 
-t.test('no truncation of a key and no key with something behind it is read', t => {
+t.test('a truncated key, or one with trailing octets, is refused', t => {
   for (const pair of [
     generateKeyPairSync('rsa', { modulusLength: 2048 }),
     generateKeyPairSync('ec', { namedCurve: 'P-384' }),
@@ -385,7 +385,7 @@ t.test(
   },
 )
 
-t.test('a private key that is in use is not decoded once more, and only for who can read it', t => {
+t.test('a private key in use is not decoded again, and only for those who can read it', t => {
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const format = { format: 'pem', type: 'pkcs8' } as const
   const plain = privateKey.export(format)

@@ -85,7 +85,7 @@ t.test('only public addresses are asked, in whatever form they are written', t =
   t.end()
 })
 
-t.test('what is not listed is never connected to, by address or by name', async t => {
+t.test('an address that is not listed is never connected to, by address or by name', async t => {
   let asked = 0
   const base = await serve(t, (_request, response) => {
     asked++

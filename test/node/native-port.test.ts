@@ -243,7 +243,7 @@ t.test(`with reusePort two bind one port${suffix}`, { skip }, async t => {
   two.close()
 })
 
-t.test(`an ICMP refusal is told, and costs no later datagram${suffix}`, { skip }, async t => {
+t.test(`an ICMP refusal is reported, and costs no later datagram${suffix}`, { skip }, async t => {
   const gone = await listener(4)
   const to = gone.socket.address().port
   gone.socket.close()

@@ -297,7 +297,7 @@ import(place).then(({ lockPlace }) => {
   },
 )
 
-t.test('who founds a group anew draws the mark of no member that lives', async t => {
+t.test('a group that is founded again reuses the mark of no living member', async t => {
   const place = { addresses: [host], port: 2, ipv6Only: false, reusePort: true }
   const path = meetingPlace(place)
   const claims = new Claims(path)
@@ -334,7 +334,7 @@ t.test('who founds a group anew draws the mark of no member that lives', async t
   next.close()
 })
 
-t.test('threads share a port with the main thread, whoever came first', async t => {
+t.test('threads share a port with the main thread, in either order of start', async t => {
   const ikePort = await freeUdpPort()
   const options = { psk, ikePort }
   const start = async (name: string, more: object = {}): Promise<[Thread, unknown]> => {

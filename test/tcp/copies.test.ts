@@ -135,7 +135,7 @@ t.test('others get each segment once', t => {
   t.end()
 })
 
-t.test('what comes again since its ACK was lost is answered', t => {
+t.test('a segment retransmitted because its ACK was lost is answered', t => {
   const talk = new Talk()
   talk.lose()
   talk.deafFor = 1

@@ -111,7 +111,7 @@ const A = Uint8Array.of(192, 0, 2, 1)
 const B = Uint8Array.of(192, 0, 2, 2)
 const INITIAL = 10 * MSS
 
-t.test('it is told of the address it was found with, as long as it is young', t => {
+t.test('it belongs to the address it was found with, while it is young', t => {
   const shared = new SharedExperience()
   t.equal(shared.takeWindow(A, 0), undefined)
   shared.note(A, FOUND, INITIAL, false, 1000)

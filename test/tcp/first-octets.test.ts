@@ -342,7 +342,7 @@ t.test('both ends may open at once, each with octets', t => {
   t.end()
 })
 
-t.test('what a peer does not take goes out again at once', t => {
+t.test('data that the peer did not accept is sent again at once', t => {
   const stack = new TcpStack(seededEnvironment(1), DEFAULT_TCP_CONFIG, new TcpListeners())
   stack.peerFeatures = OWN_FEATURES
   const connection = stack.connect(FLOW, { first: { octets: REQUEST, token: TOKEN } }, 0)!

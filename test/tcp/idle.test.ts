@@ -6,7 +6,7 @@ import { PERFECT, Stream, World } from '../harness/world.ts'
 
 const HOUR = 3_600_000
 
-t.test('hours of silence behind the handshake end nothing and slow nothing down', t => {
+t.test('hours of silence after the handshake end nothing and slow nothing down', t => {
   const world = new World(15, PERFECT)
   const served = new Stream(3000, 2, 1)
   served.budget = 0

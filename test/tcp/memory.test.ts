@@ -115,7 +115,7 @@ t.test('what is written and not acknowledged counts too, and writing goes on whe
   t.end()
 })
 
-t.test('a dropped segment is not acknowledged, and the window is told as shut', t => {
+t.test('a dropped segment is not acknowledged, and the advertised window is zero', t => {
   const peer = new TcpPeer({ maxBuffered: 20_000, receiveBuffer: 1 << 17 })
   const connection = peer.open([...mss(1460), ...sackPermitted, ...windowScale(7)])
   const said: { ack: number; window: number }[] = []
@@ -171,7 +171,7 @@ const holder = (name: string, heldOctets: number, told: string[] = []) => ({
   onRoom: () => void told.push(name),
 })
 
-t.test('whoever waits for room is told once, when there is more', t => {
+t.test('a connection that waits for room is notified once, when there is more', t => {
   const memory = new SharedMemory(1600)
   const told: string[] = []
   const [a, b] = [holder('a', 1000, told), holder('b', 600, told)]
@@ -197,31 +197,34 @@ t.test('whoever waits for room is told once, when there is more', t => {
 
 const KILO = 1000 * KIB
 
-t.test('each takes as much as it leaves to others, in a session and among sessions', t => {
-  const endpoint = new SharedMemory(6 * KILO)
-  const first = new SharedMemory(3 * KILO, endpoint)
-  const second = new SharedMemory(4 * KILO, endpoint)
-  const [a, b, c] = [holder('a', 0), holder('b', 0), holder('c', 0)]
-  const take = (memory: SharedMemory, one: typeof a): number => {
-    one.heldOctets += memory.roomFor(one)
-    memory.count(one)
-    return one.heldOctets
-  }
-  t.equal(take(first, a), 1.5 * KILO)
-  t.equal(take(first, a), 1.5 * KILO, 'no more')
-  t.equal(take(first, b), 0.75 * KILO, 'a newcomer in the same session')
-  t.equal(take(second, c), 1.875 * KILO, 'in another, half of what is left of the endpoint')
-  t.equal(first.roomFor(b), 0)
-  t.equal(endpoint.used, 4.125 * KILO)
-  t.ok(endpoint.free > 0 && first.free > 0, 'what is on the way finds room')
-  first.release(a)
-  first.release(b)
-  second.release(c)
-  t.equal(endpoint.used, 0)
-  t.end()
-})
+t.test(
+  'each connection gets as much as it leaves to others, in a session and among sessions',
+  t => {
+    const endpoint = new SharedMemory(6 * KILO)
+    const first = new SharedMemory(3 * KILO, endpoint)
+    const second = new SharedMemory(4 * KILO, endpoint)
+    const [a, b, c] = [holder('a', 0), holder('b', 0), holder('c', 0)]
+    const take = (memory: SharedMemory, one: typeof a): number => {
+      one.heldOctets += memory.roomFor(one)
+      memory.count(one)
+      return one.heldOctets
+    }
+    t.equal(take(first, a), 1.5 * KILO)
+    t.equal(take(first, a), 1.5 * KILO, 'no more')
+    t.equal(take(first, b), 0.75 * KILO, 'a newcomer in the same session')
+    t.equal(take(second, c), 1.875 * KILO, 'in another, half of what is left of the endpoint')
+    t.equal(first.roomFor(b), 0)
+    t.equal(endpoint.used, 4.125 * KILO)
+    t.ok(endpoint.free > 0 && first.free > 0, 'what is on the way finds room')
+    first.release(a)
+    first.release(b)
+    second.release(c)
+    t.equal(endpoint.used, 0)
+    t.end()
+  },
+)
 
-t.test('room that another session gives back is told to those who wait', t => {
+t.test('room that another session gives back is announced to those that wait', t => {
   const endpoint = new SharedMemory(1600 * KIB)
   const first = new SharedMemory(Infinity, endpoint)
   const second = new SharedMemory(800 * KIB, endpoint)

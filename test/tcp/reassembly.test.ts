@@ -70,7 +70,7 @@ t.test(
   },
 )
 
-t.test('with all places ahead of gaps taken, what is next in order is still taken', t => {
+t.test('with no place left ahead of gaps, the next octets in order are still accepted', t => {
   const reassembly = new Reassembly()
   for (let i = 0; i < 300; i++) reassembly.add(1000 + 2 * i, new Uint8Array(1), 0)
   t.equal(reassembly.add(0, new Uint8Array(10), 0), 10)
@@ -81,7 +81,7 @@ t.test('with all places ahead of gaps taken, what is next in order is still take
   t.end()
 })
 
-t.test('what nobody reads keeps no more memory than itself, and stays what it is', t => {
+t.test('unread data keeps no memory beyond its own octets, and does not change', t => {
   const reassembly = new Reassembly()
   reassembly.add(0, stretch(0, 1400), 0)
   reassembly.add(2000, stretch(2000, 3400), 1400)
@@ -114,7 +114,7 @@ t.test('single octets that nobody reads share memory', t => {
   t.end()
 })
 
-t.test('what came piece by piece is read in large chunks', t => {
+t.test('data received in small pieces is read in large chunks', t => {
   const reassembly = new Reassembly()
   const count = 150
   for (let i = 0; i < count; i++) {

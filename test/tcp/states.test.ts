@@ -269,7 +269,7 @@ t.test(
   },
 )
 
-t.test('segments out of order are kept, told of at once, and delivered in order', t => {
+t.test('segments out of order are kept, reported at once, and delivered in order', t => {
   const b = new Bench().established()
   const first = b.seq
   b.say(Ack, 1, 100, { seq: first + 100 })

@@ -92,7 +92,7 @@ t.test('a reader that is slow is not made to hold much more, in whatever portion
   t.end()
 })
 
-t.test('a reader that takes a portion each round trip is kept at some portions', t => {
+t.test('a reader of a portion each round trip gets a buffer of some portions', t => {
   const { path, most, reader } = slowly({ rate: 1000, delay: 10 }, 200_000, 20)
   path.run(10_000)
   t.ok(reader().receiveBuffer > 200_000, 'it has grown')

@@ -41,7 +41,7 @@ const BETA = 0.7
 const HEADROOM = 0.85
 const LEAST_SEGMENTS = 4
 const SPARE_SEGMENTS = 3
-/** A round trip is measured afresh when it was not for so long, for so long, with half the window (draft §5.3.4). */
+/** After this long without a new minimum, the round trip is measured again for this long with half the window (draft §5.3.4). */
 const MIN_RTT_FILTER: Millis = 10_000
 const PROBE_RTT_TIME: Millis = 200
 const PROBE_RTT_SHARE = 0.5
