@@ -14,7 +14,7 @@ import type { Millis } from '../base/environment.ts'
 import { blockedError, isBlocked, nodeError, type ConnectSettings } from './options.ts'
 
 /** An attempt under way. */
-export interface Trial {
+export interface ConnectionAttempt {
   /** Datagrams that have come from this peer so far. */
   readonly heard: number
   /** It goes over an SA that answers as far as is known: one lost datagram says nothing. */
@@ -28,7 +28,7 @@ export interface ConnectorHost {
   emit(event: string, ...args: unknown[]): void
   /** To `inner` through the IKE peer at `outer`; a failure is told by `failed`. */
   /** `isLast`: no other address is tried after it. */
-  open(inner: string, outer: string, isLast: boolean): Trial
+  open(inner: string, outer: string, isLast: boolean): ConnectionAttempt
   /** There is an SA with that IKE peer and these options. */
   isLive(outer: string): boolean
   /** The end: no address could be reached. */
@@ -52,7 +52,7 @@ export class Connector {
   private readonly host: ConnectorHost
   private targets: readonly Target[] = []
   private current = -1
-  private trial: Trial | undefined
+  private trial: ConnectionAttempt | undefined
   private timer: NodeJS.Timeout | undefined
   private readonly errors: Error[] = []
   private isOver = false
@@ -201,7 +201,7 @@ export class Connector {
     return Math.max(timeout, FIRST_REPEAT * context!.policy.retransmit.initial)
   }
 
-  private watch(trial: Trial, heard: number): void {
+  private watch(trial: ConnectionAttempt, heard: number): void {
     this.timer = setTimeout(() => {
       if (this.isOver || this.trial !== trial) return
       if (trial.isLive || trial.heard > heard) return this.watch(trial, trial.heard)

@@ -6,7 +6,7 @@ import type { SessionHandle } from '../core/events.ts'
 import { withNumber } from '../node/endpoint.ts'
 import { shareControl, type Control } from './control.ts'
 import { CredentialWatcher, filesOf } from './credential-files.ts'
-import { Hold } from './hold.ts'
+import { EndpointReference } from './endpoint-reference.ts'
 import {
   argumentError,
   nodeError,
@@ -86,7 +86,7 @@ export class SecureEndpoint extends EventEmitter<SecureEndpointEvents> implement
   #settings: ParsedEndpoint
   readonly #shared: SharedEndpoint | undefined
   readonly #user: EndpointUser
-  readonly #hold = new Hold()
+  readonly #hold = new EndpointReference()
   readonly #scope = new AsyncResource('SECUREENDPOINT')
   readonly #sessions = new Map<SessionHandle, Session>()
   #watcher: CredentialWatcher | undefined

@@ -12,7 +12,7 @@ import { ownProperties, socketError } from '../base/errors.ts'
 import type { SessionHandle, UdpDatagram, UdpFlow } from '../core/events.ts'
 import { withNumber, type ConnectionOwner, type Endpoint } from '../node/endpoint.ts'
 import { clientWay } from './client-endpoints.ts'
-import { Hold } from './hold.ts'
+import { EndpointReference } from './endpoint-reference.ts'
 import { openInnerPort } from './inner-port.ts'
 import {
   argumentError,
@@ -110,7 +110,7 @@ const families = (address: string): 'IPv4' | 'IPv6' => (isIP(address) === 6 ? 'I
 export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
   readonly #settings: DatagramSettings
   readonly #scope = new AsyncResource('SECUREDATAGRAM')
-  readonly #hold = new Hold()
+  readonly #hold = new EndpointReference()
   #port = 0
   #state: 'new' | 'binding' | 'bound' | 'closed' = 'new'
   #shared: SharedEndpoint | undefined

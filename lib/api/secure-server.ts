@@ -14,7 +14,7 @@ import type { ConnectionOwner, Endpoint } from '../node/endpoint.ts'
 import { channels } from './channels.ts'
 import { shareControl, type Control } from './control.ts'
 import { CredentialWatcher, filesOf } from './credential-files.ts'
-import { Hold } from './hold.ts'
+import { EndpointReference } from './endpoint-reference.ts'
 import { openInnerPort } from './inner-port.ts'
 import { useLocalEnd } from './local-ends.ts'
 import {
@@ -162,7 +162,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
   /** Where it listens, until the system has said so. */
   #place: Place = { address: '::', family: 'IPv6' }
   #sockets = new Set<SecureSocket>()
-  readonly #hold = new Hold()
+  readonly #hold = new EndpointReference()
   /** Connections are told of in the context of `listen`, as net does. */
   #scope = new AsyncResource('SECURESERVER')
   #watcher: CredentialWatcher | undefined

@@ -14,9 +14,9 @@ import { withNumber, type ConnectionOwner, type Endpoint } from '../node/endpoin
 import { IdleTimer } from '../node/idle-timer.ts'
 import { channels } from './channels.ts'
 import { clientWay, hasLiveSa } from './client-endpoints.ts'
-import { Connector, type Trial } from './connector.ts'
+import { Connector, type ConnectionAttempt } from './connector.ts'
 import { keepControl } from './control.ts'
-import { Hold } from './hold.ts'
+import { EndpointReference } from './endpoint-reference.ts'
 import { isLocalEndUsed, isOwnAddress, useLocalEnd } from './local-ends.ts'
 import {
   argumentError,
@@ -94,7 +94,7 @@ export class SecureSocket extends Duplex {
   #hadConnection = false
   #noDelay: boolean
   #keepAlive: KeepAlive | undefined
-  readonly #hold = new Hold()
+  readonly #hold = new EndpointReference()
   #idle: IdleTimer
   /** Octets of the write that is under way, and of all that ever were. */
   #writing = 0
@@ -261,7 +261,12 @@ export class SecureSocket extends Duplex {
     this.#wantsReset = false
   }
 
-  #open(settings: ConnectSettings, inner: string, outer: string, isLast: boolean): Trial {
+  #open(
+    settings: ConnectSettings,
+    inner: string,
+    outer: string,
+    isLast: boolean,
+  ): ConnectionAttempt {
     const { endpoint, gateway } = clientWay({ address: outer, port: settings.ikePort, settings })
     this.#endpoint = endpoint
     this.#attempt = { address: outer, settings }

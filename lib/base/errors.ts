@@ -191,7 +191,7 @@ export const socketError = (facts: SocketErrorFacts): Error => {
 }
 
 /** In the place of a value that an error must not print, or about which words say more. */
-export class Words {
+export class RedactedValue {
   readonly text: string
 
   constructor(text: string) {
@@ -202,7 +202,7 @@ export class Words {
 /** Prints a given value for an error message: its kind and a bounded, escaped form, never key octets. Never throws. */
 export const describe = (value: unknown): string => {
   try {
-    if (value instanceof Words) return value.text
+    if (value instanceof RedactedValue) return value.text
     if (typeof value === 'string') return `type string (${printable(value, 60)})`
     if (typeof value === 'function') return 'a function'
     if (value === null || value === undefined) return String(value)
@@ -219,8 +219,8 @@ const className = (value: object): string => {
 }
 
 /** In the place of a value that may be a secret: its kind alone. */
-export const withoutContent = (value: unknown): Words =>
-  new Words(
+export const withoutContent = (value: unknown): RedactedValue =>
+  new RedactedValue(
     typeof value === 'string'
       ? `a string of ${value.length} characters`
       : ['number', 'bigint', 'symbol', 'boolean'].includes(typeof value)

@@ -34,7 +34,7 @@ export interface ShownSession {
 }
 
 /** The answer to the command "status". */
-export interface Shown {
+export interface StatusReport {
   readonly pid: number
   readonly at: number
   readonly endpoints: readonly {
@@ -56,7 +56,7 @@ const keyOf = ({ createdAt, path, remoteIdentity }: ShownSession, endpoint: numb
   `${endpoint} ${createdAt} ${path.remoteAddress} ${path.remotePort} ${remoteIdentity}`
 
 /** What each session has carried between two answers. */
-export const ratesBetween = (before: Shown, now: Shown): Rates => {
+export const ratesBetween = (before: StatusReport, now: StatusReport): Rates => {
   const seconds = Math.max(0.001, (now.at - before.at) / 1000)
   const known = new Map(
     before.endpoints.flatMap(({ sessions }, at) =>
@@ -114,7 +114,7 @@ const sessionLines = (
 }
 
 /** The lines that are printed of an answer. */
-export const statusLines = (shown: Shown, rates: Rates, paint: Paint): readonly string[] => {
+export const statusLines = (shown: StatusReport, rates: Rates, paint: Paint): readonly string[] => {
   const count = shown.endpoints.reduce((sum, { sessions }) => sum + sessions.length, 0)
   const head = `process ${plain(shown.pid)}: ${count} ${count === 1 ? 'session' : 'sessions'}`
   return [
@@ -160,10 +160,10 @@ const readPort = (text: string | undefined): number => {
 
 const sleep = (millis: number): Promise<void> => new Promise(resolve => setTimeout(resolve, millis))
 
-export const look = async (path: string): Promise<Shown> =>
-  (await askControl(path, 'status')) as unknown as Shown
+export const look = async (path: string): Promise<StatusReport> =>
+  (await askControl(path, 'status')) as unknown as StatusReport
 
-const withRates = (shown: Shown, rates: Rates): object => ({
+const withRates = (shown: StatusReport, rates: Rates): object => ({
   ...shown,
   endpoints: shown.endpoints.map((endpoint, at) => ({
     ...endpoint,

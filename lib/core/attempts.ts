@@ -24,7 +24,7 @@ import {
   textOf,
   type Pending,
   type Shape,
-  type Situation,
+  type RequestContext,
 } from './child-request.ts'
 import type { Child } from './child-table.ts'
 import type { Attempt, CoreEvent, SessionHandle } from './events.ts'
@@ -42,7 +42,7 @@ const isAmong = (begun: Begun, hasData: boolean): boolean =>
 export interface AttemptHost extends SessionHandle {
   readonly facts: PeerFacts | undefined
   readonly stack: TcpStack | undefined
-  readonly situation: Situation
+  readonly requestContext: RequestContext
   readonly childrenInUse: readonly Child[]
   /** Child SAs can be negotiated, and nothing says that the peer is gone. */
   readonly isOpenForAttempts: boolean
@@ -132,15 +132,15 @@ export class Attempts {
       if (this.waiting.has(pending.context)) this.reserve(port ?? 0)
       return port
     }
-    return childRequest(pending, isOurs, this.host.situation, draw)
+    return childRequest(pending, isOurs, this.host.requestContext, draw)
   }
 
   /** Of the ports that no connection has, one for which there is no Child SA either, nor a request for one. */
   private freePort(ends: Omit<Flow, 'localPort'>): number | undefined {
-    const { stack, childrenInUse, situation } = this.host
+    const { stack, childrenInUse, requestContext } = this.host
     const ofChildren = new Set(childrenInUse.map(({ sa }) => singlePort(sa.localSelectors) ?? 0))
     const ports = stack?.portsTowards(ends) ?? new EphemeralPorts()
-    const random = getU32(randomBytes(situation.environment, 4), 0)
+    const random = getU32(randomBytes(requestContext.environment, 4), 0)
     return ports.find(random, port => this.reserved.has(port) || ofChildren.has(port))
   }
 
@@ -187,7 +187,7 @@ export class Attempts {
     const octets = pending.request.firstOctets?.()
     if (octets === undefined) return undefined
     const before = pending.token
-    pending.token ??= randomBytes(this.host.situation.environment, TOKEN_LENGTH)
+    pending.token ??= randomBytes(this.host.requestContext.environment, TOKEN_LENGTH)
     return { octets, token: tokenFor(pending.token, before !== undefined) }
   }
 
@@ -196,7 +196,7 @@ export class Attempts {
     // The Child SA for one port is for the attempt that asked for it.
     const isTaken = (flow: Flow): boolean =>
       this.reserved.has(flow.localPort) || stack.isTaken(flow, now)
-    return flowOver(this.host.childrenInUse, pending, this.host.situation, isTaken)
+    return flowOver(this.host.childrenInUse, pending, this.host.requestContext, isTaken)
   }
 
   /** TCP has connected, or failed: the attempt that it was, if it was one. */
@@ -238,12 +238,12 @@ export class Attempts {
   /** False: no attempt waited for it. */
   noteChildFailed(ticket: number | undefined, error: IpsecError, now: Millis): boolean {
     if (ticket === undefined) this.awaitsFirstChild = false
-    const { stack, situation } = this.host
+    const { stack, requestContext } = this.host
     const waited = this.takeTicket(ticket)
     for (const pending of waited) {
       // Another attempt may have found a way meanwhile.
       if (stack !== undefined && this.flowOf(pending, stack, now) !== undefined) continue
-      const shape = nextShape(pending, error.code, situation)
+      const shape = nextShape(pending, error.code, requestContext)
       if (shape !== undefined) this.askAs(pending, shape)
       else if (error.code === 'TS_UNACCEPTABLE') this.fail(pending, pending.narrowed ?? error)
       else this.fail(pending, error)

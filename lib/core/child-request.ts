@@ -39,7 +39,7 @@ export interface Pending extends Attempt {
 }
 
 /** What a session knows of what a request depends on. */
-export interface Situation {
+export interface RequestContext {
   readonly policy: PeerPolicy
   readonly path: Path
   readonly facts: PeerFacts | undefined
@@ -55,13 +55,13 @@ const protocolOf = ({ request }: Pending): number => request.protocol ?? IpProto
 export const childRequest = (
   pending: Pending,
   isOurs: boolean,
-  situation: Situation,
+  requestContext: RequestContext,
   freePort: FreePort,
 ): ChildRequest => {
   const { remoteAddress } = pending.request
-  const { policy } = situation
-  const local = localOf(pending, situation)
-  if (pending.shape === 'pair') return exactRequest(pending, situation, freePort)
+  const { policy } = requestContext
+  const local = localOf(pending, requestContext)
+  if (pending.shape === 'pair') return exactRequest(pending, requestContext, freePort)
   if (pending.shape === 'tunnel' || pending.shape === 'hosts') {
     return {
       mode: pending.shape === 'tunnel' ? 'tunnel' : policy.mode,
@@ -70,7 +70,7 @@ export const childRequest = (
     }
   }
   if (policy.virtualAddress) return wholeRequest(policy)
-  if (!isBetweenHosts(pending, situation)) {
+  if (!isBetweenHosts(pending, requestContext)) {
     return {
       mode: policy.mode === 'auto' ? 'tunnel' : policy.mode,
       localSelectors: policy.localTs ?? [hostSelector(local)],
@@ -80,22 +80,22 @@ export const childRequest = (
   if (isOurs) return hostRequest(policy, local, remoteAddress, protocolOf(pending))
   // Other makes look SAs up by selectors, so host-wide ones of two clients behind one address would
   // collide there: one TCP port pair for each Child SA.
-  return exactRequest(pending, situation, freePort)
+  return exactRequest(pending, requestContext, freePort)
 }
 
-const localOf = ({ request }: Pending, { path }: Situation): Uint8Array =>
+const localOf = ({ request }: Pending, { path }: RequestContext): Uint8Array =>
   request.localAddress ?? path.localAddress
 
 /** Nothing but the two hosts is spoken of, so that transport mode may do. */
-const isBetweenHosts = (pending: Pending, situation: Situation): boolean => {
-  const { policy, path } = situation
+const isBetweenHosts = (pending: Pending, requestContext: RequestContext): boolean => {
+  const { policy, path } = requestContext
   return (
     policy.mode !== 'tunnel' &&
     policy.localTs === undefined &&
     policy.remoteTs === undefined &&
     equal(pending.request.remoteAddress, path.remoteAddress) &&
     // Transport mode has no addresses of its own: another than that of the host needs a tunnel.
-    equal(localOf(pending, situation), path.localAddress)
+    equal(localOf(pending, requestContext), path.localAddress)
   )
 }
 
@@ -106,13 +106,13 @@ const isBetweenHosts = (pending: Pending, situation: Situation): boolean => {
 export const nextShape = (
   pending: Pending,
   code: string,
-  situation: Situation,
+  requestContext: RequestContext,
 ): Shape | undefined => {
   const { shape } = pending
   // RFC 7296 §2.9: "expected to respond by requesting an SA for only the specific traffic".
   if (code === 'SINGLE_PAIR_REQUIRED') return shape === 'pair' ? undefined : 'pair'
-  const { policy, facts } = situation
-  if (facts?.isOurs === true || policy.virtualAddress || !isBetweenHosts(pending, situation))
+  const { policy, facts } = requestContext
+  if (facts?.isOurs === true || policy.virtualAddress || !isBetweenHosts(pending, requestContext))
     return undefined
   const mayTunnel = policy.mode === 'auto' && shape !== 'tunnel'
   if (code === 'TS_UNACCEPTABLE') {
@@ -137,7 +137,7 @@ export const hostRequest = (
 /** One pair of addresses and ports; where no local port is free, all ports of that address. */
 const exactRequest = (
   pending: Pending,
-  { policy, path, facts }: Situation,
+  { policy, path, facts }: RequestContext,
   freePort: FreePort,
 ): ChildRequest => {
   const { remoteAddress, remotePort, localAddress: wanted } = pending.request
@@ -183,7 +183,7 @@ export const requestsOf = (children: readonly Child[], policy: PeerPolicy): Chil
 export const flowOver = (
   children: readonly Child[],
   pending: Pending,
-  { policy, path, facts }: Situation,
+  { policy, path, facts }: RequestContext,
   isTaken: (flow: Flow) => boolean,
 ): Flow | undefined => {
   const { remoteAddress, remotePort } = pending.request

@@ -238,7 +238,7 @@ export class Core {
     if (
       session === undefined ||
       session.isOver ||
-      (gateway.policy.reconnect && session.isSuspect)
+      (gateway.policy.reconnect && session.mayBeGone)
     ) {
       session = new Session(
         this.sessionHost,

@@ -42,7 +42,7 @@ const MAX_PROVED = 3
 const MAX_SEARCHES = MAX_PROVED + 1
 
 /** The peer seems to have moved, and has not answered from there yet. */
-interface Trial {
+interface PendingMove {
   /** The last place that was proved. */
   readonly before: Path
   readonly endsAt: Millis
@@ -62,7 +62,7 @@ export class Paths implements PeerPlace {
   private searches: readonly Ends[] = []
   private readonly lineage: Lineage
   private place: Path
-  private trial: Trial | undefined
+  private trial: PendingMove | undefined
   /** Where the peer has answered from before, the last one first. */
   private proved: readonly Path[] = []
   private isNew = false

@@ -51,7 +51,7 @@ import { NO_FEATURES, type Features } from '../wire/own-features.ts'
 import { IpProtocol } from '../wire/registry.ts'
 import { UDP_HEADER_LENGTH } from '../wire/udp.ts'
 import { Attempts, faultOf, type AttemptHost, type Begun } from './attempts.ts'
-import { hostRequest, requestsOf, type Situation } from './child-request.ts'
+import { hostRequest, requestsOf, type RequestContext } from './child-request.ts'
 import { ChildTable, volumeOf, type Child as ChildOf, type InnerFlow } from './child-table.ts'
 import type { Attempt, ChildInfo, CoreCounters, CoreEvent, SessionInfo } from './events.ts'
 import { handleInner } from './inner-packets.ts'
@@ -469,10 +469,10 @@ export class Session implements AttemptHost, Scheduled, InLine<Session> {
   }
 
   /** It may be gone: a hint said so, or it does not answer, and nothing authentic came since. */
-  get isSuspect(): boolean {
+  get mayBeGone(): boolean {
     const sa = this.lineage.current
     if (sa === undefined || this.facts === undefined) return false
-    return sa.isDoubtful || this.hintedAt > sa.lastHeardAt + JUST_HEARD
+    return sa.isUnanswered || this.hintedAt > sa.lastHeardAt + JUST_HEARD
   }
 
   /** Gives up an attempt, or the connection it became; nothing is reported for it. */
@@ -517,7 +517,7 @@ export class Session implements AttemptHost, Scheduled, InLine<Session> {
     this.heard++
     sa.handleMessage(message, path, now)
     this.followPath(now)
-    if (this.paths.takeRevived()) this.tcp?.hasten(now)
+    if (this.paths.takeRevived()) this.tcp?.retryNow(now)
     this.attempts.advance(now)
   }
 
@@ -553,7 +553,7 @@ export class Session implements AttemptHost, Scheduled, InLine<Session> {
     if (child.pair.lifetimeState() !== 'ok') this.expire(child, now)
     const reason = handleInner(child, path.remoteAddress, this.hasNat, this.tcp, this.udp, now)
     if (reason !== undefined) this.host.drop(reason)
-    if (this.paths.takeRevived()) this.tcp?.hasten(now)
+    if (this.paths.takeRevived()) this.tcp?.retryNow(now)
   }
 
   // --- time ---
@@ -1117,14 +1117,14 @@ export class Session implements AttemptHost, Scheduled, InLine<Session> {
   }
 
   get isOpenForAttempts(): boolean {
-    return this.isEstablished && !this.isSuspect
+    return this.isEstablished && !this.mayBeGone
   }
 
   get childrenInUse(): readonly Child[] {
     return this.children.inUse
   }
 
-  get situation(): Situation {
+  get requestContext(): RequestContext {
     const { policy, path, facts } = this
     return { policy, path, facts, environment: this.host.environment }
   }
@@ -1220,7 +1220,7 @@ export class Session implements AttemptHost, Scheduled, InLine<Session> {
 
   /** Attempts do not wait for an SA that may be gone: they begin once more with a new one. */
   private leaveInDoubt(now: Millis): void {
-    if (this.policy.reconnect && this.isSuspect && !this.closing)
+    if (this.policy.reconnect && this.mayBeGone && !this.closing)
       this.reopenAttempts('without data', now)
   }
 }

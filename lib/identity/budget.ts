@@ -53,7 +53,7 @@ export class Budget {
   }
 
   /** Each answers whether the work may be done. */
-  takeStep(): boolean {
+  countStep(): boolean {
     this.#steps++
     return !this.isExhausted
   }

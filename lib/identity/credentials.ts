@@ -33,7 +33,7 @@ export interface Credentials {
   /** How peers prove themselves by signature; undefined: by pre-shared key. */
   readonly trust: Trust | undefined
   /** A server's peers may choose: who proves itself by pre-shared key gets the same of us. */
-  readonly eitherWay: boolean
+  readonly acceptsBothMethods: boolean
   /** RSASSA-PKCS1-v1_5 with SHA-2 is made and taken, for peers that have no RSASSA-PSS. */
   readonly rsaPkcs1: boolean
   readonly ppk: PpkPolicy | undefined
@@ -147,7 +147,7 @@ const parseOwn = (
     ocspResponse: readingOption('ocspResponse', () => parseOcspOption(own('ocspResponse'))),
     eap,
     trust,
-    eitherWay: psk !== undefined && trust !== undefined && ownKeys.length > 0,
+    acceptsBothMethods: psk !== undefined && trust !== undefined && ownKeys.length > 0,
     rsaPkcs1,
     ppk: readingOption('ppk', () => parsePpk(own('ppk'))),
     crashSecret: readingOption('crashTokenSecret', () =>

@@ -94,7 +94,7 @@ export interface Extensions {
   readonly ocspUris: readonly string[]
 }
 
-type Draft = { -readonly [Fact in keyof Extensions]: Extensions[Fact] }
+type MutableExtensions = { -readonly [Fact in keyof Extensions]: Extensions[Fact] }
 
 export interface RawExtension {
   readonly id: string
@@ -122,7 +122,7 @@ export const interpretExtensions = (
   reader: DerReader,
   extensions: readonly RawExtension[],
 ): Extensions => {
-  const draft: Draft = {
+  const draft: MutableExtensions = {
     critical: new Set(extensions.filter(({ isCritical }) => isCritical).map(({ id }) => id)),
     unknownCritical: extensions
       .filter(({ id, isCritical }) => isCritical && !Object.hasOwn(HANDLERS, id))
@@ -153,7 +153,7 @@ export const interpretExtensions = (
   return draft
 }
 
-type Handler = (reader: DerReader, draft: Draft, isCritical: boolean) => void
+type Handler = (reader: DerReader, draft: MutableExtensions, isCritical: boolean) => void
 
 const HANDLERS: Readonly<Record<string, Handler>> = {
   [ExtensionId.SubjectKeyIdentifier]: (reader, draft) => {

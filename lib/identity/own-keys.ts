@@ -4,7 +4,13 @@
  */
 import type { KeyObject } from 'node:crypto'
 import { equal, toHex } from '../base/bytes.ts'
-import { listOf, OptionError, readingOption, withoutContent, Words } from '../base/errors.ts'
+import {
+  listOf,
+  OptionError,
+  readingOption,
+  withoutContent,
+  RedactedValue,
+} from '../base/errors.ts'
 import { computeHash, type Backend } from '../crypto/prf.ts'
 import { readPrivateKey, type PrivateKey } from '../crypto/private-key.ts'
 import { readPublicKey, type PublicKey } from '../crypto/signature.ts'
@@ -70,9 +76,10 @@ const parsePfx = ({ pfx, cert, key, passphrase }: OwnKeyOptions): readonly OwnKe
     throw new OptionError('passphrase', withoutContent(secret), PASSPHRASE)
   const contents = readPkcs12(octets, text)
   if (typeof contents === 'string')
-    throw new OptionError('pfx', new Words(`a file of which: ${contents}`), PFX)
+    throw new OptionError('pfx', new RedactedValue(`a file of which: ${contents}`), PFX)
   const keys = contents.keys.map(octets => parseKeyOption('pfx', octets, text || undefined))
-  if (keys.length === 0) throw new OptionError('pfx', new Words('a file without private key'), PFX)
+  if (keys.length === 0)
+    throw new OptionError('pfx', new RedactedValue('a file without private key'), PFX)
   return pair(
     keys,
     contents.certificates.length === 0 ? [] : parseCertificates(contents.certificates),
@@ -90,7 +97,7 @@ const parseCertificates = (given: unknown): readonly (readonly Certificate[])[] 
         )
       }
       if (readPublicKey(certificate.spki) === undefined) {
-        throw new OptionError('cert', new Words('a certificate with another key'), KEY)
+        throw new OptionError('cert', new RedactedValue('a certificate with another key'), KEY)
       }
       return certificate
     }),
@@ -131,7 +138,7 @@ const pair = (
     if (group === undefined) {
       throw new OptionError(
         'key',
-        new Words(`a key of kind ${key.publicKey.kind}`),
+        new RedactedValue(`a key of kind ${key.publicKey.kind}`),
         'the key of a certificate in "cert"',
       )
     }

@@ -111,7 +111,7 @@ class Search {
 
   /** Whether a valid path goes on from `certificate`, which then is on `#path` with what follows. */
   #extend(certificate: Certificate): boolean {
-    if (!this.#budget.takeStep()) return false
+    if (!this.#budget.countStep()) return false
     const identity = this.#identify(certificate)
     if (this.#visited.has(identity)) return false
     this.#visited.add(identity)

@@ -1,6 +1,6 @@
 /** Post-quantum pre-shared keys (RFC 8784): a second secret that today's recorded traffic cannot be opened without. */
 import { equal, utf8 } from '../base/bytes.ts'
-import { listOf, OptionError, withoutContent, Words } from '../base/errors.ts'
+import { listOf, OptionError, withoutContent, RedactedValue } from '../base/errors.ts'
 import { Secret } from '../base/secret.ts'
 import { parseKey } from './pre-shared-key.ts'
 
@@ -56,7 +56,7 @@ const parseEntry = (name: string, given: unknown): Ppk & { readonly required: bo
   if (secret.length < LEAST_OCTETS) {
     throw new OptionError(
       `${name}.secret`,
-      new Words(`${secret.length} octets`),
+      new RedactedValue(`${secret.length} octets`),
       `at least ${LEAST_OCTETS} octets (RFC 8784 section 6)`,
     )
   }

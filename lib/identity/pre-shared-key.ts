@@ -1,6 +1,6 @@
 /** Pre-shared keys as programs give them: one for all peers, one for each identity, or a function. */
 import { compare, utf8 } from '../base/bytes.ts'
-import { OptionError, printable, Words } from '../base/errors.ts'
+import { OptionError, printable, RedactedValue } from '../base/errors.ts'
 import { Secret } from '../base/secret.ts'
 import {
   ANYONE,
@@ -45,7 +45,8 @@ export const parsePsk = (given: unknown): SecretLookup => {
     throw new OptionError('psk', kindOf(given), ACCEPTED)
   }
   const entries = Object.entries(given).map(([name, key]) => readEntry(name, key))
-  if (entries.length === 0) throw new OptionError('psk', new Words('an empty object'), ACCEPTED)
+  if (entries.length === 0)
+    throw new OptionError('psk', new RedactedValue('an empty object'), ACCEPTED)
   return lookUpIn(entries)
 }
 
@@ -84,7 +85,7 @@ const lookUpIn = (entries: readonly Entry[]): SecretLookup => {
     const key = identityKey(pattern)
     const twin = names.get(key)
     if (twin !== undefined) {
-      const words = new Words(`another entry for that identity, ${printable(twin, 40)}`)
+      const words = new RedactedValue(`another entry for that identity, ${printable(twin, 40)}`)
       throw new OptionError(optionOf(name), words, 'the only entry for its identity')
     }
     names.set(key, name)
@@ -120,7 +121,7 @@ const sharedKeys = (entries: readonly Entry[]): ReadonlySet<Entry> => {
 const parseKeys = (name: string, given: unknown): Keys => {
   if (!Array.isArray(given)) return [parseKey(name, given)]
   if (given.length === 0 || given.length > MOST_KEYS) {
-    const words = new Words(`an array of ${given.length}`)
+    const words = new RedactedValue(`an array of ${given.length}`)
     throw new OptionError(name, words, `a key or an array of 1 to ${MOST_KEYS}`)
   }
   const [first, ...others] = Array.from<unknown>(given).map((key, i) =>
@@ -150,9 +151,10 @@ export const parseKey = (name: string, given: unknown): Secret => {
 }
 
 /** In the place of a value that can be a key of the wrong shape, which an error must not print. */
-const kindOf = (given: unknown): Words => {
-  if (typeof given === 'string' || given instanceof Uint8Array) return new Words('an empty one')
-  if (given === null) return new Words('null')
-  if (Array.isArray(given)) return new Words('an array')
-  return new Words(typeof given === 'undefined' ? 'undefined' : `type ${typeof given}`)
+const kindOf = (given: unknown): RedactedValue => {
+  if (typeof given === 'string' || given instanceof Uint8Array)
+    return new RedactedValue('an empty one')
+  if (given === null) return new RedactedValue('null')
+  if (Array.isArray(given)) return new RedactedValue('an array')
+  return new RedactedValue(typeof given === 'undefined' ? 'undefined' : `type ${typeof given}`)
 }

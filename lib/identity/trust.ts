@@ -4,7 +4,7 @@
  */
 import { parseAddress } from '../base/address.ts'
 import { equal, utf8 } from '../base/bytes.ts'
-import { listOf, OptionError, printable, readingOption, Words } from '../base/errors.ts'
+import { listOf, OptionError, printable, readingOption, RedactedValue } from '../base/errors.ts'
 import type { Backend } from '../crypto/prf.ts'
 import { readPublicKey, type PublicKey } from '../crypto/signature.ts'
 import type { Payload } from '../wire/payloads.ts'
@@ -92,7 +92,7 @@ const describeShown = (
     }))
 
 /** The CERT payloads of a peer. */
-export type Shown =
+export type PresentedCredential =
   | Refused
   | { readonly kind: 'rawKey'; readonly publicKey: PublicKey }
   | {
@@ -104,7 +104,7 @@ export type Shown =
       readonly status: StatusData
     }
 
-export type Judgement =
+export type TrustResult =
   | Refused
   | { readonly kind: 'needsStatus'; readonly wanted: readonly StatusSource[] }
   | {
@@ -152,7 +152,7 @@ export class Trust {
   }
 
   /** Reads the payloads; nothing is believed yet. */
-  readShown(payloads: readonly Payload[]): Shown {
+  readShown(payloads: readonly Payload[]): PresentedCredential {
     const certs = payloads.filter(payload => payload.kind === 'cert')
     const ofKind = (encoding: number): readonly Uint8Array[] =>
       certs.filter(cert => cert.encoding === encoding).map(({ data }) => data)
@@ -195,12 +195,12 @@ export class Trust {
    */
   judge(
     backend: Backend,
-    shown: Exclude<Shown, Refused>,
+    shown: Exclude<PresentedCredential, Refused>,
     identity: Identity,
     host: string | undefined,
     time: number,
     fetched: StatusData | undefined,
-  ): Judgement {
+  ): TrustResult {
     if (shown.kind === 'rawKey') return this.judgeRawKey(backend, shown.publicKey, identity)
     const { anchors, crls, revocation, fetches, allowsTlsPurposes } = this.settings
     const lists = [...shown.status.crls, ...(fetched?.crls ?? [])].map(parseCrl).filter(isReadable)
@@ -249,7 +249,7 @@ export class Trust {
     }
   }
 
-  private judgeRawKey(backend: Backend, publicKey: PublicKey, identity: Identity): Judgement {
+  private judgeRawKey(backend: Backend, publicKey: PublicKey, identity: Identity): TrustResult {
     const entries = this.settings.rawKeys.filter(({ spki }) => equal(spki, publicKey.spki))
     const entry = entries.find(
       ({ pattern }) => pattern === undefined || identityMatches(pattern, identity),
@@ -436,7 +436,11 @@ const readRawKeys = (
     .flat()
     .map(spki => {
       if (readPublicKey(spki) === undefined) {
-        throw new OptionError(option, new Words(`a key of ${spki.length} octets`), PUBLIC_KEYS)
+        throw new OptionError(
+          option,
+          new RedactedValue(`a key of ${spki.length} octets`),
+          PUBLIC_KEYS,
+        )
       }
       return { spki, pattern }
     })

@@ -586,7 +586,7 @@ class Admittance {
     const { sa, ends, claimed, payloads } = this
     const own: Claim = { ofInitiator: false, identity: ends.local, ppk: claimed.claim.ppk }
     const requests = payloads.filter(({ kind }) => kind === 'certreq')
-    const bySecret = verdict.authentication === 'psk' && sa.config.credentials.eitherWay
+    const bySecret = verdict.authentication === 'psk' && sa.config.credentials.acceptsBothMethods
     const accept: Next<OwnProofs> = (proofs, later) => this.onProved(verdict, proofs, later)
     return prove(sa, [own], ends.remote, requests, bySecret, verdict.keyIndex, accept, now)
   }

@@ -32,7 +32,7 @@ import {
 } from '../identity/signature-auth.ts'
 import type {
   Authentication,
-  Shown,
+  PresentedCredential,
   ShownCertificate,
   StatusData,
   Trust,
@@ -334,10 +334,10 @@ export const check = (
   now: Millis,
 ): Outcome => {
   const { claim, local, proof, secret } = evidence
-  const { trust, eitherWay } = sa.config.credentials
+  const { trust, acceptsBothMethods } = sa.config.credentials
   const problem = identityProblem(claim.identity)
   if (problem !== undefined) return next(refused(`its identity ${problem}`, 'BAD_IDENTITY'), now)
-  const bySecret = eitherWay && claim.ofInitiator && proof?.method === AuthMethod.SharedKey
+  const bySecret = acceptsBothMethods && claim.ofInitiator && proof?.method === AuthMethod.SharedKey
   if (trust !== undefined && !bySecret) return checkSignature(sa, evidence, trust, next, now)
   const judge: Next<PeerSecret | undefined> = (found, later) => {
     // Computed in every case, so that no answer comes sooner than another.
@@ -488,7 +488,7 @@ const checkSignature = (
 const judgeTrust = (
   sa: AuthContext,
   trust: Trust,
-  shown: Exclude<Shown, { kind: 'refused' }>,
+  shown: Exclude<PresentedCredential, { kind: 'refused' }>,
   identity: Identity,
   status: StatusData | undefined,
   next: Next<Verdict>,

@@ -448,7 +448,7 @@ export class IkeSa implements AuthContext, Successor {
   }
 
   /** A request of ours goes unanswered. */
-  get isDoubtful(): boolean {
+  get isUnanswered(): boolean {
     return this.sentTimes > DOUBTFUL_TIMES
   }
 
@@ -484,7 +484,7 @@ export class IkeSa implements AuthContext, Successor {
 
   probe(now: Millis): void {
     if (this.state !== 'established') return
-    if (this.window.isBusy) this.window.hasten()
+    if (this.window.isBusy) this.window.retransmitOnce()
     else this.enqueue(this.liveness(), now)
   }
 

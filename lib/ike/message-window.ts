@@ -13,7 +13,7 @@ interface Outstanding {
   sentTimes: number
   deadline: Millis
   wait: Millis
-  hastened: boolean
+  wasSentEarly: boolean
   /** How far the quick schedule is; undefined: the ordinary one holds. */
   quickStep: number | undefined
 }
@@ -88,7 +88,7 @@ export class MessageWindow {
       sentTimes: 1,
       wait,
       deadline: now + this.jittered(wait),
-      hastened: false,
+      wasSentEarly: false,
       quickStep: undefined,
     }
     this.outbox.push(...outgoing(datagrams))
@@ -213,10 +213,10 @@ export class MessageWindow {
    * Sends again at once, because something hints at an answer being lost: only once, and beside the
    * schedule, since the sender of a hint must not be able to use up our retries.
    */
-  hasten(): void {
+  retransmitOnce(): void {
     const outstanding = this.outstanding
-    if (outstanding === undefined || outstanding.hastened) return
-    outstanding.hastened = true
+    if (outstanding === undefined || outstanding.wasSentEarly) return
+    outstanding.wasSentEarly = true
     this.outbox.push(...outgoing(outstanding.datagrams))
   }
 

@@ -140,7 +140,7 @@ export class SaInit {
   private readonly environment: Environment
   private readonly spiI: Uint8Array
   private readonly path: Path
-  private readonly isCareful: boolean
+  private readonly delaysChanges: boolean
   private readonly nonce: Uint8Array
   private natDetection: readonly Payload[] | undefined
   /** By group: the answer that made us change may not have been the peer's. */
@@ -151,21 +151,21 @@ export class SaInit {
   private sent: Pick<Variant, 'group' | 'cookie'>
   private next: Pick<Variant, 'group' | 'cookie'>
 
-  /** `isCareful`: no request is changed before it is repeated anyway, so that a genuine answer comes first. */
+  /** `delaysChanges`: no request is changed before it is repeated anyway, so that a genuine answer comes first. */
   constructor(
     policy: PeerPolicy,
     credentials: Credentials,
     environment: Environment,
     spiI: Uint8Array,
     path: Path,
-    isCareful: boolean,
+    delaysChanges: boolean,
   ) {
     this.policy = policy
     this.credentials = credentials
     this.environment = environment
     this.spiI = spiI
     this.path = path
-    this.isCareful = isCareful
+    this.delaysChanges = delaysChanges
     this.nonce = randomBytes(environment, NONCE_LENGTH)
     this.sent = { group: groupsOf(policy.ike)[0]!, cookie: undefined }
     this.next = this.sent
@@ -227,7 +227,7 @@ export class SaInit {
     // It is late, or came twice; a responder that accepts that cookie has the request with it already.
     if (isSame(this.sent.cookie, data)) return { kind: 'ignored', why: 'ike.init.cookie' }
     this.next = { group, cookie: data.slice() }
-    return { kind: 'again', isUrgent: tried.length === 0 && !this.isCareful }
+    return { kind: 'again', isUrgent: tried.length === 0 && !this.delaysChanges }
   }
 
   private onInvalidKe(group: number | undefined): InitOutcome {
@@ -245,7 +245,7 @@ export class SaInit {
       }
     }
     this.next = { group, cookie: this.sent.cookie }
-    return { kind: 'again', isUrgent: !this.exchanges.has(group) && !this.isCareful }
+    return { kind: 'again', isUrgent: !this.exchanges.has(group) && !this.delaysChanges }
   }
 
   private refused(type: number): IpsecError {

@@ -1109,7 +1109,7 @@ export class Endpoint implements NetworkWatcher {
   }
 
   /** RFC 7296 §1.4.1: the process ends; peers get Deletes, and no more events are emitted here. */
-  private farewell(): void {
+  private closeAtExit(): void {
     if (this.closed) return
     const now = this.now()
     this.core.closeNow(now)
@@ -1124,7 +1124,7 @@ export class Endpoint implements NetworkWatcher {
 
   /** `dgram` hands a datagram to the system within the call, so this works in 'exit' too. */
   static readonly onExit = (): void => {
-    for (const endpoint of [...live]) endpoint.farewell()
+    for (const endpoint of [...live]) endpoint.closeAtExit()
   }
 
   destroy(): void {

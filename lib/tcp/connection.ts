@@ -253,7 +253,7 @@ export class TcpConnection extends Tcb implements Scheduled, InLine<TcpConnectio
   }
 
   /** The peer can be reached again: retransmit now instead of waiting for the timer. */
-  hasten(now: Millis): void {
+  retryNow(now: Millis): void {
     if (this.isResting) return
     if (this.repeatsInRow === 0 && !this.recovery.hasWaited(LONG, now)) return
     this.recovery.rtt.backoffs = 0

@@ -585,10 +585,10 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   }
 
   /** The peer answers again on the way it is reached. */
-  hasten(now: Millis): void {
+  retryNow(now: Millis): void {
     for (const chain of this.connections.values()) {
       for (const connection of chain) {
-        connection.hasten(now)
+        connection.retryNow(now)
         this.rearm(connection)
       }
     }

@@ -11,7 +11,7 @@ import * as net from 'node:net'
 import diagnostics from 'node:diagnostics_channel'
 import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
-import { Connector, type Trial } from '../../lib/api/connector.ts'
+import { Connector, type ConnectionAttempt } from '../../lib/api/connector.ts'
 import { parseConnect } from '../../lib/api/options.ts'
 import * as drop from '../../lib/net.ts'
 
@@ -777,7 +777,7 @@ t.test('an address that keeps answering is not left, however slow IKE is', async
     true,
   )
   await new Promise<void>(resolve => {
-    const trial = (outer: string): Trial => ({
+    const trial = (outer: string): ConnectionAttempt => ({
       get heard() {
         if (answers < 4 && outer === '192.0.2.1') events.push('answer')
         return Math.min(answers++, 4)

@@ -5,7 +5,12 @@ import net from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
-import { ratesBetween, statusLines, type Shown, type ShownSession } from '../../lib/cli/status.ts'
+import {
+  ratesBetween,
+  statusLines,
+  type StatusReport,
+  type ShownSession,
+} from '../../lib/cli/status.ts'
 import { duration, octets, painter, plain } from '../../lib/cli/terminal.ts'
 import { createEndpoint, createSecureServer, createSecureSocket } from '../../lib/index.ts'
 import { runCommand } from '../harness/command.ts'
@@ -62,7 +67,7 @@ t.test('a process is looked into: by people and by programs', async t => {
   const answers = watched.stdout
     .trim()
     .split('\n')
-    .map(line => JSON.parse(line) as Shown)
+    .map(line => JSON.parse(line) as StatusReport)
   t.ok(answers.length >= 3)
   const carried = answers.map(({ endpoints }) => endpoints[0]!.sessions[0]!.octetsIn)
   t.ok(carried.at(-1)! > carried[0]!, 'each look is a new one')
@@ -210,7 +215,7 @@ t.test('text of a peer steers no terminal; numbers are short', t => {
     mtu: 1400,
     localBehindNat: true,
   }
-  const shown = (at: number, octetsIn: number): Shown => ({
+  const shown = (at: number, octetsIn: number): StatusReport => ({
     pid: 1,
     at,
     endpoints: [

@@ -2,7 +2,7 @@
 import type { Endpoint } from '../node/endpoint.ts'
 import { openControlOnce } from './control.ts'
 
-export class Hold {
+export class EndpointReference {
   private endpoint: Endpoint | undefined
   private isReferenced = true
   private isActive = true
