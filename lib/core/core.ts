@@ -490,6 +490,7 @@ export class Core {
       const asked = header && this.sas.get(ownSpiOf(header))
       // RFC 7296 §2.5: a peer that has IKEv1 alone answers our first request in that.
       if (asked?.sa instanceof HalfOpen) {
+        this.drop('ike.v1')
         asked.session.handleIke(asked.sa, message, path, now)
         return this.touch(asked.session, now)
       }
