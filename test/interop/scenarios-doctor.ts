@@ -31,6 +31,8 @@ const ofStrongswan = (
   name: `doctor: ${name}`,
   role: 'initiator',
   peer: 'strongSwan',
+  // It asks for everything. Of two policies whose prefixes are equally long in all, strongSwan in user space takes either.
+  lock: 'habits',
   run: context =>
     run(
       context,
