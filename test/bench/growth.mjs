@@ -53,16 +53,18 @@ const openAndClose = async (start, few, many) => {
 /** Resident memory that an idle connection adds at each end. */
 const idleMemory = async (start, count) => {
   const ends = await start({ client: ['--expose-gc'], server: ['--expose-gc'] })
-  // What the first ones need, all use.
-  await ends.run('hold', { times: Math.ceil(count / 10) })
+  // What the first ones need, all use. All together are as many as a session may have.
+  const first = Math.ceil(count / 10)
+  const times = count - first
+  await ends.run('hold', { times: first })
   await ends.run('settle', {})
   const before = await ends.memory()
-  await ends.run('hold', { times: count })
+  await ends.run('hold', { times })
   await ends.run('settle', {})
   const after = await ends.memory()
   await ends.stop()
   const [client, server] = ['client', 'server'].map(
-    role => (after[role] - before[role]) / count / 1024,
+    role => (after[role] - before[role]) / times / 1024,
   )
   return {
     client,
