@@ -602,7 +602,7 @@ type Notes = ReadonlyMap<string, string>
 export const INSIDE: Notes = new Map([
   [
     'ECONNREFUSED',
-    'inside the tunnel: the peer was reached, but nothing listens on that port there',
+    'inside the tunnel: the peer was reached, but nothing listens on that port there, or it takes no more connections',
   ],
   ['ETIMEDOUT', 'inside the tunnel: the peer was reached, but nothing answers on that port there'],
   ['ECONNRESET', 'inside the tunnel'],
