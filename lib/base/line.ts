@@ -4,7 +4,7 @@
  * whether it is time to mark.
  */
 export interface InLine<T> {
-  /** Who comes before it and who after it; kept by the line. */
+  /** The members before and after it; the line sets them. */
   preceding: T | undefined
   following: T | undefined
   isInLine: boolean

@@ -376,15 +376,27 @@ export class Diagnostician {
     }
   }
 
+  /** What one port answers to our first message; `changes`: what it offers instead. */
+  private ask(
+    address: string,
+    port: number,
+    patience: number,
+    changes: Pick<SecureSocketOptions, 'ike'> = {},
+  ): Promise<Reach> {
+    const options = { ...this.target, ...changes }
+    return this.within(probeGateway(options, address, port, patience), patience + 500)
+  }
+
   /** The address that answers, with what it answers. */
   private async reach(
     addresses: readonly string[],
   ): Promise<{ address: string; reach: Reach } | undefined> {
-    const ask = (address: string, port: number, patience: number): Promise<Reach> =>
-      this.within(probeGateway(this.target, address, port, patience), patience + 500)
-    const other = this.port === DEFAULT_PORT ? ask(addresses[0]!, 500, SILENCE) : undefined
+    const other = this.port === DEFAULT_PORT ? this.ask(addresses[0]!, 500, SILENCE) : undefined
     const asked = await Promise.all(
-      addresses.map(async address => ({ address, reach: await ask(address, this.port, SILENCE) })),
+      addresses.map(async address => ({
+        address,
+        reach: await this.ask(address, this.port, SILENCE),
+      })),
     )
     const first = asked.find(({ reach }) => reach.kind === 'answered')
     const { source } = (first ?? asked[0]!).reach
@@ -439,13 +451,13 @@ export class Diagnostician {
     const { port, target } = this
     if (other !== undefined) {
       const says = `UDP port ${port} of ${address} ${describeReach(reach)}; ${other} answers`
-      const isOtherFamily = isIPv6(other.split('%')[0]!) !== isIPv6(address.split('%')[0]!)
+      const isOtherFamily = isOfIpv6(other) !== isOfIpv6(address)
       return this.say(
         'UDP',
         'note',
         says,
         isOtherFamily
-          ? `Set "family" to ${isIPv6(other.split('%')[0]!) ? 6 : 4}, or start the server at that address too.`
+          ? `Set "family" to ${isOfIpv6(other) ? 6 : 4}, or start the server at that address too.`
           : 'Start the server at that address too, or take it out of the name.',
       )
     }
@@ -459,14 +471,9 @@ export class Diagnostician {
       )
     const [tcp, elsewhere, small] = await Promise.all([
       this.within(callTcp(address, Number(target.port)), SECOND_LOOK + 500),
-      this.port === DEFAULT_PORT
-        ? undefined
-        : this.within(probeGateway(target, address, DEFAULT_PORT, SECOND_LOOK), SECOND_LOOK + 500),
+      this.port === DEFAULT_PORT ? undefined : this.ask(address, DEFAULT_PORT, SECOND_LOOK),
       reach.kind === 'silent'
-        ? this.within(
-            probeGateway({ ...target, ike: SMALL_IKE }, address, port, SECOND_LOOK),
-            SECOND_LOOK + 500,
-          )
+        ? this.ask(address, port, SECOND_LOOK, { ike: SMALL_IKE })
         : undefined,
     ])
     const plainServer =
@@ -540,10 +547,7 @@ export class Diagnostician {
     const { says, cure } = partsOf(answer.error)
     const isProposal = ['REFUSED_PROPOSAL', 'REFUSED_GROUP'].includes(reasonOf(answer.error))
     const all = isProposal
-      ? await this.within(
-          probeGateway({ ...this.target, ike: ALL_IKE }, address, this.port, SECOND_LOOK),
-          SECOND_LOOK + 500,
-        )
+      ? await this.ask(address, this.port, SECOND_LOOK, { ike: ALL_IKE })
       : undefined
     if (all?.kind === 'answered' && all.answer.kind === 'accepted') {
       const { proposal } = all.answer
@@ -695,12 +699,7 @@ export class Diagnostician {
     const says = `The peer has answered IKE_SA_INIT, and IKE_AUTH does not end within ${HANDSHAKE / 1000} s`
     // RFC 7296 §2.23: from here on it goes to port 4500.
     const reach =
-      this.port === 500
-        ? await this.within(
-            probeGateway(this.target, this.address, DEFAULT_PORT, SECOND_LOOK),
-            SECOND_LOOK + 500,
-          )
-        : undefined
+      this.port === 500 ? await this.ask(this.address, DEFAULT_PORT, SECOND_LOOK) : undefined
     if (reach !== undefined && reach.kind !== 'answered')
       return this.say(
         'authentication',
@@ -1028,8 +1027,11 @@ const METHODS: Readonly<Record<Session['authentication'], string>> = {
 
 const upper = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1)
 
+/** An IPv6 address may have its interface behind it. */
+const isOfIpv6 = (address: string): boolean => isIPv6(address.split('%')[0]!)
+
 const familyHint = (address: string): string =>
-  isIPv6(address.split('%')[0]!) ? ', and that it has this IPv6 address (else "family: 4")' : ''
+  isOfIpv6(address) ? ', and that it has this IPv6 address (else "family: 4")' : ''
 
 const sizeWords = (found: Found): string => {
   if (found === 'not asked') return 'no size was tried (ike-socket alone fills its answers)'

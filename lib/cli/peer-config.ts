@@ -1,8 +1,9 @@
 /** `ike-socket peer-config`: the configuration of the other end, of another product, from that of ours. */
 import { writeFileSync } from 'node:fs'
-import { configuration, loadConfiguration } from '../api/configuration.ts'
+import { configuration } from '../api/configuration.ts'
 import { createSecureContext } from '../api/options.ts'
 import { columns, type Command } from './command.ts'
+import { requireConfiguration } from './configuration-file.ts'
 import { readPlan } from './peer-plan.ts'
 import { PRODUCTS, type Product } from './peer-products.ts'
 import { parseArguments, UsageError } from './usage.ts'
@@ -30,10 +31,7 @@ const run = (args: readonly string[]): void => {
     throw new UsageError(`peer-config wants one of ${NAMES.join(', ')}`)
   const as = values.as ?? (['windows', 'android', 'ios'].includes(product) ? 'server' : 'client')
   if (as !== 'client' && as !== 'server') throw new UsageError(`--as ${as}: client or server`)
-  const file = values.config ?? process.env['IKE_SOCKET_CONFIG']
-  if (file === undefined || file === '')
-    throw new UsageError('--config or IKE_SOCKET_CONFIG is missing')
-  loadConfiguration(file, values.config === undefined ? undefined : '--config')
+  requireConfiguration(values.config).load()
   const given = configuration()
   // A wrong option is told before anything is made of it.
   createSecureContext(

@@ -5,7 +5,7 @@
 import net from 'node:net'
 import { constants } from 'node:os'
 import { printable } from '../base/errors.ts'
-import { configuration, configure, loadConfiguration } from '../api/configuration.ts'
+import { configuration, configure } from '../api/configuration.ts'
 import {
   lenientOptions,
   parseConnect,
@@ -15,6 +15,7 @@ import {
 import { createSecureServer, type SecureServer } from '../api/secure-server.ts'
 import { createSecureSocket, type SecureSocket } from '../api/secure-socket.ts'
 import { columns, type Command } from './command.ts'
+import { requireConfiguration, type ConfigurationFile } from './configuration-file.ts'
 import { join, tellProgress, type Log } from './join.ts'
 import { serveSocks } from './socks.ts'
 import { parseArguments, UsageError } from './usage.ts'
@@ -199,9 +200,9 @@ const forward = async (
 const FIXED = ['ikePort', 'reusePort'] as const
 
 /** New connections, and new SAs of servers, are made with what the file holds now; a faulty one changes nothing. */
-const reload = (file: string, servers: readonly SecureServer[]): void => {
+const reload = (file: ConfigurationFile, servers: readonly SecureServer[]): void => {
   const before = configuration()
-  loadConfiguration(file)
+  file.load()
   try {
     const fresh = configuration()
     parseConnect(lenientOptions<SecureSocketOptions>('client', fresh, { port: 1 }), false)
@@ -219,11 +220,15 @@ const reload = (file: string, servers: readonly SecureServer[]): void => {
   }
 }
 
-const reloadAtHangup = (file: string, servers: readonly SecureServer[], log: Log): void => {
+const reloadAtHangup = (
+  file: ConfigurationFile,
+  servers: readonly SecureServer[],
+  log: Log,
+): void => {
   process.on('SIGHUP', () => {
     try {
       reload(file, servers)
-      log('reloaded', { file })
+      log('reloaded', { file: file.path })
     } catch (error) {
       log('notReloaded', { error: error instanceof Error ? error.message : String(error) })
     }
@@ -259,11 +264,9 @@ const sidecar = async (command: string, args: readonly string[]): Promise<void> 
   const { values, positionals } = parseArguments(args, OPTIONS)
   const log = logger(values.json === true)
   const isAllowed = values['allow-remote'] === true
-  const file = values.config ?? process.env['IKE_SOCKET_CONFIG']
-  if (file === undefined || file === '')
-    throw new UsageError('--config or IKE_SOCKET_CONFIG is missing')
+  const file = requireConfiguration(values.config)
   const inside = insideEsp(log, intervalOf(values.progress ?? DEFAULT_PROGRESS))
-  loadConfiguration(file, values.config === undefined ? undefined : '--config')
+  file.load()
   endAtSignals()
   if (command === 'connect') return connect(positionals, inside)
   if (command === 'listen') return listen(positionals, isAllowed, inside, log)

@@ -1,9 +1,10 @@
 /** The host that a command of diagnosis speaks to, and the session it opens there as a client would. */
 import { isIP } from 'node:net'
-import { configuration, loadConfiguration } from '../api/configuration.ts'
+import { configuration } from '../api/configuration.ts'
 import { lenientOptions, type SecureSocketOptions } from '../api/options.ts'
 import { createSecureSocket, type SecureSocket } from '../api/secure-socket.ts'
 import type { Session } from '../api/session.ts'
+import { findConfiguration, requireConfiguration } from './configuration-file.ts'
 import { UsageError } from './usage.ts'
 
 /** Of the discard protocol: where nothing matters but the SA. */
@@ -30,13 +31,10 @@ export const readTarget = (
   if (!Number.isInteger(at) || at < 1 || at > 65535) throw new UsageError(`${port} is no port`)
   const bare = host.replace(/^\[(.*)\]$/, '$1')
   if (bare !== host && isIP(bare) === 0) throw new UsageError(`${host} is no address`)
-  const file = config ?? process.env['IKE_SOCKET_CONFIG']
   const place = { host: bare, port: at }
-  if (file === undefined || file === '') {
-    if (stranger !== undefined) return { options: { ...stranger, ...place }, isStranger: true }
-    throw new UsageError('--config or IKE_SOCKET_CONFIG is missing')
-  }
-  loadConfiguration(file, config === undefined ? undefined : '--config')
+  if (stranger !== undefined && findConfiguration(config) === undefined)
+    return { options: { ...stranger, ...place }, isStranger: true }
+  requireConfiguration(config).load()
   const given = lenientOptions<SecureSocketOptions>('client', configuration(), place)
   return { options: { ...given, ...place }, isStranger: false }
 }

@@ -57,7 +57,7 @@ export class Attempts {
   private readonly host: AttemptHost
   /** Those that wait for a Child SA, by their context: a burst of thousands is not searched for each of them. */
   private readonly waiting = new Map<unknown, Pending>()
-  /** How many of them have a local port of their own, by that. */
+  /** The number of them that have a local port of their own, by port. */
   private readonly reserved = new Map<number, number>()
   /** Connections whose SYN is under way, and the same by their context. */
   private readonly opening = new Map<TcpConnection, Pending>()

@@ -23,7 +23,7 @@ export interface Child<Owner = unknown> {
   /** Transport mode: the two hosts, which do not stand in the packets. */
   readonly localHost: Uint8Array
   readonly remoteHost: Uint8Array
-  /** Tunnel mode: the selectors here are not those of one host, so that what comes may be for another. */
+  /** Tunnel mode: the local selectors cover more than one host, so a packet may be for another one. */
   readonly isShared: boolean
   /** `Infinity` while in use; the end of the linger time once replaced (rule E7). */
   removeAt: Millis

@@ -109,7 +109,7 @@ export class Core {
   private readonly attempted = new WeakMap<object, Session>()
   /** Peers with something to send or tell, in the order they got it: each gets its turn. */
   private readonly active = new Line<Session>()
-  /** Who has sent something since `prepare`, and who had before it. */
+  /** The session that has sent something since the last `prepare`, and the one that had before it. */
   private lastSender: Session | undefined
   private speaker: Session | undefined
   private readonly schedule = new Schedule<Session>()

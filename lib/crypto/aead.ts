@@ -180,24 +180,19 @@ class NodeCipher implements AeadCipher {
     this.foreseen = undefined
   }
 
-  private cipherFor(nonce: Uint8Array): CipherGCM {
+  /** The object that was made beforehand, which nobody gets again; undefined: none was, or for another nonce. */
+  private take<Kind extends 'cipher' | 'decipher'>(kind: Kind, nonce: Uint8Array): Foreseen[Kind] {
     const { foreseen } = this
-    const ready = foreseen?.cipher
-    if (foreseen === undefined || ready === undefined) return this.newCipher(nonce)
-    foreseen.cipher = undefined
-    return noteForeseen(foreseen, nonce) ? ready : this.newCipher(nonce)
-  }
-
-  private decipherFor(nonce: Uint8Array): DecipherGCM {
-    const { foreseen } = this
-    const ready = foreseen?.decipher
-    if (foreseen === undefined || ready === undefined) return this.newDecipher(nonce)
-    foreseen.decipher = undefined
-    return noteForeseen(foreseen, nonce) ? ready : this.newDecipher(nonce)
+    const ready = foreseen?.[kind]
+    if (foreseen === undefined || ready === undefined) return undefined
+    foreseen[kind] = undefined
+    const isIt = equal(foreseen.nonce, nonce)
+    foreseen.misses = isIt ? 0 : foreseen.misses + 1
+    return isIt ? ready : undefined
   }
 
   seal(bytes: Uint8Array, from: number, to: number, nonce: Uint8Array, aad: Uint8Array): void {
-    const cipher = this.cipherFor(nonce)
+    const cipher = this.take('cipher', nonce) ?? this.newCipher(nonce)
     cipher.setAAD(aad)
     const ciphertext = cipher.update(bytes.subarray(from, to))
     cipher.final()
@@ -213,7 +208,7 @@ class NodeCipher implements AeadCipher {
     nonce: Uint8Array,
     aad: Uint8Array,
   ): Uint8Array | undefined {
-    const decipher = this.decipherFor(nonce)
+    const decipher = this.take('decipher', nonce) ?? this.newDecipher(nonce)
     decipher.setAAD(aad)
     decipher.setAuthTag(bytes.subarray(to, to + TAG_LENGTH))
     const plaintext = decipher.update(bytes.subarray(from, to))
@@ -230,13 +225,6 @@ class NodeCipher implements AeadCipher {
     this.key = undefined
     this.foreseen = undefined
   }
-}
-
-/** False: it was another one. */
-const noteForeseen = (foreseen: Foreseen, nonce: Uint8Array): boolean => {
-  const isIt = equal(foreseen.nonce, nonce)
-  foreseen.misses = isIt ? 0 : foreseen.misses + 1
-  return isIt
 }
 
 const onNode = (algorithm: string): AeadBackend => ({

@@ -82,7 +82,7 @@ const ICV = 12
 /** Ours: first wait after TEMPORARY_FAILURE; it doubles and has a random part (rule E8). */
 const RETRY: Millis = 1_000
 const MAX_RETRY: Millis = 60_000
-/** Ours: who slept past both limits of an SA has so long to rekey it; nothing was sent on it meanwhile. */
+/** Ours: a process that slept past both limits of an SA has this long to rekey it; it sent nothing on it while it slept. */
 const OVERSLEPT: Millis = 30_000
 /** RFC 7296 §2.25 "several minutes": after so long of TEMPORARY_FAILURE the two ends are out of step. */
 const PATIENCE: Millis = 300_000

@@ -115,7 +115,7 @@ const openSystem = () => {
     close: nativeFunction('close', ['i32'], 'i32'),
     getsockname: nativeFunction('getsockname', ['i32', 'pointer', 'pointer'], 'i32'),
     setsockopt: nativeFunction('setsockopt', ['i32', 'i32', 'i32', 'pointer', 'u32'], 'i32'),
-    // Lengths fit 32 bits, and a number costs less than a BigInt.
+    // What they return fits 32 bits, and a number costs less than a BigInt.
     sendmsg: nativeFunction('sendmsg', [WORD, 'pointer', WORD], 'i32'),
     recvmsg: nativeFunction('recvmsg', [WORD, 'pointer', WORD], 'i32'),
     nameToIndex: nativeFunction('if_nametoindex', ['pointer'], 'u32'),

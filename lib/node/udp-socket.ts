@@ -157,22 +157,23 @@ export class UdpSocket implements Carrier {
     return this.path(octetsOf(address), port)
   }
 
-  private knownPath({ address, port }: Sender): Path {
+  private knownPath(sender: Sender): Path {
     const { lastPath } = this
+    const { address, port } = sender
     if (lastPath !== undefined && port === this.lastPort && address === this.lastAddress)
       return lastPath
     this.lastAddress = address
     this.lastPort = port
-    return (this.lastPath = this.rememberedPath(address, port))
+    return (this.lastPath = this.rememberedPath(sender))
   }
 
-  private rememberedPath(address: string, port: number): Path {
-    const key = `${address}|${port}`
+  private rememberedPath(sender: Sender): Path {
+    const key = `${sender.address}|${sender.port}`
     const known = this.paths.get(key)
     if (known !== undefined) return known
     // A table of strangers' addresses must not grow with them.
     if (this.paths.size >= 4096) this.paths.clear()
-    const path = this.path(octetsOf(address), port)
+    const path = this.pathOf(sender)
     this.paths.set(key, path)
     return path
   }

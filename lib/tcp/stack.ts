@@ -110,8 +110,8 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   private readonly resets: { flow: Flow; seq: number; ack: number | undefined }[] = []
   private readonly segment = new TcpSegment()
   private readonly addresses: Uint8Array[] = []
-  /** Of these, the ends of connections here, newest first. */
-  private readonly own: Uint8Array[] = []
+  /** Those that connections have had here, newest first. */
+  private readonly localAddresses: Uint8Array[] = []
   private live = 0
   private isInDoubt = false
   private hasPassedOver = false
@@ -220,7 +220,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
 
   private add(connection: TcpConnection): TcpConnection {
     const key = keyOf(connection)
-    remember(this.own, connection.localAddress)
+    remember(this.localAddresses, connection.localAddress)
     const chain = this.connections.get(key)
     if (chain === undefined) this.connections.set(key, [connection])
     else chain.push(connection)
@@ -248,7 +248,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   // --- input ---
 
   /**
-   * A segment at `bytes[from, to)`, of which copies are kept. `isShared`: its selectors let through what is for other hosts, too.
+   * A segment at `bytes[from, to)`, of which copies are kept. `isShared`: the selectors also admit segments for other hosts.
    * Returns why it was dropped.
    */
   handleSegment(
@@ -393,7 +393,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
    * and a RST would end the connections of its other hosts. Who has listeners serves every address of its selectors.
    */
   private isOurs(address: Uint8Array): boolean {
-    return !this.listeners.isEmpty || this.own.some(other => equal(other, address))
+    return !this.listeners.isEmpty || this.localAddresses.some(other => equal(other, address))
   }
 
   dropOldest(listener: TcpListener): void {

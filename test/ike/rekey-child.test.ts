@@ -169,7 +169,7 @@ t.test('waiting for the Delete of the old SA, the responder obeys its hard limit
   t.end()
 })
 
-t.test('who slept past both limits of a Child SA rekeys it, and has thirty seconds for that', t => {
+t.test('a process that slept past both limits of a Child SA has thirty seconds to rekey it', t => {
   const pair = IkePair.established()
   const { child } = pair.b
   child.softAt = pair.now - 2

@@ -45,7 +45,7 @@ t.test('a rekey, started by either end: the Child SAs move, the Delete is the la
   t.end()
 })
 
-t.test('who slept past both limits of an IKE SA rekeys it', t => {
+t.test('a process that slept past both limits of an IKE SA rekeys it', t => {
   const pair = IkePair.established({ ikeLifetime: 100_000 }, { ikeLifetime: 100_000 })
   const old = pair.a.sa
   pair.now += 100_001
