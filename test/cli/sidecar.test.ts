@@ -145,7 +145,7 @@ t.test('SIGHUP: what the file holds now is used, and a faulty one changes nothin
     return end.next(event)
   }
   const faults: [() => void, RegExp][] = [
-    [() => writeFileSync(config, '{ "psk": '), /JSON/],
+    [() => writeFileSync(config, '{ "psk": '), /^--config: .*JSON/],
     [() => write('the next pre-shared key', { prot: 1 }), /"prot"/],
     [() => write('the next pre-shared key', { childLifetime: -1 }), /childLifetime/],
   ]
