@@ -41,13 +41,19 @@ const TRIED = 400
 const MAX_PROVED = 3
 const MAX_SEARCHES = MAX_PROVED + 1
 
+/** Octets from and to a place that is not proved. */
+interface Traffic {
+  readonly path: Path
+  received: number
+  sent: number
+}
+
 /** The peer seems to have moved, and has not answered from there yet. */
 interface PendingMove {
   /** The last place that was proved. */
   readonly before: Path
   readonly endsAt: Millis
-  received: number
-  sent: number
+  readonly traffic: Traffic
 }
 
 /** What fits through between two addresses, whatever the ports are. */
@@ -63,6 +69,8 @@ export class Paths implements PeerPlace {
   private readonly lineage: Lineage
   private place: Path
   private trial: PendingMove | undefined
+  /** Of the last place on trial: who comes from there again may get what its datagrams add up to. */
+  private unproved: Traffic | undefined
   /** Where the peer has answered from before, the last one first. */
   private proved: readonly Path[] = []
   private isNew = false
@@ -119,7 +127,7 @@ export class Paths implements PeerPlace {
 
   noteNewest(path: Path, octets: number, now: Millis): void {
     if (samePath(path, this.place)) {
-      if (this.trial !== undefined) this.trial.received += octets
+      if (this.trial !== undefined) this.trial.traffic.received += octets
       return
     }
     if (this.mayMove) this.follow(path, octets, now)
@@ -128,11 +136,20 @@ export class Paths implements PeerPlace {
   follow(path: Path, octets: number, now: Millis): void {
     if (samePath(path, this.place)) return
     const before = this.trial?.before ?? this.place
-    this.trial = this.isProved(path, before)
-      ? undefined
-      : { before, endsAt: now + TRIAL, received: octets, sent: 0 }
+    this.trial = this.isProved(path, before) ? undefined : this.newTrial(before, path, octets, now)
     this.moveTo(path)
     if (this.trial === undefined) this.remember(before)
+  }
+
+  private newTrial(before: Path, path: Path, octets: number, now: Millis): PendingMove {
+    const { unproved } = this
+    const traffic =
+      unproved !== undefined && samePath(unproved.path, path)
+        ? unproved
+        : { path, received: 0, sent: 0 }
+    traffic.received += octets
+    this.unproved = traffic
+    return { before, endsAt: now + TRIAL, traffic }
   }
 
   private isProved(path: Path, before: Path): boolean {
@@ -189,7 +206,7 @@ export class Paths implements PeerPlace {
   tryPath(path: Path, now: Millis): void {
     if (samePath(path, this.place)) return
     const before = this.trial?.before ?? this.place
-    this.trial = { before, endsAt: now + TRIAL, received: TRIED, sent: 0 }
+    this.trial = { before, endsAt: now + TRIAL, traffic: { path, received: TRIED, sent: 0 } }
     this.moveTo(path)
     this.isTried = true
     this.isUntried = true
@@ -274,14 +291,19 @@ export class Paths implements PeerPlace {
 
   /** Octets of IKE that may still go to the current place. */
   get allowance(): number {
-    if (this.trial === undefined) return Infinity
-    return UNPROVED_FACTOR * this.trial.received - this.trial.sent
+    const { trial, place } = this
+    // The host has answered from that address: a NAT has given it another port.
+    if (trial === undefined || equal(trial.before.remoteAddress, place.remoteAddress))
+      return Infinity
+    const { received, sent } = trial.traffic
+    return UNPROVED_FACTOR * received - sent
   }
 
   /** The same of data, which leave a third to the request that proves the place and to answers. */
   get dataAllowance(): number {
     if (this.trial === undefined) return Infinity
-    return (UNPROVED_FACTOR - 1) * this.trial.received - this.trial.sent
+    const { received, sent } = this.trial.traffic
+    return (UNPROVED_FACTOR - 1) * received - sent
   }
 
   get deadline(): Millis {
@@ -298,7 +320,7 @@ export class Paths implements PeerPlace {
 
   /** RFC 3948 §4: a keepalive only when nothing else kept the NAT's mapping alive. */
   noteSent(path: Path, octets: number, now: Millis): void {
-    if (this.trial !== undefined && samePath(path, this.place)) this.trial.sent += octets
+    if (this.trial !== undefined && samePath(path, this.place)) this.trial.traffic.sent += octets
     const interval = this.keepaliveInterval
     this.keepaliveAt = interval > 0 ? now + interval : Infinity
   }

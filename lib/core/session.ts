@@ -601,9 +601,11 @@ export class Session implements AttemptHost, Scheduled, InLine<Session> {
 
   private pollIke(packet: Packet): Path | undefined {
     for (const sa of this.lineage.all) {
+      let isHeldBack = false
       for (let next = sa.pollTransmit(); next !== undefined; next = sa.pollTransmit()) {
-        const { bytes, path } = next
-        if (bytes.length > this.paths.allowance && samePath(path, this.path)) {
+        const { bytes, octets, path } = next
+        if (octets > 0) isHeldBack = octets > this.paths.allowance && samePath(path, this.path)
+        if (isHeldBack) {
           // As if it were lost: it is repeated, and by then more has come from there or it is proved.
           this.host.drop('path.onTrial')
           continue

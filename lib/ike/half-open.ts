@@ -17,7 +17,7 @@ import { isVersion1, readIkeHeader, type IkeHeader } from '../wire/ike-header.ts
 import { ExchangeType } from '../wire/registry.ts'
 import type { Answer, ChildRequest, IkeSaConfig } from './exchange.ts'
 import { IkeSa, type IkeSaOutput } from './ike-sa.ts'
-import { MessageWindow } from './message-window.ts'
+import { MessageWindow, type Outgoing } from './message-window.ts'
 import { SaInit, type Handshake } from './sa-init.ts'
 
 /**
@@ -112,9 +112,9 @@ export class HalfOpen {
     return this.outputs.shift()
   }
 
-  pollTransmit(): { bytes: Uint8Array; path: Path } | undefined {
+  pollTransmit(): (Outgoing & { path: Path }) | undefined {
     const first = this.window.poll()
-    if (first !== undefined) return { bytes: first.bytes, path: this.firstPath }
+    if (first !== undefined) return { ...first, path: this.firstPath }
     for (const sa of this.followed) {
       const next = sa.pollTransmit()
       if (next !== undefined) return next

@@ -48,7 +48,7 @@ import type {
 import { FragmentSize, Reassembly } from './fragmentation.ts'
 import { DeleteChild, DeleteIke, Liveness, respondInformational } from './informational.ts'
 import { fillAnswer, Ping } from './ping.ts'
-import { MessageWindow, type Stray } from './message-window.ts'
+import { MessageWindow, type Outgoing, type Stray } from './message-window.ts'
 import { AnnounceAddresses, CheckPath, UpdateAddresses } from './mobike.ts'
 import { Protection } from './protection.ts'
 import { RekeyChild } from './rekey-child.ts'
@@ -351,9 +351,9 @@ export class IkeSa implements AuthContext, Successor {
     return this.outputs.shift()
   }
 
-  pollTransmit(): { bytes: Uint8Array; path: Path } | undefined {
+  pollTransmit(): (Outgoing & { path: Path }) | undefined {
     const next = this.window.poll()
-    return next && { bytes: next.bytes, path: next.path ?? this.path }
+    return next && { ...next, path: next.path ?? this.path }
   }
 
   output(output: IkeOutput): void {

@@ -21,6 +21,8 @@ interface Outstanding {
 /** A datagram to send; `path` undefined: where the SA's peer is. */
 export interface Outgoing {
   readonly bytes: Uint8Array
+  /** Of all datagrams of the message, with the first of them; 0 with the others. */
+  readonly octets: number
   readonly path: Path | undefined
 }
 
@@ -32,10 +34,13 @@ export interface Stray {
 
 /** RFC 9000 §8.1: at most three times as much goes to a place that may be another's. */
 const isAffordable = (datagrams: readonly Uint8Array[], { octets }: Stray): boolean =>
-  datagrams.reduce((sum, { length }) => sum + length, 0) <= 3 * octets
+  octetsOf(datagrams) <= 3 * octets
+
+const octetsOf = (datagrams: readonly Uint8Array[]): number =>
+  datagrams.reduce((sum, { length }) => sum + length, 0)
 
 const outgoing = (datagrams: readonly Uint8Array[], path?: Path): Outgoing[] =>
-  datagrams.map(bytes => ({ bytes, path }))
+  datagrams.map((bytes, i) => ({ bytes, octets: i === 0 ? octetsOf(datagrams) : 0, path }))
 
 /** Ours: a random part in each wait, so that many clients of a server that fails do not come in step. */
 const JITTER = 0.1

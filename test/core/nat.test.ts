@@ -1,6 +1,7 @@
 /** NATs between the ends (RFC 7296 §2.23, RFC 3948 §4), and paths that take small packets only. */
 import t from 'tap'
 import { toHex } from '../../lib/base/bytes.ts'
+import type { Session } from '../../lib/core/session.ts'
 import { FragmentSize } from '../../lib/ike/fragmentation.ts'
 import { isIke } from '../harness/attacker.ts'
 import { PERFECT, Stream, World, type Options } from '../harness/world.ts'
@@ -129,6 +130,38 @@ t.test('a rekey, a probe and a Delete reach a client whose mapping has changed',
   t.ok(world.server.isIdle)
   t.end()
 })
+
+/** A client whose mapping is gone sends small probes from `address`, and the server has something large to ask. */
+const forgotten = (address: Uint8Array) => {
+  const client = { livenessInterval: 20_000, natKeepalive: 0 }
+  const { world } = open(true, client, { livenessInterval: 0, retransmit: { tries: 9 } })
+  world.run(20_000)
+  world.clientPort++
+  world.clientAddress = address
+  const session = world.sessions.server[0] as Session
+  session.rekeyIke(world.now)
+  world.server.touchSession(session, world.now)
+  return { world, session }
+}
+
+for (const [what, address] of [
+  ['port', Uint8Array.of(198, 51, 100, 7)],
+  ['address', Uint8Array.of(203, 0, 113, 7)],
+] as const) {
+  t.test(
+    `a request under way reaches a client that has another ${what} and sends probes alone`,
+    t => {
+      const { world, session } = forgotten(address)
+      world.run(300_000, () => session.info().ikeRekeys === 1)
+      t.equal(session.info().ikeRekeys, 1)
+      world.run(2000)
+      t.strictSame(session.path.remoteAddress, address)
+      t.equal(session.path.remotePort, world.clientPort)
+      t.notOk(session['paths'].isOnTrial)
+      t.end()
+    },
+  )
+}
 
 t.test('both ends can rekey what runs in transport mode through a NAT', t => {
   for (const side of ['client', 'server'] as const) {
