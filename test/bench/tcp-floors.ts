@@ -199,9 +199,11 @@ const fastPath = (rtt: number): TcpPath => {
   return new TcpPath({ ...way, queue: 4000 }, way, BIG)
 }
 
-const transferSeconds = (rtt: number, octets: number): number => {
+/** `omitsChecksum`: as between two ends of this package in transport mode, where the ICV covers what it would. */
+const transferSeconds = (rtt: number, octets: number, omitsChecksum: boolean): number => {
   const path = fastPath(rtt)
-  for (const { stack } of [path.a, path.b]) stack.segmentLimit = SEGMENT
+  for (const { stack } of [path.a, path.b])
+    Object.assign(stack, { segmentLimit: SEGMENT, omitsChecksum })
   const bulk = path.bulk(octets)
   const seconds = secondsOf(() => path.run(SECONDS))
   if (bulk.received !== octets) throw new Error('the transfer does not end')
@@ -255,26 +257,29 @@ const TURNS = 3
 const median = (values: readonly number[]): number =>
   [...values].sort((one, other) => one - other)[values.length >> 1]!
 
-/** What TCP takes beside the simulated path: the median of turns of both. */
+/** What TCP takes beside the simulated path, between our own ends and with a checksum as to others: medians of turns. */
 const processor = (rtt: number, turns: number): Figure => {
   const octets = 200_000_000
   const gigabytes = octets / 1e9
-  transferSeconds(rtt, octets / 4)
+  transferSeconds(rtt, octets / 4, true)
+  transferSeconds(rtt, octets / 4, false)
   pathSeconds(rtt, octets / 4)
   const costs: number[] = []
+  const withChecksums: number[] = []
   const paths: number[] = []
   const shares: number[] = []
   for (let turn = 0; turn < turns; turn++) {
     const yardstick = yardstickSeconds()
     const path = pathSeconds(rtt, octets)
-    const cost = transferSeconds(rtt, octets) - path
+    const cost = transferSeconds(rtt, octets, true) - path
+    withChecksums.push((transferSeconds(rtt, octets, false) - path) / gigabytes)
     costs.push(cost / gigabytes)
     paths.push(path / gigabytes)
     shares.push((cost / gigabytes) * (YARDSTICK_BLOCKS / yardstick))
   }
   const blocks = (median(shares) / 1000).toFixed(0)
   return {
-    name: `processor time of both ends, MSS 1400, ${rtt} ms (beside ${median(paths).toFixed(2)} of the simulated path; a gigabyte costs as much as SHA-256 of ${blocks},000 blocks of 64 KiB)`,
+    name: `processor time of both ends, MSS 1400, ${rtt} ms (${median(withChecksums).toFixed(2)} with a checksum, as to others; beside ${median(paths).toFixed(2)} of the simulated path; a gigabyte costs as much as SHA-256 of ${blocks},000 blocks of 64 KiB)`,
     value: median(costs),
     floor: { most: 3 },
     unit: 's/GB',
