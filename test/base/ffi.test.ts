@@ -88,6 +88,22 @@ t.test(`flags of Node take native functions away${notHere}`, { skip: !isHere }, 
   t.equal(say('ffi', '--permission', '--allow-fs-read=*', '--allow-ffi'), 'accepted')
 })
 
+/** A Node that was linked with an OpenSSL elsewhere, and shows no function of it. */
+const WITHOUT_OPENSSL = `
+  const { DynamicLibrary } = process.getBuiltinModule('node:ffi')
+  const { getSymbol } = DynamicLibrary.prototype
+  DynamicLibrary.prototype.getSymbol = function (name) {
+    if (name.startsWith('EVP_')) throw new Error('dlsym failed')
+    return getSymbol.call(this, name)
+  }`
+
+t.test(`a Node whose executable has no OpenSSL${notHere}`, { skip: !isHere }, async t => {
+  const flags = ['--import', `data:text/javascript,${encodeURIComponent(WITHOUT_OPENSSL)}`]
+  const words = 'with a Node whose executable has the function EVP_CIPHER_CTX_new'
+  t.match(say('ffi', ...flags), `must be 'auto' or 'off': 'ffi' works ${words}. Received`)
+  t.equal(say('auto', ...flags), `accepted\nNothing is accelerated: 'accelerate' works ${words}`)
+})
+
 t.test(`functions, memory and errors of the C library${notHere}`, { skip: !isHere }, async t => {
   const errnoAt = nativeFunction<bigint>('__errno_location', [], 'pointer')()
   const close = nativeFunction('close', ['i32'], 'i32')

@@ -21,63 +21,78 @@ import { Gateway, ONE_SUITE } from '../harness/gateway.ts'
 const folder = mkdtempSync(join(tmpdir(), 'ike-doctor-'))
 t.after(() => rmSync(folder, { recursive: true }))
 const psk = 'a key that both of these ends know'
-const config = join(folder, 'ike.json')
+let files = 0
+/** A configuration file of its own. */
+const configOf = (options: object): string => {
+  const file = join(folder, `${files++}.json`)
+  writeFileSync(file, JSON.stringify(options))
+  return file
+}
+// They wait more than they compute: for what does not answer, and for the pace of the probes.
+t.jobs = 5
 
-t.test('all is well: each step has its line, in the order of the steps', async t => {
-  const root = authority('O=Test, CN=Root', 'P-256')
-  const end = (name: string) => {
-    const { pem, keyPem } = endEntity(name, 'P-256', root)
-    return { cert: pem, key: keyPem, ca: root.pem }
-  }
-  const server = createSecureServer({ ikePort: 0, ...end('server.test') }, socket => socket.end())
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address()!
-  const { ikePort } = server
-  writeFileSync(config, JSON.stringify({ ...end('client.test'), remoteId: 'server.test', ikePort }))
-  const args = ['doctor', '127.0.0.1', String(port), '--config', config]
-  const text = await runCommand(args)
-  t.equal(text.code, 0, text.stdout + text.stderr)
-  t.match(text.stdout, /✓ route +To 127\.0\.0\.1 from 127\.0\.0\.1 by the interface lo, packets of/)
-  t.match(text.stdout, /✓ UDP +UDP port \d+ of 127\.0\.0\.1 answers, after \d+ ms/)
-  t.match(text.stdout, /✓ NAT +No NAT changes our address/)
-  t.match(text.stdout, /✓ proposals +ike-socket answers, and takes aes256gcm16-prfsha256-x25519/)
-  t.match(text.stdout, /✓ clock +Our clock says .*all 2 certificates are valid/)
-  t.match(
-    text.stdout,
-    /server\.test has proved itself by its certificate, and takes us for client\.test\.\n +✓ 'O=\S+, CN=server\.test', valid from .* to .*\n +✓ 'O=Test, CN=Root', valid from/,
-  )
-  t.match(text.stdout, /✓ data +AES-GCM-16-256.* in transport mode, for 127\.0\.0\.1/)
-  t.match(text.stdout, /✓ round trips +20 of 20 probes were answered/)
-  t.match(text.stdout, /✓ MTU +Packets of 9000 octets pass both ways; IKE is cut at 1280/)
-  t.match(text.stdout, /✓ rekey +New keys for the data after \d+ ms/)
-  t.match(text.stdout, /✓ port +127\.0\.0\.1 port \d+ inside the tunnel accepts connections/)
-  t.match(
-    text.stdout,
-    /✓ selectors +Asked for everything, the peer gives .* there\.\nAll is well\.\n$/,
-  )
-  t.notOk(text.stdout.includes('\x1b'), 'no colour in a file')
+t.test(
+  'all is well: each step has its line, in the order of the steps',
+  { buffered: true },
+  async t => {
+    const root = authority('O=Test, CN=Root', 'P-256')
+    const end = (name: string) => {
+      const { pem, keyPem } = endEntity(name, 'P-256', root)
+      return { cert: pem, key: keyPem, ca: root.pem }
+    }
+    const server = createSecureServer({ ikePort: 0, ...end('server.test') }, socket => socket.end())
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const { port } = server.address()!
+    const { ikePort } = server
+    const config = configOf({ ...end('client.test'), remoteId: 'server.test', ikePort })
+    const args = ['doctor', '127.0.0.1', String(port), '--config', config]
+    const text = await runCommand(args)
+    t.equal(text.code, 0, text.stdout + text.stderr)
+    t.match(
+      text.stdout,
+      /✓ route +To 127\.0\.0\.1 from 127\.0\.0\.1 by the interface lo, packets of/,
+    )
+    t.match(text.stdout, /✓ UDP +UDP port \d+ of 127\.0\.0\.1 answers, after \d+ ms/)
+    t.match(text.stdout, /✓ NAT +No NAT changes our address/)
+    t.match(text.stdout, /✓ proposals +ike-socket answers, and takes aes256gcm16-prfsha256-x25519/)
+    t.match(text.stdout, /✓ clock +Our clock says .*all 2 certificates are valid/)
+    t.match(
+      text.stdout,
+      /server\.test has proved itself by its certificate, and takes us for client\.test\.\n +✓ 'O=\S+, CN=server\.test', valid from .* to .*\n +✓ 'O=Test, CN=Root', valid from/,
+    )
+    t.match(text.stdout, /✓ data +AES-GCM-16-256.* in transport mode, for 127\.0\.0\.1/)
+    t.match(text.stdout, /✓ round trips +20 of 20 probes were answered/)
+    t.match(text.stdout, /✓ MTU +Packets of 9000 octets pass both ways; IKE is cut at 1280/)
+    t.match(text.stdout, /✓ rekey +New keys for the data after \d+ ms/)
+    t.match(text.stdout, /✓ port +127\.0\.0\.1 port \d+ inside the tunnel accepts connections/)
+    t.match(
+      text.stdout,
+      /✓ selectors +Asked for everything, the peer gives .* there\.\nAll is well\.\n$/,
+    )
+    t.notOk(text.stdout.includes('\x1b'), 'no colour in a file')
 
-  const json = await runCommand([...args, '--json'])
-  const lines = json.stdout
-    .trim()
-    .split('\n')
-    .map(line => JSON.parse(line) as Step & { isWell?: boolean; cause?: null })
-  const end_ = lines.pop()!
-  t.match(end_, { isWell: true, cause: null })
-  const order = lines.map(({ name }) => STEPS.indexOf(name))
-  t.strictSame(new Set(order), new Set(STEPS.keys()), 'every step')
-  server.close()
-})
+    const json = await runCommand([...args, '--json'])
+    const lines = json.stdout
+      .trim()
+      .split('\n')
+      .map(line => JSON.parse(line) as Step & { isWell?: boolean; cause?: null })
+    const end_ = lines.pop()!
+    t.match(end_, { isWell: true, cause: null })
+    const order = lines.map(({ name }) => STEPS.indexOf(name))
+    t.strictSame(new Set(order), new Set(STEPS.keys()), 'every step')
+    server.close()
+  },
+)
 
-t.test('the exit code names the step that is bad', async t => {
+t.test('the exit code names the step that is bad', { buffered: true }, async t => {
   const server = createSecureServer({ ikePort: 0, psk }, socket => socket.end())
   server.on('ikeClientError', () => {})
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { ikePort } = server
   const codeOf = async (options: object, ...args: string[]): Promise<number | null> => {
-    writeFileSync(config, JSON.stringify({ ikePort, psk, ...options }))
+    const config = configOf({ ikePort, psk, ...options })
     return (await runCommand(['doctor', ...args, '--config', config])).code
   }
   t.equal(await codeOf({}, '127.0.0.1', '9'), 9, 'port')
@@ -97,6 +112,7 @@ t.test('the exit code names the step that is bad', async t => {
 
 t.test(
   'a server that falls silent after its first answer is named, and does not hold the command',
+  { buffered: true },
   async t => {
     const server = createSecureServer({ ikePort: 0, psk }, socket => socket.end())
     server.listen(0, '127.0.0.1')
@@ -112,7 +128,7 @@ t.test(
       back.on('message', answer => front.send(answer, client.port, client.address))
       back.send(bytes, server.ikePort, '127.0.0.1')
     })
-    writeFileSync(config, JSON.stringify({ ikePort: front.address().port, psk }))
+    const config = configOf({ ikePort: front.address().port, psk })
     // Longer than what it says it takes; the handshake itself would be given up after a minute.
     const command = runCommand(['doctor', '127.0.0.1', '--config', config])
     const late = new Promise<undefined>(resolve => {
@@ -132,6 +148,7 @@ t.test(
 
 t.test(
   'before anybody has proved anything, one IKE_SA_INIT is all that leaves; it ends by itself',
+  { buffered: true },
   async t => {
     const hole = dgram.createSocket('udp4').bind(0, '127.0.0.1')
     await once(hole, 'listening')
@@ -157,34 +174,38 @@ t.test(
   },
 )
 
-t.test('it ends by itself where the peer falls silent at any later moment', async t => {
-  const server = createSecureServer({ ikePort: 0, psk }, socket => {
-    // Of the client that is not heard any more.
-    socket.on('error', () => {}).end()
-  })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  // After so many datagrams from IKE_AUTH on: at once, among the probes, at the sizes.
-  const ends = [0, 6, 43].map(async many => {
-    let count = -1
-    const way = await openWay(server.ikePort!, bytes => {
-      if (count < 0 && bytes[4 + 18] !== ExchangeType.IkeAuth) return true
-      return ++count < many
+t.test(
+  'it ends by itself where the peer falls silent at any later moment',
+  { buffered: true },
+  async t => {
+    const server = createSecureServer({ ikePort: 0, psk }, socket => {
+      // Of the client that is not heard any more.
+      socket.on('error', () => {}).end()
     })
-    writeFileSync(`${config}.${many}`, JSON.stringify({ ikePort: way.port, psk }))
-    const { code, stdout } = await runCommand([
-      ...['doctor', '127.0.0.1', String(server.address()!.port)],
-      ...['--config', `${config}.${many}`],
-    ])
-    way.close()
-    return { code, stdout }
-  })
-  for (const { code, stdout } of await Promise.all(ends)) {
-    t.ok([3, 5, 7, 8, 9].includes(code ?? 0), stdout)
-    t.match(stdout, /✗ (UDP|authentication|round trips|MTU|rekey|port)/)
-  }
-  server.close()
-})
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    // After so many datagrams from IKE_AUTH on: at once, among the probes, at the sizes.
+    const ends = [0, 6, 43].map(async many => {
+      let count = -1
+      const way = await openWay(server.ikePort!, bytes => {
+        if (count < 0 && bytes[4 + 18] !== ExchangeType.IkeAuth) return true
+        return ++count < many
+      })
+      const config = configOf({ ikePort: way.port, psk })
+      const { code, stdout } = await runCommand([
+        ...['doctor', '127.0.0.1', String(server.address()!.port)],
+        ...['--config', config],
+      ])
+      way.close()
+      return { code, stdout }
+    })
+    for (const { code, stdout } of await Promise.all(ends)) {
+      t.ok([3, 5, 7, 8, 9].includes(code ?? 0), stdout)
+      t.match(stdout, /✗ (UDP|authentication|round trips|MTU|rekey|port)/)
+    }
+    server.close()
+  },
+)
 
 /** Somebody who answers in the peer's place, has done the key exchange, and cannot prove that it is the peer. */
 const impersonate = async (
@@ -219,59 +240,65 @@ const EAP_IDENTITY_REQUEST: Payload = { kind: 'eap', data: Uint8Array.of(1, 1, 0
 const kindsIn = (message: readonly Payload[]): ReadonlySet<string> =>
   new Set(message.map(({ kind }) => kind))
 
-t.test('an impostor gets no password, no EAP and no more than one proof', async t => {
-  const root = authority('O=Test, CN=Root', 'P-256')
-  const other = authority('O=Test, CN=Other', 'P-256')
-  const stranger = endEntity('server.test', 'P-256', other)
-  const password = 'the password of a user'
-  const byEap = {
-    ca: root.pem,
-    remoteId: 'server.test',
-    eap: { method: 'mschapv2', identity: 'alice', password },
-  } as const
-  const run = async (
-    options: SecureSocketOptions,
-    answer: (gateway: Gateway) => Payload[],
-  ): Promise<{ diagnosis: Diagnosis; seen: Payload[][] }> => {
-    const { port, seen, close } = await impersonate(answer)
-    const target = { ikePort: port, ...ONE_SUITE, ...options, host: '127.0.0.1' }
-    const diagnosis = await new Diagnostician(target, { report: () => {} }).run()
-    close()
-    return { diagnosis, seen }
-  }
+t.test(
+  'an impostor gets no password, no EAP and no more than one proof',
+  { buffered: true },
+  async t => {
+    const root = authority('O=Test, CN=Root', 'P-256')
+    const other = authority('O=Test, CN=Other', 'P-256')
+    const stranger = endEntity('server.test', 'P-256', other)
+    const password = 'the password of a user'
+    const byEap = {
+      ca: root.pem,
+      remoteId: 'server.test',
+      eap: { method: 'mschapv2', identity: 'alice', password },
+    } as const
+    const run = async (
+      options: SecureSocketOptions,
+      answer: (gateway: Gateway) => Payload[],
+    ): Promise<{ diagnosis: Diagnosis; seen: Payload[][] }> => {
+      const { port, seen, close } = await impersonate(answer)
+      const target = { ikePort: port, ...ONE_SUITE, ...options, host: '127.0.0.1' }
+      const diagnosis = await new Diagnostician(target, { report: () => {} }).run()
+      close()
+      return { diagnosis, seen }
+    }
 
-  const certificate = await run(byEap, gateway => [
-    ...gateway.proof(stranger),
-    EAP_IDENTITY_REQUEST,
-  ])
-  t.match(certificate.diagnosis.cause, { name: 'authentication', says: /neither a trusted CA/ })
-  t.match(certificate.diagnosis.cause?.parts, [{ state: 'bad', says: /CN=server\.test', issued/ }])
-  for (const message of certificate.seen) {
-    t.notOk(kindsIn(message).has('eap') || kindsIn(message).has('auth'))
-    t.notOk(JSON.stringify(message).includes(password))
-  }
+    const certificate = await run(byEap, gateway => [
+      ...gateway.proof(stranger),
+      EAP_IDENTITY_REQUEST,
+    ])
+    t.match(certificate.diagnosis.cause, { name: 'authentication', says: /neither a trusted CA/ })
+    t.match(certificate.diagnosis.cause?.parts, [
+      { state: 'bad', says: /CN=server\.test', issued/ },
+    ])
+    for (const message of certificate.seen) {
+      t.notOk(kindsIn(message).has('eap') || kindsIn(message).has('auth'))
+      t.notOk(JSON.stringify(message).includes(password))
+    }
 
-  const shared = await run({ psk, localId: 'client.test' }, gateway => [
-    gateway.idr,
-    gateway.keyed(Buffer.from('not the key that the client has')),
-  ])
-  t.match(shared.diagnosis.cause, {
-    name: 'authentication',
-    says: /server\.test could not be authenticated: it does not know the pre-shared key/,
-  })
-  const proofs = shared.seen.filter(message => kindsIn(message).has('auth'))
-  t.equal(proofs.length, 1, 'one proof, under a key that is long enough')
+    const shared = await run({ psk, localId: 'client.test' }, gateway => [
+      gateway.idr,
+      gateway.keyed(Buffer.from('not the key that the client has')),
+    ])
+    t.match(shared.diagnosis.cause, {
+      name: 'authentication',
+      says: /server\.test could not be authenticated: it does not know the pre-shared key/,
+    })
+    const proofs = shared.seen.filter(message => kindsIn(message).has('auth'))
+    t.equal(proofs.length, 1, 'one proof, under a key that is long enough')
 
-  const short = await run({ psk: 'sesame, open!', localId: 'client.test' }, () => [])
-  t.match(short.diagnosis.cause, { name: 'authentication', says: /has 13 octets.*none was sent/ })
-  t.equal(short.seen.length, 0, 'IKE_SA_INIT is all that it got')
-})
+    const short = await run({ psk: 'sesame, open!', localId: 'client.test' }, () => [])
+    t.match(short.diagnosis.cause, { name: 'authentication', says: /has 13 octets.*none was sent/ })
+    t.equal(short.seen.length, 0, 'IKE_SA_INIT is all that it got')
+  },
+)
 
-t.test('with --short-key it goes on', async t => {
+t.test('with --short-key it goes on', { buffered: true }, async t => {
   const server = createSecureServer({ ikePort: 0, psk: 'sesame, open!' }, socket => socket.end())
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
-  writeFileSync(config, JSON.stringify({ ikePort: server.ikePort, psk: 'sesame, open!' }))
+  const config = configOf({ ikePort: server.ikePort, psk: 'sesame, open!' })
   const args = ['doctor', '127.0.0.1', String(server.address()!.port), '--config', config]
   t.equal((await runCommand(args)).code, 5)
   t.equal((await runCommand([...args, '--short-key'])).code, 0)
