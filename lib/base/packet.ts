@@ -3,7 +3,7 @@
  * each layer prepends its header and appends its trailer, so nothing is copied on the way down.
  */
 
-/** Room for IKE's non-ESP marker or ESP header (8) + IV (16) + inner IPv6 (40) + TCP (60), 8-aligned. */
+/** Room for IKE's non-ESP marker or ESP header (8) + IV (16) + header of a block (3) + inner IPv6 (40) + TCP (60), 8-aligned. */
 export const HEADROOM = 128
 /** Room for ESP padding (255 + 2) and the longest ICV (32). */
 export const TAILROOM = 296

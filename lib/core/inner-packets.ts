@@ -19,20 +19,23 @@ import type { Child } from './child-table.ts'
 const TCP_HEADER = 20
 
 /**
- * Hands the payload that the SA has just opened to TCP or UDP; else the reason why it was dropped. `outer` is the address that
- * the packet came from, and `hasNat`: an address may have changed on its way.
+ * Hands what the SA has just brought, at `bytes[from, to)`, to TCP or UDP; else the reason why it was dropped. `outer` is the
+ * address that the packet came from, and `hasNat`: an address may have changed on its way.
  */
 export const handleInner = (
   child: Child,
+  bytes: Uint8Array,
+  from: number,
+  to: number,
+  nextHeader: number,
   outer: Uint8Array,
   hasNat: boolean,
   tcp: TcpStack | undefined,
   udp: UdpStack | undefined,
   now: Millis,
 ): string | undefined => {
-  const { plaintext: bytes, payloadLength, nextHeader } = child.pair.inbound
   if (child.sa.mode === 'tunnel') {
-    return handleIp(child, bytes, 0, payloadLength, nextHeader, outer, tcp, udp, now)
+    return handleIp(child, bytes, from, to, nextHeader, outer, tcp, udp, now)
   }
   if (!isTransport(nextHeader)) return 'esp.nextHeader'
   const { remoteHost, localHost } = child
@@ -42,14 +45,14 @@ export const handleInner = (
     nextHeader === IpProtocol.Tcp &&
     !hasNat &&
     tcp?.peerFeatures.has('no-checksum') === false &&
-    payloadLength >= TCP_HEADER &&
-    getU16(bytes, CHECKSUM_AT) === 0
+    to - from >= TCP_HEADER &&
+    getU16(bytes, from + CHECKSUM_AT) === 0
   return handleTransport(
     child,
     nextHeader,
     bytes,
-    0,
-    payloadLength,
+    from,
+    to,
     remoteHost,
     localHost,
     isSuspect,

@@ -44,9 +44,10 @@ import { isLoopback } from '../policy/inner-addresses.ts'
 import { covers, formatSelector, singleHost } from '../policy/traffic-selectors.ts'
 import type { TcpStack } from '../tcp/stack.ts'
 import type { UdpFlow, UdpStack } from '../udp/stack.ts'
+import { BLOCK_HEADER, blockEnd, isBundle, writeBlockHeader } from '../wire/bundle.ts'
 import { writeIkeDatagram } from '../wire/encapsulation.ts'
 import type { IkeHeader } from '../wire/ike-header.ts'
-import { prependIpHeader } from '../wire/ip.ts'
+import { IPV6_HEADER_LENGTH, prependIpHeader } from '../wire/ip.ts'
 import { NO_FEATURES, type Features } from '../wire/own-features.ts'
 import { IpProtocol } from '../wire/registry.ts'
 import { UDP_HEADER_LENGTH } from '../wire/udp.ts'
@@ -66,6 +67,12 @@ const IP_TCP = IpProtocol.Tcp
 const HINT_INTERVAL: Millis = 5000
 /** Ours: what TCP repeats makes us ask no more often than this. */
 const EARLY_PROBES: Millis = 1000
+/** Ours: inner packets of no more octets share an ESP packet, since a larger one costs more to move than it saves. */
+const SMALL = 512
+/** Ours: octets of those that share one, so that the peer begins before all is sealed. */
+const MOST_IN_BUNDLE = 8192
+/** Of IPv6 and TCP. */
+const MOST_HEADERS = IPV6_HEADER_LENGTH + 60
 
 export type Child = ChildOf<Session>
 type Refused = CoreEvent & { kind: 'refused' }
@@ -551,9 +558,41 @@ export class Session implements AttemptHost, Scheduled, InLine<Session> {
     else if (drop === Drop.Icv) this.failedIcvs++
     if (drop !== Drop.None) return this.host.drop(dropName(drop))
     if (child.pair.lifetimeState() !== 'ok') this.expire(child, now)
-    const reason = handleInner(child, path.remoteAddress, this.hasNat, this.tcp, this.udp, now)
-    if (reason !== undefined) this.host.drop(reason)
+    const { plaintext, payloadLength, nextHeader } = inbound
+    if (nextHeader === IpProtocol.Experiment && this.peerFeatures.has('bundle'))
+      this.handleBundle(child, plaintext, payloadLength, path, now)
+    else this.handlePayload(child, plaintext, 0, payloadLength, nextHeader, path, now)
     if (this.paths.takeRevived()) this.tcp?.retryNow(now)
+  }
+
+  /** Each block is taken as if it had come alone. */
+  private handleBundle(
+    child: Child,
+    bytes: Uint8Array,
+    length: number,
+    path: Path,
+    now: Millis,
+  ): void {
+    if (!isBundle(bytes, length)) return this.host.drop('esp.bundle')
+    for (let at = 0; at < length; at = blockEnd(bytes, at)) {
+      const from = at + BLOCK_HEADER
+      this.handlePayload(child, bytes, from, blockEnd(bytes, at), bytes[at + 2]!, path, now)
+    }
+  }
+
+  private handlePayload(
+    child: Child,
+    bytes: Uint8Array,
+    from: number,
+    to: number,
+    nextHeader: number,
+    path: Path,
+    now: Millis,
+  ): void {
+    const { hasNat, tcp, udp } = this
+    const outer = path.remoteAddress
+    const reason = handleInner(child, bytes, from, to, nextHeader, outer, hasNat, tcp, udp, now)
+    if (reason !== undefined) this.host.drop(reason)
   }
 
   // --- time ---
@@ -633,6 +672,7 @@ export class Session implements AttemptHost, Scheduled, InLine<Session> {
       this.tcp.peerFeatures.has('no-checksum') && this.children.isTransportOnly
     for (;;) {
       packet.reset()
+      this.isUdpTurn = !this.isUdpTurn
       const flow = this.pollFlow(packet, now)
       if (flow === undefined) return undefined
       const { protocol = IP_TCP } = flow
@@ -643,9 +683,9 @@ export class Session implements AttemptHost, Scheduled, InLine<Session> {
         this.requestChildFor(flow, now)
         continue
       }
-      let nextHeader: number = protocol
-      if (child.sa.mode === 'tunnel')
-        nextHeader = prependIpHeader(packet, flow.localAddress, flow.remoteAddress, protocol)
+      let nextHeader = prependInnerIp(packet, child, flow)
+      if (packet.length <= SMALL && this.peerFeatures.has('bundle'))
+        nextHeader = this.gather(packet, child, nextHeader, now)
       if (!child.pair.outbound.seal(packet, nextHeader)) {
         this.host.drop('esp.exhausted')
         this.expire(child, now)
@@ -657,6 +697,39 @@ export class Session implements AttemptHost, Scheduled, InLine<Session> {
       sa.noteOutbound(now)
       return this.path
     }
+  }
+
+  /**
+   * Small packets that are ready for the same SA join the one in `packet`, as far as the path takes them. Returns the next
+   * header of the whole.
+   */
+  private gather(packet: Packet, child: Child, nextHeader: number, now: Millis): number {
+    const { start, end: firstEnd } = packet
+    const most = Math.min(child.pair.payloadLimit(this.paths.datagramLimit), MOST_IN_BUNDLE)
+    const limit = start - BLOCK_HEADER + most
+    let end = firstEnd
+    const joins = (flow: InnerFlow, octets: number): boolean =>
+      octets <= SMALL &&
+      end + BLOCK_HEADER + MOST_HEADERS + octets <= limit &&
+      this.children.route(flow) === child
+    for (;;) {
+      // How long its headers are is known when they are written, before its data: then it is moved to where it belongs.
+      const from = end + BLOCK_HEADER + MOST_HEADERS
+      packet.start = from
+      packet.end = from
+      const flow = this.pollFlow(packet, now, joins)
+      if (flow === undefined) break
+      const protocol = prependInnerIp(packet, child, flow)
+      const { length } = packet
+      packet.bytes.copyWithin(end + BLOCK_HEADER, packet.start, packet.end)
+      writeBlockHeader(packet.bytes, end, length, protocol)
+      end += BLOCK_HEADER + length
+    }
+    packet.start = start
+    packet.end = end
+    if (end === firstEnd) return nextHeader
+    writeBlockHeader(packet.bytes, packet.prepend(BLOCK_HEADER), firstEnd - start, nextHeader)
+    return IpProtocol.Experiment
   }
 
   /** Nothing is to be done now, and it speaks with its peer: what packets will need is made beforehand. */
@@ -672,13 +745,16 @@ export class Session implements AttemptHost, Scheduled, InLine<Session> {
     this.prepared = undefined
   }
 
-  /** The next packet of one of the stacks, and its ends. */
-  private pollFlow(packet: Packet, now: Millis): InnerFlow | undefined {
-    this.isUdpTurn = !this.isUdpTurn
+  /** The next packet of one of the stacks, and its ends. `mayBe`: what it has to be. */
+  private pollFlow(
+    packet: Packet,
+    now: Millis,
+    mayBe?: (flow: InnerFlow, octets: number) => boolean,
+  ): InnerFlow | undefined {
     const { tcp, udp } = this
     return this.isUdpTurn
-      ? (udp?.pollTransmit(packet) ?? tcp?.pollTransmit(packet, now))
-      : (tcp?.pollTransmit(packet, now) ?? udp?.pollTransmit(packet))
+      ? (udp?.pollTransmit(packet, mayBe) ?? tcp?.pollTransmit(packet, now, mayBe))
+      : (tcp?.pollTransmit(packet, now, mayBe) ?? udp?.pollTransmit(packet, mayBe))
   }
 
   /** Carries everything that happened to where it belongs. Called after every input and command. */
@@ -1238,6 +1314,14 @@ const isNoFault = (error: Error | undefined): boolean =>
   error === undefined ||
   error instanceof UnreachablePeerError ||
   (error instanceof PeerRefusedError && error.code === 'ECONNRESET')
+
+/** In a tunnel. Returns the next header of ESP. */
+const prependInnerIp = (
+  packet: Packet,
+  { sa }: Child,
+  { protocol = IP_TCP, localAddress, remoteAddress }: InnerFlow,
+): number =>
+  sa.mode === 'tunnel' ? prependIpHeader(packet, localAddress, remoteAddress, protocol) : protocol
 
 const childInfo = (child: Child): ChildInfo => ({
   spiIn: child.sa.inboundSpi,

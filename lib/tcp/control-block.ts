@@ -343,6 +343,11 @@ export class Tcb implements Flow, Sender, MemoryHolder {
     return this.timestamps && this.stack.peerFeatures.has('repeat-small')
   }
 
+  /** Of the next segment. A copy may be as large as any: where its original is, it must not be, or one loss takes both. */
+  get mostOctets(): number {
+    return this.copy === undefined ? this.sendQueue.length : Infinity
+  }
+
   noteProbeAnswered(now: Millis): void {
     if (this.probeSize === 0) return
     this.stack.prober?.noteAnswered(this.probeSize, now)

@@ -515,22 +515,34 @@ export class TcpStack implements StackContext, HalfOpenHolder {
 
   // --- output ---
 
-  /** Builds the next segment of any connection; returns whose it is. */
-  pollTransmit(packet: Packet, now: Millis): Flow | undefined {
-    const reset = this.resets.shift()
+  /**
+   * Builds the next segment of any connection; returns whose it is. `mayBe`: what it has to be, by its ends and the
+   * octets of data that it has at most.
+   */
+  pollTransmit(
+    packet: Packet,
+    now: Millis,
+    mayBe: (flow: Flow, octets: number) => boolean = ANY,
+  ): Flow | undefined {
+    const reset = this.resets[0]
     if (reset !== undefined) {
+      if (!mayBe(reset.flow, 0)) return undefined
+      this.resets.shift()
       writeReset(packet, reset.flow, reset.seq, reset.ack)
       this.finishChecksum(packet, reset.flow)
       return reset.flow
     }
-    const late = this.acks.shift()
+    const late = this.acks[0]
     if (late !== undefined) {
+      if (!mayBe(late, 0)) return undefined
+      this.acks.shift()
       writeLateAck(packet, late, now)
       this.finishChecksum(packet, late)
       return late
     }
     const { queue } = this
     for (let connection = queue.first; connection !== undefined; connection = queue.first) {
+      if (!mayBe(connection, connection.mostOctets)) return undefined
       const hasSent = connection.transmit(packet, now)
       this.rearm(connection)
       if (hasSent) {
@@ -662,6 +674,8 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     this.acks.length = 0
   }
 }
+
+const ANY = (): boolean => true
 
 const endsOf = ({ localAddress, remoteAddress, remotePort }: Omit<Flow, 'localPort'>): string =>
   `${localAddress.join('.')} ${remoteAddress.join('.')} ${remotePort}`

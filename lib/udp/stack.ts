@@ -46,6 +46,8 @@ export class UdpPorts {
   }
 }
 
+const ANY = (): boolean => true
+
 export class UdpStack {
   private readonly ports: UdpPorts
   private readonly waiting: UdpDatagram[] = []
@@ -94,10 +96,14 @@ export class UdpStack {
     return true
   }
 
-  /** Builds the next datagram; returns its ends. */
-  pollTransmit(packet: Packet): UdpFlow | undefined {
-    const datagram = this.waiting.shift()
-    if (datagram === undefined) return undefined
+  /** Builds the next datagram; returns its ends. `mayBe`: what it has to be, by those and its octets. */
+  pollTransmit(
+    packet: Packet,
+    mayBe: (flow: UdpFlow, octets: number) => boolean = ANY,
+  ): UdpFlow | undefined {
+    const datagram = this.waiting[0]
+    if (datagram === undefined || !mayBe(datagram, datagram.bytes.length)) return undefined
+    this.waiting.shift()
     const { bytes, localAddress, localPort, remoteAddress, remotePort } = datagram
     this.waitingOctets -= bytes.length
     packet.bytes.set(bytes, packet.append(bytes.length))

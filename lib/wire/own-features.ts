@@ -17,6 +17,8 @@ const BITS = {
   'repeat-small': 4,
   /** It accepts inner packets without a checksum, which the ICV covers. */
   'no-checksum': 8,
+  /** It takes several small inner packets in one ESP packet (wire/bundle.ts). */
+  bundle: 16,
 } as const
 
 export type Feature = keyof typeof BITS
@@ -30,6 +32,7 @@ export const OWN_FEATURES: Features = new Set<Feature>([
   'ack-delay',
   'repeat-small',
   'no-checksum',
+  'bundle',
 ])
 /** Milliseconds. */
 export const OWN_ACK_DELAY = 5

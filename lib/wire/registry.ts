@@ -149,6 +149,8 @@ export const IpProtocol = {
   Ipv6: 41,
   Icmpv6: 58,
   NoNext: 59,
+  /** For experiments (RFC 3692 §2.1); ours are in `bundle.ts`. */
+  Experiment: 253,
 } as const
 
 /** Error types are below 16384 (RFC 7296 §3.10.1). */

@@ -28,9 +28,12 @@ const isTold = (payloads: readonly Payload[]): boolean =>
 
 t.test('a set is a number of bits, of which those of later versions are passed over', t => {
   t.strictSame(featuresIn([featuresPayload(OWN_FEATURES)]), OWN_FEATURES)
-  t.strictSame(OWN_FEATURES, new Set(['data-on-syn', 'ack-delay', 'repeat-small', 'no-checksum']))
+  t.strictSame(
+    OWN_FEATURES,
+    new Set(['data-on-syn', 'ack-delay', 'repeat-small', 'no-checksum', 'bundle']),
+  )
   t.strictSame(told(concat(MAGIC, u32Data(2))), ['ack-delay'])
-  t.strictSame(told(concat(MAGIC, u32Data(0xfffffff1))), ['data-on-syn'])
+  t.strictSame(told(concat(MAGIC, u32Data(0xffffffe1))), ['data-on-syn'])
   t.strictSame(told(concat(MAGIC, u32Data(4), u32Data(1))), ['repeat-small'])
   t.end()
 })

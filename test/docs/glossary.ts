@@ -46,6 +46,7 @@ export const DROPS: Readonly<Record<string, string>> = {
   'esp.padding': 'Padding is not as RFC 4303 §2.4 says.',
   'esp.dummy': 'A dummy packet (RFC 4303 §2.6). Normal.',
   'esp.nextHeader': 'ESP carries something other than the mode of its SA allows.',
+  'esp.bundle': 'An ESP packet that should carry several small packets, but not whole ones.',
   'esp.selectors': 'A packet came out of an SA whose traffic selectors do not allow it.',
   'esp.exhausted':
     'We did not send: the SA has used up its sequence numbers, octets or packets, and waits for a rekey.',

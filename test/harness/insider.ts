@@ -175,13 +175,18 @@ export class Insider {
 
   /** Sends one segment on a Child SA, under an IP header where addresses are given. */
   segment(spi: number, facts: Segment, between?: Between): Answer[] {
-    const sequence = (this.sequences.get(spi) ?? 0) + 1
-    this.sequences.set(spi, sequence)
     const tcp = tcpSegment(facts)
     const text =
       between === undefined
         ? espText(tcp, IpProtocol.Tcp)
         : inIp(tcp, parseAddress(between.source)!, parseAddress(between.destination)!)
+    return this.text(spi, text)
+  }
+
+  /** Sends the text of an ESP packet. */
+  text(spi: number, text: Uint8Array): Answer[] {
+    const sequence = (this.sequences.get(spi) ?? 0) + 1
+    this.sequences.set(spi, sequence)
     return this.target.send(this.ring.sealEsp(spi, sequence, text, false), this.from)
   }
 

@@ -39,6 +39,7 @@ const NEVER = [
   'esp.truncated',
   'esp.selectors',
   'esp.nextHeader',
+  'esp.bundle',
   'esp.exhausted',
   'tcp.noSa',
   'tcp.malformed',
