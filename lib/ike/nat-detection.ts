@@ -3,7 +3,7 @@ import { equal } from '../base/bytes.ts'
 import { randomBytes, type Environment } from '../base/environment.ts'
 import type { Path } from '../base/path.ts'
 import { computeHash, type Backend } from '../crypto/prf.ts'
-import { findNotify, notify } from '../wire/notify.ts'
+import { notify } from '../wire/notify.ts'
 import type { NotifyPayload, Payload } from '../wire/payloads.ts'
 import { HashAlgorithm, NotifyType } from '../wire/registry.ts'
 
@@ -45,32 +45,37 @@ export const natDetectionPayloads = (
   ),
 ]
 
-/** What the peer's hashes say. Our own address may be unknown, and then we cannot tell about ourselves. */
+const hashesIn = (payloads: readonly Payload[], type: number): readonly Uint8Array[] =>
+  payloads.flatMap(payload =>
+    payload.kind === 'notify' && payload.type === type ? [payload.data] : [],
+  )
+
+/**
+ * What the peer's hashes say. Our own address may be unknown, and then we cannot tell about ourselves. The verdict lives
+ * as long as its SA: it keeps the hashes alone, and not the message that they came in.
+ */
 export const natVerdict = (
   backend: Backend,
   payloads: readonly Payload[],
   spiI: Uint8Array,
   spiR: Uint8Array,
-  path: Path,
+  { localAddress, localPort, remoteAddress, remotePort }: Path,
 ): NatVerdict => {
-  const matches = (type: number, address: Uint8Array, port: number): boolean | undefined => {
-    const hashes = payloads.filter(
-      (payload): payload is NotifyPayload => payload.kind === 'notify' && payload.type === type,
-    )
-    if (hashes.length === 0) return undefined
+  const sources = hashesIn(payloads, NotifyType.NatDetectionSourceIp)
+  const destinations = hashesIn(payloads, NotifyType.NatDetectionDestinationIp)
+  const matches = (
+    hashes: readonly Uint8Array[],
+    address: Uint8Array,
+    port: number,
+  ): boolean | undefined => {
+    if (hashes.length === 0 || address.length === 0) return undefined
     const own = detectionHash(backend, spiI, spiR, address, port)
-    return hashes.some(({ data }) => equal(data, own))
+    return hashes.some(hash => equal(hash, own))
   }
-  const source = matches(NotifyType.NatDetectionSourceIp, path.remoteAddress, path.remotePort)
-  const destination =
-    path.localAddress.length === 0
-      ? undefined
-      : matches(NotifyType.NatDetectionDestinationIp, path.localAddress, path.localPort)
   return {
-    localBehindNat: destination === false,
-    remoteBehindNat: source === false,
-    seenAs: findNotify(payloads, NotifyType.NatDetectionDestinationIp)?.data,
-    cameTo: address =>
-      matches(NotifyType.NatDetectionDestinationIp, address, path.localPort) === true,
+    localBehindNat: matches(destinations, localAddress, localPort) === false,
+    remoteBehindNat: matches(sources, remoteAddress, remotePort) === false,
+    seenAs: destinations[0],
+    cameTo: address => matches(destinations, address, localPort) === true,
   }
 }
