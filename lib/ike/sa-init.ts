@@ -28,7 +28,7 @@ import { groupName } from '../policy/transform-names.ts'
 import { IKE_HEADER_LENGTH, NO_SPI, type HeaderFacts, type IkeHeader } from '../wire/ike-header.ts'
 import { find, hasExcess, lacksRequired, writeMessage } from '../wire/message.ts'
 import { findErrorNotify, findNotify, notify, readU16List, u16Data } from '../wire/notify.ts'
-import { isChainError, readChain } from '../wire/payload-chain.ts'
+import { isChainError, readChain, writeChain } from '../wire/payload-chain.ts'
 import type { NotifyPayload, Payload } from '../wire/payloads.ts'
 import {
   ExchangeType,
@@ -445,9 +445,7 @@ const answerSaInit = (
   const nonceR = randomBytes(environment, Math.min(nonceI.length, NONCE_LENGTH))
   const spiR = drawSpi(environment, 8)
   const facts = headerFacts(spiI, spiR, false, true)
-  const answerWith = (publicValue: Uint8Array): readonly Payload[] => [
-    { kind: 'sa', proposals: [choice.proposal] },
-    { kind: 'ke', group, data: publicValue },
+  const others: readonly Payload[] = [
     { kind: 'nonce', data: nonceR },
     ...fragmentationNotify(told.fragmentation),
     ...proofCapabilities(told.ppk, credentials),
@@ -456,17 +454,25 @@ const answerSaInit = (
       : natDetectionPayloads(environment, policy.backend, spiI, spiR, path)),
     ...certificateRequest(policy.backend, credentials),
   ]
-  // An address that has proven itself by a cookie may get more octets than came from it.
-  const limit = isProven ? Infinity : request.length
-  if (writeMessage(facts, answerWith(ke.data)).length > limit) return askForCookie()
+  const answerWith = (publicValue: Uint8Array): readonly Payload[] => [
+    { kind: 'sa', proposals: [choice.proposal] },
+    { kind: 'ke', group, data: publicValue },
+    ...others,
+  ]
+  // An address that has proven itself by a cookie may get more octets than came from it. Any public value is as long.
+  const room =
+    (isProven ? Infinity : request.length) - IKE_HEADER_LENGTH - lengthOf(answerWith(ke.data))
+  if (room < 0) return askForCookie()
   if (!pay(exchangeCost(policy.backend, group), isProven)) {
     return isProven ? { kind: 'drop', why: 'ike.init.busy' } : askForCookie()
   }
   const exchange = createKeyExchange(policy.backend, group, environment)!
   const shared = exchange.sharedSecret(ke.data)
   if (shared === undefined) return invalid()
-  const needed = answerWith(exchange.publicValue)
-  const response = writeWithin(limit, facts, needed, otherCapabilities(policy))
+  const response = writeMessage(facts, [
+    ...answerWith(exchange.publicValue),
+    ...within(room, otherCapabilities(policy)),
+  ])
   exchange.wipe()
   return {
     kind: 'accepted',
@@ -484,20 +490,16 @@ const answerSaInit = (
   }
 }
 
-/** The payloads that must be there, and of the others, in their order, what fits `limit` octets. */
-const writeWithin = (
-  limit: number,
-  facts: HeaderFacts,
-  needed: readonly Payload[],
-  wished: readonly Payload[],
-): Uint8Array => {
-  let message = writeMessage(facts, needed)
-  let payloads = needed
-  for (const payload of wished) {
-    const longer = writeMessage(facts, [...payloads, payload])
-    if (longer.length > limit) continue
-    payloads = [...payloads, payload]
-    message = longer
-  }
-  return message
+/** Octets of a chain of payloads. */
+const lengthOf = (payloads: readonly Payload[]): number => writeChain(payloads).bytes.length
+
+/** What fits so many octets, in its order. */
+const within = (room: number, wished: readonly Payload[]): readonly Payload[] => {
+  let left = room
+  return wished.filter(payload => {
+    const length = lengthOf([payload])
+    if (length > left) return false
+    left -= length
+    return true
+  })
 }
