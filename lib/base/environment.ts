@@ -38,8 +38,11 @@ export const randomBytes = (environment: Environment, length: number): Uint8Arra
   return bytes
 }
 
+const fraction = new Uint8Array(4)
+
 /** A random number in [0, 1) with 32 bits of resolution, for jitter. */
 export const randomFraction = (environment: Environment): number => {
-  const bytes = randomBytes(environment, 4)
+  const bytes = fraction
+  environment.randomFill(bytes)
   return ((bytes[0]! << 24) | (bytes[1]! << 16) | (bytes[2]! << 8) | bytes[3]!) / 2 ** 32 + 0.5
 }

@@ -81,11 +81,12 @@ export class Attempts {
   }
 
   add(attempt: Attempt, isSecond: boolean): void {
-    const { localPort } = attempt.request
+    const { request, context, token } = attempt
+    const { localPort } = request
     const { shape } = this
-    const { token } = attempt
-    const pending = { ...attempt, ticket: 0, localPort, shape, seen: undefined, token, isSecond }
-    this.waiting.set(attempt.context, pending)
+    const seen = undefined
+    const pending = { request, context, token, ticket: 0, localPort, shape, seen, isSecond }
+    this.waiting.set(context, pending)
     this.reserve(localPort)
   }
 

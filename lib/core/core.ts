@@ -718,7 +718,7 @@ export class Core {
         const owner =
           peer === undefined
             ? session
-            : this.joined(session, peer.principal, { ...sa.handshake, spiI: sa.spiI }, replaces)
+            : this.joined(session, peer.principal, { spiI: sa.spiI, ...sa.handshake }, replaces)
         // The answer to that handshake is its to send.
         this.active.add(owner)
         return owner

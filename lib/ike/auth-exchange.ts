@@ -570,7 +570,7 @@ class Admittance {
 
   start(now: Millis): Outcome {
     const { sa, ends, claimed, payloads } = this
-    const evidence = { ...claimed, local: ends.local, payloads, secret: undefined }
+    const evidence = { local: ends.local, payloads, secret: undefined, ...claimed }
     return check(sa, evidence, (verdict, later) => this.onChecked(verdict, later), now)
   }
 
@@ -672,10 +672,12 @@ const newcomerOf = (
   payloads: readonly Payload[],
 ): Newcomer => {
   const principal = makePrincipal(remote, verdict.proof)
+  const { spiI, handshake } = sa
+  const { spiR, nonceI, nonceR } = handshake
   const isFirst = findNotify(payloads, NotifyType.InitialContact) !== undefined
   return {
     principal,
-    sa: { ...sa.handshake, spiI: sa.spiI },
+    sa: { spiI, spiR, nonceI, nonceR },
     replaced: notifyData(payloads, NotifyType.Reauthenticates, MAX_PREDECESSORS),
     // Nobody else can be that principal, so its other sessions end.
     isRestarted: principal.isBound && isFirst,

@@ -40,10 +40,13 @@ const ADDRESS_TYPES: Readonly<Record<number, number>> = {
 const addressValue = (address: Uint8Array): Uint8Array =>
   address.length === 4 ? address : Uint8Array.of(...address, 128)
 
+const UNCONFIGURED: Configuration = { addresses: [], dns: [], netmask: undefined }
+
 export const readConfiguration = (payloads: readonly Payload[]): Configuration => {
   const cp = find(payloads, 'cp')
+  if (cp?.type !== CpType.Reply) return UNCONFIGURED
   const values = (type: number, lengths: readonly number[]): Uint8Array[] =>
-    (cp?.type === CpType.Reply ? cp.attributes : [])
+    cp.attributes
       .filter(attribute => attribute.type === type && lengths.includes(attribute.value.length))
       .map(({ value }) => value)
   return {
