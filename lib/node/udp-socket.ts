@@ -97,9 +97,7 @@ export class UdpSocket implements Carrier {
   }
 
   private receive(bytes: Uint8Array, sender: Sender): void {
-    // Of IKE there is little from a peer, and very much in a flood: its paths are not worth remembering.
-    const isEsp = !this.bare && classify(bytes) === 'esp'
-    const path = isEsp ? this.knownPath(sender) : this.pathOf(sender)
+    const path = this.pathFrom(bytes, sender)
     this.capture?.packet(bytes, path, false)
     this.events.onDatagram(bytes, path)
   }
@@ -157,14 +155,16 @@ export class UdpSocket implements Carrier {
     return this.path(octetsOf(address), port)
   }
 
-  private knownPath(sender: Sender): Path {
+  private pathFrom(bytes: Uint8Array, sender: Sender): Path {
     const { lastPath } = this
     const { address, port } = sender
     if (lastPath !== undefined && port === this.lastPort && address === this.lastAddress)
       return lastPath
     this.lastAddress = address
     this.lastPort = port
-    return (this.lastPath = this.rememberedPath(sender))
+    // Of IKE there is little from a peer, and very much in a flood: its paths are not worth more than that.
+    const isEsp = !this.bare && classify(bytes) === 'esp'
+    return (this.lastPath = isEsp ? this.rememberedPath(sender) : this.pathOf(sender))
   }
 
   private rememberedPath(sender: Sender): Path {
