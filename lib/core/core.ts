@@ -655,7 +655,18 @@ export class Core {
   }
 
   pollEvent(): CoreEvent | undefined {
-    return this.events.shift()
+    const event = this.events.shift()
+    if (event?.kind === 'readable') this.noteTold(event.connection as TcpConnection)
+    return event
+  }
+
+  private noteTold(connection: TcpConnection): void {
+    if (!connection.isUntold) return
+    connection.noteTold()
+    const session = this.stacks.get(connection.stack as TcpStack)
+    if (session === undefined) return
+    this.schedule.update(session, session.nextTimeout())
+    this.active.add(session)
   }
 
   // --- what strangers and sessions need ---

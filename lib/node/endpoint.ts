@@ -971,6 +971,8 @@ export class Endpoint implements NetworkWatcher {
   private arm(): void {
     const next = this.closed ? Infinity : this.core.nextTimeout()
     if (next === this.timerAt) return
+    // Only until the program has done what it does in this turn.
+    if (next <= this.now()) return this.schedule()
     // A timer that fires early finds nothing due and is set again: cheaper than one for each change.
     if (this.timer !== undefined && next > this.timerAt && next < Infinity) return
     clearTimeout(this.timer)

@@ -63,8 +63,22 @@ export class TcpConnection extends Tcb implements Scheduled, InLine<TcpConnectio
     this.stack.memory.count(this)
     // RFC 9293 §3.8.6.2.2: a window update only when it is worth a segment.
     const worth = Math.min(this.receiveBuffer / 2, 4 * this.mss)
-    if (this.windowGain >= worth) sendAck(this)
+    const isDue = this.timers.deadline(Timer.DelayedAck) <= this.heardAt
+    if (this.windowGain >= worth && !isDue) sendAck(this)
     return octets
+  }
+
+  /** The owner hears now of what came with the peer's SYN: what it does in this turn takes the ACK along. */
+  noteTold(): void {
+    this.isUntold = false
+    if (this.isOver) return
+    if (this.ackNow) {
+      this.ackNow = false
+      // Due as soon as the turn is over.
+      this.timers.set(Timer.DelayedAck, this.heardAt)
+      this.stack.rearm(this)
+    }
+    this.stack.ready(this)
   }
 
   get readableLength(): number {

@@ -156,10 +156,12 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   synSent = false
   /** Of the attempt that this is; none: octets wait for the handshake. */
   token: Uint8Array | undefined
-  /** Octets of the stream that the owner gave for the SYN. */
+  /** Octets of the stream that go with our SYN. */
   firstOctets = 0
   /** The peer's SYN brought octets, and the owner has the connection before the handshake is done. */
   isEarly = false
+  /** The owner has not heard of what came with the peer's SYN; nothing is sent before, so that its answer goes along. */
+  isUntold = false
 
   // Receive sequence variables.
   irs = ZERO

@@ -74,7 +74,11 @@ const receiveInSynSent = (tcb: Tcb, segment: TcpSegment, bytes: Uint8Array, now:
     tcb.stack.ready(tcb)
     return
   }
+  // The peer's owner has the connection already: unlike another one it needs no ACK to know of it.
+  const isServed = tcb.firstOctets > 0 && after(segment.ack, (tcb.iss + 1) >>> 0)
   receiveHandshakeAck(tcb, segment, segment.window, now)
+  receiveFin(tcb, segment, now)
+  tcb.isUntold = isServed && tcb.reassembly.readable > 0
   sendAck(tcb)
 }
 
@@ -83,7 +87,8 @@ const receiveHandshakeAck = (tcb: Tcb, segment: TcpSegment, window: number, now:
   const advanced = distance(segment.ack, tcb.sndUna)
   beginAck(tcb, segment, now)
   acknowledge(tcb, segment.ack)
-  if (tcb.firstOctets > 0 && tcb.flightOctets > 0) takeBack(tcb)
+  if (before(segment.ack, (tcb.iss + 1 + tcb.firstOctets) >>> 0) && tcb.flightOctets > 0)
+    takeBack(tcb)
   tcb.recovery.finishAck(advanced, false)
   updateWindow(tcb, segment, window)
   establish(tcb, now)
@@ -151,6 +156,7 @@ export const openEarly = (tcb: Tcb, segment: TcpSegment, now: Millis): void => {
   takeSynText(tcb, now)
   updateWindow(tcb, segment, segment.window)
   tellOwner(tcb)
+  tcb.isUntold = !tcb.reported
 }
 
 /** The peer has acknowledged something, or the limit is new (RFC 5482 §2). */
@@ -261,6 +267,8 @@ const receiveReset = (tcb: Tcb, segment: TcpSegment, now: Millis): void => {
   if (segment.seq !== tcb.rcvNxt) return challenge(tcb, now)
   switch (tcb.state) {
     case 'SYN-RECEIVED':
+      // Who acknowledges our SYN has the connection, and resets it.
+      if (segment.has(TcpFlag.Ack) && after(segment.ack, tcb.sndUna)) tcb.stack.confirmed(tcb)
       return tcb.stack.closed(tcb, tcb.isEarly ? 'ECONNRESET' : 'ECONNREFUSED')
     case 'CLOSING':
     case 'LAST-ACK':
@@ -344,6 +352,8 @@ const takeBack = (tcb: Tcb): void => {
   tcb.octetsSent -= tcb.sentOctets
   tcb.sentOctets = 0
   tcb.sndNxt = tcb.sndUna
+  tcb.smallEnd = tcb.sndUna
+  tcb.finSent = false
   tcb.recovery.clear()
 }
 
@@ -484,7 +494,7 @@ const delayAck = (tcb: Tcb, now: Millis): void => {
 // --- eighth: FIN ---
 
 const receiveFin = (tcb: Tcb, segment: TcpSegment, now: Millis): void => {
-  if (segment.has(TcpFlag.Fin)) tcb.finAt = (segment.seq + segment.dataLength) >>> 0
+  if (segment.has(TcpFlag.Fin)) tcb.finAt = (segment.seq + segment.length - 1) >>> 0
   if (tcb.finAt < 0 || tcb.finReceived) {
     if (segment.has(TcpFlag.Fin)) sendAck(tcb)
     return

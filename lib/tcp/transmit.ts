@@ -22,6 +22,7 @@ const blockEnds = new Uint32Array(MAX_BLOCKS + 1)
 
 /** Builds the next segment of a connection in `packet`; false when there is none to send now. */
 export const transmitNext = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
+  if (tcb.isUntold) return false
   switch (tcb.state) {
     case 'CLOSED':
       return false
@@ -55,13 +56,16 @@ const transmitSyn = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
   if (tcb.synSent) return false
   const { recovery } = tcb
   tcb.synSent = true
+  let flags: number = tcb.state === 'SYN-SENT' ? TcpFlag.Syn : TcpFlag.Syn | TcpFlag.Ack
   let octets = 0
   if (tcb.sndNxt === tcb.iss) {
     tcb.sndNxt = (tcb.iss + 1) >>> 0
     recovery.sentNew(tcb.iss, tcb.sndNxt, false, now)
+    // An owner that has the connection may have answered already (RFC 7413 §4.2.2).
+    if (tcb.isEarly) tcb.firstOctets = Math.min(tcb.unsent, tcb.sndWnd, synRoom(tcb))
     // RFC 7413 §4.2.2: repeated, it has none, since it may have been too large for the path.
     octets = Math.min(tcb.firstOctets, synRoom(tcb))
-    if (octets > 0) sendWithSyn(tcb, octets, now)
+    if (octets > 0) flags |= sendWithSyn(tcb, octets, now)
   } else recovery.sentAgain(recovery.sent.first, now)
   // Connections that were opened together, and for which there was no room, must not go on coming together.
   if (tcb.state === 'SYN-SENT' && tcb.synRetries > 0) {
@@ -69,21 +73,28 @@ const transmitSyn = (tcb: Tcb, packet: Packet, now: Millis): boolean => {
     const spread = (SYN_SPREAD * (tcb.iss & 0xff)) / 0xff
     tcb.timers.set(Timer.Retransmit, now + wait * (1 + spread))
   }
-  const flags = tcb.state === 'SYN-SENT' ? TcpFlag.Syn : TcpFlag.Syn | TcpFlag.Ack
   writeSegment(tcb, packet, tcb.iss, flags, 0, octets, now)
   return true
 }
 
-/** Octets that a SYN with all its options has room for: how much the peer takes at once is not known yet. */
-export const synRoom = (tcb: Tcb): number =>
-  Math.max(0, Math.min(tcb.stack.segmentLimit, tcb.pathLimit) - TCP_HEADER_LENGTH - SYN_OPTIONS)
+/** Octets that a SYN with all its options has room for: how much the peer takes at once only its own SYN tells. */
+export const synRoom = (tcb: Tcb): number => {
+  const limit = tcb.state === 'SYN-SENT' ? tcb.pathLimit : tcb.peerLimit
+  return Math.max(0, Math.min(tcb.stack.segmentLimit, limit) - TCP_HEADER_LENGTH - SYN_OPTIONS)
+}
 
-const sendWithSyn = (tcb: Tcb, octets: number, now: Millis): void => {
+/** Returns the flags that go with them: the answer of an owner that has ended has its FIN. */
+const sendWithSyn = (tcb: Tcb, octets: number, now: Millis): number => {
   const seq = tcb.sndNxt
-  tcb.sndNxt = (seq + octets) >>> 0
+  const isAll = octets === tcb.unsent
+  const finishes = tcb.isEarly && tcb.finQueued && isAll
+  tcb.sndNxt = (seq + octets + (finishes ? 1 : 0)) >>> 0
   tcb.sentOctets = octets
   tcb.octetsSent += octets
+  if (isAll) tcb.smallEnd = tcb.sndNxt
+  if (finishes) sendFin(tcb)
   tcb.recovery.sentNew(seq, tcb.sndNxt, false, now)
+  return finishes ? TcpFlag.Fin : 0
 }
 
 const transmitLost = (tcb: Tcb, packet: Packet, now: Millis): boolean => {

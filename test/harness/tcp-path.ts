@@ -196,6 +196,7 @@ export class TcpPath {
     for (let event = from.stack.pollEvent(); event !== undefined; event = from.stack.pollEvent()) {
       isBusy = true
       this.onEvent(from, event)
+      if (event.kind === 'readable' && event.connection.isUntold) event.connection.noteTold()
     }
     return isBusy
   }

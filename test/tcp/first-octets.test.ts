@@ -119,10 +119,106 @@ t.test('the request is there with the SYN, and its answer after one round trip',
   t.end()
 })
 
-t.test('the whole connection takes seven segments, from the SYN to the last ACK', t => {
-  const { wire } = new Exchange().begin().run()
-  t.equal(wire.length, 7)
-  t.ok(wire.length < new Exchange(false).begin().run().wire.length)
+/** What went over the wire, as `a SF 300`: from whom, its flags without ACK, its octets. */
+const shown = ({ wire }: Exchange): string[] =>
+  wire.map(({ from, flags, data }) => {
+    const names = [
+      flags & TcpFlag.Syn ? 'S' : '',
+      flags & TcpFlag.Fin ? 'F' : '',
+      flags & TcpFlag.Rst ? 'R' : '',
+    ]
+    return `${from} ${names.join('')}${data > 0 ? ` ${data}` : ''}`.trim()
+  })
+
+t.test(
+  'an answer with its FIN goes with the SYN-ACK: the whole connection takes four segments',
+  t => {
+    const exchange = new Exchange().begin().run()
+    exchange.isWhole(t)
+    t.strictSame(shown(exchange), ['a S 300', 'b SF 700', 'a F', 'b'])
+    t.ok(new Exchange(false).begin().run().wire.length > 6)
+    t.end()
+  },
+)
+
+t.test('where the client ends first the connection takes five segments', t => {
+  const exchange = new Exchange()
+  exchange.onRequest = connection => connection.send(ANSWER)
+  const { onEvent } = exchange.path
+  exchange.path.onEvent = (end, event) => {
+    onEvent(end, event)
+    if (end === exchange.path.a && event.kind === 'readable') event.connection.shutdown()
+    if (end === exchange.path.b && event.kind === 'ended') event.connection.shutdown()
+  }
+  exchange.begin().run()
+  exchange.isWhole(t)
+  t.strictSame(shown(exchange), ['a S 300', 'b S 700', 'a F', 'b F', 'a'])
+  t.end()
+})
+
+t.test(
+  'a server that answers later acknowledges the SYN at once, and the client the SYN-ACK',
+  t => {
+    const exchange = new Exchange()
+    exchange.onRequest = connection =>
+      exchange.path.at(exchange.path.now + 500, () => {
+        connection.send(ANSWER)
+        connection.shutdown()
+      })
+    exchange.begin().run()
+    exchange.isWhole(t)
+    t.strictSame(shown(exchange).slice(0, 3), ['a S 300', 'b S', 'a'])
+    t.equal(exchange.when('a connected'), 50)
+    t.end()
+  },
+)
+
+t.test('a client that says nothing to the answer acknowledges it when the turn is over', t => {
+  const exchange = new Exchange()
+  exchange.onRequest = connection => connection.send(ANSWER)
+  exchange.begin().run(60)
+  t.strictSame(shown(exchange), ['a S 300', 'b S 700', 'a'])
+  exchange.run(80)
+  t.equal(exchange.server!.state, 'ESTABLISHED')
+  t.equal(exchange.server!.awaitsAck, false)
+  t.end()
+})
+
+t.test('a long answer begins with the SYN-ACK and does not wait for the handshake', t => {
+  const long = Uint8Array.from({ length: 10_000 }, (_, i) => i * 7)
+  const exchange = new Exchange()
+  exchange.onRequest = connection => {
+    connection.send(long)
+    connection.shutdown()
+  }
+  exchange.begin().run()
+  t.strictSame(exchange.got.a, [...long])
+  t.equal(exchange.server!.retransmissions, 0)
+  t.equal(exchange.server!.octetsSent, long.length)
+  t.equal(exchange.when('a readable'), 50)
+  t.end()
+})
+
+t.test('an answer that is lost with the SYN-ACK follows the handshake, with its FIN', t => {
+  const exchange = new Exchange(true, ({ from }, count) => from === 'b' && count < 4)
+  exchange.begin().run()
+  exchange.isWhole(t)
+  const answers = shown(exchange).filter(line => /^b .*[SF]/.test(line))
+  t.strictSame(answers.slice(0, 3), ['b SF 700', 'b S', 'b F 700'])
+  t.equal(exchange.server!.octetsSent, ANSWER.length)
+  t.end()
+})
+
+t.test('a client that is reset in between, or resets, leaves no token', t => {
+  const exchange = new Exchange()
+  const { onEvent } = exchange.path
+  exchange.path.onEvent = (end, event) => {
+    onEvent(end, event)
+    if (end === exchange.path.a && event.kind === 'connected') event.connection.abort()
+  }
+  exchange.begin().run()
+  t.ok(exchange.log.some(line => line.startsWith('b closed ECONNRESET')))
+  t.equal(exchange.path.b.listeners.firstOctets.size, 0)
   t.end()
 })
 
