@@ -26,6 +26,8 @@ export interface ConnectionAttempt {
 /** What the connector needs of its socket. */
 export interface ConnectorHost {
   emit(event: string, ...args: unknown[]): void
+  /** Why no connection to `inner` can have the local end that is asked for. */
+  bindMistake(inner: string): Error | undefined
   /** To `inner` through the IKE peer at `outer`; a failure is told by `failed`. */
   /** `isLast`: no other address is tried after it. */
   open(inner: string, outer: string, isLast: boolean): ConnectionAttempt
@@ -64,7 +66,7 @@ export class Connector {
     this.host = host
   }
 
-  /** Nothing is called back before the next tick. */
+  /** As net: throws what a look-up throws. */
   start(): void {
     const { host, gateway } = this.settings
     if (gateway === undefined) {
@@ -77,9 +79,13 @@ export class Connector {
     }
     this.resolve(host, false, services => {
       const inner = services[0]!.address
-      this.resolve(gateway, true, found =>
-        this.begin(found.map(({ address, family }) => ({ inner, outer: address, family }))),
-      )
+      try {
+        this.resolve(gateway, true, found =>
+          this.begin(found.map(({ address, family }) => ({ inner, outer: address, family }))),
+        )
+      } catch (error) {
+        process.nextTick(() => this.end(error as Error))
+      }
     })
   }
 
@@ -135,14 +141,10 @@ export class Connector {
       if (this.isOver) return
       const usable = alternate(list)
       if (usable.length > 0) then(usable)
-      else this.end(this.unusable(list[0]))
+      else process.nextTick(() => this.end(this.unusable(list[0])))
     }
     const lookup = settings.lookup ?? dns.lookup
-    try {
-      lookup(host, { family, hints, all }, done)
-    } catch (error) {
-      process.nextTick(() => this.end(error as Error))
-    }
+    lookup(host, { family: settings.family, hints, ...(all ? { all } : {}) }, done)
   }
 
   private unusable(first: LookupAddress | undefined): Error {
@@ -177,6 +179,11 @@ export class Connector {
     const target = this.targets[++this.current]
     if (target === undefined) return this.end(this.summary())
     const { inner, outer, family } = target
+    const unbound = this.host.bindMistake(inner)
+    if (unbound !== undefined) {
+      this.errors.push(unbound)
+      return this.next()
+    }
     const blocked = [inner, outer].find(address => isBlocked(settings.blockList, address))
     if (blocked !== undefined) {
       const error = blockedError(blocked)

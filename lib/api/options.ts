@@ -136,7 +136,7 @@ export const argumentError = (
 ): Error =>
   nodeError(
     code,
-    `The "${name}" argument must be ${expected}. Received ${describe(value)}`,
+    `The "${name}" ${name.includes('.') ? 'property' : 'argument'} must be ${expected}. Received ${describe(value)}`,
     TypeError,
   )
 
@@ -242,14 +242,10 @@ const hintsOption = (name: string, value: unknown): number => {
 /** More of what is none is not printed. */
 const LONGEST_ADDRESS = 100
 
-const ipAddress = (name: string, value: unknown): string => {
-  const text = typed<string>('string')(name, value)
-  if (parseAddress(text) !== undefined) return text
-  throw nodeError(
-    'ERR_INVALID_IP_ADDRESS',
-    `Invalid IP address: ${text.slice(0, LONGEST_ADDRESS)}`,
-    TypeError,
-  )
+const ipAddress = (_name: string, value: unknown): string => {
+  if (typeof value === 'string' && parseAddress(value) !== undefined) return value
+  const text = typeof value === 'string' ? value.slice(0, LONGEST_ADDRESS) : describe(value)
+  throw nodeError('ERR_INVALID_IP_ADDRESS', `Invalid IP address: ${text}`, TypeError)
 }
 
 /** As `setTimeout` of a socket wants it. */
@@ -463,6 +459,16 @@ const isOtherEnds = (end: 'client' | 'server', name: string): boolean =>
     ? OPTION_ENDS.get(name) === 'server'
     : OPTION_ENDS.get(name) === 'client' || name === 'remoteId'
 
+/** Of these net asks only whether they are anything. */
+const NONE_IF_FALSE: ReadonlySet<string> = new Set(['host', 'hints', 'localAddress', 'localPort'])
+
+/** As net: null is nothing where it is not refused, and a negative local port is what its lower 16 bits say. */
+const asNetReads = (name: string, value: unknown): unknown => {
+  if (value === null && name !== 'port' && name !== 'keepAliveInitialDelay') return undefined
+  if (!value && NONE_IF_FALSE.has(name)) return undefined
+  return name === 'localPort' && typeof value === 'number' && value < 0 ? value & 0xffff : value
+}
+
 /** Options as net has them, over `defaults`: what only others know, or the other end, is left out. */
 export const lenientOptions = <T extends object>(
   end: 'client' | 'server',
@@ -476,10 +482,39 @@ export const lenientOptions = <T extends object>(
     const own: unknown = Reflect.get(options, name)
     const value: unknown =
       own === undefined && Object.hasOwn(defaults, name) ? Reflect.get(defaults, name) : own
-    // As net: null is nothing, but no port.
-    if (value !== undefined && (value !== null || name === 'port')) merged.set(name, value)
+    const read = asNetReads(name, value)
+    if (read !== undefined) merged.set(name, read)
   }
   return Object.fromEntries(merged) as T
+}
+
+/** As net, which reads these when it makes the socket. */
+const SOCKET_ONLY: ReadonlySet<string> = new Set([
+  'allowHalfOpen',
+  'blockList',
+  'fd',
+  'handle',
+  'highWaterMark',
+  'keepAlive',
+  'keepAliveInitialDelay',
+  'noDelay',
+  'objectMode',
+  'onread',
+  'readableHighWaterMark',
+  'readableObjectMode',
+  'signal',
+  'timeout',
+  'writableHighWaterMark',
+  'writableObjectMode',
+])
+
+/** What the socket was made with, and where `connect` says to go. */
+export const lenientConnect = (own: object, options: object): SecureSocketOptions => {
+  const place = new Proxy(options, {
+    get: (target, name) =>
+      SOCKET_ONLY.has(String(name)) ? undefined : (Reflect.get(target, name) as unknown),
+  })
+  return lenientOptions<SecureSocketOptions>('client', own, place)
 }
 
 /** Options for calls to come, which may bring what proves us: what none of them would take is an error now. */

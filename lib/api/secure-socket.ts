@@ -4,7 +4,7 @@
  */
 import { AsyncResource } from 'node:async_hooks'
 import type { X509Certificate } from 'node:crypto'
-import type { Server, SocketConnectOpts } from 'node:net'
+import { isIP, type Server, type SocketConnectOpts } from 'node:net'
 import { addAbortSignal, Duplex, type DuplexOptions } from 'node:stream'
 import type { DetailedPeerCertificate } from 'node:tls'
 import { formatAddress, parseAddress } from '../base/address.ts'
@@ -23,6 +23,7 @@ import {
   nodeError,
   parseConnect,
   isLenient,
+  lenientConnect,
   MISSING_PORT,
   parsePort,
   rangeError,
@@ -132,7 +133,7 @@ export class SecureSocket extends Duplex {
       : undefined
     // In the context of the call of setTimeout(), as with net.
     this.#idle = new IdleTimer(() => this.emit('timeout'))
-    if (settings.timeout !== undefined) this.setTimeout(settings.timeout)
+    if (settings.timeout) this.setTimeout(settings.timeout)
     this.on('end', onReadableEnd)
     if (accepted !== undefined) this.#accept(accepted)
     const { signal } = settings
@@ -181,11 +182,11 @@ export class SecureSocket extends Duplex {
   connect(port: number | string, listener?: () => void): this
   connect(...args: unknown[]): this {
     const { options, listener } = normalize(args)
-    const settings = parseConnect(
-      { ...this.#settings.own, ...ownProperties('options', options) },
-      true,
-      this.#settings.context,
-    )
+    const { own, context } = this.#settings
+    const all = isLenient(own)
+      ? lenientConnect(own, options)
+      : { ...own, ...ownProperties('options', options) }
+    const settings = parseConnect(all, true, context)
     if (this.destroyed) this.#revive()
     if (listener !== undefined) this.once('connect', listener)
     const mistake = this.#mistakeOf(settings)
@@ -207,6 +208,7 @@ export class SecureSocket extends Duplex {
             this.autoSelectFamilyAttemptedAddresses = connector.attempted
           this.emit(event, ...facts)
         }),
+      bindMistake: inner => bindMistake(settings, inner),
       open: (inner, outer, isLast) => this.#open(settings, inner, outer, isLast),
       isLive: outer => hasLiveSa({ address: outer, port: settings.ikePort, settings }),
       fail: error => this.#inScope(() => this.destroy(error)),
@@ -229,19 +231,11 @@ export class SecureSocket extends Duplex {
     return this
   }
 
-  /** What connect(2) or bind(2) would refuse. */
+  /** What connect(2) would refuse. */
   #mistakeOf(settings: ConnectSettings): SocketErrorFacts | undefined {
-    const { host, port, localAddress, localPort, given } = settings
+    const { host, port, given } = settings
     if (this.connecting) return { code: 'EALREADY', syscall: 'connect', address: host, port }
     if (isClosing(given.endpoint)) return { code: 'EBADF', syscall: 'connect', address: host, port }
-    // Behind a gateway an inner address need not be one of this host.
-    const mayBeForeign = given.localTs !== undefined || given.virtualAddress === true
-    if (localAddress !== undefined && !mayBeForeign && !isOwnAddress(localAddress)) {
-      return { code: 'EADDRNOTAVAIL', syscall: 'bind', address: localAddress, port: localPort }
-    }
-    if (localPort !== undefined && localPort !== 0 && isLocalEndUsed(localAddress, localPort)) {
-      return { code: 'EADDRINUSE', syscall: 'bind', address: localAddress, port: localPort }
-    }
     return undefined
   }
 
@@ -275,8 +269,7 @@ export class SecureSocket extends Duplex {
       {
         remoteAddress: parseAddress(inner)!,
         remotePort: settings.port,
-        localAddress:
-          settings.localAddress === undefined ? undefined : parseAddress(settings.localAddress),
+        localAddress: knownAddress(settings.localAddress),
         localPort: settings.localPort ?? 0,
         noDelay: this.#noDelay,
         keepAlive: this.#keepAlive,
@@ -331,10 +324,11 @@ export class SecureSocket extends Duplex {
       this.#inScope(() => {
         this.#idle.refresh()
         this.emit('connect')
-        this.emit('ready')
-        this.emit('secureConnect')
-        if (this.#wantsReset) this.resetAndDestroy()
+        // As net does, whatever the listeners did: what was written goes out, and then there is 'ready'.
         this.#flush()
+        if (this.#wantsReset) this.resetAndDestroy()
+        this.emit('ready')
+        if (!this.destroyed) this.emit('secureConnect')
         // As net does: reading starts without being asked for, so that the end is noticed.
         if (!this.destroyed && !this.isPaused()) this.read(0)
         this.#noteActivity()
@@ -494,7 +488,7 @@ export class SecureSocket extends Duplex {
     this.#written += this.#writing
     this.#pendingWrite = { chunks, next: 0, rest: chunks[0], callback }
     this.#noteActivity()
-    if (this.connecting) return
+    if (this.connecting) return this.#flushOnConnect(callback)
     if (this.#connection === undefined || this.#isOver) {
       this.#pendingWrite = undefined
       this.#written -= this.#writing
@@ -508,6 +502,15 @@ export class SecureSocket extends Duplex {
       )
     }
     this.#flush()
+  }
+
+  /** As with net, in the order in which listeners came. */
+  #flushOnConnect(callback: Callback): void {
+    const onClose = (): void => callback(neverConnected())
+    this.once('close', onClose).once('connect', () => {
+      this.off('close', onClose)
+      this.#flush()
+    })
   }
 
   /** So much of the write that waits went with the SYN. */
@@ -559,6 +562,7 @@ export class SecureSocket extends Duplex {
 
   override _destroy(error: Error | null, callback: Callback): void {
     const connection = this.#connection
+    const hadHandle = this.connecting || connection !== undefined
     this.connecting = false
     this.#idle.clear()
     this.#connector?.stop()
@@ -573,27 +577,22 @@ export class SecureSocket extends Duplex {
     const waiting = this.#pendingWrite?.callback
     this.#pendingWrite = undefined
     this.#writing = 0
-    waiting?.(
-      error ??
-        nodeError(
-          this.#hadConnection ? 'ECANCELED' : 'ERR_SOCKET_CLOSED_BEFORE_CONNECTION',
-          'Socket closed before the write was done',
-        ),
-    )
     this.#pendingFinal = undefined
     this.#hold.drop()
     this.#freeLocalEnd?.()
     callback(error)
     const closed = this.#closed
     this.#closed = undefined
-    process.nextTick(() => {
-      // A listener that throws does not keep the server open.
-      try {
-        this.#inScope(() => this.emit('close', error !== null))
-      } finally {
-        closed?.(this)
-      }
-    })
+    if (closed !== undefined) process.nextTick(closed, this)
+    const tell = (): void =>
+      this.#inScope(() => {
+        if (connection !== undefined) waiting?.(canceled())
+        if (hadHandle) this.emit('close', error !== null)
+        else this.emit('close')
+      })
+    // As with net, where the system closes first what it has opened.
+    if (hadHandle) setImmediate(tell)
+    else process.nextTick(tell)
   }
 
   /** Destroys the socket after everything written has been sent. */
@@ -617,6 +616,7 @@ export class SecureSocket extends Duplex {
   /** Emits 'timeout' after this many milliseconds without traffic; 0: never. It ends nothing by itself. */
   setTimeout(milliseconds: number, callback?: () => void): this {
     if (this.destroyed) return this
+    this.timeout = milliseconds
     if (typeof milliseconds !== 'number') {
       throw argumentError('msecs', milliseconds, 'of type number')
     }
@@ -626,7 +626,6 @@ export class SecureSocket extends Duplex {
     if (callback !== undefined && typeof callback !== 'function') {
       throw argumentError('callback', callback, 'of type function')
     }
-    this.timeout = milliseconds
     this.#idle.set(milliseconds)
     if (callback !== undefined) {
       if (milliseconds === 0) this.removeListener('timeout', callback)
@@ -652,10 +651,10 @@ export class SecureSocket extends Duplex {
     interval?: number,
     count?: number,
   ): this {
-    this.#keepAlive =
-      typeof enable === 'object'
-        ? { ...enable, enable: Boolean(enable.enable) }
-        : { enable: Boolean(enable), initialDelay, interval, count }
+    const isObject = typeof enable === 'object' && enable !== null
+    this.#keepAlive = isObject
+      ? { ...enable, enable: Boolean(enable.enable) }
+      : { enable: Boolean(enable), initialDelay, interval, count }
     const connection = this.#connection
     if (connection !== undefined) {
       connection.setKeepAlive(this.#keepAlive, this.#endpoint!.now())
@@ -672,9 +671,8 @@ export class SecureSocket extends Duplex {
     if (typeof tos !== 'number' || Number.isNaN(tos)) {
       throw argumentError('tos', tos, 'of type number')
     }
-    if (!Number.isInteger(tos) || tos < 0 || tos > 255) {
-      throw rangeError('tos', tos, '>= 0 && <= 255')
-    }
+    if (!Number.isInteger(tos)) throw rangeError('tos', tos, 'an integer')
+    if (tos < 0 || tos > 255) throw rangeError('tos', tos, '>= 0 && <= 255')
     this.#typeOfService = tos
     return this
   }
@@ -730,7 +728,8 @@ export class SecureSocket extends Duplex {
 
   /** Octets that are written and not sent yet. Deprecated in `net`; use `writableLength`. */
   get bufferSize(): number {
-    return this.writableLength
+    // As net's types have it, and as net: nothing without a connection.
+    return this.pending && !this.connecting ? (undefined as never) : this.writableLength
   }
 
   /** What inspects a prototype asks it too: it has none. */
@@ -970,6 +969,38 @@ const waterMarksOf = (settings: ConnectSettings): DuplexOptions =>
     WATER_MARKS.flatMap(name => (settings[name] === undefined ? [] : [[name, settings[name]]])),
   )
 
+/** Of a write that the end has overtaken. */
+const canceled = (): Error => withNumber(socketError({ code: 'ECANCELED', syscall: 'write' }))
+
+const neverConnected = (): Error =>
+  nodeError(
+    'ERR_SOCKET_CLOSED_BEFORE_CONNECTION',
+    'Socket closed before the connection was established',
+  )
+
+/** What bind(2) would refuse before a connection to `inner`. */
+const bindMistake = (settings: ConnectSettings, inner: string): Error | undefined => {
+  const { localAddress, localPort, given } = settings
+  const any = isIP(inner) === 4 ? '0.0.0.0' : '::'
+  const refused = (code: string): Error =>
+    withNumber(
+      socketError({ code, syscall: 'bind', address: localAddress ?? any, port: localPort }),
+    )
+  if (localAddress !== undefined && isIP(localAddress) !== isIP(inner)) return refused('EINVAL')
+  // Behind a gateway an inner address need not be one of this host.
+  const mayBeForeign = given.localTs !== undefined || given.virtualAddress === true
+  if (localAddress !== undefined && !mayBeForeign && !isOwnAddress(localAddress))
+    return refused('EADDRNOTAVAIL')
+  if (localPort && isLocalEndUsed(localAddress, localPort)) return refused('EADDRINUSE')
+  return undefined
+}
+
+/** As for bind(2), zeros leave the choice to us. */
+const knownAddress = (text: string | undefined): Uint8Array | undefined => {
+  const address = text === undefined ? undefined : parseAddress(text)
+  return address?.some(octet => octet !== 0) === true ? address : undefined
+}
+
 const nextTarget = ({ buffer }: OnRead): Uint8Array =>
   typeof buffer === 'function' ? buffer() : buffer
 
@@ -983,10 +1014,11 @@ export const normalize = (
   const listener = typeof last === 'function' ? (last as () => void) : undefined
   const [first, second] = args
   if (typeof first === 'object' && first !== null) return { options: first, listener }
-  if (typeof first === 'string' && !/^\s*\d+\s*$/.test(first)) {
+  // As net: text that is no number is a path.
+  if (typeof first === 'string' && !(Number(first) >= 0)) {
     throw new OptionError('path', first, 'left out: there are no local (IPC) secure sockets')
   }
-  if (first === undefined || typeof first === 'function') {
+  if (first === undefined) {
     throw nodeError('ERR_MISSING_ARGS', MISSING_PORT, TypeError)
   }
   const third = args[2]

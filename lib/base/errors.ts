@@ -186,7 +186,7 @@ export const socketError = (facts: SocketErrorFacts): Error => {
     code,
     syscall: syscall ?? 'read',
     ...(address === undefined ? {} : { address }),
-    ...(address === undefined || port === undefined ? {} : { port }),
+    ...(address === undefined || !port ? {} : { port }),
   })
 }
 

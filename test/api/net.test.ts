@@ -787,6 +787,7 @@ t.test('an address that keeps answering is not left, however slow IKE is', async
     })
     const connector = new Connector(settings, {
       emit: event => void (event === 'lookup' || events.push(event)),
+      bindMistake: () => undefined,
       open: (_inner, outer) => {
         if (outer === '127.0.0.1') resolve()
         return trial(outer)

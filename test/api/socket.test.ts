@@ -94,15 +94,15 @@ t.test(
     t.ok(socket.connecting)
     t.equal(socket.bytesWritten, 9)
     await once(socket, 'ready')
-    t.strictSame(log.slice(0, 3), ['server: a request', 'connect', 'ready'])
+    t.strictSame(log.slice(0, 3), ['server: a request', 'connect', 'written'])
     t.equal(sent() - before, 2, 'SYN and ACK')
     socket.end(', and its end.')
     await once(socket, 'close')
     t.strictSame(log, [
       'server: a request',
       'connect',
-      'ready',
       'written',
+      'ready',
       'server: , and its end.',
       'client: answer',
       'close',
