@@ -18,6 +18,7 @@ import { Connector, type ConnectionAttempt } from './connector.ts'
 import { keepControl } from './control.ts'
 import { EndpointReference } from './endpoint-reference.ts'
 import { isLocalEndUsed, isOwnAddress, useLocalEnd } from './local-ends.ts'
+import { inNextTurn } from './next-turn.ts'
 import {
   argumentError,
   nodeError,
@@ -388,13 +389,13 @@ export class SecureSocket extends Duplex {
     if (this.#ended && connection.readableLength === 0 && !this.readableEnded) {
       this.#ended = false
       this.#endPushed = true
-      setImmediate(() => this.#pushEnd(connection))
+      inNextTurn(() => this.#pushEnd(connection))
     }
     this.#noteActivity()
   }
 
   /**
-   * As with net, in a turn of its own: what readers do in microtasks with the last octets, such as to write an answer, comes
+   * As with net, in a later turn: what readers do in microtasks with the last octets, such as to write an answer, comes
    * before the automatic end.
    */
   #pushEnd(connection: Connection): void {
