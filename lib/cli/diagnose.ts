@@ -4,7 +4,7 @@
  * client sends.
  */
 import type { X509Certificate } from 'node:crypto'
-import { lookup } from 'node:dns/promises'
+import { lookup as systemLookup, type LookupAddress } from 'node:dns'
 import { connect, isIP, isIPv6 } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -200,8 +200,10 @@ const keywordsOf = (suite: string): string =>
 
 const day = (time: string): string => new Date(time).toISOString()
 
-const namesOf = ({ subjectAltName, subject }: X509Certificate): string =>
-  plain((subjectAltName ?? subject).replace(/DNS:|email:|IP Address:/g, '').replace(/\n/g, ', '))
+const namesOf = ({ subjectAltName }: X509Certificate): string =>
+  subjectAltName === undefined
+    ? 'its subject (a CN is not compared: the name must be a subjectAltName)'
+    : plain(subjectAltName.replace(/DNS:|email:|IP Address:/g, '').replace(/\n/g, ', '))
 
 export interface Terms {
   /** Gets each step as soon as it is known. */
@@ -355,7 +357,7 @@ export class Diagnostician {
     }
     try {
       const family = this.target.family === 4 || this.target.family === 6 ? this.target.family : 0
-      const found = await this.within(lookup(peer, { all: true, family }), SILENCE)
+      const found = await this.within(this.addressesOf(peer, family), SILENCE)
       const addresses = found.map(({ address }) => address)
       this.say('name', 'ok', `${plain(peer)} is ${addresses.join(', ')}`)
       return addresses.slice(0, MOST_ADDRESSES)
@@ -374,6 +376,20 @@ export class Diagnostician {
       )
       return []
     }
+  }
+
+  private async addressesOf(name: string, family: number): Promise<readonly LookupAddress[]> {
+    const { lookup = systemLookup } = this.target
+    return new Promise((resolve, reject) => {
+      lookup(name, { all: true, family }, (error, found, foundFamily) => {
+        const list = Array.isArray(found)
+          ? found
+          : [{ address: found, family: foundFamily ?? isIP(found) }]
+        if (error !== null) reject(error)
+        else if (list.length > 0) resolve(list)
+        else reject(Object.assign(new Error('no address'), { code: 'it has no address' }))
+      })
+    })
   }
 
   /** What one port answers to our first message; `changes`: what it offers instead. */
@@ -563,7 +579,7 @@ export class Diagnostician {
         'proposals',
         'bad',
         `${says}; asked for all that we can, it takes none of that either`,
-        'The peer may have no connection for our address, or one for IKEv1 alone: look at its log and its configuration.',
+        'The peer may have no connection for our address, one for IKEv1 alone, or only algorithms that are broken and not spoken here (3DES, DES, MD5: RFC 8247): look at its log and its configuration.',
       )
     else this.say('proposals', 'bad', says, cure)
     return false
@@ -612,8 +628,9 @@ export class Diagnostician {
     const { localId } = this.target
     const isName = localId !== undefined && /^[\w.@-]+$/.test(localId)
     const isFor = (name: string): boolean =>
-      (name.includes('@') ? certificate.checkEmail(name) : certificate.checkHost(name)) !==
-      undefined
+      (name.includes('@')
+        ? certificate.checkEmail(name, { subject: 'never' })
+        : certificate.checkHost(name, { subject: 'never' })) !== undefined
     if (isName && !isFor(localId))
       this.doubts.push(
         `our certificate is not for "localId" '${localId}', only for ${namesOf(certificate)}`,
@@ -622,6 +639,17 @@ export class Diagnostician {
     if (purposes !== undefined && !purposes.some(purpose => IKE_PURPOSES.has(purpose)))
       this.doubts.push(
         'our certificate has other purposes than IKE, which a peer takes with "extendedKeyUsage: \'tls\'" alone',
+      )
+  }
+
+  /** A peer that trusts a root alone needs the certificates between (RFC 7296 §3.6). */
+  private missingIssuers(): readonly string[] {
+    const known = new Set(this.certificates.map(({ certificate }) => certificate.subject))
+    return this.certificates
+      .filter(({ isOurs, certificate }) => isOurs && !known.has(certificate.issuer))
+      .map(
+        ({ certificate }) =>
+          `the certificate of its issuer, '${plain(certificate.issuer.replace(/\n/g, ', '))}', is neither in "cert" nor in "ca", so the peer must have it`,
       )
   }
 
@@ -651,7 +679,7 @@ export class Diagnostician {
       }
       if (!isOfChild(error)) {
         const { says, cure = CURES.get((error as NodeJS.ErrnoException).code) } = partsOf(error)
-        const doubts = this.doubts.map(text => `; ${text}`).join('')
+        const doubts = [...this.doubts, ...this.missingIssuers()].map(text => `; ${text}`).join('')
         this.say('authentication', 'bad', `${says}${doubts}`, cure, shownParts(error))
         return undefined
       }

@@ -74,7 +74,7 @@ export const listNames = ({ extensions: { subjectAltNames } }: Certificate): str
           ? []
           : [nameForError(text)],
     )
-    .join(', ') || 'its subject'
+    .join(', ') || 'its subject (a CN is not compared: the name must be a subjectAltName)'
 
 /** RFC 5280 §4.2.1.6: `Mailbox`, here without the quoted local parts in which another '@' could stand. */
 const isMailbox = (data: Uint8Array): boolean => {

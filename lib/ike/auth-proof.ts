@@ -239,7 +239,7 @@ const secretShownAs = ({ bytes }: Secret, at: number, count: number): ShownAs =>
   cure:
     'Compare the keys of both ends octet by octet' +
     (endsInLineBreak(bytes) ? ': ours ends in a line break, as a file does.' : '.') +
-    ' The peer must also have a key for that identity.',
+    ' The peer must also have a key for that identity; one that wants the login of a user needs "eap" here.',
 })
 
 const keyShownAs = (sa: AuthContext, { chain }: OwnKey): ShownAs => {
@@ -250,7 +250,7 @@ const keyShownAs = (sa: AuthContext, { chain }: OwnKey): ShownAs => {
   const clock = printTime(sa.config.environment.wallClock())
   return {
     name: `the certificate ${describeCertificate(certificate)} of ${formatName(certificate.issuer)}, valid from ${printTime(certificate.notBefore)} to ${printTime(certificate.notAfter)}`,
-    cure: `The peer must trust that issuer ("ca" there), and the certificate must be for that identity and valid by both clocks (ours says ${clock}).`,
+    cure: `The peer must trust that issuer ("ca" there; certificates between belong in "cert" here), and the certificate must be for that identity, not revoked, and valid by both clocks (ours says ${clock}). A peer that wants the login of a user needs "eap" here.`,
   }
 }
 
@@ -437,7 +437,14 @@ export const unexpectedIdentity = (sa: AuthContext, identity: Identity): string 
   const wanted = sa.config.credentials.remoteIdentity
   return wanted === undefined || identityMatches(wanted, identity)
     ? undefined
-    : `${formatIdentity(wanted)} is expected${isUnspecified(identity) ? ', and the peer does not name itself' : ''}`
+    : `${formatIdentity(wanted)} is expected${hintAbout(identity, wanted)}`
+}
+
+const hintAbout = (identity: Identity, wanted: Identity): string => {
+  if (isUnspecified(identity)) return ', and the peer does not name itself'
+  return identity.type === IdType.DerDn && wanted.type !== IdType.DerDn
+    ? ', and the peer goes by the subject of its certificate, of which a CN is not compared: the name must be a subjectAltName'
+    : ''
 }
 
 /** 0.0.0.0 or ::, as a peer says that does not know its own address. */

@@ -1,4 +1,5 @@
 /** More broken set-ups, found by asking what else goes wrong between two hosts: what `ike-socket doctor` says of each. */
+import type { LookupFunction } from 'node:net'
 import type { SecureServerOptions, SecureSocketOptions } from '../../lib/index.ts'
 import { authority, endEntity, type Credential } from '../harness/certificates.ts'
 import { KeyUsage } from '../../lib/identity/extensions.ts'
@@ -56,6 +57,15 @@ const between =
     says,
     ...more,
   })
+
+/** A resolver of names that finds these addresses. */
+const answering =
+  (addresses: readonly string[]): LookupFunction =>
+  (_host, _how, done) =>
+    done(
+      null,
+      addresses.map(address => ({ address, family: 4 })),
+    )
 
 const byPsk = between(PSK)
 const byCertificate = between(CERTS)
@@ -121,7 +131,13 @@ const inVersion1 = (request: Buffer): Buffer => {
 }
 
 let cookies = 0
-const Notify = { invalidMajorVersion: 5, noProposalChosen: 14, temporaryFailure: 43, cookie: 16390 }
+const Notify = {
+  invalidMajorVersion: 5,
+  noProposalChosen: 14,
+  invalidKePayload: 17,
+  temporaryFailure: 43,
+  cookie: 16390,
+}
 const answeredBy = (
   name: string,
   responder: NonNullable<OtherSetUp['responder']>,
@@ -143,7 +159,17 @@ export const OTHERS: readonly OtherSetUp[] = [
   answeredBy(
     'a gateway without a connection for us',
     refusing(Notify.noProposalChosen),
-    /^proposals: .*it takes none of that either\. The peer may have no connection for our address, or one for IKEv1 alone/,
+    /^proposals: .*it takes none of that either\. The peer may have no connection for our address, one for IKEv1 alone/,
+  ),
+  answeredBy(
+    'a gateway that does MODP-1024 alone',
+    refusing(Notify.invalidKePayload, Buffer.from([0, 2])),
+    /^proposals: The peer wants a key exchange method that was not offered: modp1024; .*Add a proposal with modp1024/,
+  ),
+  answeredBy(
+    'a gateway that does 3DES alone',
+    refusing(Notify.noProposalChosen),
+    /^proposals: .*only algorithms that are broken and not spoken here \(3DES/,
   ),
   answeredBy(
     'a gateway that is busy',
@@ -189,7 +215,35 @@ export const OTHERS: readonly OtherSetUp[] = [
     { host: 'fe80::1' },
     /^route: This host has no way to fe80::1: \w+\. A link-local address needs its interface: fe80::1%/,
   ),
+  byPsk(
+    'a name of two addresses, of which the first is dead',
+    {},
+    {
+      host: 'two.invalid',
+      lookup: answering(['127.0.0.77', '127.0.0.1']),
+    },
+    /^all is well/,
+    {
+      also: /^UDP note: UDP port \d+ of 127\.0\.0\.77 .*; 127\.0\.0\.1 answers\. Start the server at that address too, or take it out of the name/,
+    },
+  ),
+  byPsk(
+    'a name without an address',
+    {},
+    { host: 'none.invalid', lookup: answering([]) },
+    /^name: The name none\.invalid is not found: it has no address\. Check the spelling/,
+  ),
   // --- the network ---
+  byCertificate(
+    'a way that loses packets of 1280 octets or more, both ways',
+    {},
+    {},
+    /^all is well/,
+    {
+      way: loses(bytes => packetOf(bytes) >= 1280),
+      also: /^MTU note: Packets of 900 octets pass both ways.*tunnel within a tunnel, or set "mtu"/,
+    },
+  ),
   byPsk(
     'a firewall that passes IKE and no ESP',
     {},

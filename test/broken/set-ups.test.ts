@@ -15,9 +15,9 @@ const LIMIT = 5000
 const psk = 'a key that both of these ends know'
 
 t.test(
-  'there are thirty, each with a sentence at the client and, where it can know, at the server',
+  'there are thirty-six, each with a sentence at the client and, where it can know, at the server',
   t => {
-    t.equal(SET_UPS.length, 30)
+    t.equal(SET_UPS.length, 36)
     const silent = SET_UPS.filter(({ serverSays }) => serverSays === undefined)
     // There the client ends the handshake before it has said anything that is wrong.
     t.strictSame(

@@ -66,7 +66,7 @@ const byCertificate = (
 })
 
 const REFUSED_PSK =
-  /refused our authentication: we said that we are client\.test, proved it by the pre-shared key, and asked for no identity \("remoteId"\)\. Compare the keys/
+  /refused our authentication: we said that we are client\.test, proved it by the pre-shared key, and asked for no identity \("remoteId"\)\. Compare the keys .*login of a user needs "eap" here/
 const REFUSED_CERT =
   /refused our authentication: we said that we are \S+, proved it by the certificate '.*' of '.*', valid from .* to .*, and asked for server\.test\. The peer must trust that issuer .*ours says \d{4}-/
 const NOT_BELIEVED =
@@ -79,6 +79,9 @@ const serverWith = (facts: Parameters<typeof endEntity>[3]): Credential =>
 const now = Date.now()
 const EXPIRED = { notBefore: now - 9 * DAY, notAfter: now - DAY }
 const EARLY = { notBefore: now + DAY, notAfter: now + 9 * DAY }
+const YEAR = 365 * DAY
+const unnamed = (name: string): Credential =>
+  endEntity(name, 'P-256', root, { names: undefined as never })
 const revokedEnd = withFacts({ serial: Uint8Array.of(0x77, 1) })
 
 export const SET_UPS: readonly SetUp[] = [
@@ -251,6 +254,50 @@ export const SET_UPS: readonly SetUp[] = [
     {},
     REFUSED_CERT,
     /may have been revoked.*\. Give the issuer's current list as "crl"/,
+  ),
+  byCertificate(
+    'the list of revoked certificates has expired',
+    { crl: crlOf(root, [], now - DAY) },
+    {},
+    /refused our authentication.*not revoked, and valid by both clocks/,
+    /may have been revoked.*the list of its issuer cannot be used: it has expired .*\. Give the issuer's current list as "crl"/,
+  ),
+  byCertificate(
+    'the list of revoked certificates that the client has has expired',
+    {},
+    { crl: crlOf(root, [], now - DAY) },
+    /the list of its issuer cannot be used: it has expired .*\. Give the issuer's current list as "crl"/,
+    NOT_BELIEVED,
+  ),
+  byCertificate(
+    'the client sends no intermediate',
+    {},
+    own(endEntity('client.test', 'P-256', authority('O=Test, CN=Between', 'P-256', root))),
+    /refused our authentication.*certificates between belong in "cert" here/,
+    /has an issuer, 'O=Test, CN=Between', that is neither a trusted CA nor among the certificates sent\. Add/,
+    /^authentication: .*the certificate of its issuer, '.*CN=Between', is neither in "cert" nor in "ca"/,
+  ),
+  byCertificate(
+    'the name of the client stands in the CN of its certificate alone',
+    {},
+    { ...own(unnamed('client.test')), localId: 'client.test' },
+    REFUSED_CERT,
+    /not for the identity client\.test, only for its subject \(a CN is not compared: the name must be a subjectAltName\)/,
+    /^authentication: .*our certificate is not for "localId" 'client\.test', only for its subject \(a CN/,
+  ),
+  byCertificate(
+    'the name of the server stands in the CN of its certificate alone',
+    own(unnamed('server.test')),
+    {},
+    /server\.test is expected, and the peer goes by the subject .* the name must be a subjectAltName/,
+    /did not accept our authentication: we said that we are dn:/,
+  ),
+  byCertificate(
+    'the clock of one end is off by a year',
+    own(serverWith({ notBefore: now + YEAR, notAfter: now + 2 * YEAR })),
+    {},
+    /is not yet valid \(notBefore .*; our clock says .*\)\. Set our clock right if it is wrong/,
+    NOT_BELIEVED,
   ),
   byCertificate(
     'the list of revoked certificates is not where the certificate says',

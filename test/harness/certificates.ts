@@ -80,9 +80,13 @@ export const endEntity = (
   })
 
 /** In PEM; `revoked` are serial numbers. */
-export const crlOf = (issuer: Credential, revoked: readonly Uint8Array[] = []): string => {
+export const crlOf = (
+  issuer: Credential,
+  revoked: readonly Uint8Array[] = [],
+  nextUpdate = Date.now() + 7 * DAY,
+): string => {
   const now = Date.now()
   const list = revoked.map(serial => ({ serial, at: now - DAY / 2 }))
-  const facts = { thisUpdate: now - DAY, nextUpdate: now + 7 * DAY, number: 1, revoked: list }
+  const facts = { thisUpdate: nextUpdate - 8 * DAY, nextUpdate, number: 1, revoked: list }
   return toPem('X509 CRL', buildCrl(facts, issuer))
 }
