@@ -1,4 +1,4 @@
-// npm test: `npm run lint` (with --lint) and every compiled test file, two processes at a time, as TAP with one line for each
+// npm test: `npm run lint` (with --lint) and every compiled test file, some processes at a time, as TAP with one line for each
 // process; the whole output of one that fails is printed. A file that is pure computation shares its process with others. tap's
 // own runner loads hooks into each process, and into what that starts, which here cost as much time as the tests: npx tap runs
 // the same files. With --accelerated each has `accelerate: 'ffi'` where it says nothing of it.
@@ -19,6 +19,8 @@ const TOGETHER = ['base', 'core', 'esp', 'identity', 'ike', 'policy', 'tcp', 'ud
 const MOST_TOGETHER = 6
 /** Seconds; a machine that has much else to do needs more than the tests do. */
 const PATIENCE = 600
+/** They wait for most of their time, so they begin first, and one job more than there are processors runs beside them. */
+const WAITING = ['broken/others', 'cli/doctor', 'api/credentials']
 const env = { ...process.env, TAP_TIMEOUT: String(PATIENCE) }
 if (process.argv.includes('--accelerated')) {
   const harness = join(built, 'test/harness/accelerated.js')
@@ -48,7 +50,11 @@ const jobOf = (...files) => ({
   isMeasured: !files[0].startsWith('memory'),
 })
 const isShared = file => TOGETHER.includes(file.split('/')[0])
-const jobs = files.filter(file => !isShared(file)).map(file => jobOf(file))
+const isWaiting = file => WAITING.some(piece => file.includes(piece))
+const own = files.filter(file => !isShared(file))
+const jobs = [...own.filter(isWaiting), ...own.filter(file => !isWaiting(file))].map(file =>
+  jobOf(file),
+)
 const shared = files.filter(isShared)
 while (shared.length > 0) jobs.push(jobOf(...shared.splice(0, MOST_TOGETHER)))
 if (process.argv.includes('--lint'))
@@ -106,7 +112,7 @@ console.log(`TAP version 14\n1..${planned}`)
 const next = async () => {
   for (let job = jobs.shift(); job !== undefined; job = jobs.shift()) await run(job)
 }
-await Promise.all(Array.from({ length: Math.max(2, availableParallelism()) }, next))
+await Promise.all(Array.from({ length: Math.max(2, availableParallelism()) + 1 }, next))
 const counts = Object.entries(sums).filter(([, count]) => count > 0)
 console.log(`# { ${counts.map(([name, count]) => `${name}: ${count}`).join(', ')} }`)
 console.log(`# ${failures} of ${numbered} processes fail; ${files.length} files`)

@@ -7,6 +7,10 @@ import { createSecureServer } from '../../lib/index.ts'
 import { OTHERS, type OtherSetUp } from './others.ts'
 import { openWay } from './relay.ts'
 
+/** A busy machine is as slow as a way can be, and then `doctor` says that instead. */
+const TOO_SLOW = /is too slow for more|it took too long/
+const MOST_TIMES = 3
+
 interface Finding {
   readonly steps: readonly Step[]
   readonly cause: Step | undefined
@@ -56,12 +60,21 @@ const examine = async ({
 
 const sentence = ({ says, cure = '' }: Step): string => `${says}. ${cure}`
 
-// Some of them are silence that is waited for, so a few run at once; more would take each other's time.
-t.jobs = 5
+// Nearly all of it is silence that is waited for, so many run at once.
+t.jobs = 12
+
+const examineInTime = async (setUp: OtherSetUp): Promise<Finding> => {
+  for (let times = 1; ; times++) {
+    const finding = await examine(setUp)
+    const isWanted = TOO_SLOW.test(`${setUp.says} ${setUp.also}`)
+    const isSlow = finding.steps.some(step => TOO_SLOW.test(sentence(step)))
+    if (isWanted || !isSlow || times === MOST_TIMES) return finding
+  }
+}
 
 for (const setUp of OTHERS) {
   t.test(setUp.name, { buffered: true }, async t => {
-    const { steps, cause } = await examine(setUp)
+    const { steps, cause } = await examineInTime(setUp)
     const text = cause === undefined ? 'all is well' : `${cause.name}: ${sentence(cause)}`
     t.match(text, setUp.says)
     const lines = steps.map(step => `${step.name} ${step.state}: ${sentence(step)}`)
