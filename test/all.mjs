@@ -1,7 +1,8 @@
-// npm test: `npm run lint` (with --lint) and every compiled test file, some processes at a time, as TAP with one line for each
-// process; the whole output of one that fails is printed. A file that is pure computation shares its process with others. tap's
-// own runner loads hooks into each process, and into what that starts, which here cost as much time as the tests: npx tap runs
-// the same files. With --accelerated each has `accelerate: 'ffi'` where it says nothing of it.
+// npm test: every compiled test file, two processes at a time and beside them the files that mostly wait, as TAP with one line
+// for each process; the whole output of one that fails is printed. With --lint it lints and checks the types of the package,
+// too. A file that is pure computation shares its process with others. tap's own runner loads hooks into each process, and into
+// what that starts, which here cost as much time as the tests: npx tap runs the same files. With --accelerated each has
+// `accelerate: 'ffi'` where it says nothing of it.
 import { spawn } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
@@ -12,15 +13,16 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 const built = join(root, '.build')
 const FLAGS = ['--lint', '--accelerated']
 const wanted = process.argv.slice(2).filter(argument => !FLAGS.includes(argument))
-const LINT = 'npm run lint'
+/** They show nothing in TAP. */
+const CHECKS = ['npm run lint', 'npm run check:types']
 /** Folders of tests that have no socket, no clock and no process of their own: some files of them share one. */
 const TOGETHER = ['base', 'core', 'esp', 'identity', 'ike', 'policy', 'tcp', 'udp', 'wire']
 /** So many, because the whole output of a process that fails is printed, and so that none is the last for long. */
 const MOST_TOGETHER = 6
+/** Files that mostly wait for real timers: they start at once beside the others, since in turn they leave a processor idle. */
+const WAITING = ['cli/doctor.test.ts', 'broken/others.test.ts', 'api/credentials.test.ts']
 /** Seconds; a machine that has much else to do needs more than the tests do. */
 const PATIENCE = 600
-/** They wait for most of their time, so they begin first, and one job more than there are processors runs beside them. */
-const WAITING = ['broken/others', 'cli/doctor', 'api/credentials']
 const env = { ...process.env, TAP_TIMEOUT: String(PATIENCE) }
 if (process.argv.includes('--accelerated')) {
   const harness = join(built, 'test/harness/accelerated.js')
@@ -50,16 +52,14 @@ const jobOf = (...files) => ({
   isMeasured: !files[0].startsWith('memory'),
 })
 const isShared = file => TOGETHER.includes(file.split('/')[0])
-const isWaiting = file => WAITING.some(piece => file.includes(piece))
-const own = files.filter(file => !isShared(file))
-const jobs = [...own.filter(isWaiting), ...own.filter(file => !isWaiting(file))].map(file =>
-  jobOf(file),
-)
+const isWaiting = file => WAITING.includes(file)
+const waiting = files.filter(isWaiting).map(file => jobOf(file))
+const jobs = files.filter(file => !isShared(file) && !isWaiting(file)).map(file => jobOf(file))
 const shared = files.filter(isShared)
 while (shared.length > 0) jobs.push(jobOf(...shared.splice(0, MOST_TOGETHER)))
 if (process.argv.includes('--lint'))
-  jobs.unshift({ name: LINT, command: LINT.split(' '), isMeasured: false })
-const planned = jobs.length
+  jobs.unshift(...CHECKS.map(name => ({ name, command: name.split(' '), isMeasured: false })))
+const planned = jobs.length + waiting.length
 
 const sums = { total: 0, pass: 0, fail: 0, skip: 0 }
 let numbered = 0
@@ -92,7 +92,7 @@ const tell = (name, text, code, signal, millis) => {
     point => !/ # time=\S+$/.test(point),
   )
   // A file that shows nothing is as wrong as one that fails.
-  const isRight = code === 0 && (points.length > 0 || name === LINT)
+  const isRight = code === 0 && (points.length > 0 || CHECKS.includes(name))
   for (const point of points) {
     sums.total++
     if (/ # SKIP/i.test(point)) sums.skip++
@@ -112,7 +112,8 @@ console.log(`TAP version 14\n1..${planned}`)
 const next = async () => {
   for (let job = jobs.shift(); job !== undefined; job = jobs.shift()) await run(job)
 }
-await Promise.all(Array.from({ length: Math.max(2, availableParallelism()) + 1 }, next))
+const lanes = Array.from({ length: Math.max(2, availableParallelism()) }, next)
+await Promise.all([...waiting.map(run), ...lanes])
 const counts = Object.entries(sums).filter(([, count]) => count > 0)
 console.log(`# { ${counts.map(([name, count]) => `${name}: ${count}`).join(', ')} }`)
 console.log(`# ${failures} of ${numbered} processes fail; ${files.length} files`)
