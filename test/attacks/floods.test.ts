@@ -463,7 +463,7 @@ t.test('D8: what a stranger shows in IKE_AUTH is charged to its address', t => {
     target.now += 10
   }
   t.ok(refused[4]! >= 4, `${refused[4]} of the first 5 are judged`)
-  t.ok(refused[79]! - refused[59]! <= 3, `${refused[79]! - refused[59]!} of the last 20`)
+  t.ok(refused[79]! - refused[59]! <= 5, `${refused[79]! - refused[59]!} of the last 20`)
   // Somebody else there has a good certificate, and asks as its timer says.
   const honest = new Caller(
     elsewhere(1),
