@@ -450,35 +450,41 @@ t.test('D8: what a stranger shows in IKE_AUTH is charged to its address', t => {
     }
   }
   const ca = pem(root.certificate.bytes)
-  const target = new Target({ psk: undefined, ca, ...issue('srv.test', root.key) })
+  const server = { psk: undefined, ca, ...issue('srv.test', root.key) }
   const common = { psk: undefined, ca, remoteId: 'srv.test' }
   const evil = issue('evil.test', ed25519Key())
   const padding = Array.from({ length: 20 }, () => issue('none.test', ed25519Key()).cert)
   const stranger = { ...common, key: evil.key, cert: evil.cert + padding.join('') }
-  const refused: number[] = []
+  const seeds = [1, 2, 3, 4]
+  let late = 0
+  for (const seed of seeds) {
+    const target = new Target(server, seed)
+    const refused: number[] = []
+    for (let i = 0; i < 80; i++) {
+      new Caller(elsewhere(1), stranger, 50 + i, target.now, 30_000 + i).talk(target)
+      refused.push(target.events.filter(({ kind }) => kind === 'refused').length)
+      target.now += 10
+    }
+    t.ok(refused[4]! >= 4, `${refused[4]} of the first 5 are judged`)
+    late += refused[79]! - refused[59]!
+    // Somebody else there has a good certificate, and asks as its timer says.
+    const honest = new Caller(
+      elsewhere(1),
+      { ...common, ...issue('good.test', root.key) },
+      5,
+      target.now,
+      29_999,
+    )
+    honest.talk(target)
+    for (let i = 0; i < 50; i++) {
+      target.now += 100
+      new Caller(elsewhere(1), stranger, 150 + i, target.now, 31_000 + i).talk(target)
+      honest.talk(target, honest.wait(100))
+    }
+    t.ok(honest.events.some(({ kind }) => kind === 'connected'))
+  }
   // What it owes lessens its chance, and by chance some are judged still: the last are far behind.
-  for (let i = 0; i < 80; i++) {
-    new Caller(elsewhere(1), stranger, 50 + i, target.now, 30_000 + i).talk(target)
-    refused.push(target.events.filter(({ kind }) => kind === 'refused').length)
-    target.now += 10
-  }
-  t.ok(refused[4]! >= 4, `${refused[4]} of the first 5 are judged`)
-  t.ok(refused[79]! - refused[59]! <= 5, `${refused[79]! - refused[59]!} of the last 20`)
-  // Somebody else there has a good certificate, and asks as its timer says.
-  const honest = new Caller(
-    elsewhere(1),
-    { ...common, ...issue('good.test', root.key) },
-    5,
-    target.now,
-    29_999,
-  )
-  honest.talk(target)
-  for (let i = 0; i < 50; i++) {
-    target.now += 100
-    new Caller(elsewhere(1), stranger, 150 + i, target.now, 31_000 + i).talk(target)
-    honest.talk(target, honest.wait(100))
-  }
-  t.ok(honest.events.some(({ kind }) => kind === 'connected'))
+  t.ok(late <= 3 * seeds.length, `${late} of the last 20 of each`)
   t.end()
 })
 
