@@ -469,17 +469,23 @@ const asNetReads = (name: string, value: unknown): unknown => {
   return name === 'localPort' && typeof value === 'number' && value < 0 ? value & 0xffff : value
 }
 
-/** Options as net has them, over `defaults`: what only others know, or the other end, is left out. */
+const NONE: ReadonlySet<string> = new Set()
+
+/**
+ * Options as net has them, over `defaults`: what only others know, or the other end, is left out. Those in `fixed` are
+ * those of `defaults`.
+ */
 export const lenientOptions = <T extends object>(
   end: 'client' | 'server',
   defaults: object,
   options: T,
+  fixed = NONE,
 ): T => {
   const names = end === 'client' ? [...CLIENT_NAMES, ...REFUSED_NAMES] : SERVER_NAMES
   const merged = new Map<string | symbol, unknown>([[LENIENT, true]])
   for (const name of names) {
     if (isOtherEnds(end, name) || NEEDLESS.has(name)) continue
-    const own: unknown = Reflect.get(options, name)
+    const own: unknown = fixed.has(name) ? undefined : Reflect.get(options, name)
     const value: unknown =
       own === undefined && Object.hasOwn(defaults, name) ? Reflect.get(defaults, name) : own
     const read = asNetReads(name, value)
@@ -509,13 +515,8 @@ const SOCKET_ONLY: ReadonlySet<string> = new Set([
 ])
 
 /** What the socket was made with, and where `connect` says to go. */
-export const lenientConnect = (own: object, options: object): SecureSocketOptions => {
-  const place = new Proxy(options, {
-    get: (target, name) =>
-      SOCKET_ONLY.has(String(name)) ? undefined : (Reflect.get(target, name) as unknown),
-  })
-  return lenientOptions<SecureSocketOptions>('client', own, place)
-}
+export const lenientConnect = (own: object, options: object): SecureSocketOptions =>
+  lenientOptions<SecureSocketOptions>('client', own, options, SOCKET_ONLY)
 
 /** Options for calls to come, which may bring what proves us: what none of them would take is an error now. */
 export const checkDefaults = (defaults: Given): void => {

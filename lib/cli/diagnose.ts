@@ -10,6 +10,7 @@ import { networkInterfaces } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ERROR_TABLE } from '../base/error-table.ts'
 import { IpsecError } from '../base/errors.ts'
+import { CN_IS_NO_NAME } from '../identity/certificate-identity.ts'
 import type { SecureSocketOptions } from '../api/options.ts'
 import {
   ALL_ESP,
@@ -202,7 +203,7 @@ const day = (time: string): string => new Date(time).toISOString()
 
 const namesOf = ({ subjectAltName }: X509Certificate): string =>
   subjectAltName === undefined
-    ? 'its subject (a CN is not compared: the name must be a subjectAltName)'
+    ? `its subject (${CN_IS_NO_NAME})`
     : plain(subjectAltName.replace(/DNS:|email:|IP Address:/g, '').replace(/\n/g, ', '))
 
 export interface Terms {

@@ -12,6 +12,9 @@ import { GeneralNameType, type GeneralName } from './general-name.ts'
 import { addressIdentity, identityProblem, type Identity } from './identity.ts'
 import { isEmptyName } from './name.ts'
 
+/** Of a certificate that has its name in the subject alone. */
+export const CN_IS_NO_NAME = 'a CN is not compared: the name must be a subjectAltName'
+
 /** A key ID, and what is of no known type, belongs to no certificate. */
 export const hasIdentity = (
   { subject, extensions: { subjectAltNames } }: Certificate,
@@ -74,7 +77,7 @@ export const listNames = ({ extensions: { subjectAltNames } }: Certificate): str
           ? []
           : [nameForError(text)],
     )
-    .join(', ') || 'its subject (a CN is not compared: the name must be a subjectAltName)'
+    .join(', ') || `its subject (${CN_IS_NO_NAME})`
 
 /** RFC 5280 §4.2.1.6: `Mailbox`, here without the quoted local parts in which another '@' could stand. */
 const isMailbox = (data: Uint8Array): boolean => {

@@ -11,6 +11,7 @@ import { Secret } from '../base/secret.ts'
 import { mixPpk } from '../crypto/key-material.ts'
 import { checkSharedKeyAuth, sharedKeyAuth, signedOctets } from '../identity/auth.ts'
 import { describeCertificate } from '../identity/certificate.ts'
+import { CN_IS_NO_NAME } from '../identity/certificate-identity.ts'
 import { printTime } from '../identity/failure.ts'
 import { formatName } from '../identity/name.ts'
 import { chooseKey, showKey, type OwnKey } from '../identity/own-keys.ts'
@@ -443,7 +444,7 @@ export const unexpectedIdentity = (sa: AuthContext, identity: Identity): string 
 const hintAbout = (identity: Identity, wanted: Identity): string => {
   if (isUnspecified(identity)) return ', and the peer does not name itself'
   return identity.type === IdType.DerDn && wanted.type !== IdType.DerDn
-    ? ', and the peer goes by the subject of its certificate, of which a CN is not compared: the name must be a subjectAltName'
+    ? `, and the peer goes by the subject of its certificate, of which ${CN_IS_NO_NAME}`
     : ''
 }
 

@@ -522,11 +522,11 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   pollTransmit(
     packet: Packet,
     now: Millis,
-    mayBe: (flow: Flow, octets: number) => boolean = ANY,
+    mayBe?: (flow: Flow, octets: number) => boolean,
   ): Flow | undefined {
     const reset = this.resets[0]
     if (reset !== undefined) {
-      if (!mayBe(reset.flow, 0)) return undefined
+      if (mayBe?.(reset.flow, 0) === false) return undefined
       this.resets.shift()
       writeReset(packet, reset.flow, reset.seq, reset.ack)
       this.finishChecksum(packet, reset.flow)
@@ -534,7 +534,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     }
     const late = this.acks[0]
     if (late !== undefined) {
-      if (!mayBe(late, 0)) return undefined
+      if (mayBe?.(late, 0) === false) return undefined
       this.acks.shift()
       writeLateAck(packet, late, now)
       this.finishChecksum(packet, late)
@@ -542,7 +542,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     }
     const { queue } = this
     for (let connection = queue.first; connection !== undefined; connection = queue.first) {
-      if (!mayBe(connection, connection.mostOctets)) return undefined
+      if (mayBe?.(connection, connection.mostOctets) === false) return undefined
       const hasSent = connection.transmit(packet, now)
       this.rearm(connection)
       if (hasSent) {
@@ -674,8 +674,6 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     this.acks.length = 0
   }
 }
-
-const ANY = (): boolean => true
 
 const endsOf = ({ localAddress, remoteAddress, remotePort }: Omit<Flow, 'localPort'>): string =>
   `${localAddress.join('.')} ${remoteAddress.join('.')} ${remotePort}`

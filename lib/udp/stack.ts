@@ -46,8 +46,6 @@ export class UdpPorts {
   }
 }
 
-const ANY = (): boolean => true
-
 export class UdpStack {
   private readonly ports: UdpPorts
   private readonly waiting: UdpDatagram[] = []
@@ -99,10 +97,11 @@ export class UdpStack {
   /** Builds the next datagram; returns its ends. `mayBe`: what it has to be, by those and its octets. */
   pollTransmit(
     packet: Packet,
-    mayBe: (flow: UdpFlow, octets: number) => boolean = ANY,
+    mayBe?: (flow: UdpFlow, octets: number) => boolean,
   ): UdpFlow | undefined {
     const datagram = this.waiting[0]
-    if (datagram === undefined || !mayBe(datagram, datagram.bytes.length)) return undefined
+    if (datagram === undefined || mayBe?.(datagram, datagram.bytes.length) === false)
+      return undefined
     this.waiting.shift()
     const { bytes, localAddress, localPort, remoteAddress, remotePort } = datagram
     this.waitingOctets -= bytes.length
