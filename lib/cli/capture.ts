@@ -3,20 +3,29 @@ import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { constants } from 'node:os'
 import { resolve } from 'node:path'
-import { columns, type Command } from './command.ts'
-import { UsageError } from './usage.ts'
+import { columns, JSON_OPTION, type Command } from './command.ts'
+import { json } from './terminal.ts'
+import { parseArguments, UsageError } from './usage.ts'
 
 const run = (args: readonly string[]): Promise<number> => {
-  const [file, dashes, program, ...more] = args
-  if (file === undefined || file.startsWith('-') || dashes !== '--' || program === undefined)
+  const dashes = args.indexOf('--')
+  const { values, positionals } = parseArguments(args.slice(0, Math.max(0, dashes)), JSON_OPTION)
+  const [file, ...others] = positionals
+  const [program, ...more] = args.slice(dashes + 1)
+  if (dashes < 0 || file === undefined || others.length > 0 || program === undefined)
     throw new UsageError('capture wants FILE -- PROGRAM ARGUMENTS')
+  // Standard output is the program's.
+  const say = (facts: Readonly<Record<string, unknown>>, words: string): void =>
+    void process.stderr.write(`${values.json === true ? json(facts) : words}\n`)
   const path = resolve(file)
   for (const taken of [path, `${path}.keys`]) {
     if (existsSync(taken))
       throw new Error(`${taken} is there already, and stays: give another FILE`)
   }
-  process.stderr.write(
-    `THE KEYS OF ALL SAs OF ${program} ARE WRITTEN to ${path}.keys, and its datagrams to ${path}: anyone who has both can read everything.\n`,
+  const keys = `${path}.keys`
+  say(
+    { event: 'capturing', program, file: path, keys },
+    `THE KEYS OF ALL SAs OF ${program} ARE WRITTEN to ${keys}, and its datagrams to ${path}: anyone who has both can read everything.`,
   )
   const child = spawn(program, more, {
     stdio: 'inherit',
@@ -32,8 +41,11 @@ const run = (args: readonly string[]): Promise<number> => {
     child.once('error', fail)
     child.once('close', (code, signal) => {
       if (existsSync(path))
-        process.stderr.write(`Open it: XDG_CONFIG_HOME='${path}.keys' wireshark '${path}'\n`)
-      else process.stderr.write('The program has opened no UDP socket: nothing was captured.\n')
+        say(
+          { event: 'captured', file: path, keys },
+          `Open it: XDG_CONFIG_HOME='${keys}' wireshark '${path}'`,
+        )
+      else say({ event: 'nothing' }, 'The program has opened no UDP socket: nothing was captured.')
       done(code ?? 128 + (signal === null ? 0 : constants.signals[signal]))
     })
   })
@@ -42,8 +54,8 @@ const run = (args: readonly string[]): Promise<number> => {
 export const captureCommand: Command = {
   name: 'capture',
   summary: 'runs a program and records its datagrams, and the keys, for Wireshark',
-  options: {},
-  help: `Usage: ike-socket capture FILE -- PROGRAM ARGUMENTS
+  options: JSON_OPTION,
+  help: `Usage: ike-socket capture FILE [options] -- PROGRAM ARGUMENTS
 
 Runs a program that uses ike-socket, and writes every datagram of its IKE and ESP to FILE as pcapng, and THE KEYS OF ALL
 SAs to the folder FILE.keys, both for the owner alone: anyone who has both can read everything. No privilege is needed. Addresses
@@ -51,7 +63,10 @@ and ports are as the program knows them, with headers that are made up. A file e
 of the program writes FILE.PID-THREAD. Wireshark's tables have no ChaCha20-Poly1305.
 
 Options:
-${columns([['--help', 'this text']])}
+${columns([
+  ['--json', 'its own lines, on standard error, are JSON'],
+  ['--help', 'this text'],
+])}
 Examples:
   ike-socket capture app.pcapng -- node app.mjs
   XDG_CONFIG_HOME=$PWD/app.pcapng.keys tshark -r app.pcapng

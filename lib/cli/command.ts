@@ -15,6 +15,10 @@ export interface Command {
   run(args: readonly string[]): Promise<number | void> | number | void
 }
 
+/** What every command has whose output is not JSON anyway. */
+export const JSON_OPTION = { json: { type: 'boolean' } } as const
+export const JSON_ROW = ['--json', 'JSON instead of text, errors too'] as const
+
 /** Lines of a help: options with what they mean, in two columns. */
 export const columns = (rows: readonly (readonly [string, string])[]): string => {
   const width = Math.max(...rows.map(([left]) => left.length)) + 2

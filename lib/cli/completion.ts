@@ -1,5 +1,6 @@
 /** `ike-socket completion`: what bash and zsh need to complete a command line, made from the table of commands. */
-import { columns, type Command } from './command.ts'
+import { columns, JSON_OPTION, JSON_ROW, type Command } from './command.ts'
+import { json } from './terminal.ts'
 import { parseArguments, UsageError } from './usage.ts'
 
 const SHELLS = ['bash', 'zsh'] as const
@@ -92,18 +93,21 @@ ${commands
 if [[ $funcstack[1] == _ike_socket ]]; then _ike_socket "$@"; else compdef _ike_socket ike-socket; fi
 `
 
+const WRITERS = { bash, zsh } as const
+
 /** `commands`: all others; this one completes itself too. */
 export const completionCommand = (others: readonly Command[]): Command => {
   const own: Command = {
     name: 'completion',
     summary: 'completions for bash or zsh',
-    options: {},
+    options: JSON_OPTION,
     words: SHELLS,
     help: `Usage: ike-socket completion SHELL
 
 Prints what makes the Tab key complete commands, options and files of ike-socket. SHELL is bash or zsh.
 
-${columns([['--help', 'this text']])}
+Options:
+${columns([JSON_ROW, ['--help', 'this text']])}
 Examples:
   source <(ike-socket completion bash)
   ike-socket completion zsh > "\${fpath[1]}/_ike-socket"
@@ -111,12 +115,12 @@ Examples:
 Exit code 0: done; 2: the command line was not understood.
 `,
     run: args => {
-      const { positionals } = parseArguments(args, {})
-      const [shell, ...more] = positionals
-      const commands = [...others, own]
-      if (more.length === 0 && shell === 'bash') process.stdout.write(bash(commands))
-      else if (more.length === 0 && shell === 'zsh') process.stdout.write(zsh(commands))
-      else throw new UsageError('completion wants bash or zsh')
+      const { values, positionals } = parseArguments(args, JSON_OPTION)
+      const shell = SHELLS.find(name => name === positionals[0])
+      if (shell === undefined || positionals.length > 1)
+        throw new UsageError('completion wants bash or zsh')
+      const script = WRITERS[shell]([...others, own])
+      process.stdout.write(values.json === true ? `${json({ shell, script })}\n` : script)
     },
   }
   return own

@@ -1,6 +1,6 @@
 /** `ike-socket doctor`: why a connection fails, one line a step. */
 import { randomBytes } from 'node:crypto'
-import { columns, type Command } from './command.ts'
+import { columns, JSON_OPTION, type Command } from './command.ts'
 import { Diagnostician, STEPS, type Step, type StepName } from './diagnose.ts'
 import { readTarget, TARGET_HELP, TARGET_OPTIONS } from './target.ts'
 import { json, type Paint, painter, Progress } from './terminal.ts'
@@ -9,7 +9,7 @@ import { parseArguments } from './usage.ts'
 const OPTIONS = {
   ...TARGET_OPTIONS,
   'short-key': { type: 'boolean' },
-  json: { type: 'boolean' },
+  ...JSON_OPTION,
 } as const
 
 /** By the step that is bad. */

@@ -24,7 +24,8 @@ import {
   type File,
   type KeyType,
 } from './authority.ts'
-import type { Command } from './command.ts'
+import { JSON_OPTION, type Command } from './command.ts'
+import { json } from './terminal.ts'
 import { parseArguments, UsageError } from './usage.ts'
 
 interface Plan {
@@ -36,6 +37,7 @@ interface Plan {
   readonly types: readonly KeyType[]
   readonly days: number
   readonly force: boolean
+  readonly isJson: boolean
 }
 
 /** Makes and writes everything; gives what is to be printed. */
@@ -51,7 +53,9 @@ export const keygen = async (args: readonly string[], now: Millis): Promise<stri
   const files = await makeFiles(plan, now)
   mkdirSync(plan.folder, { recursive: true, mode: 0o700 })
   writeFiles(plan.folder, files, plan.force)
-  return `${files.length} files in ${resolve(plan.folder)}. README.txt there tells how to use them.\n`
+  const folder = resolve(plan.folder)
+  if (plan.isJson) return `${json({ files: names.map(name => join(folder, name)) })}\n`
+  return `${files.length} files in ${folder}. README.txt there tells how to use them.\n`
 }
 
 // --- the command line ---
@@ -64,6 +68,7 @@ const OPTIONS = {
   type: { type: 'string' },
   days: { type: 'string' },
   force: { type: 'boolean' },
+  ...JSON_OPTION,
 } as const
 
 const readPlan = (args: readonly string[]): Plan => {
@@ -91,6 +96,7 @@ const readPlan = (args: readonly string[]): Plan => {
     types,
     days,
     force: values.force ?? false,
+    isJson: values.json ?? false,
   }
 }
 
@@ -263,7 +269,8 @@ Options:
   --type TYPE        ed25519, ecdsa (P-256), rsa (3072 bits) or all (all)
   --days N           how long certificates and list are valid (397); the authority: ten years or longer
   --force            overwrite files
-  --help
+  --json             JSON instead of text, errors too
+  --help             this text
 
 Examples:
   ike-socket keygen

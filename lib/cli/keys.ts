@@ -24,14 +24,13 @@ import {
   writeFiles,
   type Role,
 } from './authority.ts'
-import { columns, type Command } from './command.ts'
+import { columns, JSON_OPTION, JSON_ROW, type Command } from './command.ts'
 import { json, type Paint, painter, plain } from './terminal.ts'
 import { parseArguments, UsageError } from './usage.ts'
 
 const FOLDER = 'ike-keys'
 const FOLDER_ROW = ['--folder FOLDER', `made by keygen (${FOLDER})`] as const
 const DAYS_ROW = ['--days N', 'how long certificates and list are valid (397)'] as const
-const JSON_ROW = ['--json', 'JSON instead of text'] as const
 const HELP_ROW = ['--help', 'this text'] as const
 const folderOption = { folder: { type: 'string' } } as const
 const daysOption = { days: { type: 'string' } } as const
@@ -64,6 +63,7 @@ const namesOf = ({
 const ADD_OPTIONS = {
   ...folderOption,
   ...daysOption,
+  ...JSON_OPTION,
   role: { type: 'string' },
   ip: { type: 'string' },
   type: { type: 'string' },
@@ -96,7 +96,8 @@ const add = async (args: readonly string[]): Promise<void> => {
   const files = authority.pair(stem, { role, names, ip, days }, key!, Date.now())
   keepOld(join(folder, `${stem}.crt`))
   writeFiles(folder, files, values.force === true)
-  print(`${files.map(({ name }) => join(folder, name)).join('\n')}\n`)
+  const paths = files.map(({ name }) => join(folder, name))
+  print(values.json === true ? `${json({ files: paths })}\n` : `${paths.join('\n')}\n`)
 }
 
 const addCommand: Command = {
@@ -116,6 +117,7 @@ ${columns([
   ['--type TYPE', 'ed25519, ecdsa (P-256) or rsa (3072 bits) (ecdsa)'],
   DAYS_ROW,
   ['--force', 'replace files that are there'],
+  JSON_ROW,
   HELP_ROW,
 ])}
 Examples:
@@ -129,7 +131,7 @@ Exit code 0: done; 1: it could not be done; 2: the command line was not understo
 
 // --- renew ---
 
-const RENEW_OPTIONS = { ...folderOption, ...daysOption } as const
+const RENEW_OPTIONS = { ...folderOption, ...daysOption, ...JSON_OPTION } as const
 
 const renew = (args: readonly string[]): void => {
   const { values, positionals } = parseArguments(args, RENEW_OPTIONS)
@@ -164,6 +166,10 @@ const renew = (args: readonly string[]): void => {
   }
   authority.writeList([], days, now)
   const until = new Date(now + days * DAY).toISOString()
+  if (values.json === true) {
+    const renewed = made.map(({ path }) => ({ file: path, validTo: until }))
+    return print(`${json({ renewed, list: authority.listPath })}\n`)
+  }
   print(made.map(({ path }) => `${path}: valid until ${until}\n`).join(''))
   print(`${authority.listPath}: the next list\n`)
 }
@@ -180,7 +186,7 @@ the option "watch" take the new files without a restart. What was replaced is ke
 its end, or until its key is revoked.
 
 Options:
-${columns([FOLDER_ROW, DAYS_ROW, HELP_ROW])}
+${columns([FOLDER_ROW, DAYS_ROW, JSON_ROW, HELP_ROW])}
 Examples:
   ike-socket renew
   ike-socket renew ike-keys/server-ecdsa.crt --days 90
@@ -242,6 +248,8 @@ const revoke = (args: readonly string[]): void => {
     days,
     now,
   )
+  if (values.json === true)
+    return print(`${json({ revoked: fresh.map(toHex), list: authority.listPath })}\n`)
   print(fresh.map(serial => `revoked: ${toHex(serial)}\n`).join(''))
   print(`${authority.listPath}: give it to every end as "crl", or let it be fetched\n`)
 }
@@ -256,7 +264,7 @@ Writes the next list of revoked certificates, FOLDER/ca.crl, with these in it, a
 has replaced. It counts where an end has it ("crl").
 
 Options:
-${columns([FOLDER_ROW, DAYS_ROW, HELP_ROW])}
+${columns([FOLDER_ROW, DAYS_ROW, JSON_ROW, HELP_ROW])}
 Examples:
   ike-socket revoke ike-keys/client-ecdsa.crt
   ike-socket revoke 5f2c9a0e3b6d41788c1de02a9b74f361
@@ -267,8 +275,6 @@ Exit code 0: done; 1: it could not be done; 2: the command line was not understo
 }
 
 // --- show ---
-
-const SHOW_OPTIONS = { json: { type: 'boolean' } } as const
 
 const PURPOSES: ReadonlyMap<string, string> = new Map([
   ['1.3.6.1.5.5.7.3.1', 'TLS server'],
@@ -328,7 +334,7 @@ const factsOf = (path: string): Facts => {
 }
 
 const show = (args: readonly string[]): void => {
-  const { values, positionals } = parseArguments(args, SHOW_OPTIONS)
+  const { values, positionals } = parseArguments(args, JSON_OPTION)
   const places = positionals.length === 0 ? [FOLDER] : positionals
   const files = places.flatMap(place =>
     statSync(place).isDirectory()
@@ -352,7 +358,7 @@ const show = (args: readonly string[]): void => {
 const showCommand: Command = {
   name: 'show',
   summary: 'what is in certificates, lists and keys, without secrets',
-  options: SHOW_OPTIONS,
+  options: JSON_OPTION,
   help: `Usage: ike-socket show [FILE|FOLDER…] [options]
 
 Prints names, terms, serial numbers, purposes and fingerprints of certificates, what a list of revoked ones holds, and the
@@ -375,7 +381,7 @@ const VERIFY_OPTIONS = {
   ca: { type: 'string' },
   crl: { type: 'string' },
   name: { type: 'string' },
-  json: { type: 'boolean' },
+  ...JSON_OPTION,
 } as const
 
 /** What is wrong with a certificate, each with what helps; nothing where all is well. */

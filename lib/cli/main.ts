@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs'
 import { columns } from './command.ts'
 import { COMMANDS } from './commands.ts'
+import { json } from './terminal.ts'
 import { UsageError } from './usage.ts'
 
 const HELP = `Usage: ike-socket <command> [options]
@@ -22,6 +23,10 @@ const version = (): string => {
   return String((JSON.parse(readFileSync(file, 'utf8')) as { version: unknown }).version)
 }
 
+/** What stands behind "--" is for another program. */
+const ownArguments = (args: readonly string[]): readonly string[] =>
+  args.includes('--') ? args.slice(0, args.indexOf('--')) : args
+
 /** The exit code. */
 const run = async ([name, ...rest]: readonly string[]): Promise<number> => {
   switch (name) {
@@ -39,8 +44,7 @@ const run = async ([name, ...rest]: readonly string[]): Promise<number> => {
   }
   const command = COMMANDS.find(other => other.name === name)
   if (command === undefined) throw new UsageError(`there is no command ${name}`)
-  // What stands behind "--" is for another program.
-  const own = rest.includes('--') ? rest.slice(0, rest.indexOf('--')) : rest
+  const own = ownArguments(rest)
   if (own.includes('--help') || own.includes('-h')) {
     process.stdout.write(command.help)
     return 0
@@ -65,6 +69,9 @@ try {
   const isUsage = error instanceof UsageError
   const words = error instanceof Error ? error.message : String(error)
   const hint = isUsage && !words.includes('\nTry: ') ? '\nTry: ike-socket --help' : ''
-  process.stderr.write(`ike-socket: ${words}${hint}\n`)
+  const isJson = ownArguments(process.argv).includes('--json')
+  process.stderr.write(
+    isJson ? `${json({ error: `${words}${hint}` })}\n` : `ike-socket: ${words}${hint}\n`,
+  )
   process.exitCode = isUsage ? 2 : 1
 }

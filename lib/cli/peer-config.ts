@@ -2,10 +2,11 @@
 import { writeFileSync } from 'node:fs'
 import { configuration } from '../api/configuration.ts'
 import { createSecureContext } from '../api/options.ts'
-import { columns, type Command } from './command.ts'
+import { columns, JSON_OPTION, JSON_ROW, type Command } from './command.ts'
 import { requireConfiguration } from './configuration-file.ts'
 import { readPlan } from './peer-plan.ts'
 import { PRODUCTS, type Product } from './peer-products.ts'
+import { json } from './terminal.ts'
 import { parseArguments, UsageError } from './usage.ts'
 
 const OPTIONS = {
@@ -17,6 +18,7 @@ const OPTIONS = {
   ca: { type: 'string' },
   out: { type: 'string' },
   force: { type: 'boolean' },
+  ...JSON_OPTION,
 } as const
 
 const NAMES = Object.keys(PRODUCTS) as readonly Product[]
@@ -42,9 +44,15 @@ const run = (args: readonly string[]): void => {
   const { address, peer, cert: certificate, ca: authority } = values
   const plan = readPlan(given, { as, address, peer, certificate, authority })
   const text = PRODUCTS[product](plan)
-  if (values.out === undefined) process.stdout.write(text)
+  const { out } = values
   // It may hold the key.
-  else writeFileSync(values.out, text, { mode: 0o600, flag: values.force === true ? 'w' : 'wx' })
+  if (out !== undefined)
+    writeFileSync(out, text, { mode: 0o600, flag: values.force === true ? 'w' : 'wx' })
+  if (values.json === true)
+    process.stdout.write(
+      `${json(out === undefined ? { product, text } : { product, file: out })}\n`,
+    )
+  else if (out === undefined) process.stdout.write(text)
 }
 
 export const peerConfigCommand: Command = {
@@ -71,6 +79,7 @@ ${columns([
   ['--ca FILE', 'name of the authority there (ca.crt)'],
   ['--out FILE', 'write there, for the owner alone; a file that is there stays'],
   ['--force', 'replace the file'],
+  JSON_ROW,
   ['--help', 'this text'],
 ])}
 Examples:

@@ -1,6 +1,6 @@
 /** `ike-socket ping`: opens an IKE SA as a client does, and measures the round trips of requests inside it. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { columns, type Command } from './command.ts'
+import { columns, JSON_OPTION, type Command } from './command.ts'
 import { summaryOf } from './round-trips.ts'
 import { openSession, readTarget, TARGET_OPTIONS, TARGET_HELP } from './target.ts'
 import { json, painter, plain } from './terminal.ts'
@@ -10,7 +10,7 @@ const OPTIONS = {
   ...TARGET_OPTIONS,
   count: { type: 'string', short: 'c' },
   interval: { type: 'string', short: 'i' },
-  json: { type: 'boolean' },
+  ...JSON_OPTION,
 } as const
 
 const readNumber = (name: string, text: string, least: number, most: number): number => {

@@ -14,7 +14,7 @@ import {
 } from '../api/options.ts'
 import { createSecureServer, type SecureServer } from '../api/secure-server.ts'
 import { createSecureSocket, type SecureSocket } from '../api/secure-socket.ts'
-import { columns, type Command } from './command.ts'
+import { columns, JSON_OPTION, type Command } from './command.ts'
 import { requireConfiguration, type ConfigurationFile } from './configuration-file.ts'
 import { join, tellProgress, type Log } from './join.ts'
 import { serveSocks } from './socks.ts'
@@ -239,7 +239,7 @@ const OPTIONS = {
   config: { type: 'string' },
   'allow-remote': { type: 'boolean' },
   permit: { type: 'string', multiple: true },
-  json: { type: 'boolean' },
+  ...JSON_OPTION,
   progress: { type: 'string' },
   local: { type: 'string', short: 'L', multiple: true },
   remote: { type: 'string', short: 'R', multiple: true },

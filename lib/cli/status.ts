@@ -1,13 +1,13 @@
 /** `ike-socket status`: the sessions of a running process, over its control socket. */
 import { askControl } from './control-client.ts'
-import { columns, type Command } from './command.ts'
+import { columns, JSON_OPTION, type Command } from './command.ts'
 import { duration, json, octets, painter, plain, Screen, short, type Paint } from './terminal.ts'
 import { parseArguments, UsageError } from './usage.ts'
 import { serveStatus, withMemory } from './web.ts'
 
 const OPTIONS = {
   watch: { type: 'boolean', short: 'w' },
-  json: { type: 'boolean' },
+  ...JSON_OPTION,
   interval: { type: 'string' },
   web: { type: 'boolean' },
   port: { type: 'string' },

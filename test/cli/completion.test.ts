@@ -64,6 +64,7 @@ t.test('each command explains itself with examples, options and exit codes', asy
     for (const [option, { short }] of Object.entries(options))
       t.ok(help.includes(`--${option}`) || help.includes(`-${short} `), `${name} --${option}`)
     t.notMatch(help, /[ \t]\n/)
+    t.hasStrict(options, { json: { type: 'boolean' } }, `${name} --json`)
   }
   const { code, stdout } = await runCommand(['status', '--help'])
   t.equal(code, 0)
@@ -71,4 +72,12 @@ t.test('each command explains itself with examples, options and exit codes', asy
   const wrong = await runCommand(['completion', 'fish'])
   t.equal(wrong.code, 2)
   t.match(wrong.stderr, 'Try: ike-socket completion --help')
+
+  const json = await runCommand(['completion', 'zsh', '--json'])
+  t.strictSame(JSON.parse(json.stdout), { shell: 'zsh', script: await script('zsh') })
+  const refused = await runCommand(['completion', 'fish', '--json'])
+  t.equal(refused.code, 2)
+  t.strictSame(JSON.parse(refused.stderr), {
+    error: wrong.stderr.replace(/^ike-socket: /, '').trimEnd(),
+  })
 })

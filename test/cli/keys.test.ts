@@ -153,6 +153,35 @@ t.test('revoke: the list has it, servers refuse it, and renew does not bring it 
   t.equal((await run('revoke', ...inFolder)).code, 2)
 })
 
+t.test('--json: what was made, as one object', async t => {
+  const own = join(folder, 'json')
+  const facts = async (...args: string[]): Promise<unknown> => {
+    const { code, stdout, stderr } = await runCommand([...args, '--json'])
+    t.equal(code, 0, stderr)
+    return JSON.parse(stdout)
+  }
+  const made = await facts('keygen', own, '--type', 'ecdsa')
+  t.strictSame(
+    new Set((made as { files: string[] }).files),
+    new Set(readdirSync(own).map(name => join(own, name))),
+  )
+  const [certificate, key] = ['new.test-ecdsa.crt', 'new.test-ecdsa.key'].map(n => join(own, n))
+  t.strictSame(await facts('add', 'new.test', '--folder', own), { files: [certificate, key] })
+  const renewed = await facts('renew', certificate!, '--folder', own)
+  const shown = new X509Certificate(readFileSync(certificate!))
+  t.match(renewed, { renewed: [{ file: certificate }], list: join(own, 'ca.crl') })
+  const [{ validTo }] = (renewed as { renewed: [{ validTo: string }] }).renewed
+  t.ok(Math.abs(Date.parse(validTo) - Date.parse(shown.validTo)) < 1000)
+  const serial = '5f2c9a0e3b6d41788c1de02a9b74f361'
+  t.strictSame(await facts('revoke', serial, '--folder', own), {
+    revoked: [serial],
+    list: join(own, 'ca.crl'),
+  })
+  const refused = await runCommand(['add', 'new.test', '--folder', own, '--json'])
+  t.equal(refused.code, 1)
+  t.match(JSON.parse(refused.stderr), { error: /already in .*new\.test-ecdsa\.crt/ })
+})
+
 t.test('renew: a certificate of another authority is not signed, whoever put it there', async t => {
   const elsewhere = join(folder, 'elsewhere')
   // Of the same name, as anybody can choose it.

@@ -241,6 +241,15 @@ t.test('what is missing or wrong is named; a file is for its owner, and stays', 
   const before = readFileSync(out, 'utf8')
   t.equal((await make(TUNNEL, 'strongswan', '--out', out)).code, 1)
   t.equal(readFileSync(out, 'utf8'), before)
+  t.strictSame(JSON.parse(await text(PSK, 'strongswan', '--json')), {
+    product: 'strongswan',
+    text: before,
+  })
+  const other = join(folder, 'other.conf')
+  t.strictSame(JSON.parse(await text(PSK, 'strongswan', '--out', other, '--json')), {
+    product: 'strongswan',
+    file: other,
+  })
   t.equal((await make(TUNNEL, 'strongswan', '--out', out, '--force')).code, 0)
   t.not(readFileSync(out, 'utf8'), before)
 })
