@@ -197,7 +197,9 @@ export interface IkeOptions {
    * @example ocspResponse: async () => readFileSync('ike-keys/ocsp.der')
    */
   ocspResponse?:
-    Uint8Array | (() => Uint8Array | undefined | Promise<Uint8Array | undefined>) | undefined
+    | Uint8Array
+    | (() => Uint8Array | undefined | Promise<Uint8Array | undefined>)
+    | undefined
   /**
    * Trusted CAs. When set, the peer must present a certificate issued by one of them. Default: none (no system CAs). A
    * server with `psk`, `cert`, `key` and `ca` accepts either proof and answers in kind.
@@ -606,7 +608,8 @@ export interface SecureSocketOptions extends IkeOptions, ConnectionOptions {
    * @example checkServerIdentity: (host, certificate) => (certificate.subject.CN === host ? undefined : new Error('another host'))
    */
   checkServerIdentity?:
-    ((host: string, certificate: PeerCertificate) => Error | undefined) | undefined
+    | ((host: string, certificate: PeerCertificate) => Error | undefined)
+    | undefined
   /**
    * Log in to a gateway that proves itself by certificate (RFC 7296 §2.16): `{ method: 'mschapv2', identity, password }`, or
    * `{ method: 'tls', identity, cert, key, passphrase, ca, crl, servername, only }`. `servername` is a name in the

@@ -147,10 +147,7 @@ const contextPart = (given: Given): Given =>
 const own = (given: Given, name: string): unknown =>
   Object.hasOwn(given, name) ? given[name] : undefined
 
-const heldBy = (
-  held: WeakMap<object, ParsedContext>,
-  holder: unknown,
-): ParsedContext | undefined =>
+const heldBy = (held: WeakMap<object, ParsedContext>, holder: unknown): ParsedContext | undefined =>
   typeof holder === 'object' && holder !== null ? held.get(holder) : undefined
 
 /**

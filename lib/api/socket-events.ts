@@ -7,7 +7,7 @@ export type Listener<Events, E extends keyof Events> = Events[E] extends unknown
   : never
 
 /** A listener of an event that is in no table. */
-// eslint-disable-next-line @typescript-eslint/no-explicit-any -- a listener may take what it likes
+// oxlint-disable-next-line typescript/no-explicit-any -- a listener may take what it likes
 export type AnyListener = (...facts: any[]) => void
 
 /** Events of a socket, with the arguments of their listeners. */
@@ -24,7 +24,7 @@ export interface SecureSocketEvents {
   connectionAttemptTimeout: [address: string, port: number, family: number]
   /** Octets of the stream; text after `setEncoding`. */
   // net's types say Buffer also where `setEncoding` makes it text.
-  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- as in net's types
+  // oxlint-disable-next-line typescript/no-explicit-any -- as in net's types
   data: [chunk: any]
   /** After `write` returned `false`: write again. */
   drain: []

@@ -37,7 +37,11 @@ const CLASSES = {
 type ClassName = keyof typeof CLASSES
 
 export type Fault =
-  'one of the two configurations' | 'the peer' | 'the network' | 'the program' | 'ike-socket'
+  | 'one of the two configurations'
+  | 'the peer'
+  | 'the network'
+  | 'the program'
+  | 'ike-socket'
 
 export interface ErrorRow {
   readonly class: ClassName

@@ -562,7 +562,7 @@ export class Core {
   }
 
   private drop(reason: string): void {
-    // eslint-disable-next-line ike-socket/no-text-lookup -- made without a prototype
+    // text-lookup: made without a prototype
     this.counters.drops[reason] = (this.counters.drops[reason] ?? 0) + 1
   }
 

@@ -40,7 +40,8 @@ export interface RevocationOptions {
 }
 
 export type RevocationStatus =
-  { readonly is: 'good' } | { readonly is: 'revoked' | 'unknown'; readonly why: string }
+  | { readonly is: 'good' }
+  | { readonly is: 'revoked' | 'unknown'; readonly why: string }
 
 /** Undefined when the path is good enough for the policy. */
 export const checkRevocation = (

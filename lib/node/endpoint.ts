@@ -1171,7 +1171,7 @@ const ownerOf = (connection: Connection): ConnectionOwner | undefined =>
 
 /** `errno` as Node gives it: the system's number, negative. */
 export const withNumber = <E extends Error | undefined>(error: E): E => {
-  const code = (error as NodeJS.ErrnoException | undefined)?.code
+  const code = error === undefined ? undefined : (error as NodeJS.ErrnoException).code
   const number =
     code === undefined ? undefined : constants.errno[code as keyof typeof constants.errno]
   return error === undefined || number === undefined || 'errno' in error

@@ -40,7 +40,12 @@ export interface Flow {
 }
 
 export type CloseReason =
-  'ECONNREFUSED' | 'ECONNRESET' | 'ETIMEDOUT' | 'EPIPE' | 'EHOSTUNREACH' | 'ENETUNREACH'
+  | 'ECONNREFUSED'
+  | 'ECONNRESET'
+  | 'ETIMEDOUT'
+  | 'EPIPE'
+  | 'EHOSTUNREACH'
+  | 'ENETUNREACH'
 
 /**
  * Finds out how large segments may be, for all connections of a peer. Octets with header. It sets the stack's

@@ -1,6 +1,7 @@
 // RESULTS.md and its plots from the report of `run.mjs`.
+import { execFileSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
-import { format, resolveConfig } from 'prettier'
+import { fileURLToPath } from 'node:url'
 
 const at = name => new URL(name, import.meta.url)
 
@@ -156,6 +157,7 @@ export const writeResults = async report => {
   parts.push(`## Beside many others, Node ${nodes[0].version.slice(1)}`, '')
   for (const [what, { words }] of Object.entries(growth)) parts.push(`- ${what}: ${words}`)
   const file = at('RESULTS.md')
-  const style = await resolveConfig(file)
-  writeFileSync(file, await format(parts.join('\n'), { ...style, parser: 'markdown' }))
+  writeFileSync(file, parts.join('\n'))
+  const root = fileURLToPath(at('../..'))
+  execFileSync('npx', ['oxfmt', fileURLToPath(file)], { cwd: root })
 }

@@ -312,7 +312,7 @@ export const SET_UPS: readonly SetUp[] = [
     { ike: 'aes256gcm16-prfsha256-x25519' },
     /NO_PROPOSAL_CHOSEN; it accepts none of what we offered: aes256gcm16-prfsha256-x25519\. Set the option "ike"/,
     /meets in Encr: offered aes256gcm16-prfsha256-x25519; accepted aes128gcm16-prfsha256-x25519\. Set the option "ike"/,
-    /^proposals: .*it takes aes128gcm16-prfsha256-x25519\. Set the option \"ike\" to 'aes128gcm16-prfsha256-x25519'/,
+    /^proposals: .*it takes aes128gcm16-prfsha256-x25519\. Set the option "ike" to 'aes128gcm16-prfsha256-x25519'/,
   ),
   byPsk(
     'no common key exchange for IKE',
@@ -320,7 +320,7 @@ export const SET_UPS: readonly SetUp[] = [
     { ike: 'aes256gcm16-prfsha256-x25519' },
     /NO_PROPOSAL_CHOSEN; it accepts none of what we offered: aes256gcm16-prfsha256-x25519/,
     /meets in Ke: offered .*-x25519; accepted .*-ecp384/,
-    /^proposals: .*it takes aes256gcm16-prfsha256-ecp384\. Set the option \"ike\" to 'aes256gcm16-prfsha256-ecp384'/,
+    /^proposals: .*it takes aes256gcm16-prfsha256-ecp384\. Set the option "ike" to 'aes256gcm16-prfsha256-ecp384'/,
   ),
   byPsk(
     'no common cipher for ESP',
@@ -328,7 +328,7 @@ export const SET_UPS: readonly SetUp[] = [
     { esp: 'aes256gcm16' },
     /refused a Child SA: NO_PROPOSAL_CHOSEN; it accepts none of what we offered: aes256gcm16.*"esp", "pfs" and "mode"/,
     /No proposal for the Child SA meets in Encr: .*Set the option "esp"/,
-    /^data: .*it takes chacha20poly1305\. Set the option \"esp\" to 'chacha20poly1305'/,
+    /^data: .*it takes chacha20poly1305\. Set the option "esp" to 'chacha20poly1305'/,
   ),
   byPsk(
     'traffic selectors that do not meet',
@@ -336,7 +336,7 @@ export const SET_UPS: readonly SetUp[] = [
     { mode: 'tunnel', remoteTs: '10.1.0.0/16' },
     /TS_UNACCEPTABLE; it has no traffic for what we asked, .* here and 10\.1\.0\.0\/16.* there\. Set "localTs" and "remoteTs"/,
     /traffic selectors do not meet: offered 10\.1\.0\.0\/16.*accepted 10\.2\.0\.0\/16.*overlap/,
-    /^data: .*it gives .* here and 10\.2\.0\.0\/16.* there\. Set .*\"remoteTs\" to '10\.2\.0\.0\/16/,
+    /^data: .*it gives .* here and 10\.2\.0\.0\/16.* there\. Set .*"remoteTs" to '10\.2\.0\.0\/16/,
   ),
   byPsk(
     'tunnel mode at the client, transport mode at the server',
@@ -344,7 +344,7 @@ export const SET_UPS: readonly SetUp[] = [
     { mode: 'tunnel' },
     /refused a Child SA: NO_PROPOSAL_CHOSEN.* in tunnel mode\. Set the options "esp", "pfs" and "mode"/,
     /wants tunnel mode, accepted is transport mode\. Set "mode"/,
-    /^data: .*it takes transport mode\. Set \"mode\" to 'transport'/,
+    /^data: .*it takes transport mode\. Set "mode" to 'transport'/,
   ),
   byPsk(
     'a server that has as many sessions as it may',

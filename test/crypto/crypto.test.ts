@@ -55,7 +55,7 @@ const withVectors = (name: string, run: (t: Tap.Test) => void): void => {
     t.end()
   })
 }
-// eslint-like brevity: only what these tests use of tap.
+// Brevity: only what these tests use of tap.
 declare namespace Tap {
   interface Test {
     equal(a: unknown, b: unknown, message?: string): boolean

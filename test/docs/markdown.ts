@@ -14,7 +14,8 @@ export interface Block {
 export const blocksOf = (file: string): readonly Block[] => {
   const blocks: Block[] = []
   let open:
-    { line: number; language: string; mark: string | undefined; lines: string[] } | undefined
+    | { line: number; language: string; mark: string | undefined; lines: string[] }
+    | undefined
   let mark: string | undefined
   for (const [i, line] of readFileSync(file, 'utf8').split('\n').entries()) {
     const [, language] = /^```(\w*)$/.exec(line) ?? []

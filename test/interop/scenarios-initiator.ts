@@ -43,8 +43,10 @@ const refusesOffer = (
   offered: string[],
 ): Scenario =>
   scenario(name, async context => {
-    const { details } = (await failsWith(connect(options(context)), error)) as { details?: object }
-    assert.deepEqual((details as { offered?: unknown } | undefined)?.offered, offered)
+    const { details } = (await failsWith(connect(options(context)), error)) as {
+      details?: { offered?: unknown }
+    }
+    assert.deepEqual(details?.offered, offered)
   })
 
 /** Two seconds, some megabytes. */

@@ -110,7 +110,7 @@ const rekeyName = ({ by, mode, pfs }: (typeof REKEYS)[number]): string =>
 
 /** Both SAs are rekeyed while a transfer runs, and it does not end before. */
 const rekeys = (
-  { by, mode, pfs: _ }: (typeof REKEYS)[number],
+  { by, mode }: (typeof REKEYS)[number],
   daemon: Daemon,
   { name }: Context,
   session: () => ProtectedSession,

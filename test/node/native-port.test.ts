@@ -14,6 +14,7 @@ import type { PortOptions, Sender } from '../../lib/node/datagram-port.ts'
 import { DgramPort } from '../../lib/node/dgram-port.ts'
 import { NativePort } from '../../lib/node/native-port.ts'
 import { Random } from '../harness/random.ts'
+import { until } from '../harness/until.ts'
 
 const problem = ffiProblem()
 const skip = problem !== undefined
@@ -66,10 +67,6 @@ const pathTo = (address: string, remotePort: number): Path => ({
   remoteAddress: parseAddress(address)!,
   remotePort,
 })
-
-const until = async (isSo: () => boolean): Promise<void> => {
-  while (!isSo()) await new Promise(resolve => setTimeout(resolve, 5))
-}
 
 /** Octets that tell which datagram it is. */
 const datagram = (length: number, number: number): Uint8Array => {

@@ -21,6 +21,7 @@ import { Claims, lockPlace, meetingPlace } from '../../lib/node/meeting-place.ts
 import { PortBorrower, PortOwner } from '../../lib/node/port-group.ts'
 import type { Carrier } from '../../lib/node/udp-socket.ts'
 import type { PortWorkerData } from '../harness/port-worker.ts'
+import { until } from '../harness/until.ts'
 
 const psk = 'a pre-shared key for these tests'
 const host = '127.0.0.1'
@@ -33,11 +34,6 @@ const freeUdpPort = async (): Promise<number> => {
   const { port } = socket.address()
   await new Promise<void>(resolve => socket.close(resolve))
   return port
-}
-
-/** A second at most. */
-const until = async (isSo: () => boolean): Promise<void> => {
-  for (let i = 0; i < 100 && !isSo(); i++) await new Promise(resolve => setTimeout(resolve, 10))
 }
 
 /** Client by client, each with a session of its own. */

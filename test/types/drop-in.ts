@@ -24,7 +24,7 @@ createSecureSocket(80, 'a.test', { psk }, () => {})
 createSecureSocket(80, { psk, host: undefined })
 // Every option that is read has a type.
 type Typed = keyof SecureSocketOptions | keyof SecureServerOptions
-const read: readonly Typed[] = [...CLIENT_NAMES, ...SERVER_NAMES]
+export const read: readonly Typed[] = [...CLIENT_NAMES, ...SERVER_NAMES]
 // @ts-expect-error: an option that does not exist
 createSecureSocket({ port: 80, psk, prot: 1 })
 new SecureSocket({ psk })

@@ -5,7 +5,16 @@ import type { SegmentText } from './segments.ts'
 
 export interface Difference {
   readonly what:
-    'nothing' | 'time' | 'flags' | 'seq' | 'length' | 'ack' | 'sack' | 'call' | 'value' | 'count'
+    | 'nothing'
+    | 'time'
+    | 'flags'
+    | 'seq'
+    | 'length'
+    | 'ack'
+    | 'sack'
+    | 'call'
+    | 'value'
+    | 'count'
   readonly message: string
   readonly wanted?: SegmentText
   /** Sequence number and time as the script counts them. */
