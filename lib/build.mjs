@@ -16,7 +16,7 @@ const types = at('.build/types')
 /** Types first: where they are wrong, nothing is replaced. */
 const checkTypes = () => {
   rmSync(types, { recursive: true, force: true })
-  const tsc = at('node_modules/typescript/bin/tsc')
+  const tsc = at('node_modules/typescript-7/bin/tsc')
   const { status } = spawnSync(process.execPath, [tsc, '-p', at('tsconfig.json')], {
     stdio: 'inherit',
   })

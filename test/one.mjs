@@ -28,5 +28,5 @@ if (found.length !== 1)
 
 // The command and the examples are run from `dist`; what tests import is compiled with them.
 run(process.execPath, 'lib/build.mjs')
-run(join(root, 'node_modules/.bin/tsc'), '-p', 'test/tsconfig.json')
+run(process.execPath, 'node_modules/typescript-7/bin/tsc', '-p', 'test/tsconfig.json')
 run(process.execPath, join('.build', found[0].replace(/ts$/, 'js')), ...process.argv.slice(3))
