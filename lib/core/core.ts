@@ -655,12 +655,12 @@ export class Core {
   }
 
   pollEvent(): CoreEvent | undefined {
-    const event = this.events.shift()
-    if (event?.kind === 'readable') this.noteTold(event.connection as TcpConnection)
-    return event
+    return this.events.shift()
   }
 
-  private noteTold(connection: TcpConnection): void {
+  /** The owner of a connection hears in this turn that there is something to read. */
+  noteTold(told: Connection): void {
+    const connection = told as TcpConnection
     if (!connection.isUntold) return
     connection.noteTold()
     const session = this.stacks.get(connection.stack as TcpStack)

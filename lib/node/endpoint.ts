@@ -222,8 +222,13 @@ export class Endpoint implements NetworkWatcher {
   private hasReadSince = false
   private scheduled: NodeJS.Immediate | undefined
   private isTickScheduled = false
-  /** Until the next turn of the event loop no event is delivered. */
-  private holdsEvents = false
+  /** Connections that their owners got in this turn of the event loop; what else there is of them comes in the next one. */
+  private readonly greeted = new Set<Connection>()
+  private later: CoreEvent[] = []
+  /** Events of the last turn that are delivered now, before others. */
+  private due: CoreEvent[] = []
+  /** The program does in ticks and microtasks what follows from a connection; then the drain goes on. */
+  private isPaused = false
   private refs = 0
   private onIdle: (() => void) | undefined
   private onDrained: (() => void) | undefined
@@ -873,7 +878,6 @@ export class Endpoint implements NetworkWatcher {
   private takeTurn(): void {
     this.scheduled = undefined
     for (const socket of this.sockets) socket.readAwaited()
-    this.holdsEvents = false
     this.noteBacklog()
     this.drain(true)
   }
@@ -887,22 +891,27 @@ export class Endpoint implements NetworkWatcher {
 
   /** `hasRead`: what the system had for us has just been read, as far as one turn of the event loop does. */
   private drain(hasRead: boolean): void {
-    if (this.isDraining || this.closed) return
+    if (this.isDraining || this.isPaused || this.closed) return
     this.isDraining = true
     let isDone = false
     try {
-      if (hasRead) this.handleTimeout(this.now())
-      this.deliverAll()
-      isDone = this.transmit(this.now())
+      if (hasRead) {
+        this.handleTimeout(this.now())
+        this.greeted.clear()
+        this.due = this.due.concat(this.later)
+        this.later = []
+      }
+      isDone = this.deliverAll() && this.transmit(this.now())
     } finally {
       this.isDraining = false
       // An owner may have thrown.
-      if (!isDone) this.schedule()
+      if (!isDone && !this.isPaused) this.schedule()
     }
+    if (this.isPaused) return
     if (isDone) this.core.prepare()
     this.holdForOrphans()
     this.arm()
-    if (!this.holdsEvents && this.core.isIdle) this.onIdle?.()
+    if (this.later.length === 0 && this.core.isIdle) this.onIdle?.()
     this.onDrained?.()
   }
 
@@ -918,18 +927,47 @@ export class Endpoint implements NetworkWatcher {
     this.core.handleTimeout(now)
   }
 
-  private deliverAll(): void {
-    while (!this.holdsEvents) {
-      const event = this.core.pollEvent()
-      if (event === undefined) return
+  /**
+   * False: it goes on in a moment. As with net, code that awaited a connection can add listeners before anything else
+   * happens to it, or another one comes.
+   */
+  private deliverAll(): boolean {
+    let hasGreeted = false
+    for (let event = this.nextEvent(); event !== undefined; event = this.nextEvent()) {
+      if ('connection' in event && this.greeted.has(event.connection)) {
+        this.later.push(event)
+        this.schedule()
+        continue
+      }
+      if (hasGreeted) {
+        this.due.unshift(event)
+        this.pause()
+        return false
+      }
       // The peer has the connection before its owner can reset it: without the ACK it would never hear of either.
       if (event.kind === 'connected') this.transmit(this.now())
+      if (event.kind === 'accepted' || event.kind === 'connected') {
+        this.greeted.add(event.connection)
+        hasGreeted = true
+      }
       this.deliver(event)
-      // As with net, code that awaited this can add listeners before anything else happens to the connection.
-      if (event.kind !== 'accepted' && event.kind !== 'connected') continue
-      this.holdsEvents = true
-      this.schedule()
     }
+    return true
+  }
+
+  private nextEvent(): CoreEvent | undefined {
+    return this.due.shift() ?? this.core.pollEvent()
+  }
+
+  /** Until the program has run its ticks, the microtasks of these and both once more. */
+  private pause(): void {
+    this.isPaused = true
+    afterTicks(() =>
+      afterTicks(() => {
+        this.isPaused = false
+        this.drain(false)
+      }),
+    )
   }
 
   private noteBacklog(): void {
@@ -1013,6 +1051,7 @@ export class Endpoint implements NetworkWatcher {
         return this.wake(event.connection)
       }
       case 'readable':
+        this.core.noteTold(event.connection)
         return ownerOf(event.connection)?.onReadable()
       case 'writable':
         return ownerOf(event.connection)?.onWritable()
@@ -1165,6 +1204,10 @@ const towards = ({ length }: Uint8Array): Omit<SocketPlan, 'bare'> => ({
 /** The first path, with where it floats to when there is a second one (RFC 7296 §2.23). */
 const joined = ([first, floatsTo]: readonly Path[]): Path =>
   floatsTo === undefined ? first! : { ...first!, floatsTo }
+
+/** After all ticks that wait, and all microtasks that follow from them: a tick that one of these asks for comes after them. */
+const afterTicks = (act: () => void): void =>
+  process.nextTick(queueMicrotask, () => process.nextTick(act))
 
 const ownerOf = (connection: Connection): ConnectionOwner | undefined =>
   connection.context as ConnectionOwner | undefined

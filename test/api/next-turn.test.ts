@@ -1,6 +1,7 @@
 /** What asks for a turn of its own in one turn shares it. */
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
+import { connect as netConnect, createServer as createNetServer, type Socket } from 'node:net'
 import t from 'tap'
 import { createSecureServer, createSecureSocket, type SecureSocket } from '../../lib/index.ts'
 import { inNextTurn } from '../../lib/api/next-turn.ts'
@@ -61,4 +62,121 @@ t.test('the ends of many sockets share packets', async t => {
   stays.destroy()
   server.close()
   await once(server, 'close')
+})
+
+interface Trial {
+  serve(onConnection: (socket: Socket | SecureSocket) => void): Promise<void>
+  connect(): Socket | SecureSocket
+  close(): void
+}
+
+const trials: Record<string, () => Trial> = {
+  net: () => {
+    const server = createNetServer()
+    return {
+      serve: async onConnection => {
+        server.on('connection', onConnection).listen(0, '127.0.0.1')
+        await once(server, 'listening')
+      },
+      connect: () => {
+        const { port } = server.address() as { port: number }
+        return netConnect({ host: '127.0.0.1', port })
+      },
+      close: () => void server.close(),
+    }
+  },
+  ike: () => {
+    const psk = 'a pre-shared key for these tests'
+    const server = createSecureServer({ psk, ikePort: 0 })
+    return {
+      serve: async onConnection => {
+        server.on('connection', onConnection).listen(0, '127.0.0.1')
+        await once(server, 'listening')
+      },
+      connect: () => {
+        const { port } = server.address()!
+        return createSecureSocket({ host: '127.0.0.1', port, psk, ikePort: server.ikePort })
+      },
+      close: () => void server.close(),
+    }
+  },
+}
+
+/** What a server's and its clients' programs see of several connections that begin at once. */
+const sequenceOf = async ({ serve, connect, close }: Trial): Promise<Record<string, string[]>> => {
+  const seen: Record<string, string[]> = {}
+  let number = 0
+  /** What is asked for when there is a connection, up to what comes in a later turn. */
+  const follow = (name: string, socket: Socket | SecureSocket): void => {
+    const own: string[] = (seen[name] = [])
+    process.nextTick(() => own.push('tick'))
+    void (async () => {
+      for (let step = 0; step < 5; step++) await Promise.resolve()
+      own.push('microtasks')
+      process.nextTick(() => {
+        own.push('tick of a microtask')
+        socket.on('data', data => own.push(`data ${String(data)}`))
+      })
+    })()
+  }
+  let last: string | undefined
+  const order: string[] = (seen['between'] = [])
+  await serve(socket => {
+    const name = `server ${++number}`
+    if (last !== undefined) order.push(seen[last]!.slice(0, 3).join(', '))
+    last = name
+    follow(name, socket)
+    socket.end('answer')
+  })
+  // Of ike, there is an SA from then on.
+  await once(connect().resume(), 'close')
+  last = undefined
+  number = 0
+  const sockets = Array.from({ length: 5 }, (_, i) => {
+    const socket = connect()
+    socket.on('connect', () => follow(`client ${i + 1}`, socket))
+    socket.write('question')
+    return socket
+  })
+  await Promise.all(sockets.map(socket => once(socket, 'close')))
+  close()
+  return seen
+}
+
+t.test(
+  'between two connections the program does what follows from the first, as with net',
+  async t => {
+    const [ours, theirs] = [await sequenceOf(trials['ike']!()), await sequenceOf(trials['net']!())]
+    t.strictSame(ours, theirs)
+    t.strictSame(theirs['client 1'], ['tick', 'microtasks', 'tick of a microtask', 'data answer'])
+  },
+)
+
+t.test('connections that come at once are accepted in one turn', async t => {
+  const { serve, connect, close } = trials['ike']!()
+  let turns = 0
+  let isCounting = false
+  const accepted: number[] = []
+  const count = (): void => {
+    turns++
+    if (isCounting) setImmediate(count)
+  }
+  await serve(socket => {
+    accepted.push(turns)
+    socket.end('answer')
+  })
+  const stays = connect().resume() as SecureSocket
+  await once(stays, 'close')
+  isCounting = true
+  count()
+  const sockets = Array.from({ length: 16 }, () => {
+    const socket = connect()
+    socket.write('question')
+    return socket.resume()
+  })
+  await Promise.all(sockets.map(socket => once(socket, 'close')))
+  isCounting = false
+  t.equal(accepted.length, 17)
+  t.ok(accepted.at(-1)! - accepted[1]! <= 2, `in ${accepted.at(-1)! - accepted[1]!} turns`)
+  close()
 })

@@ -154,6 +154,7 @@ export class Target {
     }
     for (let event = this.core.pollEvent(); event !== undefined; event = this.core.pollEvent()) {
       this.events.push(event)
+      if (event.kind === 'readable') this.core.noteTold(event.connection)
       if (event.kind === 'sessionUp') this.sessions.push(event.session)
     }
     return answers
@@ -233,6 +234,7 @@ export class Caller {
       sent.push(this.packet.view().slice())
     for (let event = this.core.pollEvent(); event !== undefined; event = this.core.pollEvent()) {
       this.events.push(event)
+      if (event.kind === 'readable') this.core.noteTold(event.connection)
       if (event.kind === 'sessionUp') this.sessions.push(event.session)
       if (event.kind === 'connected') this.connection = event.connection
     }

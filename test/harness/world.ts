@@ -502,6 +502,8 @@ export class World {
         return
       }
       case 'readable':
+        core.noteTold(event.connection)
+        return this.work(core, event.connection.context as Stream)
       case 'writable':
         return this.work(core, event.connection.context as Stream)
       case 'ended': {
