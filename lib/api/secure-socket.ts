@@ -77,6 +77,10 @@ export class SecureSocket extends Duplex {
   autoSelectFamilyAttemptedAddresses: string[] = undefined as never
   /** IKE has no ALPN; a program may say 'h2' here. `false` would make http2's server refuse the socket. */
   alpnProtocol: string | false | undefined
+  /** Of net's inside, for libraries that read them. */
+  _host: string | null = null
+  _hadError = false
+  _parent = null
   readonly #settings: ConnectSettings
   #scope = new AsyncResource('SECURESOCKET')
   #endpoint: Endpoint | undefined
@@ -87,6 +91,8 @@ export class SecureSocket extends Duplex {
   #attempt: { readonly address: string; readonly settings: ConnectSettings } | undefined
   #pendingWrite: PendingWrite | undefined
   #pendingFinal: Callback | undefined
+  /** TCP has the end already. */
+  #finishing: Callback | undefined
   #wantsData = false
   #isPulling = false
   #ended = false
@@ -98,11 +104,9 @@ export class SecureSocket extends Duplex {
   #keepAlive: KeepAlive | undefined
   readonly #hold = new EndpointReference()
   #idle: IdleTimer
-  /** Octets of the write that is under way, and of all that ever were. */
-  #writing = 0
+  /** Octets read, and those of the writes that are over. */
   #read = 0
   #written = 0
-  #host: string | undefined
   #wantsReset = false
   #typeOfService = 0
   #freeLocalEnd: (() => void) | undefined
@@ -199,7 +203,8 @@ export class SecureSocket extends Duplex {
     if (settings.control !== undefined) keepControl(settings.control, 'control')
     this.connecting = true
     if (this.#connection !== undefined) return this.#stayConnected()
-    this.#host = settings.host
+    // As net: the name that was looked up.
+    if (isIP(settings.host) === 0) this._host = settings.host
     this.#scope = new AsyncResource('SECURESOCKET')
     this.#idle.refresh()
     const connector = new Connector(settings, {
@@ -400,6 +405,8 @@ export class SecureSocket extends Duplex {
    */
   #pushEnd(connection: Connection): void {
     if (this.#connection !== connection || this.destroyed) return
+    // The automatic end, if it follows, comes before what listeners of 'end' do in the next turn.
+    this.#finishLater()
     this.#inScope(() => {
       this.push(null)
       // Without a reader the end would never be noticed.
@@ -485,15 +492,12 @@ export class SecureSocket extends Duplex {
 
   #writeAll(chunks: readonly Buffer[], callback: Callback): void {
     this.#idle.refresh()
-    for (const chunk of chunks) this.#writing += chunk.length
-    this.#written += this.#writing
-    this.#pendingWrite = { chunks, next: 0, rest: chunks[0], callback }
+    const pending: PendingWrite = { chunks, next: 0, rest: chunks[0], callback }
+    this.#pendingWrite = pending
     this.#noteActivity()
-    if (this.connecting) return this.#flushOnConnect(callback)
+    if (this.connecting) return this.#flushOnConnect(pending)
     if (this.#connection === undefined || this.#isOver) {
       this.#pendingWrite = undefined
-      this.#written -= this.#writing
-      this.#writing = 0
       const never = !this.#hadConnection && !this.destroyed
       return callback(
         nodeError(
@@ -506,12 +510,18 @@ export class SecureSocket extends Duplex {
   }
 
   /** As with net, in the order in which listeners came. */
-  #flushOnConnect(callback: Callback): void {
-    const onClose = (): void => callback(neverConnected())
+  #flushOnConnect(pending: PendingWrite): void {
+    const onClose = (): void => this.#callBack(pending, neverConnected())
     this.once('close', onClose).once('connect', () => {
       this.off('close', onClose)
       this.#flush()
     })
+  }
+
+  /** The stream no longer counts its octets, and we do. */
+  #callBack({ chunks, callback }: PendingWrite, error?: Error): void {
+    for (const chunk of chunks) this.#written += chunk.length
+    callback(error)
   }
 
   /** So much of the write that waits went with the SYN. */
@@ -536,27 +546,33 @@ export class SecureSocket extends Duplex {
       }
       this.#endpoint?.wake(connection)
       this.#pendingWrite = undefined
-      this.#writing = 0
       this.#idle.refresh()
-      pending.callback()
+      this.#callBack(pending)
     }
     if (this.#pendingFinal !== undefined && this.#pendingWrite === undefined) {
       const done = this.#pendingFinal
       this.#pendingFinal = undefined
       connection.shutdown()
       this.#endpoint?.wake(connection)
-      done()
+      this.#finishing = done
+      this.#finishLater()
     }
     this.#noteActivity()
   }
 
+  /** As with net, which asks the system to end, and has the answer later: who destroys the socket before has no 'finish'. */
+  #finishLater(): void {
+    inNextTurn(() => {
+      const done = this.#finishing
+      this.#finishing = undefined
+      if (done !== undefined) this.#inScope(done)
+    })
+  }
+
   override _final(callback: Callback): void {
-    if (this.connecting || this.#connection !== undefined) {
-      this.#pendingFinal = callback
-      if (!this.connecting) this.#flush()
-      return
-    }
-    callback()
+    if (!this.connecting && this.#connection === undefined) return callback()
+    this.#pendingFinal = callback
+    if (!this.connecting) this.#flush()
   }
 
   // --- ending ---
@@ -571,14 +587,15 @@ export class SecureSocket extends Duplex {
     if (connection !== undefined) {
       // What becomes of it is no longer ours: this object may reconnect.
       connection.context = undefined
-      if (this.#wantsReset) connection.abort()
-      else connection.release(this.#endpoint!.now())
-      this.#endpoint?.wake(connection)
+      const endpoint = this.#endpoint!
+      if (this.#wantsReset) reset(connection, endpoint)
+      else connection.release(endpoint.now())
+      endpoint.wake(connection)
     }
-    const waiting = this.#pendingWrite?.callback
+    const waiting = this.#pendingWrite
     this.#pendingWrite = undefined
-    this.#writing = 0
     this.#pendingFinal = undefined
+    this.#finishing = undefined
     this.#hold.drop()
     this.#freeLocalEnd?.()
     callback(error)
@@ -587,7 +604,7 @@ export class SecureSocket extends Duplex {
     if (closed !== undefined) process.nextTick(closed, this)
     const tell = (): void =>
       this.#inScope(() => {
-        if (connection !== undefined) waiting?.(canceled())
+        if (connection !== undefined && waiting !== undefined) this.#callBack(waiting, canceled())
         if (hadHandle) this.emit('close', error !== null)
         else this.emit('close')
       })
@@ -724,7 +741,7 @@ export class SecureSocket extends Duplex {
   /** Octets written so far, including those that wait to be sent, as with `net.Socket`. */
   get bytesWritten(): number {
     if (!(#written in this)) return undefined as never
-    return this.#written + Math.max(0, this.writableLength - this.#writing)
+    return this.#written + this.writableLength
   }
 
   /** Octets that are written and not sent yet. Deprecated in `net`; use `writableLength`. */
@@ -862,10 +879,6 @@ export class SecureSocket extends Duplex {
   get _connecting(): boolean {
     return this.connecting
   }
-
-  get _host(): string | undefined {
-    return #host in this ? this.#host : undefined
-  }
 }
 
 /** Events by name, with what their listeners get. */
@@ -961,6 +974,13 @@ const isWrapper = (listener: object): boolean => {
   wrappers.set(inner, found)
   return found
 }
+
+/** As with net, where the system has by then sent what was written, as far as the peer's window goes. */
+const reset = (connection: Connection, endpoint: Endpoint): void =>
+  inNextTurn(() => {
+    connection.abort()
+    endpoint.wake(connection)
+  })
 
 const WATER_MARKS = ['highWaterMark', 'readableHighWaterMark', 'writableHighWaterMark'] as const
 

@@ -127,8 +127,59 @@ const CALLS: Record<string, Call> = {
     socket.end(() => note('ended'))
     note(socket.resetAndDestroy() === socket)
   },
+  'write, destroy, and what was written': (socket, note) => {
+    socket.write('abc')
+    socket.write('de')
+    socket.destroy()
+    note(socket.bytesWritten)
+  },
   "setEncoding('bogus')": socket => socket.setEncoding(any('bogus')),
   'destroy in connect': socket => void socket.on('connect', () => socket.destroy()),
+}
+
+/** Of a socket that has, or is to have, a connection: before, Node 20 lets an end wait for one, and newer ones do not. */
+const ENDS: Record<string, Call> = {
+  end: (socket, note) => {
+    socket.end(() => note('ended'))
+    process.nextTick(() => process.nextTick(() => note('ticks')))
+    queueMicrotask(() => note('microtask'))
+  },
+  'end, destroy': (socket, note) => {
+    socket.end('x', (error?: Error) => note('ended', error))
+    socket.destroy()
+  },
+  'end, destroy in a tick': (socket, note) => {
+    socket.end('x', (error?: Error) => note('ended', error))
+    process.nextTick(() => socket.destroy())
+  },
+  'end, destroy in a microtask': (socket, note) => {
+    socket.end((error?: Error) => note('ended', error))
+    queueMicrotask(() => socket.destroy())
+  },
+  'end, write': (socket, note) => {
+    socket.end('x')
+    note(socket.write('y', error => note('written', error)))
+  },
+  'end twice': (socket, note) => {
+    socket.end((error?: Error) => note('first', error))
+    socket.end((error?: Error) => note('second', error))
+  },
+  destroySoon: (socket, note) => {
+    socket.write('x', error => note('written', error))
+    socket.destroySoon()
+  },
+  'destroySoon, destroy': socket => {
+    socket.destroySoon()
+    socket.destroy()
+  },
+  'destroySoon, destroy with an error': socket => {
+    socket.destroySoon()
+    socket.destroy(new RangeError('mine'))
+  },
+  'destroy in finish': socket => {
+    socket.once('finish', () => socket.destroy())
+    socket.end()
+  },
 }
 
 /** Over the place of the server. */
@@ -242,15 +293,18 @@ const same = async (name: string, run: (rig: Rig) => Promise<void>): Promise<voi
 
 for (const [state, make] of Object.entries(STATES)) {
   t.test(`calls of a socket that is ${state}`, async () => {
-    for (const [name, call] of Object.entries(CALLS))
+    for (const [name, call] of Object.entries({ ...CALLS, ...(state === 'fresh' ? {} : ENDS) }))
       await same(`${state}: ${name}`, async rig => {
         const socket = await make(rig)
         watch(socket, rig.log, EVENTS)
         await attempt(rig.log, () =>
           call(socket, (...facts) => void rig.log.push(facts.map(plain)), rig),
         )
+        if (name in ENDS && !socket.closed)
+          await new Promise<void>(resolve => socket.once('close', () => resolve()))
         await settled(socket)
-        rig.log.push([socket.timeout, socket.readyState, socket.errored?.message])
+        const { timeout, readyState, errored, bytesWritten } = socket
+        rig.log.push([timeout, readyState, errored?.message, bytesWritten])
       })
   })
 }

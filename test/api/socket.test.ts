@@ -182,7 +182,10 @@ t.test('each end of a connection has its own congestion control and user timeout
 t.test('errors: refused port, wrong key, nobody at the UDP port, reset by the peer', async t => {
   const { server, connect, port, ikePort } = await serve(socket => {
     socket.on('error', () => {})
-    socket.once('data', () => socket.resetAndDestroy())
+    socket.once('data', () => {
+      socket.write('last words')
+      socket.resetAndDestroy()
+    })
   })
   const refused = connect({ port: port === 9 ? 10 : 9 })
   const [error] = (await once(refused, 'error')) as [NodeJS.ErrnoException]
@@ -190,7 +193,10 @@ t.test('errors: refused port, wrong key, nobody at the UDP port, reset by the pe
   t.ok((error.errno ?? 0) < 0)
   const reset = connect()
   reset.write('x')
+  const heard: string[] = []
+  reset.on('data', data => heard.push(String(data)))
   t.match((await once(reset, 'error'))[0], { code: 'ECONNRESET', syscall: 'read' })
+  t.strictSame(heard, ['last words'])
   const failure = once(server, 'ikeClientError')
   const wrong = connect({ psk: 'another key, and a wrong one' })
   t.match((await once(wrong, 'error'))[0], { code: 'AUTHENTICATION_FAILED' })
