@@ -11,6 +11,7 @@ import {
   type RefusedPeer,
   type SecureServer,
 } from '../../lib/index.ts'
+import { packageUrl } from '../harness/package.ts'
 
 const psk = 'a pre-shared key for these tests'
 const execute = promisify(execFile)
@@ -92,7 +93,7 @@ t.test('the channel ike-socket:trace has every exchange by name', async t => {
 
 t.test('NODE_DEBUG=ike-socket prints the same', async t => {
   const program = `
-    import { createSecureServer, createSecureSocket } from ${JSON.stringify(new URL('../../lib/index.js', import.meta.url).href)}
+    import { createSecureServer, createSecureSocket } from '${packageUrl('index')}'
     const psk = ${JSON.stringify(psk)}
     const server = createSecureServer({ psk, ikePort: 0 }, socket => socket.end())
     server.listen(0, '127.0.0.1', () => {

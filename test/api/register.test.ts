@@ -10,8 +10,9 @@ import { pathToFileURL } from 'node:url'
 import t from 'tap'
 import { certificate } from '../harness/certificates.ts'
 import { freePort } from '../harness/free-port.ts'
+import { packageUrl } from '../harness/package.ts'
 
-const register = pathToFileURL(join(import.meta.dirname, '../../lib/register.js')).href
+const register = packageUrl('register')
 const folder = mkdtempSync(join(tmpdir(), 'ike-'))
 t.teardown(() => rmSync(folder, { recursive: true }))
 const config = join(folder, 'ike.json')

@@ -12,6 +12,7 @@ import {
   SecureSocket,
   type SecureServer,
 } from '../../lib/index.ts'
+import { packageUrl } from '../harness/package.ts'
 import { initRequest } from '../harness/attacker.ts'
 
 const psk = 'a pre-shared key for these tests'
@@ -85,7 +86,7 @@ t.test('A7: each key of a list or table is looked at, and a line break at its en
 import { createSecureServer } from '${index}'
 process.on('warning', ({ code }) => console.log(code ?? ''))
 createSecureServer({ psk: ${JSON.stringify(key)} })`
-  const index = new URL('../../lib/index.js', import.meta.url).href
+  const index = packageUrl('index')
   for (const [key, codes] of rows) {
     const { stdout } = spawnSync(
       process.execPath,

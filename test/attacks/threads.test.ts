@@ -1,15 +1,14 @@
 /** Worker threads: each has SAs of its own, and none can be handed to another, so no IV is used twice under a key. */
 import { once } from 'node:events'
-import { join } from 'node:path'
-import { pathToFileURL } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import t from 'tap'
 import { toHex } from '../../lib/base/bytes.ts'
 import type { KeyLogEntry } from '../../lib/base/trace.ts'
 import { createSecureServer, createSecureSocket } from '../../lib/index.ts'
+import { packageUrl } from '../harness/package.ts'
 
 const psk = 'a pre-shared key for these threads'
-const index = JSON.stringify(pathToFileURL(join(import.meta.dirname, '../../lib/index.js')).href)
+const index = JSON.stringify(packageUrl('index'))
 const PROGRAM = `
 import { parentPort, workerData } from 'node:worker_threads'
 import { createSecureSocket } from ${index}

@@ -11,14 +11,14 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { pathToFileURL } from 'node:url'
 import t from 'tap'
 import { runCommand } from '../harness/command.ts'
+import { packageUrl } from '../harness/package.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'ike-capture-'))
 t.after(() => rmSync(folder, { recursive: true }))
 const at = (name: string): string => join(folder, name)
-const index = pathToFileURL(join(import.meta.dirname, '../../lib/index.js')).href
+const index = packageUrl('index')
 const WORDS = 'these words travel inside ESP'
 
 /** A server and a client in one process, which ends with code 7. */

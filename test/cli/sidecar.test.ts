@@ -9,8 +9,9 @@ import { join } from 'node:path'
 import t from 'tap'
 import { createSecureServer } from '../../lib/index.ts'
 import { freePort } from '../harness/free-port.ts'
+import { packageFile } from '../harness/package.ts'
 
-const main = join(import.meta.dirname, '../../lib/cli/main.js')
+const main = packageFile('cli/main')
 const folder = mkdtempSync(join(tmpdir(), 'ike-'))
 const config = join(folder, 'ike.json')
 const children: ChildProcessWithoutNullStreams[] = []

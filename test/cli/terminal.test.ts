@@ -8,7 +8,7 @@ import type { WriteStream } from 'node:tty'
 import t from 'tap'
 import { cut, Progress } from '../../lib/cli/terminal.ts'
 import { createSecureServer, createSecureSocket } from '../../lib/index.ts'
-import { MAIN } from '../harness/command.ts'
+import { packageFile } from '../harness/package.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'ike-terminal-'))
 t.after(() => rmSync(folder, { recursive: true }))
@@ -62,7 +62,7 @@ t.test(`status --watch on a terminal${hasScript ? '' : ' (skipped: no script her
   socket.on('error', () => {}).resume()
   await once(socket, 'connect')
 
-  const command = `stty rows 6 cols 40; exec '${process.execPath}' '${MAIN}' status --watch --interval 0.1 '${control}'`
+  const command = `stty rows 6 cols 40; exec '${process.execPath}' '${packageFile('cli/main')}' status --watch --interval 0.1 '${control}'`
   const environment = { ...process.env, TERM: 'xterm' }
   delete (environment as Record<string, string | undefined>)['NO_COLOR']
   const terminal = spawn('script', ['-qec', command, '/dev/null'], { env: environment })

@@ -12,6 +12,7 @@ import { parseSelectors } from '../../lib/policy/traffic-selectors.ts'
 import { makeCredentialFolder } from './credential-folder.ts'
 import { anchorsOf, blocksOf, linksOf, type Block } from './markdown.ts'
 import { runBlock } from './world.ts'
+import { packageFile } from '../harness/package.ts'
 
 const root = process.cwd()
 const PAGES = [
@@ -142,7 +143,7 @@ t.test(
 const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
   scripts: Readonly<Record<string, string>>
 }
-const main = join(import.meta.dirname, '../../lib/cli/main.js')
+const main = packageFile('cli/main')
 const helped = new Map<string, boolean>()
 /** The command exists and explains itself. */
 const helps = (command: string): boolean => {

@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { createPrivateKey, createPublicKey } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { packageFile } from '../harness/package.ts'
 
 /** False where there is no openssl: then `client.p12` is missing. */
 export let hasPkcs12 = false
@@ -15,7 +16,7 @@ export const makeCredentialFolder = (
 ): string => {
   const run = (command: string, ...args: readonly string[]): boolean =>
     spawnSync(command, args, { cwd: folder }).status === 0
-  const main = join(import.meta.dirname, '../../lib/cli/main.js')
+  const main = packageFile('cli/main')
   const keygen = ['keygen', 'ike-keys', '--type', 'ed25519', '--server', names, '--client', client]
   if (!run(process.execPath, main, ...keygen, '--ip', '127.0.0.1,::1'))
     throw new Error('ike-socket keygen has failed')

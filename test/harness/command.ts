@@ -1,8 +1,6 @@
 /** Runs `ike-socket` as a process of its own. */
 import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process'
-import { join } from 'node:path'
-
-export const MAIN = join(import.meta.dirname, '../../lib/cli/main.js')
+import { packageFile } from './package.ts'
 
 export interface Outcome {
   readonly code: number | null
@@ -17,7 +15,7 @@ export const runCommand = (
   whenRunning: (child: ChildProcessWithoutNullStreams) => void = () => {},
 ): Promise<Outcome> =>
   new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [MAIN, ...args], {
+    const child = spawn(process.execPath, [packageFile('cli/main'), ...args], {
       env: { ...process.env, IKE_SOCKET_CONFIG: '', IKE_SOCKET_CONTROL: '', ...environment },
     })
     const kill = (): void => void child.kill('SIGKILL')

@@ -9,6 +9,7 @@ import { sodiumAead, type Sodium } from '../../lib/node/sodium-aead.ts'
 import { parsePolicy } from '../../lib/policy/options.ts'
 import { formatProposal } from '../../lib/policy/proposal.ts'
 import { differences } from '../harness/against-openssl.ts'
+import { packageUrl } from '../harness/package.ts'
 
 // By another name, so that what else is tested here runs without it.
 const ALIAS = 'sodium-for-tests'
@@ -68,10 +69,16 @@ server.close()
 
 /** What a program finds when its packages lie in that folder. */
 const run = (packages: string, both: object, ofServer = {}): { stdout: string; stderr: string } => {
-  const index = new URL('../../lib/index.js', import.meta.url).href
   const { stdout, stderr } = spawnSync(
     process.execPath,
-    ['--input-type=module', '-e', PROGRAM, index, JSON.stringify(both), JSON.stringify(ofServer)],
+    [
+      '--input-type=module',
+      '-e',
+      PROGRAM,
+      packageUrl('index'),
+      JSON.stringify(both),
+      JSON.stringify(ofServer),
+    ],
     { encoding: 'utf8', env: { ...process.env, NODE_PATH: packages, NODE_OPTIONS: '' } },
   )
   return { stdout: stdout.trim(), stderr }
