@@ -385,12 +385,14 @@ export class SecureSocket extends Duplex {
     if (connection === undefined || this.#isPulling) return
     this.#idle.refresh()
     this.#isPulling = true
+    const before = this.#read
     try {
       this.#deliver(connection)
     } finally {
       this.#isPulling = false
     }
-    this.#endpoint?.wake(connection)
+    // The window may have opened.
+    if (this.#read !== before) this.#endpoint?.wake(connection)
     if (this.#ended && connection.readableLength === 0 && !this.readableEnded) {
       this.#ended = false
       this.#endPushed = true

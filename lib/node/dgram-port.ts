@@ -58,6 +58,7 @@ export class DgramPort implements DatagramPort {
   private readonly family: 4 | 6
   private connected = false
   private closed = false
+  private mayBeCongested = false
   private readonly destinations = new WeakMap<Path, Destination>()
   /** Of a connected socket. */
   private readonly inquiry = new Inquiry(error => this.noteFailure(error, undefined))
@@ -112,7 +113,10 @@ export class DgramPort implements DatagramPort {
 
   get isCongested(): boolean {
     // What a closed one had not sent, it never reads again.
-    return !this.closed && this.socket.getSendQueueCount() > 0
+    if (this.closed) return false
+    // The system has taken all that there was, and nothing has been sent since it was asked.
+    if (this.mayBeCongested) this.mayBeCongested = this.socket.getSendQueueCount() > 0
+    return this.mayBeCongested
   }
 
   /** libuv hands it over itself. */
@@ -123,6 +127,7 @@ export class DgramPort implements DatagramPort {
   }
 
   send(bytes: Uint8Array, path: Path): void {
+    this.mayBeCongested = true
     if (this.connected) this.socket.send(bytes, this.inquiry.about(bytes))
     else {
       const { address, inquiry } = this.destinationOf(path)

@@ -222,6 +222,8 @@ export class Endpoint implements NetworkWatcher {
   private hasReadSince = false
   private scheduled: NodeJS.Immediate | undefined
   private isTickScheduled = false
+  /** Datagrams come one by one, and the next one is the first of its turn: what answers it waits for no other. */
+  private isQuiet = true
   /** Connections that their owners got in this turn of the event loop; what else there is of them comes in the next one. */
   private readonly greeted = new Set<Connection>()
   private later: CoreEvent[] = []
@@ -674,7 +676,14 @@ export class Endpoint implements NetworkWatcher {
 
   private receive(bytes: Uint8Array, path: Path): void {
     this.core.handleDatagram(bytes, path, this.now())
+    if (this.isQuiet) process.nextTick(this.answerAtOnce)
+    this.isQuiet = false
     this.schedule()
+  }
+
+  /** Before libuv looks for another datagram, unless the turn is over already. */
+  private readonly answerAtOnce = (): void => {
+    if (this.scheduled !== undefined) this.drain(false)
   }
 
   /** What the system reports is believed only while nothing authenticated says otherwise (RFC 7296 §2.4). */
@@ -976,6 +985,7 @@ export class Endpoint implements NetworkWatcher {
     this.heardBefore = datagramsIn
     // A turn for something that is written says nothing.
     const hasMore = this.sockets.some(socket => socket.mayHaveMore(count))
+    this.isQuiet = count <= 1
     if (count > 0) this.fullTurns = hasMore ? this.fullTurns + 1 : 0
     this.core.noteBacklog(this.fullTurns >= BEHIND_TURNS)
   }
