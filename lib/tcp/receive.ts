@@ -330,6 +330,11 @@ const receiveAck = (tcb: Tcb, segment: TcpSegment, now: Millis): boolean => {
     updateWindow(tcb, segment, window)
     recovery.finishAck(advanced, isDuplicate)
     if (advanced > 0) restartUserTimeout(tcb, now)
+  } else if (segment.sackCount > 0) {
+    // Others have overtaken it, but what arrived out of order, or twice, it may be the only one to tell.
+    beginAck(tcb, segment, now)
+    reportSacks(tcb, segment)
+    recovery.finishAck(0, false)
   }
   // A probe is answered: the peer lives, its window is shut, perhaps after more was sent (§3.8.6).
   if (tcb.timers.isSet(Timer.Persist) || tcb.sndWnd === 0) tcb.retries = 0

@@ -124,9 +124,10 @@ const resend = (tcb: Tcb, wanted: number, packet: Packet, now: Millis): void => 
     tcb.noteVain(tcb.repeats, now)
   if (dataOctets(tcb, slot) > tcb.mss) {
     // The path takes less than when this was sent (RFC 8201 §5.4).
-    const isLast = slot === sent.last
+    const isLost = sent.isLost(slot)
+    const isFirst = slot === sent.first
     sent.split(tcb.mss, tcb.finSent)
-    slot = isLast ? sent.last : sent.firstLost === NONE ? sent.first : sent.firstLost
+    slot = isLost ? sent.firstLost : isFirst ? sent.first : sent.last
   }
   const seq = sent.seq(slot)
   tcb.repeats = seq === tcb.repeatedSeq ? tcb.repeats + 1 : 1

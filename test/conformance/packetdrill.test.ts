@@ -6,7 +6,7 @@ import { runFolder, runScript, totals } from './packetdrill.ts'
 
 t.test('our own scripts pass, each of them', t => {
   const verdicts = runFolder(join(process.cwd(), 'test/conformance/scripts'))
-  t.ok(verdicts.size >= 43)
+  t.ok(verdicts.size >= 45)
   for (const [name, verdict] of verdicts) t.strictSame(verdict, { kind: 'passed' }, name)
   t.end()
 })
@@ -38,6 +38,9 @@ const established = `${open}
 +0 < . 1:1(0) ack 1 win 65535
 +0 accept(3, ..., ...) = 4
 `
+
+/** The same with a round trip. */
+const distant = established.replace('+0 < . 1:1(0)', '+.04 < . 1:1(0)')
 
 t.test('the runner tells a difference, and what it cannot run', t => {
   const script = (answer: string): string => `${open}
@@ -179,5 +182,162 @@ sysctl -q net.ipv4.tcp_syn_retries=1\`
 `
   t.equal(runScript(script('reno')).kind, 'passed')
   t.match(runScript(script('vegas')), { kind: 'notDrivable', why: /vegas/ })
+  t.end()
+})
+
+t.test('names that a script gives, and those of a kernel, of which nothing is compared', t => {
+  const code = (text: string): string => `${established}+0 %{ ${text} }%\n`
+  t.equal(runScript(code('cwnd = 9; cwnd += 1; assert tcpi_snd_cwnd == cwnd')).kind, 'passed')
+  t.match(runScript(code('cwnd = 9; assert tcpi_snd_cwnd == cwnd')), { kind: 'failed' })
+  t.strictSame(runScript(code('assert tcpi_reordering == 7; assert tcpi_snd_cwnd == 10')), {
+    kind: 'passed',
+    unchecked: ['tcpi_reordering'],
+  })
+  t.match(runScript(code('assert tcpi_reordering == 7; assert tcpi_snd_cwnd == 9')), {
+    kind: 'failed',
+  })
+  t.match(totals([{ kind: 'passed' }, { kind: 'passed', unchecked: ['a'] }]), /1 of them without/)
+  t.end()
+})
+
+t.test('a segment that was lost and has been sent again counts as lost until it arrives', t => {
+  const script = (lost: number): string => `${distant}
++0 write(4, ..., 5000) = 5000
++0 > . 1:5001(5000) ack 1
++.04 < . 1:1(0) ack 1 win 65535 <nop,nop,sack 1001:4001>
++0 > . 1:1001(1000) ack 1
++0 %{ assert tcpi_lost == ${lost} and tcpi_retrans == ${lost} }%
+`
+  t.equal(runScript(script(1)).kind, 'passed')
+  t.equal(runScript(script(0)).kind, 'failed')
+  t.end()
+})
+
+t.test('what a route says of its path', t => {
+  const script = (route: string): string => `\`ip route change 192.0.2.2 dev tun0 ${route}\`
+${open}
++0 < S 0:0(0) win 65535 <mss 1460>
++0 > S. 0:0(0) ack 1
++0 < . 1:1(0) ack 1 win 65535
++0 accept(3, ..., ...) = 4
++0 write(4, ..., 2000) = 2000
++0 > . 1:1361(1360) ack 1
++0 > P. 1361:2001(640) ack 1
+`
+  t.equal(runScript(script('advmss 1360 mtu lock 1400')).kind, 'passed')
+  t.equal(runScript(script('mtu lock 1300')).kind, 'failed')
+  t.match(runScript(script('advmss 1000 mtu 1400')), { kind: 'notDrivable', why: /MSS/ })
+  t.end()
+})
+
+t.test('commands of several lines, and those far behind that ask for another TCP', t => {
+  const script = (setting: string): string => `\`../common/set_sysctls.py \\
+  /proc/sys/net/ipv4/tcp_rto_max_ms=1000\`
+${open}
++0 < S 0:0(0) win 65535 <mss 1000>
++0 > S. 0:0(0) ack 1
++1 > S. 0:0(0) ack 1
++1 > S. 0:0(0) ack 1
++0 < . 1:1(0) ack 1 win 65535
++0 accept(3, ..., ...) = 5
++1 \`${setting}; /bin/rm -f /tmp/file\`
+`
+  t.equal(runScript(script('nstat -n')).kind, 'passed')
+  t.match(runScript(script('tc qdisc replace dev tun0 root pfifo limit 0')), {
+    kind: 'notDrivable',
+    why: /queue of the host/,
+  })
+  t.end()
+})
+
+t.test('ICMP messages with the segment before them, with none, and of any type', t => {
+  const script = (message: string): string => `${established}
++0 write(4, ..., 1000) = 1000
++0 > P. 1:1001(1000) ack 1
++.01 < ${message}
++0 > . 1:801(800) ack 1
++0 > P. 801:1001(200) ack 1
+`
+  t.equal(runScript(script('[1:1001(1000)] icmp unreachable frag_needed mtu 840')).kind, 'passed')
+  const others = [
+    'icmp unreachable frag_needed mtu 840',
+    'icmp unreachable code_255',
+    'icmp type_255 code_0',
+    'icmp echo_reply',
+  ]
+  for (const message of others) t.match(runScript(script(message)), { kind: 'failed' }, message)
+  t.match(runScript(script('icmp nonsense')), { kind: 'notDrivable' })
+  t.end()
+})
+
+t.test('a FIN is acknowledged at once or when the script says, and at no other time', t => {
+  const script = (at: string): string => `${established}
++0 < P. 1:1001(1000) ack 1 win 65535
++0 > . 1:1(0) ack 1001
++0 < F. 1001:1001(0) ack 1 win 65535
++${at} > . 1:1(0) ack 1002
+`
+  t.equal(runScript(script('0')).kind, 'passed')
+  t.equal(runScript(script('.04')).kind, 'passed')
+  t.match(runScript(script('.04').replace('F. 1001:1001(0)', 'P. 1001:1002(1)')), {
+    kind: 'failed',
+  })
+  t.end()
+})
+
+t.test(
+  'a write that a queue as long as it was asked for takes whole, and one that depends on a kernel',
+  t => {
+    const script = (length: number, taken: number): string => `${established}
++0 setsockopt(4, SOL_SOCKET, SO_SNDBUF, [400000], 4) = 0
++0 write(4, ..., ${length}) = ${taken}
+`
+    const answers = Array.from(
+      { length: 50 },
+      (_, i) => `+.02 < . 1:1(0) ack ${1 + 12000 * (i + 1)} win 65535`,
+    )
+    t.equal(runScript(`${script(600000, 600000)}${answers.join('\n')}`).kind, 'passed')
+    t.match(runScript(script(900000, 900000)), { kind: 'failed' })
+    t.match(runScript(script(600000, 500000)), { kind: 'notDrivable', why: /send buffer/ })
+    t.end()
+  },
+)
+
+t.test(
+  'each listener is met from another port, as if the connections before were none of its',
+  t => {
+    const again = established.replace('0.00 socket', '+0.00 socket')
+    const rest = `+0 < P. 1:1001(1000) ack 1 win 65535
++0 > . 1:1(0) ack 1001
++0 close(4) = 0
++0 close(3) = 0
+`
+    t.equal(runScript(`${established}${rest}${again}`).kind, 'passed')
+    t.end()
+  },
+)
+
+t.test('a difference is explained by what leads to it', t => {
+  const sent = `${distant}+0 write(4, ..., 10000) = 10000
++0 > . 1:10001(10000) ack 1
+`
+  const explained: readonly [string, RegExp][] = [
+    ['+0 < . 1:1(0) ack 9 win 9\n+0 write(4, ..., 9) = 9\n+0 > P. 1:10(9) ack 1', /never sent/],
+    [
+      '+0 < P. 1:1001(1000) ack 1 win 9\n+0 > . 1:1(0) ack 1001\n+0 < P. 1:1001(1000) ack 1 win 9\n+0 > . 1:1(0) ack 1001 <>',
+      /RFC 2883/,
+    ],
+    ['+0 < P. 1:20001(20000) ack 1 win 9\n+.04 > . 1:1(0) ack 20001', /two full segments/],
+  ]
+  for (const [script, why] of explained)
+    t.match(runScript(`${established}${script}\n`), { kind: 'deviates', why }, script)
+  // The same difference with another cause is none of these.
+  t.match(runScript(`${established}+0 < P. 1:11(10) ack 1 win 9\n+.08 > . 1:1(0) ack 11\n`), {
+    kind: 'failed',
+  })
+  t.match(runScript(`${sent}+.04 < . 1:1(0) ack 1 win 999\n+.2 > . 9001:10001(1000) ack 1\n`), {
+    kind: 'deviates',
+    why: /tail loss probe/,
+  })
   t.end()
 })

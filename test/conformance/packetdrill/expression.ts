@@ -4,10 +4,31 @@ import { NotDrivable } from './script.ts'
 /** What a name stands for; undefined: nothing that we know. */
 export type Names = (name: string) => number | undefined
 
+/** What the code of one script knows and leaves out. */
+export interface Scope {
+  readonly names: Names
+  /** What the script has given a name itself. */
+  readonly variables: Map<string, number>
+  /** Names that no assertion is compared for; those that were met are added to `unchecked`. */
+  readonly foreign: ReadonlySet<string>
+  readonly unchecked: Set<string>
+}
+
 /** Runs the statements; returns the first assertion that does not hold, with the values of its names. */
-export const runCode = (code: string, names: Names): string | undefined => {
+export const runCode = (code: string, scope: Scope): string | undefined => {
+  const names: Names = name => scope.variables.get(name) ?? scope.names(name)
   for (const statement of statementsOf(code)) {
     if (statement === '' || statement.startsWith('#') || /^print\b/.test(statement)) continue
+    const foreign = (statement.match(/\w+/g) ?? []).filter(word => scope.foreign.has(word))
+    for (const name of foreign) scope.unchecked.add(name)
+    if (foreign.length > 0) continue
+    const given = /^([A-Za-z_]\w*)\s*(\+?)=(?!=)([\s\S]*)$/.exec(statement)
+    if (given !== null) {
+      const [, name = '', adds, text = ''] = given
+      const before = adds === '' ? 0 : (names(name) ?? 0)
+      scope.variables.set(name, before + new Expression(text, names).value())
+      continue
+    }
     const assertion = /^assert\b([\s\S]*)$/.exec(statement)
     if (assertion === null) throw new NotDrivable(`the statement "${statement}"`)
     const expression = new Expression(assertion[1]!, names)

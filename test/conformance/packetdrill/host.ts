@@ -1,5 +1,6 @@
 /** One TCP stack of ours in virtual time, and every segment it sends. */
 import type { Millis } from '../../../lib/base/environment.ts'
+import { after } from '../../../lib/base/serial.ts'
 import { Packet } from '../../../lib/base/packet.ts'
 import type { TcpConnection } from '../../../lib/tcp/connection.ts'
 import type { Flow } from '../../../lib/tcp/control-block.ts'
@@ -18,7 +19,12 @@ export interface SentSegment {
   readonly ack: number
   readonly length: number
   readonly sourcePort: number
+  readonly targetPort: number
   readonly timestamp: number | undefined
+  /** How many segments had come when it was sent. */
+  readonly received: number
+  /** All of it was sent before. */
+  readonly isRepeat: boolean
   /** It tells of more room and of nothing else. */
   readonly isWindowUpdate: boolean
   /** Start and end in turn. */
@@ -54,6 +60,9 @@ export class Host {
   private readonly packet = new Packet()
   private readonly segment = new TcpSegment()
   private made: TcpStack | undefined
+  private received = 0
+  /** Where the stream ends that was sent, of the connection that sent last. */
+  private sentEnd: number | undefined
   /** What the last segment acknowledged, and where its window ended. */
   private told = { ack: -1, edge: -1 }
 
@@ -87,6 +96,7 @@ export class Host {
   receive(bytes: Uint8Array): void {
     const { stack, remote, local, now } = this
     stack.handleSegment(bytes, 0, bytes.length, remote, local, now, false)
+    this.received++
     this.collect()
   }
 
@@ -171,6 +181,13 @@ export class Host {
     pacer.allowedAt = now => now
   }
 
+  private isRepeat({ seq, length }: TcpSegment): boolean {
+    const end = (seq + length) >>> 0
+    const isRepeat = length > 0 && this.sentEnd !== undefined && !after(end, this.sentEnd)
+    if (length > 0 && !isRepeat) this.sentEnd = end
+    return isRepeat
+  }
+
   private collectSegments(): void {
     for (;;) {
       this.packet.reset()
@@ -192,9 +209,12 @@ export class Host {
         ack: segment.ack,
         length: segment.dataLength,
         sourcePort: segment.sourcePort,
+        targetPort: segment.destinationPort,
         timestamp: segment.hasTimestamps ? segment.timestampValue : undefined,
         sack,
         isWindowUpdate,
+        received: this.received,
+        isRepeat: this.isRepeat(segment),
       })
     }
   }

@@ -114,11 +114,19 @@ export const sackEdges = (options: string): number[] => {
 }
 
 const TYPES_V4: Readonly<Record<string, number>> = {
+  echo_reply: 0,
   unreachable: 3,
   source_quench: 4,
   redirect: 5,
+  echo_request: 8,
   time_exceeded: 11,
   parameter_problem: 12,
+  timestamp_request: 13,
+  timestamp_reply: 14,
+  information_request: 15,
+  information_reply: 16,
+  address_mask_request: 17,
+  address_mask_reply: 18,
 }
 const TYPES_V6: Readonly<Record<string, number>> = {
   unreachable: 1,
@@ -157,22 +165,29 @@ export interface IcmpText {
   readonly type: number
   readonly code: number
   readonly mtu: number
-  /** Sequence number of the segment it quotes. */
+  /** Sequence number of the segment it quotes, from our first one on. */
   readonly seq: number
 }
 
 export const isIcmp = (text: string): boolean => /^(\[[^\]]*\]\s*)?icmp\b/.test(text)
 
+/** The segment that it quotes stands before or behind it; without one it is the very first. */
 export const readIcmp = (text: string, isIpv6: boolean): IcmpText => {
-  const match = /icmp\s+(\w+)(?:\s+(\w+))?(?:\s+mtu\s+(\d+))?\s*\[.*?(\d+):\d+/.exec(text)
-  if (match === null) throw new NotDrivable(`the ICMP message "${text}"`)
-  const [, name = '', code = '', mtu, seq] = match
-  const type = (isIpv6 ? TYPES_V6 : TYPES_V4)[name]
-  if (type === undefined) throw new NotDrivable(`the ICMP message "${text}"`)
-  const isUnreachable = name === 'unreachable'
-  const number = isUnreachable ? (isIpv6 ? CODES_V6 : CODES_V4).indexOf(code) : 0
-  if (number < 0) throw new NotDrivable(`the ICMP code "${code}"`)
-  return { kind: name, type, code: number, mtu: Number(mtu ?? 0), seq: Number(seq) }
+  const match = /icmp\s+(\w+)(?:\s+(?!mtu)(\w+))?(?:\s+mtu\s+(\d+))?/.exec(text)
+  const [, kind = '', code = '', mtu] = match ?? []
+  const type = (isIpv6 ? TYPES_V6 : TYPES_V4)[kind] ?? numberOf(kind, 'type_')
+  const codes = isIpv6 ? CODES_V6 : CODES_V4
+  const named = kind === 'unreachable' ? codes.indexOf(code) : 0
+  const number = code.startsWith('code_') ? numberOf(code, 'code_') : named
+  if (type === undefined || number === undefined || number < 0)
+    throw new NotDrivable(`the ICMP message "${text}"`)
+  const seq = /\[.*?(\d+):\d+/.exec(text)?.[1]
+  return { kind, type, code: number, mtu: Number(mtu ?? 0), seq: Number(seq ?? 0) }
+}
+
+const numberOf = (text: string, prefix: string): number | undefined => {
+  const digits = text.startsWith(prefix) ? text.slice(prefix.length) : ''
+  return /^\d+$/.test(digits) ? Number(digits) : undefined
 }
 
 /** The message, which quotes the header of our packet and the first 8 octets of our segment. */

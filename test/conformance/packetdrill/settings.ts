@@ -31,6 +31,8 @@ const FREEBSD: Partial<TcpConfig> = {
   quickAcks: 0,
 }
 const UDP_HEADER = 8
+/** Of IPv4 and of TCP, without options. */
+const HEADERS_V4 = 40
 
 export const profileOf = (text: string, options: ReadonlyMap<string, string>): Profile => {
   const isFreeBsd = /net\.inet\.|kern\./.test(text)
@@ -65,21 +67,39 @@ const FOREIGN: readonly [RegExp, string][] = [
   [/keepinit=/, 'a timer of its own for connections that open'],
   [/tcp_mtu_probing=[12]/, 'the path is searched below the connection'],
   [/tcp_abort_on_overflow=1/, 'RST in answer to the last ACK of a full backlog'],
-  [/\bss\s+-|nstat|netstat/, 'counters of the kernel'],
+  [/\bss\s+-|nstat\s+(?!-n$)|netstat/, 'counters of the kernel'],
+  [/\btc\b.*\bpfifo limit 0/, 'a queue of the host that is full'],
+  [/\btc\b.*\broot fq\b/, 'a queue of the host that spreads what is sent'],
+  [/tcp_early_retrans=0/, 'tail loss probes cannot be switched off'],
+  [/tcp_early_retrans=1/, 'early retransmit (RFC 5827), of which RACK has taken the place'],
+  [/tcp_shrink_window=1/, 'a window that shrinks, which RFC 9293 §3.8.6 discourages'],
 ]
 
 /** Commands that set up the host of the script, which ours does not need. */
-const HARMLESS = /^(\S*sysctl|tc|ip|ethtool|modprobe|true|:|echo|rm|cat|\.{1,2}\/\S+)(\s|$)/
+const HARMLESS =
+  /^((\S*\/)?(sysctl|tc|ip|ethtool|modprobe|true|:|echo|rm|dd|cat|nstat)|(\.{1,2}|\/tmp)\/\S+)(\s|$)/
 
-/** One shell command of a script; returns the time it takes. */
-export const applyCommand = (command: string, profile: Profile): Millis => {
-  let takes = 0
-  for (const line of command.split(/[\n;]|&&/).map(part => part.trim())) {
-    if (line === '' || line.startsWith('#')) continue
+const linesOf = (command: string): string[] =>
+  command
+    .replaceAll('\\\n', ' ')
+    .split(/[\n;]|&&/)
+    .map(line => line.trim())
+    .filter(line => line !== '' && !line.startsWith('#'))
+
+/** Whether a script, anywhere in it, asks for another TCP. */
+export const checkCommand = (command: string, profile: Profile): void => {
+  for (const line of linesOf(command)) {
     for (const [pattern, why] of FOREIGN) {
       if (pattern.test(line) && !(profile.isFreeBsd && /keepinit=75000/.test(line)))
         throw new NotDrivable(why)
     }
+  }
+}
+
+/** One shell command of a script; returns the time it takes. */
+export const applyCommand = (command: string, profile: Profile): Millis => {
+  let takes = 0
+  for (const line of linesOf(command)) {
     const sleep = /^(?:\S*\/)?sleep\s+([\d.]+)/.exec(line)
     if (sleep !== null) takes += Number(sleep[1]) * 1000
     else if (HARMLESS.test(line)) applySettings(line, profile)
@@ -89,6 +109,7 @@ export const applyCommand = (command: string, profile: Profile): Millis => {
 }
 
 const applySettings = (line: string, profile: Profile): void => {
+  if (/^ip\s+(-\d\s+)?route\b/.test(line)) return applyRoute(line, profile)
   if (/insecure_(rst|syn)=1/.test(line)) profile.isInsecure = true
   if (GOOGLE_DEFAULTS.test(line) || /tcp_slow_start_after_idle=0/.test(line))
     profile.keepsIdleWindow = true
@@ -97,6 +118,19 @@ const applySettings = (line: string, profile: Profile): void => {
     const change = changeOf(name.split(/[./]/).at(-1) ?? '', value)
     if (change !== undefined) profile.config = { ...profile.config, ...change }
   }
+}
+
+/** What a route says of its path. */
+const applyRoute = (line: string, profile: Profile): void => {
+  const valueOf = (name: string): number =>
+    Number(new RegExp(String.raw`\b${name} (?:lock )?(\d+)`).exec(line)?.[1] ?? NaN)
+  const mtu = valueOf('mtu')
+  const advertised = valueOf('advmss')
+  if (mtu > 0) profile.mtu = mtu
+  if (advertised > 0 && advertised !== profile.mtu - HEADERS_V4)
+    throw new NotDrivable('an MSS that is not that of the path')
+  const initialWindow = valueOf('initcwnd')
+  if (initialWindow > 0) profile.config = { ...profile.config, initialWindow }
 }
 
 /** Times of FreeBSD's settings are milliseconds, Linux' are seconds. */
@@ -113,6 +147,8 @@ const changeOf = (name: string, value: string): Partial<TcpConfig> | undefined =
       return { retries: number }
     case 'tcp_fin_timeout':
       return { finWait: number * 1000 }
+    case 'tcp_rto_max_ms':
+      return { maxRto: number }
     case 'tcp_rto_min_us':
       return { minRto: number / 1000 }
     case 'rexmit_initial':

@@ -28,7 +28,9 @@ interface Descriptor {
   readonly watched: Map<number, Watch>
   /** SHUT_RD: where nothing is left to read, the stream has ended. */
   isReadingOver: boolean
-  /** TCP_NOTSENT_LOWAT: with more than that unsent it is not said to be writable. */
+  /** Octets of calls that have returned, for which the queue had no room. */
+  waiting: number
+  /** TCP_NOTSENT_LOWAT: with more than that unsent it is not said to be writable; 0: there is no such limit. */
   lowWater: number
   /** Counts what wakes those who wait for it, and what it looked like then. */
   wakes: number
@@ -46,6 +48,9 @@ export type Result = number | string | undefined
 
 /** The port that scripts bind and connect to. */
 export const SERVICE = 8080
+
+/** Why a script is not run whose writes are taken as a kernel counts its memory. */
+export const KERNEL_QUEUE = "how much a kernel's send buffer takes"
 
 /** What may be set without any effect on what a script sees of TCP. */
 const IGNORED_OPTIONS = new Set([
@@ -145,9 +150,9 @@ export class Sockets {
       case 'sendto':
       case 'writev':
       case 'sendmsg':
-        return this.send(descriptor, lengthOf(args))
+        return this.sendWhole(descriptor, lengthOf(args), expected)
       case 'sendfile':
-        return this.send(descriptor, Number(args[3]))
+        return this.sendWhole(descriptor, Number(args[3]), expected)
       case 'shutdown':
         return this.shutdown(descriptor, args[1] ?? '')
       case 'close':
@@ -169,7 +174,8 @@ export class Sockets {
       wishes: [],
       watched: new Map(),
       isReadingOver: false,
-      lowWater: Infinity,
+      waiting: 0,
+      lowWater: 0,
       wakes: 0,
       look: { received: 0, isWritable: false, others: '' },
     })
@@ -257,6 +263,25 @@ export class Sockets {
     return taken
   }
 
+  /**
+   * Where the script expects that a queue as long as it has asked for takes all, and ours, which grows with the window, takes
+   * a part at first, the rest follows when there is room. How much more than that a kernel takes is its own affair.
+   */
+  private sendWhole(descriptor: Descriptor, length: number, expected: number): Result {
+    const taken = this.send(descriptor, length)
+    if (typeof taken !== 'number' || taken === expected || expected < 0) return taken
+    if (expected < length) throw new NotDrivable(KERNEL_QUEUE)
+    if (length > (descriptor.connection?.sendQueue.limit ?? 0)) return taken
+    descriptor.waiting += length - taken
+    return length
+  }
+
+  private sendWaiting(descriptor: Descriptor): void {
+    const { connection } = descriptor
+    if (descriptor.waiting === 0 || connection === undefined || connection.finQueued) return
+    descriptor.waiting -= connection.send(new Uint8Array(descriptor.waiting))
+  }
+
   /** As `send`, until all of it is taken. */
   sendAll(args: readonly string[]): Result {
     const descriptor = this.descriptors.get(Number(args[0]))
@@ -338,7 +363,9 @@ export class Sockets {
         return 0
       case 'SO_SNDBUF':
       case 'SO_SNDBUFFORCE':
+        // Linux doubles it.
         profile.config = { ...profile.config, sendBuffer: 2 * number }
+        if (descriptor.connection !== undefined) limitQueue(descriptor.connection, 2 * number)
         return 0
       case 'TCP_MAXSEG': {
         if (descriptor.connection !== undefined)
@@ -392,7 +419,8 @@ export class Sockets {
       case 'SO_ERROR':
         return equalOption(wanted, (connection && this.takeError(connection)) ?? '0')
       case 'TCP_MAXSEG':
-        return equalOption(wanted, String(connection?.mss ?? 0))
+        // Before there is a connection, what it gives is the kernel's own affair, and was another thing in older ones.
+        return connection && equalOption(wanted, String(connection.mss))
       case 'TCP_KEEPIDLE':
         return equalOption(wanted, String((connection ?? config).keepAliveDelay / 1000))
       case 'TCP_KEEPINTVL':
@@ -439,6 +467,7 @@ export class Sockets {
   /** Notes what wakes those who wait for a descriptor; called whenever something may have changed. */
   noteChanges(): void {
     for (const [fd, descriptor] of this.descriptors) {
+      this.sendWaiting(descriptor)
       const { connection, look } = descriptor
       const accepted = descriptor.listener === undefined ? 0 : this.host.accepted.length
       const others = [...this.readinessOf(fd)].filter(name => name !== 'IN' && name !== 'OUT')
@@ -517,14 +546,21 @@ export class Sockets {
 }
 
 const isWritable = ({ connection, lowWater }: Descriptor): boolean =>
-  connection !== undefined && connection.sendRoom > 0 && connection.unsent < lowWater
+  connection !== undefined && connection.sendRoom > 0 && connection.unsent < (lowWater || Infinity)
 
 /** What TCP_CM_INQ tells: octets that can be read, and one for an end that nobody has read. */
 const waitingOctets = (connection: TcpConnection | undefined): number =>
   connection === undefined ? 0 : connection.readableLength || (connection.finReceived ? 1 : 0)
 
+const limitQueue = ({ sendQueue }: TcpConnection, octets: number): void => {
+  // What a program sets of a connection that is open, ours has no name for.
+  ;(sendQueue as { limit: number }).limit = octets
+}
+
 const equalOption = (wanted: string, got: string): Result =>
-  wanted === '...' || wanted === got ? 0 : `value ${got}`
+  wanted === '...' || wanted === got || (/^0x/.test(wanted) && Number(wanted) === Number(got))
+    ? 0
+    : `value ${got}`
 
 /** Octets of a call's buffer, or of its parts. */
 const lengthOf = (args: readonly string[]): number => {

@@ -1,4 +1,5 @@
 /** What a script finds in `struct tcp_info` of Linux and FreeBSD, from one of our connections. */
+import type { Millis } from '../../../lib/base/environment.ts'
 import type { TcpConnection } from '../../../lib/tcp/connection.ts'
 import type { TcpState } from '../../../lib/tcp/control-block.ts'
 
@@ -42,6 +43,12 @@ const PHASES: Readonly<Record<string, number>> = {
   TCP_CA_Recovery: 3,
   TCP_CA_Loss: 4,
 }
+/** Of those kernels alone: RACK, as RFC 8985 has it, counts no degree of reordering, and our buffers are not theirs. */
+export const FOREIGN_NAMES: ReadonlySet<string> = new Set([
+  'tcpi_reordering',
+  'tcpi_reord_seen',
+  'SK_MEMINFO_RCVBUF',
+])
 /** What Linux gives while no loss has set a threshold. */
 const NO_THRESHOLD = 0x7fffffff
 
@@ -75,6 +82,12 @@ export const tcpInfo = (
       return connection.ownMss
     case 'tcpi_snd_ssthresh':
       return connection.congestion.threshold === Infinity ? NO_THRESHOLD : Number(info.snd_ssthresh)
+    case 'tcpi_lost':
+      return sent.lostCount + repairedCount(connection)
+    case 'tcpi_retrans':
+      return repairedCount(connection)
+    case 'tcpi_rcv_rtt':
+      return receivedRtt(connection)
     case 'tcpi_ca_state':
       return caState(connection)
     case 'tcpi_retransmits':
@@ -97,6 +110,25 @@ export const tcpInfo = (
     default:
       return Number(info[name.replace(/^tcpi_/, '')] ?? NaN) || zeroOrUndefined(name, info)
   }
+}
+
+/** Segments that were lost and have been sent again: to Linux they are lost until they arrive. */
+const repairedCount = ({ recovery }: TcpConnection): number => {
+  const { sent } = recovery
+  const { slotAt } = sent as unknown as { slotAt(index: number): number }
+  let count = 0
+  for (let index = 0; index < sent.length; index++) {
+    const slot = slotAt.call(sent, index)
+    if (sent.isRetransmitted(slot) && !sent.isLost(slot) && !sent.isSacked(slot)) count++
+  }
+  return count
+}
+
+/** Ours takes its own round trips where no timestamps tell of the peer's: that is not what a script asks for. */
+const receivedRtt = (connection: TcpConnection): number | undefined => {
+  if (!connection.timestamps) return undefined
+  const { tuned } = connection as unknown as { tuned: { rtt: Millis } | undefined }
+  return tuned === undefined ? 0 : tuned.rtt * 1000
 }
 
 const zeroOrUndefined = (
