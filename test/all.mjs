@@ -22,8 +22,8 @@ const MOST_TOGETHER = 6
 /** Files that mostly wait for real timers: they start at once beside the others, since in turn they leave a processor idle. */
 const WAITING = ['cli/doctor.test.ts', 'broken/others.test.ts', 'api/credentials.test.ts']
 /** Seconds; a machine that has much else to do needs more than the tests do. */
-const PATIENCE = 600
-const env = { ...process.env, TAP_TIMEOUT: String(PATIENCE) }
+const TIMEOUT = 600
+const env = { ...process.env, TAP_TIMEOUT: String(TIMEOUT) }
 if (process.argv.includes('--accelerated')) {
   const harness = join(built, 'test/harness/accelerated.js')
   env.NODE_OPTIONS = `${env.NODE_OPTIONS ?? ''} --no-warnings --import ${harness}`
@@ -74,7 +74,7 @@ const run = job =>
     const keep = chunk => (text += chunk)
     child.stdout.setEncoding('utf8').on('data', keep)
     child.stderr.setEncoding('utf8').on('data', keep)
-    const timer = setTimeout(() => child.kill('SIGKILL'), (PATIENCE + 30) * 1000)
+    const timer = setTimeout(() => child.kill('SIGKILL'), (TIMEOUT + 30) * 1000)
     // Processes that it started and left hold its output open.
     child.on('exit', () => {
       setTimeout(() => [child.stdout, child.stderr].forEach(pipe => pipe.destroy()), 5000).unref()

@@ -201,7 +201,7 @@ export class Connector {
   }
 
   /** The first repeat of IKE_SA_INIT, which goes out a little later than `initial`, has time for its answer. */
-  private get patience(): Millis {
+  private get attemptTimeout(): Millis {
     const { context, autoSelectFamilyAttemptTimeout } = this.settings
     const timeout = autoSelectFamilyAttemptTimeout ?? getDefaultAutoSelectFamilyAttemptTimeout()
     // A socket that connects has credentials.
@@ -222,7 +222,7 @@ export class Connector {
         Object.assign(error, { syscall: 'connect', address: outer, port }),
       )
       this.next()
-    }, this.patience)
+    }, this.attemptTimeout)
   }
 
   private note(event: 'connectionAttemptFailed' | 'connectionAttemptTimeout', error: Error): void {

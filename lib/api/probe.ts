@@ -74,9 +74,9 @@ export const probeGateway = (
   options: SecureSocketOptions,
   address: string,
   port: number,
-  patience: Millis,
+  timeout: Millis,
 ): Promise<Reach> => {
   const settings = parseConnect({ ...options, port: options.port ?? 1 }, true)
   const { policy, credentials } = securityTowards(settings.context!, optionsOf(settings))
-  return probePort({ policy, credentials, address, port, patience })
+  return probePort({ policy, credentials, address, port, timeout })
 }

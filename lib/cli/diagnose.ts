@@ -397,11 +397,11 @@ export class Diagnostician {
   private ask(
     address: string,
     port: number,
-    patience: number,
+    timeout: number,
     changes: Pick<SecureSocketOptions, 'ike'> = {},
   ): Promise<Reach> {
     const options = { ...this.target, ...changes }
-    return this.within(probeGateway(options, address, port, patience), patience + 500)
+    return this.within(probeGateway(options, address, port, timeout), timeout + 500)
   }
 
   /** The address that answers, with what it answers. */

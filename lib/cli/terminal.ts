@@ -127,7 +127,7 @@ export class Screen {
 const BAR = 24
 const FRAMES = ['|', '/', '-', '\\'] as const
 /** Milliseconds: what is done sooner needs no bar. */
-const PATIENCE = 1000
+const BEFORE_SHOWN = 1000
 /** Milliseconds from one drawing to the next. */
 const BETWEEN = 200
 
@@ -161,7 +161,7 @@ export class Progress {
   private draw(): void {
     const now = performance.now()
     const took = now - this.start
-    if (took < PATIENCE) return
+    if (took < BEFORE_SHOWN) return
     this.drawnAt = now
     const { share } = this
     const full = Math.round((share ?? 0) * BAR)

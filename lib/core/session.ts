@@ -855,9 +855,9 @@ export class Session implements AttemptHost, Scheduled, InLine<Session> {
 
   private watchIdle(now: Millis): void {
     const { idleTimeout, limits } = this.policy
-    const patience = this.lineage.isClient ? idleTimeout : limits.sessionIdleTimeout
+    const timeout = this.lineage.isClient ? idleTimeout : limits.sessionIdleTimeout
     if (!this.isIdle || this.facts === undefined) this.idleAt = Infinity
-    else if (this.idleAt === Infinity && patience > 0) this.idleAt = now + patience
+    else if (this.idleAt === Infinity && timeout > 0) this.idleAt = now + timeout
   }
 
   // --- IKE's outputs ---

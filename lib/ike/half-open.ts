@@ -28,7 +28,7 @@ const MAX_ANSWERS = 8
 /** Ours: how often a handshake begins once more at most, since anybody may be who causes it. */
 const MAX_AGAIN = 3
 /** Ours: how long the peer's own answer is waited for at least when another one led nowhere. */
-const PATIENCE: Millis = 1500
+const MIN_ANSWER_TIMEOUT: Millis = 1500
 
 export type HalfOpenOutput =
   | Extract<IkeSaOutput, { kind: 'question' | 'closed' | 'forgotten' }>
@@ -64,7 +64,7 @@ export class HalfOpen {
   /** Why the handshake ends if nothing better comes. */
   private refusal: Error | undefined
   /** How often the first request is still repeated after it was refused. */
-  private patience = 0
+  private repeatsLeft = 0
   /** When the refusal is final that an answer led to. */
   private endsAt: Millis = Infinity
   private tracedAt: Millis
@@ -276,8 +276,8 @@ export class HalfOpen {
     }
     this.refusal = error
     // The request is still repeated when somebody asked for a cookie or another group meanwhile.
-    if (this.window.isBusy) this.patience = 1
-    else this.endsAt = now + Math.max(PATIENCE, now - this.startedAt)
+    if (this.window.isBusy) this.repeatsLeft = 1
+    else this.endsAt = now + Math.max(MIN_ANSWER_TIMEOUT, now - this.startedAt)
   }
 
   /**
@@ -287,7 +287,7 @@ export class HalfOpen {
   private noteRefusal(error: Error): void {
     if (!this.window.isBusy || this.refusal !== undefined) return
     this.refusal = error
-    this.patience = 1
+    this.repeatsLeft = 1
   }
 
   /**
@@ -346,7 +346,8 @@ export class HalfOpen {
   }
 
   private handleRetransmission(now: Millis): void {
-    if (this.refusal !== undefined && this.patience-- === 0) return this.giveUp(this.refusal, now)
+    if (this.refusal !== undefined && this.repeatsLeft-- === 0)
+      return this.giveUp(this.refusal, now)
     this.window.replace([this.init.request()])
     if (this.window.retransmit(now)) {
       this.config.measures.retransmissions++

@@ -85,7 +85,7 @@ const MAX_RETRY: Millis = 60_000
 /** Ours: a process that slept past both limits of an SA has this long to rekey it; it sent nothing on it while it slept. */
 const OVERSLEPT: Millis = 30_000
 /** RFC 7296 §2.25 "several minutes": after so long of TEMPORARY_FAILURE the two ends are out of step. */
-const PATIENCE: Millis = 300_000
+const OUT_OF_STEP_AFTER: Millis = 300_000
 /** The function that is asked, by the kind of question. */
 const ASKED_OPTIONS: Readonly<Record<Question['kind'], string>> = {
   findSecret: 'psk',
@@ -102,7 +102,7 @@ const DOUBTFUL_TIMES = 2
 /** Ours: after such silence, what comes says that the way may be open again. */
 const SILENCE: Millis = 1_000
 /** Ours: how long an initiator waits for its own application's answer to one question. */
-const ANSWER_PATIENCE: Millis = 60_000
+const ANSWER_TIMEOUT: Millis = 60_000
 const IPV4_HEADER = 20
 const IPV6_HEADER = 40
 /** With the non-ESP marker. */
@@ -581,7 +581,7 @@ export class IkeSa implements AuthContext, Successor {
       case 'ask': {
         const id = this.nextQuestion++
         // A responder's handshake has its limit already.
-        if (this.originalInitiator) this.timers.set(Timer.HalfOpen, now + this.patience)
+        if (this.originalInitiator) this.timers.set(Timer.HalfOpen, now + this.answerTimeout)
         this.asked = { id, kind: outcome.question.kind, next: outcome.next }
         return this.output({ kind: 'question', id, question: outcome.question })
       }
@@ -817,7 +817,7 @@ export class IkeSa implements AuthContext, Successor {
     if (refusal === undefined) this.refusals = 0
     if (refusal?.type !== NotifyType.TemporaryFailure) this.refusedSince = undefined
     else if (this.refusedSince === undefined) this.refusedSince = now
-    else if (now - this.refusedSince >= PATIENCE) this.enqueue(new DeleteIke(), now)
+    else if (now - this.refusedSince >= OUT_OF_STEP_AFTER) this.enqueue(new DeleteIke(), now)
   }
 
   private handleRequest(header: IkeHeader, payloads: Payload[] | ChainError, now: Millis): void {
@@ -1213,7 +1213,7 @@ export class IkeSa implements AuthContext, Successor {
             ? errorOf('HANDSHAKE_UNFINISHED', { where: this.where })
             : errorOf('CALLBACK_TIMEOUT', {
                 option: ASKED_OPTIONS[this.asked.kind],
-                seconds: this.patience / 1000,
+                seconds: this.answerTimeout / 1000,
               }),
           false,
           now,
@@ -1308,8 +1308,8 @@ export class IkeSa implements AuthContext, Successor {
   }
 
   /** How long the program may take to answer a question. */
-  private get patience(): Millis {
-    return this.originalInitiator ? ANSWER_PATIENCE : this.config.policy.admission.halfOpenTimeout
+  private get answerTimeout(): Millis {
+    return this.originalInitiator ? ANSWER_TIMEOUT : this.config.policy.admission.halfOpenTimeout
   }
 
   private handleChildLifetimes(now: Millis): void {
@@ -1352,9 +1352,9 @@ export class IkeSa implements AuthContext, Successor {
   private checkLiveness(now: Millis): void {
     const { livenessInterval } = this.config.policy
     // When we were the last to hear, the peer has reason to ask; if it never does, we ask late.
-    const patience = livenessInterval * (this.sentAt > this.heardAt ? 1 : QUIET_FACTOR)
+    const silence = livenessInterval * (this.sentAt > this.heardAt ? 1 : QUIET_FACTOR)
     // One sum, compared and set: with fractions of a millisecond, a difference may say otherwise.
-    const due = this.heardAt + patience
+    const due = this.heardAt + silence
     if (due <= now && this.owned.size > 0) this.probe(now)
     this.timers.set(Timer.Liveness, due > now ? due : now + livenessInterval)
   }

@@ -23,13 +23,13 @@ export interface Surroundings {
   /** How names are looked up. */
   readonly lookup: typeof lookup
   /** Of one request, and of all that one handshake asks for. */
-  readonly patience: Millis
+  readonly timeout: Millis
   readonly longest: Millis
   /** After this long without an answer the next address is asked in parallel. */
   readonly headStart: Millis
 }
 
-const SYSTEM: Surroundings = { lookup, patience: 5000, longest: 15_000, headStart: 500 }
+const SYSTEM: Surroundings = { lookup, timeout: 5000, longest: 15_000, headStart: 500 }
 
 export interface FetchOptions {
   /** Networks such as `10.0.0.0/8` that may be asked although they are not public. */
@@ -115,8 +115,8 @@ const fetchOne = (
       method: body === undefined ? 'GET' : 'POST',
       createConnection: options => plainConnect(options as SocketConnectOpts),
       lookup: publicLookup(listed, surroundings.lookup),
-      timeout: surroundings.patience,
-      signal: AbortSignal.any([signal, AbortSignal.timeout(surroundings.patience)]),
+      timeout: surroundings.timeout,
+      signal: AbortSignal.any([signal, AbortSignal.timeout(surroundings.timeout)]),
       headers: body === undefined ? {} : { 'content-type': 'application/ocsp-request' },
     })
     outgoing.on('error', reject)

@@ -38,7 +38,7 @@ export interface ProbeTarget {
   readonly address: string
   readonly port: number
   /** Milliseconds until it counts as silent. */
-  readonly patience: Millis
+  readonly timeout: Millis
 }
 
 export const probePort = ({
@@ -46,7 +46,7 @@ export const probePort = ({
   credentials,
   address,
   port,
-  patience,
+  timeout,
 }: ProbeTarget): Promise<Reach> =>
   new Promise(resolve => {
     const start = performance.now()
@@ -73,7 +73,7 @@ export const probePort = ({
       socket.close()
       resolve({ ...outcome, source, milliseconds: performance.now() - start })
     }
-    const limit = setTimeout(() => finish({ kind: 'silent', oddities, packet }), patience)
+    const limit = setTimeout(() => finish({ kind: 'silent', oddities, packet }), timeout)
     const fail = (error: NodeJS.ErrnoException | null | undefined): void => {
       if (error) finish({ kind: 'refused', code: error.code ?? 'EIO' })
     }

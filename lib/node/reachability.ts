@@ -7,7 +7,7 @@ import { plainConnect } from './plain-connect.ts'
 /** What ICMP says of a host or network (RFC 792); all else may be meant for TCP alone. */
 const UNREACHABLE: ReadonlySet<string> = new Set(['EHOSTDOWN', 'EHOSTUNREACH', 'ENETUNREACH'])
 /** ARP and neighbour discovery give up after three seconds. */
-const PATIENCE = 4000
+const TIMEOUT = 4000
 
 let isForbidden = false
 
@@ -30,7 +30,7 @@ export const askForWay = (
   }
   const socket = plainConnect({ host, port })
   socket.unref()
-  const timer = setTimeout(() => socket.destroy(), PATIENCE)
+  const timer = setTimeout(() => socket.destroy(), TIMEOUT)
   timer.unref()
   socket.on('connect', () => socket.destroy())
   socket.on('error', ({ code }: NodeJS.ErrnoException) => {

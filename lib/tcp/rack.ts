@@ -89,9 +89,9 @@ export class Rack {
     now: Millis,
   ): Millis {
     if (!this.isSentBefore(segments, segments.oldest)) return Infinity
-    const patience = this.rtt + this.reorderingWindow(segments, isRecovering, srtt, minRtt)
+    const limit = this.rtt + this.reorderingWindow(segments, isRecovering, srtt, minRtt)
     for (let slot = segments.oldest; this.isSentBefore(segments, slot); slot = segments.oldest) {
-      const lostAt = segments.sentAt(slot) + patience
+      const lostAt = segments.sentAt(slot) + limit
       if (lostAt > now) return lostAt
       segments.markLost(slot)
     }
@@ -107,9 +107,9 @@ export class Rack {
 
   /** The timer went off (§6.3): what was sent long enough ago is lost, the rest may be on its way. */
   markAtTimeout(segments: SentSegments, srtt: Millis, minRtt: Millis, now: Millis): void {
-    const patience = this.rtt + this.reorderingWindow(segments, true, srtt, minRtt)
+    const limit = this.rtt + this.reorderingWindow(segments, true, srtt, minRtt)
     for (let slot = segments.oldest; slot !== NONE; slot = segments.oldest) {
-      if (segments.sentAt(slot) + patience > now) break
+      if (segments.sentAt(slot) + limit > now) break
       segments.markLost(slot)
     }
   }

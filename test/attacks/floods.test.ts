@@ -63,7 +63,7 @@ const besiege = (
   flood: Flood,
   addressOf: (i: number) => Uint8Array,
   options: Options = {},
-  { clients = 10, patience = 3000 } = {},
+  { clients = 10, limit = 3000 } = {},
 ): { times: number[]; busy: number; target: Target } => {
   const target = new Target(options)
   const random = new Random(5)
@@ -103,7 +103,7 @@ const besiege = (
     }
   }
   const first = START + 500
-  const end = first + 100 * clients + patience
+  const end = first + 100 * clients + limit
   let now = START
   for (; now < end; now++) {
     const batch = arriving
@@ -336,7 +336,7 @@ const IN_PIECES = { ...WRONG, fragmentSize: 576, localId: `${'long.'.repeat(40)}
 const own = (): Uint8Array => elsewhere(7)
 const neighbour = (i: number): Uint8Array => elsewhere(20 + (i % 200))
 
-for (const [name, flood, addressOf, patience] of [
+for (const [name, flood, addressOf, limit] of [
   ['a wrong key, 50 a second from everywhere', genuine(50, scattered, WRONG), elsewhere, 3000],
   [
     "a wrong key, 50 a second from the clients' network",
@@ -376,8 +376,8 @@ for (const [name, flood, addressOf, patience] of [
   ],
 ] as const) {
   t.test(`D8: genuine handshakes that are never finished: ${name}`, t => {
-    const { times, busy, target } = besiege(flood, addressOf, {}, { clients: 20, patience })
-    t.ok(slowest(times) <= patience, `the slowest after ${slowest(times)} ms`)
+    const { times, busy, target } = besiege(flood, addressOf, {}, { clients: 20, limit })
+    t.ok(slowest(times) <= limit, `the slowest after ${slowest(times)} ms`)
     t.ok(busy < 0.5, `the server is busy for ${busy.toFixed(2)} of the time`)
     t.ok(target.core.saCount <= 600, `${target.core.saCount} SAs`)
     t.end()

@@ -19,7 +19,7 @@ const environment = {
   HOME: home,
   IKE_PSK: 'sixteen octets or more of a key',
 }
-const PATIENCE = 6000
+const TIMEOUT = 6000
 
 /** Blocks of a page: language, text, line, and the comment before. */
 const blocksOf = page =>
@@ -68,7 +68,7 @@ const run = (file, args = []) =>
     let output = ''
     child.stdout.on('data', text => (output += text))
     child.stderr.on('data', text => (output += text))
-    const timer = setTimeout(() => child.kill(), PATIENCE)
+    const timer = setTimeout(() => child.kill(), TIMEOUT)
     child.once('close', (code, signal) => {
       clearTimeout(timer)
       settle({ output, code, signal })

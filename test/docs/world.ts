@@ -16,7 +16,7 @@ import {
 import { freePort } from '../harness/free-port.ts'
 
 /** Milliseconds that a block has. */
-const PATIENCE = 10_000
+const TIMEOUT = 10_000
 /** Milliseconds that an answer may take; not every socket gets one. */
 const ANSWER = 1000
 
@@ -120,14 +120,14 @@ export const runBlock = async (
   })
   console.log = (...words) => printed.push(words.join(' '))
   console.error = (...words) => printed.push(words.join(' '))
-  const timer = setTimeout(() => errors.push('it does not come to rest'), PATIENCE)
-  const patience = new Promise(resolve => setTimeout(resolve, PATIENCE).unref())
+  const timer = setTimeout(() => errors.push('it does not come to rest'), TIMEOUT)
+  const late = new Promise(resolve => setTimeout(resolve, TIMEOUT).unref())
   try {
     await start()
     // A listener may open more.
     for (let seen = 0; seen < opened.length;) {
       seen = opened.length
-      await Promise.race([Promise.all(opened), patience])
+      await Promise.race([Promise.all(opened), late])
       await sleep(20)
     }
     await answered(sockets)

@@ -36,7 +36,7 @@ export const SERVICE = { host: '10.91.0.1', host6: 'fd91::1', port: 8000 } as co
 export const PEER_PORT = 14500
 
 /** The limits of scenarios are what a quiet machine needs with room to spare; a busy one gets so many times as much. */
-export const PATIENCE = 6
+export const SLOWER = 6
 
 /** How often configurations are loaded before that has failed, and how long each may take: a second is usual. */
 const LOADS = 4
@@ -46,7 +46,7 @@ const program = async (
   file: string,
   args: readonly string[],
   env: NodeJS.ProcessEnv = process.env,
-  timeout = 30_000 * PATIENCE,
+  timeout = 30_000 * SLOWER,
 ): Promise<string> => {
   try {
     const { stdout, stderr } = await execute(file, args, {
@@ -71,12 +71,12 @@ export const until = async <T>(
   milliseconds: number,
   probe: () => T | undefined | false | Promise<T | undefined | false>,
 ): Promise<T> => {
-  const deadline = performance.now() + milliseconds * PATIENCE
+  const deadline = performance.now() + milliseconds * SLOWER
   for (;;) {
     const found = await probe()
     if (found !== undefined && found !== false) return found
     if (performance.now() > deadline)
-      throw new Error(`not within ${milliseconds * PATIENCE} ms: ${what}`)
+      throw new Error(`not within ${milliseconds * SLOWER} ms: ${what}`)
     await sleep(100)
   }
 }

@@ -10,7 +10,7 @@ import { spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { NotRun, PATIENCE, RUN, startRig, type Rig } from './rig.ts'
+import { NotRun, SLOWER, RUN, startRig, type Rig } from './rig.ts'
 import { Context, type Scenario } from './scenario.ts'
 
 interface Result {
@@ -87,7 +87,7 @@ const runOne = async (
   const since = new Date().toISOString().slice(11, 23)
   let error: Error | undefined
   try {
-    await limited(scenario.run(context), (scenario.seconds ?? 20) * PATIENCE)
+    await limited(scenario.run(context), (scenario.seconds ?? 20) * SLOWER)
   } catch (reason) {
     error = reason as Error
   }

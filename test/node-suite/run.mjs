@@ -26,7 +26,7 @@ if (folder === undefined) {
   process.stderr.write('Which folder? The one called "test" of the sources of Node.\n')
   process.exit(2)
 }
-const PATIENCE = 60_000
+const TIMEOUT = 60_000
 const FOLDERS = ['async-hooks', 'parallel', 'sequential', 'pummel']
 
 const TEST = values.http ? /^test-http-.*\.m?js$/ : /^test-net-.*\.m?js$/
@@ -88,9 +88,9 @@ const run = async (file, isReal) => {
   }
   const began = performance.now()
   const timer = setTimeout(() => {
-    text += `\nstill alive after ${PATIENCE / 1000} s`
+    text += `\nstill alive after ${TIMEOUT / 1000} s`
     end()
-  }, PATIENCE)
+  }, TIMEOUT)
   const [code] = await once(child, 'exit')
   clearTimeout(timer)
   end()

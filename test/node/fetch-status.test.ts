@@ -26,7 +26,7 @@ const serve = async (t: Test, listener: RequestListener): Promise<string> => {
 }
 
 /** As it is, but for the time that silence takes. */
-const QUICK: Surroundings = { lookup, patience: 300, longest: 600, headStart: 20 }
+const QUICK: Surroundings = { lookup, timeout: 300, longest: 600, headStart: 20 }
 
 const fetchLists = (
   urls: readonly string[],
@@ -126,13 +126,13 @@ t.test('four addresses per certificate, side by side; the first answer ends it',
     if (request.url === '/3') response.end('good')
   })
   const urls = Array.from({ length: 12 }, (_, i) => `${base}/${i}`)
-  const patient = { ...QUICK, patience: 60_000, longest: 60_000 }
+  const patient = { ...QUICK, timeout: 60_000, longest: 60_000 }
   t.equal(await fetchLists(urls, undefined, patient), 4, 'none of the silent ones is waited for')
   t.equal(asked, 4)
   const silent = urls.filter(url => !url.endsWith('/3'))
   t.equal(await fetchLists(silent), 0)
   t.equal(asked, 8)
-  const hurried = { ...QUICK, patience: 60_000, longest: 100, headStart: 0 }
+  const hurried = { ...QUICK, timeout: 60_000, longest: 100, headStart: 0 }
   t.equal(await fetchLists(silent, undefined, hurried), 0, 'all together have one limit')
 })
 

@@ -29,7 +29,7 @@ t.test('a connection has the congestion control that was asked for', t => {
 })
 
 /** Milliseconds from when the path falls silent, the client having something to send, until it gives up. */
-const patienceOf = (t: Test, userTimeout: number | undefined): number => {
+const lifetimeOf = (t: Test, userTimeout: number | undefined): number => {
   const world = new World(3, PERFECT, { livenessInterval: 0 }, { livenessInterval: 0 })
   world.serve = () => new Stream(0, 2, 1)
   const stream = new Stream(2000, 1, 2)
@@ -47,9 +47,9 @@ const patienceOf = (t: Test, userTimeout: number | undefined): number => {
 }
 
 t.test('the user timeout ends a connection whose data nobody acknowledges (RFC 5482)', t => {
-  const short = patienceOf(t, 5 * SECOND)
+  const short = lifetimeOf(t, 5 * SECOND)
   t.ok(short >= 5 * SECOND && short < 6 * SECOND, `${short} ms`)
-  const without = patienceOf(t, 0)
+  const without = lifetimeOf(t, 0)
   t.ok(without > 60 * SECOND, `${without} ms`)
   t.end()
 })
