@@ -684,6 +684,18 @@ export interface SecureSocketOptions extends IkeOptions, ConnectionOptions {
    */
   writableHighWaterMark?: number | undefined
   /**
+   * As in `net`: a listener that returns a promise which is rejected ends the socket with that error.
+   * @category Sockets
+   * @example captureRejections: true
+   */
+  captureRejections?: boolean | undefined
+  /**
+   * As in `net` of Node 24: 0 to 255, kept for `getTypeOfService`; it is not written into packets.
+   * @category Sockets
+   * @example typeOfService: 16
+   */
+  typeOfService?: number | undefined
+  /**
    * As in `net`: destroys the socket when it is aborted.
    * @category Sockets
    * @example signal: new AbortController().signal

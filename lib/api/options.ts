@@ -74,6 +74,8 @@ export interface ConnectSettings {
   readonly userTimeout: number
   readonly congestionControl: CongestionControl
   readonly timeout: number | undefined
+  readonly captureRejections: boolean
+  readonly typeOfService: number
   readonly highWaterMark: number | undefined
   readonly readableHighWaterMark: number | undefined
   readonly writableHighWaterMark: number | undefined
@@ -213,7 +215,7 @@ export const rangeError = (name: string, value: number, wanted: string): Error =
 /** As net: a number or the text of one, 0 to 65535. */
 export const parsePort = (name: string, value: unknown): number => {
   if (typeof value !== 'number' && typeof value !== 'string') {
-    throw argumentError(`options.${name}`, value, 'of type number or string')
+    throw argumentError(`options.${name}`, value, 'one of type number or string')
   }
   const port = typeof value === 'string' && value.trim() !== '' ? Number(value) : value
   // Of -0 the number 0.
@@ -255,8 +257,12 @@ const socketTimeout = (name: string, value: unknown): number => {
   throw rangeError(`options.${name}`, millis, 'a non-negative finite number')
 }
 
-const localPort = (name: string, value: unknown): number =>
-  parsePort(name, typed<number>('number')(name, value))
+const typeOfServiceOption = (name: string, value: unknown): number => {
+  const octet = typed<number>('number')(name, value)
+  if (!Number.isInteger(octet)) throw rangeError(`options.${name}`, octet, 'an integer')
+  if (octet >= 0 && octet <= 255) return octet
+  throw rangeError(`options.${name}`, octet, '>= 0 && <= 255')
+}
 
 /** An endpoint's addresses: names are for services. */
 const hostsOption = (name: string, value: unknown): readonly string[] => {
@@ -312,7 +318,7 @@ const SOCKET_TABLE = {
   gateway: row('client', gatewayOption),
   ikePort: row('both', peerPort, DEFAULT_IKE_PORT),
   localAddress: row('client', ipAddress),
-  localPort: row('client', localPort),
+  localPort: row('client', typed<number>('number')),
   family: row('client', anything<number>),
   hints: row('client', hintsOption),
   lookup: row('client', typed<LookupFunction>('function')),
@@ -320,6 +326,8 @@ const SOCKET_TABLE = {
   readableHighWaterMark: row('client', waterMark),
   writableHighWaterMark: row('client', waterMark),
   signal: row('client', signalOption),
+  captureRejections: row('client', asBoolean, false),
+  typeOfService: row('client', typeOfServiceOption, 0),
   onread: row('client', onreadOption),
   autoSelectFamily: row('client', typed<boolean>('boolean')),
   autoSelectFamilyAttemptTimeout: row('client', attemptTimeout),
@@ -405,6 +413,10 @@ export const parseConnect = (
   if (isStrict) read.refuseUnknown(CLIENT_NAMES)
   if (isStrict)
     refuse(own, 'authorize', 'left out: it is for servers; a client has "checkServerIdentity"')
+  // Net's calls find out when they bind it.
+  if (isStrict && own['localPort'] !== undefined) {
+    parsePort('localPort', typed<number>('number')('localPort', own['localPort']))
+  }
   const given = expandContext(own)
   // As net: options of a look-up are read where there is one.
   const looksUp = isName(given['host'] || DEFAULT_HOST) || isName(given['gateway'])
@@ -462,9 +474,15 @@ const isOtherEnds = (end: 'client' | 'server', name: string): boolean =>
 /** Of these net asks only whether they are anything. */
 const NONE_IF_FALSE: ReadonlySet<string> = new Set(['host', 'hints', 'localAddress', 'localPort'])
 
+const NULL_IS_REFUSED: ReadonlySet<string> = new Set([
+  'port',
+  'keepAliveInitialDelay',
+  'typeOfService',
+])
+
 /** As net: null is nothing where it is not refused, and a negative local port is what its lower 16 bits say. */
 const asNetReads = (name: string, value: unknown): unknown => {
-  if (value === null && name !== 'port' && name !== 'keepAliveInitialDelay') return undefined
+  if (value === null && !NULL_IS_REFUSED.has(name)) return undefined
   if (!value && NONE_IF_FALSE.has(name)) return undefined
   return name === 'localPort' && typeof value === 'number' && value < 0 ? value & 0xffff : value
 }
@@ -498,6 +516,7 @@ export const lenientOptions = <T extends object>(
 const SOCKET_ONLY: ReadonlySet<string> = new Set([
   'allowHalfOpen',
   'blockList',
+  'captureRejections',
   'fd',
   'handle',
   'highWaterMark',
@@ -510,6 +529,7 @@ const SOCKET_ONLY: ReadonlySet<string> = new Set([
   'readableObjectMode',
   'signal',
   'timeout',
+  'typeOfService',
   'writableHighWaterMark',
   'writableObjectMode',
 ])

@@ -42,6 +42,8 @@ import {
 import { Session } from './session.ts'
 
 const DEFAULT_BACKLOG = 511
+/** `maxConnections` of Node 20; newer ones refuse all. */
+const ZERO_IS_NO_LIMIT = process.versions.node.startsWith('20.')
 /** Inner ports given out for `listen(0)`. */
 const PORTS = { first: 32768, count: 28232 }
 
@@ -237,8 +239,8 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     }
     const read = reader({ ...options })
     const port = read('port', (name, value) => parsePort(name, value ?? 0), 0)
-    const host = read('host', typed<string>('string'), undefined)
-    const backlog = read('backlog', parseBacklog, DEFAULT_BACKLOG)
+    const host = read('host', hostOption, undefined)
+    const backlog = Number(options.backlog) || DEFAULT_BACKLOG
     const signal = read('signal', signalOption, undefined)
     const reusePort = read('reusePort', (_name, value) => Boolean(value), false)
     if (signal !== undefined) this.#closeOn(signal)
@@ -412,11 +414,11 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     // Where it is counts, and what it says of itself as well.
     if ([session.path.remoteAddress, known, claimed].some(address => this.#isBlocked(address)))
       return undefined
-    if (this.maxConnections !== undefined && this.#sockets.size >= this.maxConnections) {
+    if (this.#isFull) {
       this.emit('drop', factsOf(connection, known))
       return undefined
     }
-    const { socket, owner } = SecureSocket.accept({
+    const { socket, owner, begin } = SecureSocket.accept({
       connection,
       session,
       endpoint: term.shared.endpoint,
@@ -434,9 +436,14 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     if (channels.serverSocket.hasSubscribers) channels.serverSocket.publish({ socket })
     this.emit('connection', socket)
     this.emit('secureConnection', socket)
-    // As net does: reading starts by itself, so that the end is noticed.
-    if (!this.#settings.pauseOnConnect && !socket.destroyed) socket.read(0)
+    begin(!this.#settings.pauseOnConnect)
     return owner
+  }
+
+  get #isFull(): boolean {
+    const max = this.maxConnections as number | null | undefined
+    if (max === undefined || max === null || (max === 0 && ZERO_IS_NO_LIMIT)) return false
+    return this.#sockets.size >= max
   }
 
   #isBlocked(address: Uint8Array): boolean {
@@ -449,10 +456,8 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
   close(callback?: (error?: Error) => void): this {
     const isOpen = this.listening || this.#starting
     if (typeof callback === 'function') {
-      const error = isOpen
-        ? undefined
-        : nodeError('ERR_SERVER_NOT_RUNNING', 'Server is not running.')
-      this.once('close', () => callback(error))
+      const error = nodeError('ERR_SERVER_NOT_RUNNING', 'Server is not running.')
+      this.once('close', isOpen ? callback : () => callback(error))
     }
     if (!isOpen) {
       // As net does: it is closed, and says so.
@@ -482,12 +487,14 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
   #finish(term: Term): void {
     if (term.stop !== undefined || term.connections > 0) return
     if (term === this.#term) this.#hold.setActive(true)
+    // As with net, in the context of what ended the term.
+    const scope = new AsyncResource('SECURESERVER')
     term.shared.release(term.user, () => {
       // It may listen again already.
       if (this.#term !== term) return
       this.#term = undefined
       this.#hold.drop()
-      this.#closed()
+      scope.runInAsyncScope(() => this.#closed())
     })
   }
 
@@ -541,12 +548,13 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
 
   /** As `net.Server`, for libraries that read it. */
   get _connections(): number {
-    return this.#sockets.size
+    // What inspects a prototype gets nothing, as from net's.
+    return #sockets in this ? this.#sockets.size : (undefined as never)
   }
 
   /** As net had it; `getConnections` is what programs use. */
   get connections(): number {
-    return this.#sockets.size
+    return this._connections
   }
 
   /** As `net.Server`: the server keeps the process alive again. */
@@ -629,11 +637,9 @@ const listenError = (
 const portOf = (error: NodeJS.ErrnoException): number | undefined =>
   'port' in error && typeof error.port === 'number' ? error.port : undefined
 
-/** As net: 0 is the default too. A listener counts with it, so it is a number. */
-const parseBacklog = (name: string, value: unknown): number => {
-  if (typeof value === 'number' && !Number.isNaN(value)) return value || DEFAULT_BACKLOG
-  throw argumentError(`options.${name}`, value, 'of type number')
-}
+/** As net: null is no address. */
+const hostOption = (name: string, value: unknown): string | undefined =>
+  value === null ? undefined : typed<string>('string')(name, value)
 
 const LINK_LOCAL = /^fe[89ab]/i
 
@@ -659,7 +665,7 @@ const normalizeListen = (
     )
   }
   const isPath = typeof first === 'string' && !/^\s*\d+\s*$/.test(first)
-  const isOther = typeof first === 'boolean' || typeof first === 'bigint'
+  const isOther = ['boolean', 'bigint', 'symbol'].includes(typeof first)
   if (isPath || isOther) {
     const words = 'a port; there are no local (IPC) secure servers'
     throw argumentError('port', first, words, 'ERR_INVALID_ARG_VALUE')

@@ -82,7 +82,7 @@ export class SecureSocket extends Duplex {
   _hadError = false
   _parent = null
   readonly #settings: ConnectSettings
-  #scope = new AsyncResource('SECURESOCKET')
+  #scope: AsyncResource
   #endpoint: Endpoint | undefined
   #connection: Connection | undefined
   #session: Session | undefined
@@ -94,6 +94,8 @@ export class SecureSocket extends Duplex {
   /** TCP has the end already. */
   #finishing: Callback | undefined
   #wantsData = false
+  /** Accepted, and its server is telling of it. */
+  #isNew = false
   #isPulling = false
   #ended = false
   #endPushed = false
@@ -108,7 +110,7 @@ export class SecureSocket extends Duplex {
   #read = 0
   #written = 0
   #wantsReset = false
-  #typeOfService = 0
+  #typeOfService: number
   #freeLocalEnd: (() => void) | undefined
   #closed: Accepted['closed'] | undefined
   /** Of `onread`: where the next octets go. */
@@ -128,17 +130,21 @@ export class SecureSocket extends Duplex {
         autoDestroy: true,
         emitClose: false,
         decodeStrings: true,
+        captureRejections: settings.captureRejections,
         ...waterMarksOf(settings),
       }),
     )
     this.#settings = settings
+    this.#scope = accepted === undefined ? newScope() : NO_CONTEXT.runInAsyncScope(newScope)
     this.#noDelay = settings.noDelay
+    this.#typeOfService = settings.typeOfService
     this.#keepAlive = settings.keepAlive
       ? { enable: true, initialDelay: settings.keepAliveInitialDelay }
       : undefined
     // In the context of the call of setTimeout(), as with net.
     this.#idle = new IdleTimer(() => this.emit('timeout'))
-    if (settings.timeout) this.setTimeout(settings.timeout)
+    const { buffer } = settings.onread ?? {}
+    if (typeof buffer === 'function') this.#target = buffer()
     this.on('end', onReadableEnd)
     if (accepted !== undefined) this.#accept(accepted)
     const { signal } = settings
@@ -151,9 +157,24 @@ export class SecureSocket extends Duplex {
    * For a server: wraps a connection that a peer opened.
    * @internal
    */
-  static accept(accepted: Accepted): { socket: SecureSocket; owner: ConnectionOwner } {
+  static accept(accepted: Accepted): {
+    socket: SecureSocket
+    owner: ConnectionOwner
+    begin: (reads: boolean) => void
+  } {
     const socket = new SecureSocket({}, accepted)
-    return { socket, owner: socket.#owner }
+    socket.#isNew = true
+    return { socket, owner: socket.#owner, begin: reads => socket.#begin(reads) }
+  }
+
+  /**
+   * The server has told of it. As with net, reading starts by itself, so that the end is noticed, and what has come already
+   * is no matter of the context in which it was told.
+   */
+  #begin(reads: boolean): void {
+    if (reads && !this.destroyed) this.read(0)
+    this.#isNew = false
+    if (this.#wantsData) this.#inScope(() => process.nextTick(() => this.#pull()))
   }
 
   #accept(accepted: Accepted): void {
@@ -205,7 +226,7 @@ export class SecureSocket extends Duplex {
     if (this.#connection !== undefined) return this.#stayConnected()
     // As net: the name that was looked up.
     if (isIP(settings.host) === 0) this._host = settings.host
-    this.#scope = new AsyncResource('SECURESOCKET')
+    this.#scope = newScope()
     this.#idle.refresh()
     const connector = new Connector(settings, {
       emit: (event, ...facts) =>
@@ -388,6 +409,10 @@ export class SecureSocket extends Duplex {
     const before = this.#read
     try {
       this.#deliver(connection)
+    } catch (error) {
+      // As with net: a reader that threw has what follows all the same.
+      inNextTurn(() => this.#inScope(() => this.#pull()))
+      throw error
     } finally {
       this.#isPulling = false
     }
@@ -425,8 +450,12 @@ export class SecureSocket extends Duplex {
       this.#read += octets.length
       // A reader that is called by `push` may ask for more, which counts also when `push` says no.
       this.#wantsData = false
-      if (this.push(Buffer.from(octets.buffer, octets.byteOffset, octets.length)))
-        this.#wantsData = true
+      let hasRoom = true
+      try {
+        hasRoom = this.push(Buffer.from(octets.buffer, octets.byteOffset, octets.length))
+      } finally {
+        if (hasRoom) this.#wantsData = true
+      }
     }
   }
 
@@ -448,7 +477,7 @@ export class SecureSocket extends Duplex {
   override _read(): void {
     this.#wantsData = true
     this.#noteActivity()
-    if (this.connecting || this.#connection === undefined) return
+    if (this.connecting || this.#connection === undefined || this.#isNew) return
     this.#pull()
   }
 
@@ -497,7 +526,7 @@ export class SecureSocket extends Duplex {
     const pending: PendingWrite = { chunks, next: 0, rest: chunks[0], callback }
     this.#pendingWrite = pending
     this.#noteActivity()
-    if (this.connecting) return this.#flushOnConnect(pending)
+    if (this.connecting || this.#isWrappedEarly) return this.#flushOnConnect(pending)
     if (this.#connection === undefined || this.#isOver) {
       this.#pendingWrite = undefined
       const never = !this.#hadConnection && !this.destroyed
@@ -509,6 +538,11 @@ export class SecureSocket extends Duplex {
       )
     }
     this.#flush()
+  }
+
+  /** TLS or HTTP/2 has been put over it already, and it is to connect later. */
+  get #isWrappedEarly(): boolean {
+    return this.pending && !this.destroyed && this.rawListeners('end').some(isWrapper)
   }
 
   /** As with net, in the order in which listeners came. */
@@ -556,7 +590,9 @@ export class SecureSocket extends Duplex {
       this.#pendingFinal = undefined
       connection.shutdown()
       this.#endpoint?.wake(connection)
-      this.#finishing = done
+      // As with net, in the context of the call of end().
+      const scope = new AsyncResource('SECURESHUTDOWN')
+      this.#finishing = error => scope.runInAsyncScope(done, undefined, error)
       this.#finishLater()
     }
     this.#noteActivity()
@@ -567,7 +603,7 @@ export class SecureSocket extends Duplex {
     inNextTurn(() => {
       const done = this.#finishing
       this.#finishing = undefined
-      if (done !== undefined) this.#inScope(done)
+      done?.()
     })
   }
 
@@ -984,6 +1020,10 @@ const reset = (connection: Connection, endpoint: Endpoint): void =>
     endpoint.wake(connection)
   })
 
+const newScope = (): AsyncResource => new AsyncResource('SECURESOCKET')
+/** As with net, a connection that comes from the network belongs to no context of the program. */
+const NO_CONTEXT = new AsyncResource('SECURESOCKET')
+
 const WATER_MARKS = ['highWaterMark', 'readableHighWaterMark', 'writableHighWaterMark'] as const
 
 /** Those that were given; Node has a default for the others. */
@@ -1014,7 +1054,11 @@ const bindMistake = (settings: ConnectSettings, inner: string): Error | undefine
   const mayBeForeign = given.localTs !== undefined || given.virtualAddress === true
   if (localAddress !== undefined && !mayBeForeign && !isOwnAddress(localAddress))
     return refused('EADDRNOTAVAIL')
-  if (localPort && isLocalEndUsed(localAddress, localPort)) return refused('EADDRINUSE')
+  // As net says it of a number that is no port: the system binds another one.
+  const isPort = Number.isInteger(localPort) && localPort! <= 65535
+  if (localPort && (!isPort || isLocalEndUsed(localAddress, localPort))) {
+    return refused('EADDRINUSE')
+  }
   return undefined
 }
 
@@ -1081,5 +1125,6 @@ export function createSecureSocket(...args: unknown[]): SecureSocket {
   const { options, listener } = normalize(args)
   const socket = new SecureSocket(options)
   if (channels.clientSocket.hasSubscribers) channels.clientSocket.publish({ socket })
+  if (options.timeout) socket.setTimeout(options.timeout)
   return socket.connect(options, listener)
 }

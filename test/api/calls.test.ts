@@ -202,6 +202,9 @@ const OPTIONS: Record<string, object> = {
   'hints 99999 of an address': { hints: 99999 },
   'localPort -1': { localPort: -1 },
   "localPort 'x'": { localPort: 'x' },
+  'localPort 65536': { localPort: 65_536 },
+  'localPort 1.5': { localPort: 1.5 },
+  'localPort Infinity': { localPort: Infinity },
   "localPort ''": { localPort: '' },
   'localPort NaN': { localPort: NaN },
   'localPort null': { localPort: null },
@@ -240,6 +243,14 @@ const OPTIONS: Record<string, object> = {
   "signal 'x'": { signal: 'x' },
   'objectMode true': { objectMode: true },
   "onread 'x'": { onread: 'x' },
+  // Not in Node 20.
+  ...('setTypeOfService' in net.Socket.prototype && {
+    'typeOfService 256': { typeOfService: 256 },
+    'typeOfService NaN': { typeOfService: NaN },
+    "typeOfService 'x'": { typeOfService: 'x' },
+    'typeOfService null': { typeOfService: null },
+    'typeOfService 16': { typeOfService: 16 },
+  }),
 }
 
 const LISTENS: Record<string, unknown[]> = {
@@ -260,6 +271,10 @@ const LISTENS: Record<string, unknown[]> = {
   'port, backlog': [0, 5],
   'port, host, backlog': [0, '127.0.0.1', 5],
   'port, null, backlog': [0, null, 5],
+  null: [null],
+  '{ port: 0, host: null }': [{ port: 0, host: null }],
+  "{ port: 0, backlog: 'x' }": [{ port: 0, backlog: 'x' }],
+  'a symbol': [Symbol('x')],
   'port, undefined, undefined': [0, undefined, undefined],
   'an address of another host': [0, '192.0.2.7'],
 }

@@ -6,7 +6,7 @@ import * as http2 from 'node:http2'
 import { Duplex } from 'node:stream'
 import * as tls from 'node:tls'
 import t from 'tap'
-import { createSecureServer, createSecureSocket, type SecureSocket } from '../../lib/index.ts'
+import { createSecureServer, createSecureSocket, SecureSocket } from '../../lib/index.ts'
 import { certificate } from '../harness/certificates.ts'
 
 const psk = 'a pre-shared key for these tests'
@@ -14,6 +14,7 @@ const psk = 'a pre-shared key for these tests'
 const serve = async (
   onConnection: (socket: SecureSocket) => void,
 ): Promise<{
+  readonly place: { host: string; port: number; ikePort: number; psk: string }
   connect(lookedUp?: (name: string) => void): SecureSocket
   close(): Promise<unknown>
 }> => {
@@ -21,14 +22,13 @@ const serve = async (
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address()!
-  const { ikePort } = server
+  const place = { host: '127.0.0.1', port, ikePort: server.ikePort!, psk }
   return {
+    place,
     connect: lookedUp =>
       createSecureSocket({
-        host: lookedUp === undefined ? '127.0.0.1' : 'service.test',
-        port,
-        ikePort,
-        psk,
+        ...place,
+        ...(lookedUp === undefined ? {} : { host: 'service.test' }),
         lookup: (name, _options, callback) => {
           lookedUp?.(name)
           process.nextTick(callback, null, [{ address: '127.0.0.1', family: 4 }])
@@ -190,6 +190,28 @@ t.test('TLS 1.3: what came before both ends is there for a reader that comes lat
   inner!.on('data', (piece: Buffer) => pieces.push(piece)).resume()
   await closed(inner!)
   t.ok(Buffer.concat(pieces).equals(data))
+  await close()
+})
+
+t.test('TLS over a socket that connects later, or never', async t => {
+  const { pem: cert, keyPem: key } = certificate('CN=localhost', 'P-256', undefined)
+  const { place, close } = await serve(socket => {
+    new tls.TLSSocket(socket, { isServer: true, cert, key }).end('hello')
+  })
+  const { psk: _psk, ...where } = place
+  const below = new SecureSocket({ psk })
+  const client = tls.connect({ socket: below, rejectUnauthorized: false })
+  const heard: string[] = []
+  client.on('data', data => heard.push(String(data)))
+  await new Promise(resolve => setTimeout(resolve, 20))
+  below.connect(where)
+  await closed(client)
+  t.strictSame(heard, ['hello'])
+  const idle = new SecureSocket({ psk })
+  const never = tls.connect({ socket: idle, rejectUnauthorized: false }).on('error', () => {})
+  await new Promise(resolve => setTimeout(resolve, 20))
+  idle.destroy()
+  await closed(never)
   await close()
 })
 

@@ -5,6 +5,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { createSocket } from 'node:dgram'
 import dns, { type LookupAddress } from 'node:dns'
+import domain from 'node:domain'
 import { EventEmitter, once } from 'node:events'
 import http from 'node:http'
 import * as net from 'node:net'
@@ -437,9 +438,19 @@ same('the asynchronous context is that of connect and of listen', {}, async rig 
   })
   await once(rig.server, 'listening')
   const order = new EventEmitter()
+  const both = Promise.all([once(order, 'over'), once(order, 'peer')])
   rig.server.on('connection', peer => {
     note('connection')
-    peer.on('data', () => peer.end('answer'))
+    // Its events are of no context, whatever there is when it is told of.
+    storage.run('told', () => {
+      peer.on('data', () => {
+        note('question')
+        peer.write('answer')
+        storage.run('ending', () => peer.end(() => note('ended')))
+      })
+    })
+    for (const event of ['end', 'close']) peer.on(event, () => note(`peer ${event}`))
+    peer.on('close', () => order.emit('peer'))
   })
   storage.run('client', () => {
     const { ikePort } = rig.server as { ikePort?: number }
@@ -448,7 +459,15 @@ same('the asynchronous context is that of connect and of listen', {}, async rig 
     socket.on('close', () => order.emit('over'))
     socket.write('question', () => note('written'))
   })
-  await once(order, 'over')
+  await both
+  await new Promise<void>(resolve =>
+    storage.run('closing', () => {
+      rig.server.close(() => {
+        note('server closed')
+        resolve()
+      })
+    }),
+  )
   rig.log.sort()
 })
 
@@ -493,6 +512,69 @@ same('captured rejections end the socket', {}, async rig => {
   await closed(socket.resume())
   server.close()
   await closed(server)
+})
+
+same('the option captureRejections of a socket', { onConnection: echo }, async rig => {
+  const socket = rig.connect({ captureRejections: true })
+  socket.on('error', error => rig.note(error.message))
+  socket.on('data', (async () => {
+    throw new Error('from the listener')
+  }) as never)
+  socket.write('x')
+  await closed(socket)
+})
+
+same('a reader that throws has what follows', { onConnection: echo }, async rig => {
+  const realm = domain.create()
+  const socket = rig.connect()
+  realm.add(socket)
+  const caught = once(realm, 'error')
+  socket.once('data', () => {
+    throw new Error('from the listener')
+  })
+  socket.write('first')
+  rig.note(((await caught) as [Error])[0].message)
+  socket.on('data', data => rig.note(String(data)))
+  socket.end('second')
+  await closed(socket)
+})
+
+for (const max of [0, -1, null, 1]) {
+  same(`maxConnections ${max}`, {}, async rig => {
+    Object.assign(rig.server, { maxConnections: max })
+    rig.server.on('drop', () => rig.note('drop'))
+    rig.server.on('connection', peer => {
+      rig.note('connection')
+      peer.end()
+    })
+    await closed(
+      rig
+        .connect()
+        .on('error', () => {})
+        .resume(),
+    )
+  })
+}
+
+same('the callback of close is a listener of the server', {}, async rig => {
+  await new Promise<void>(resolve => {
+    rig.server.close(function (this: unknown, ...facts) {
+      rig.note(this === rig.server, facts.length)
+      resolve()
+    })
+  })
+  const { prototype } = rig.isOurs ? drop.Server : net.Server
+  rig.note(Reflect.get(prototype, '_connections'))
+})
+
+same('a time-out is set by net.connect, and by no constructor', {}, async rig => {
+  const socket = rig.socket({ timeout: 5 })
+  rig.note(socket.timeout)
+  const other = rig.connect({ timeout: 5000 })
+  rig.note(other.timeout)
+  await once(other, 'connect')
+  other.destroy()
+  await closed(other)
 })
 
 same('diagnostics channels', {}, async rig => {
