@@ -3,7 +3,7 @@
  * `listen()` of a `net.Server` goes by it, however the program came by the function. What is to be protected is
  * reached by a secure socket or not at all. Child processes and workers get the same.
  */
-import dns, { type LookupAddress } from 'node:dns'
+import dns from 'node:dns'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
 import net, { type LookupFunction } from 'node:net'
@@ -18,6 +18,7 @@ import {
   decideOutbound,
   hasAddress,
   isAlwaysBypassed,
+  isUnspecified,
   parsePolicyFile,
   type SecurityPolicy,
   type Verdict,
@@ -58,8 +59,12 @@ const original = {
 
 // --- what comes past the hooks ---
 
-/** Sockets and servers that a hook has let through. */
-const passed = new WeakSet<object>()
+type MayPass = (address: string, port: number) => boolean
+
+/** Sockets that a hook has let through, and to where. */
+const passed = new WeakMap<object, MayPass>()
+/** Servers that a hook has let through. */
+const open = new WeakSet<object>()
 
 const told = new Set<string>()
 
@@ -79,11 +84,11 @@ const discardUnseen = (hook: string, what: string): boolean => {
 const guard = (policy: SecurityPolicy): void => {
   const isGuarded = guardTcp({
     mayConnect: (socket, address, port) =>
-      (socket !== undefined && passed.has(socket)) ||
+      (socket !== undefined && passed.get(socket)?.(address, port)) ||
       isAlwaysBypassed(policy, address, port) ||
       discardUnseen('net.Socket.connect', `A connection to ${address}:${port}`),
     mayListen: (server, address, port) => {
-      if (server !== undefined && passed.has(server)) return true
+      if (server !== undefined && open.has(server)) return true
       const { action, unless } = decideInbound(policy, knownAddress(address), port)
       return (
         (action === 'bypass' && unless.length === 0) ||
@@ -143,9 +148,11 @@ const guarded = (options: ConnectOptions, { unless }: Verdict): LookupFunction =
     options.lookup ??
     ((host, how, done) => dns.lookup(host, how as dns.LookupAllOptions, done as never))
   return (host, how, done) =>
-    lookup(host, how, (error, found, family) => {
+    lookup(host, how, (error, answer, family) => {
+      // Of our own: what is asked about here is what net gets.
+      const found = Array.isArray(answer) ? answer.map(each => ({ ...each })) : String(answer)
       if (error === null || error === undefined) {
-        const list = Array.isArray(found) ? found : [{ address: found } as LookupAddress]
+        const list = Array.isArray(found) ? found : [{ address: found }]
         for (const { address } of list) {
           const rule = unless.find(each => hasAddress(each, String(address)))
           if (rule === undefined) continue
@@ -352,7 +359,13 @@ const hookConnect = (policy: SecurityPolicy): void => {
     takeBack(this)
     passed.delete(this)
     if (verdict.action === 'bypass') {
-      passed.add(this)
+      const { host = '' } = options
+      const wanted = Number(options.port)
+      passed.set(this, (address, port) => {
+        const isThere = net.isIP(host) === 0 || host === address
+        const isRuled = verdict.unless.some(rule => hasAddress(rule, address))
+        return port === wanted && isThere && !isRuled
+      })
       if (verdict.unless.length === 0) return original.connect.apply(this, args)
       const all = { ...options, lookup: guarded(options, verdict) }
       return original.connect.call(this, all, listener)
@@ -472,11 +485,9 @@ const listenProtected = (server: net.Server, where: net.ListenOptions): void => 
   secure.listen(where)
 }
 
-const ANYWHERE = new Set(['0.0.0.0', '::', ''])
-
 /** Undefined: it is of a name, or of all addresses. */
 const knownAddress = (host: string | undefined): string | undefined =>
-  host !== undefined && net.isIP(host) !== 0 && !ANYWHERE.has(host) ? host : undefined
+  host !== undefined && net.isIP(host) !== 0 && !isUnspecified(host) ? host : undefined
 
 const hookListen = (policy: SecurityPolicy): void => {
   const listen = function (this: net.Server, ...args: unknown[]): net.Server {
@@ -492,12 +503,12 @@ const hookListen = (policy: SecurityPolicy): void => {
         'Listen method has been called more than once without closing.',
       )
     }
-    passed.delete(this)
+    open.delete(this)
     const host = where.host === 'localhost' ? '127.0.0.1' : where.host
     const verdict = decideInbound(policy, knownAddress(host), Number(where.port))
     const [doubt] = verdict.unless
     if (doubt === undefined && verdict.action === 'bypass') {
-      passed.add(this)
+      open.add(this)
       return original.listen.apply(this, args)
     }
     const listener = args.findLast(value => typeof value === 'function')

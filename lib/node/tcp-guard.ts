@@ -47,7 +47,10 @@ export const guardTcp = ({ mayConnect, mayListen }: TcpGuard): boolean => {
   if (handle === undefined) return false
   const prototype = Object.getPrototypeOf(handle) as TcpHandle
   const guarded = (own: TcpHandle['connect']): TcpHandle['connect'] =>
-    function (this: TcpHandle, request, address, port) {
+    function (this: TcpHandle, request, to, at) {
+      // As the system reads them, and once.
+      const address = String(to)
+      const port = at & 0xffff
       const owner = ownerOf(this)
       const isOurs = owner instanceof Socket && isPlain(owner)
       if (!isOurs && !mayConnect(owner, address, port)) return REFUSED

@@ -164,9 +164,9 @@ const parsePorts = (name: string, value: unknown): readonly PortRange[] => {
 
 // --- deciding ---
 
-/** Names of DNS differ neither by case nor by a dot at their end, and look-ups write other scripts in ASCII. */
+/** Names of DNS differ neither by case nor by dots at their end, and look-ups write other scripts in ASCII. */
 const canonical = (host: string): string =>
-  (domainToASCII(host) || host).toLowerCase().replace(/\.$/, '')
+  (domainToASCII(host) || host).toLowerCase().replace(/\.+$/, '')
 
 const matchesHost = (pattern: string, host: string): boolean =>
   pattern.startsWith('*.')
@@ -182,13 +182,30 @@ const hasPort = ({ ports }: PolicyRule, port: number): boolean =>
 /** ::ffff:0:0/96, in whichever way it is written: the system sends what is under it to the IPv4 address. */
 const MAPPED = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]
 
-/** Whether the addresses of a rule contain that one; of IPv4 in IPv6, the IPv4 address counts. */
+/** An IPv4 address in IPv6 is the IPv4 address. */
+const unmapped = (address: Uint8Array): Uint8Array =>
+  address.length === 16 && MAPPED.every((octet, at) => address[at] === octet)
+    ? address.slice(12)
+    : address
+
+const parseScoped = (text: string): Uint8Array | undefined => parseAddress(text.split('%')[0]!)
+
+/** All zeros, in whichever way they are written. */
+export const isUnspecified = (text: string): boolean =>
+  parseScoped(text) !== undefined && unmapped(parseScoped(text)!).every(octet => octet === 0)
+
+/**
+ * Whether the addresses of a rule contain that one, as the system takes it: of IPv4 in IPv6 the IPv4 address counts, and who
+ * connects to the unspecified address reaches the loopback.
+ */
 export const hasAddress = ({ addresses }: PolicyRule, text: string): boolean => {
   if (addresses === undefined) return true
-  const given = parseAddress(text.split('%')[0]!)
+  const given = parseScoped(text)
   if (given === undefined) return false
-  const isMapped = given.length === 16 && MAPPED.every((octet, at) => given[at] === octet)
-  return covers(addresses, given, 0, 0) || (isMapped && covers(addresses, given.slice(12), 0, 0))
+  const known = [given, unmapped(given)]
+  if (isUnspecified(text))
+    known.push(parseAddress(unmapped(given).length === 4 ? '127.0.0.1' : '::1')!)
+  return known.some(address => covers(addresses, address, 0, 0))
 }
 
 /** For a connection to `host`, a name or an IP address. */

@@ -339,7 +339,7 @@ import tls from 'node:tls'
 import { once } from 'node:events'
 class Own extends net.Socket {}
 const port = ${port}
-const hosts = ['127.0.0.1', '::ffff:127.0.0.1', '::ffff:7f00:1', '0:0:0:0:0:FFFF:7F00:0001', '127.1', '2130706433', '0x7f.1', 'localhost', '\uff4cocalhost']
+const hosts = ['127.0.0.1', '::ffff:127.0.0.1', '::ffff:7f00:1', '0:0:0:0:0:FFFF:7F00:0001', '127.1', '2130706433', '0x7f.1', 'localhost', '\uff4cocalhost', '0.0.0.0', '::', '0', '::ffff:0.0.0.0']
 const ways = {
   net: host => net.connect({ host, port }),
   subclass: host => new Own().connect(String(port), host),
@@ -348,13 +348,19 @@ const ways = {
   tlsSocket: host => new tls.TLSSocket(new net.Socket()).connect({ host, port }),
   lookup: () => net.connect({ host: 'no.test', port, lookup: (name, how, done) => done(null, [{ address: '::ffff:7f00:1', family: 6 }]) }),
   family: () => net.connect({ host: 'no.test', port, lookup: (name, how, done) => done(null, '127.0.0.1', 4) }),
+  dots: () => net.connect({ host: 'secret.test..', port, lookup: (name, how, done) => done(null, '127.0.0.1', 4) }),
+  late: () => net.connect({ host: 'no.test', port, autoSelectFamily: true, lookup: (name, how, done) => {
+    const list = [{ address: '192.0.2.1', family: 4 }]
+    done(null, list)
+    list[0].address = '127.0.0.1'
+  }, signal: AbortSignal.timeout(100) }),
 }
 for (const [name, way] of Object.entries(ways)) {
   for (const host of hosts) {
     const socket = way(host)
     const what = await new Promise(done => socket.once('connect', () => done('CONNECTED')).once('error', ({ code }) => done(code)))
     socket.destroy()
-    if (!['ECONNREFUSED', 'EACCES'].includes(what)) console.log(name, host, what)
+    if (!['ECONNREFUSED', 'EACCES', 'ABORT_ERR', 'ENETUNREACH', 'EHOSTUNREACH'].includes(what)) console.log(name, host, what)
   }
 }
 for (const scheme of ['http', 'https']) {
@@ -369,8 +375,8 @@ for (const scheme of ['http', 'https']) {
 console.log('done')`
   const { lines, stderr } = await run('spellings.mjs', attempt, {
     rules: [
-      { action: 'protect', address: '127.0.0.0/8' },
-      { action: 'protect', host: 'localhost' },
+      { action: 'protect', address: ['127.0.0.0/8', '::1/128'] },
+      { action: 'protect', host: ['localhost', 'secret.test'] },
     ],
     default: 'bypass',
   })

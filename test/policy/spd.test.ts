@@ -5,8 +5,33 @@ import {
   decideOutbound,
   hasAddress,
   isAlwaysBypassed,
+  isUnspecified,
   parsePolicyFile,
 } from '../../lib/policy/spd.ts'
+
+t.test('a connection to the unspecified address reaches the loopback', t => {
+  const policy = parsePolicyFile({
+    rules: [
+      { action: 'protect', address: '127.0.0.0/8', port: 1 },
+      { action: 'protect', address: '::1', port: 2 },
+    ],
+    default: 'bypass',
+  })
+  for (const host of ['0.0.0.0', '::ffff:0.0.0.0', '::FFFF:0:0', '::ffff:0:0%lo']) {
+    t.ok(isUnspecified(host))
+    t.match(decideOutbound(policy, host, 1), { action: 'protect' }, host)
+    t.notOk(isAlwaysBypassed(policy, host, 1), host)
+    t.match(decideOutbound(policy, host, 2), { action: 'bypass' }, host)
+  }
+  for (const host of ['::', '::0', '0:0:0:0:0:0:0:0', '::%lo']) {
+    t.ok(isUnspecified(host))
+    t.match(decideOutbound(policy, host, 2), { action: 'protect' }, host)
+    t.match(decideOutbound(policy, host, 1), { action: 'bypass' }, host)
+  }
+  for (const host of ['', 'localhost', '0.0.0.1', '::1', '::ffff:0.0.0.1'])
+    t.notOk(isUnspecified(host), host)
+  t.end()
+})
 
 t.test('the first rule that matches decides', t => {
   const policy = parsePolicyFile({
@@ -27,6 +52,7 @@ t.test('the first rule that matches decides', t => {
     ['monitor.internal', 9000, 'bypass', 'rules[0]'],
     ['monitor.internal', 9001, 'bypass', undefined],
     ['db.internal.', 5432, 'protect', 'rules[1]'],
+    ['db.internal..', 5432, 'protect', 'rules[1]'],
     ['DB.internal', 8099, 'protect', 'rules[1]'],
     ['a.b.secure.internal', 8000, 'protect', 'rules[1]'],
     ['secure.internal', 8000, 'bypass', undefined],
