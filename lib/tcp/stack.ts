@@ -50,6 +50,8 @@ export type TcpDrop =
 
 /** RST segments waiting to go out; more are not worth the memory. */
 const MAX_RESETS = 64
+/** Ours: a FIN that has gone out again so often waits for a peer that is away, which no process needs to do. */
+const FIN_RETRIES = 3
 /** Ours: answers to late segments of all connections that are closed (RFC 5961 §7). */
 const LATE_ACKS_PER_SECOND = 1000
 /** Addresses that passive connections share. */
@@ -146,7 +148,8 @@ export class TcpStack implements StackContext, HalfOpenHolder {
 
   get hasUndelivered(): boolean {
     for (const connection of this.orphans) {
-      if (connection.awaitsAck) return true
+      const isInVain = connection.sendQueue.length === 0 && connection.retries >= FIN_RETRIES
+      if (connection.awaitsAck && !isInVain) return true
     }
     return false
   }

@@ -49,6 +49,27 @@ t.test('the user timeout ends a connection whose data is not acknowledged (RFC 5
   t.end()
 })
 
+t.test('what was written is waited for as long as it lasts, a FIN alone for three repeats', t => {
+  const peer = new TcpPeer({ orphanTimeout: 600_000 })
+  const empty = peer.open(mss(1460), { from: 5001 })
+  empty.release(peer.now)
+  peer.wait(1)
+  t.equal(empty.state, 'FIN-WAIT-1')
+  t.ok(peer.stack.hasUndelivered)
+  let repeats = 0
+  while (peer.stack.hasUndelivered) repeats += peer.wait(100).length
+  t.equal(repeats, 3)
+  t.equal(empty.state, 'FIN-WAIT-1', 'it goes on while the process lives')
+  const full = peer.open(mss(1460), { from: 5002 })
+  full.send(new Uint8Array(100))
+  full.release(peer.now)
+  for (let minute = 0; minute < 5; minute++) {
+    peer.wait(60_000)
+    t.ok(peer.stack.hasUndelivered, 'octets')
+  }
+  t.end()
+})
+
 t.test(
   'the user timeout counts a window that answers hold shut, and bounds an orphan without it',
   t => {
