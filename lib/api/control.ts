@@ -167,8 +167,12 @@ export const keepControl = (path: string, by: string): void => {
   )
 }
 
+let isAsked = false
+
 /** Opens what `IKE_SOCKET_CONTROL` names, with the first endpoint of the process. */
 export const openControlOnce = (): void => {
+  if (isAsked) return
+  isAsked = true
   const { IKE_SOCKET_CONTROL: path } = process.env
   if (path !== undefined && path !== '') keepControl(path, 'IKE_SOCKET_CONTROL')
 }

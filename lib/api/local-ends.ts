@@ -11,13 +11,16 @@ const ends = new Map<number, Map<string, number>>()
 const EVERY = ''
 
 /** Canonical text: two ways to write an address are one address. */
-const keyOf = (address: string | undefined): string => {
-  const octets = address === undefined ? undefined : parseAddress(address.split('%')[0]!)
+const keyOf = (address: string | Uint8Array | undefined): string => {
+  const octets = typeof address === 'string' ? parseAddress(address.split('%')[0]!) : address
   return octets === undefined || octets.every(octet => octet === 0) ? EVERY : formatAddress(octets)
 }
 
 /** Notes one more user; the returned function takes it back, once. */
-export const useLocalEnd = (address: string | undefined, port: number): (() => void) => {
+export const useLocalEnd = (
+  address: string | Uint8Array | undefined,
+  port: number,
+): (() => void) => {
   const key = keyOf(address)
   const users = ends.get(port) ?? new Map<string, number>()
   ends.set(port, users)

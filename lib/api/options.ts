@@ -1,6 +1,7 @@
 /** Options of sockets and servers: those net has are read here, the others by policy and identity. */
 import dns from 'node:dns'
 import { isIP, type BlockList, type LookupFunction } from 'node:net'
+import type { DuplexOptions } from 'node:stream'
 import { parseAddress } from '../base/address.ts'
 import { describe, listOf, OptionError, ownProperties, withoutContent } from '../base/errors.ts'
 import {
@@ -58,6 +59,8 @@ export interface ConnectSettings {
   readonly given: SecureSocketOptions
   /** Undefined: there are no credentials yet. */
   readonly context: ParsedContext | undefined
+  /** Of its Duplex. */
+  readonly stream: DuplexOptions
   readonly host: string
   readonly port: number
   readonly gateway: string | undefined
@@ -97,7 +100,7 @@ const LONGEST_USER_TIMEOUT = 32_767 * 60_000
 export const DEFAULT_IKE_PORT = 4500
 
 /** http's agents and other libraries pass these along with the connection's options. */
-const FOREIGN_OPTIONS = new Set([
+const FOREIGN_OPTIONS: ReadonlySet<string | symbol> = new Set([
   'agent',
   'agentKey',
   'auth',
@@ -381,6 +384,16 @@ const CONNECTION_OPTIONS = namesOf(CONNECTION_TABLE)
 /** As net says it. */
 export const MISSING_PORT = 'The "options" or "port" or "path" argument must be specified'
 
+/** Of a socket that is to connect: the options that it was made with, and `options` over them. */
+export const parseMore = (options: object, before: ConnectSettings): ConnectSettings => {
+  const isComplete = before.context !== undefined && before.own['port'] !== undefined
+  if (isComplete && isSame(before.own, options)) return before
+  const all = isLenient(before.own)
+    ? lenientConnect(before.own, options)
+    : { ...before.own, ...ownProperties('options', options) }
+  return parseConnect(all, true, before.context)
+}
+
 /** `complete`: it is to connect now, so what connecting needs must be there; `before`: of the same socket. */
 export const parseConnect = (
   options: SecureSocketOptions,
@@ -390,6 +403,8 @@ export const parseConnect = (
   if (typeof options !== 'object' || options === null) {
     throw new OptionError('options', options, 'an object', 'ERR_INVALID_ARG_TYPE')
   }
+  const known = complete ? undefined : lastRead?.deref()
+  if (known !== undefined && isSame(known.own, options)) return known
   const own = readFiles(ownOptions(options))
   const read = reader(own)
   // Beside a port it is the path of a URL, which libraries hand over.
@@ -421,12 +436,52 @@ export const parseConnect = (
   // As net: options of a look-up are read where there is one.
   const looksUp = isName(given['host'] || DEFAULT_HOST) || isName(given['gateway'])
   const hasCredentials = CREDENTIAL_OPTIONS.some(name => given[name] !== undefined)
-  return {
-    own,
-    given,
-    context: complete || hasCredentials ? checkedContext(own, given, before) : undefined,
-    ...readTable(SOCKET_TABLE, given, looksUp ? undefined : LOOKUP_OPTIONS),
+  const context = complete || hasCredentials ? checkedContext(own, given, before) : undefined
+  const values = readTable(SOCKET_TABLE, given, looksUp ? undefined : LOOKUP_OPTIONS)
+  const settings = Object.assign(values, { own, given, context, stream: streamOptions(values) })
+  lastRead = new WeakRef(settings)
+  return settings
+}
+
+/** What was read last: sockets one after the other often have equal options. Held weakly, as `contextOf` holds keys. */
+let lastRead: WeakRef<ConnectSettings> | undefined
+
+/** Options are those that were read. What is in objects may have changed, so of those nothing is known. */
+const isSame = (before: Given, options: object): boolean => {
+  try {
+    const names = Reflect.ownKeys(options) as string[]
+    if (names.length !== Reflect.ownKeys(before).length) return false
+    for (const name of names) {
+      const value: unknown = Reflect.get(options, name)
+      if (value !== before[name] || value === undefined || typeof value === 'object') return false
+    }
+    return true
+  } catch {
+    // Whoever reads them next says which it is that throws.
+    return false
   }
+}
+
+const WATER_MARKS = ['highWaterMark', 'readableHighWaterMark', 'writableHighWaterMark'] as const
+
+/** Duplex reads what is inherited too, and we answer for our options alone. */
+const streamOptions = (
+  settings: Pick<
+    ConnectSettings,
+    'allowHalfOpen' | 'captureRejections' | (typeof WATER_MARKS)[number]
+  >,
+): DuplexOptions => {
+  const options = Object.create(null) as Record<string, boolean | number | undefined>
+  options['allowHalfOpen'] = settings.allowHalfOpen
+  options['autoDestroy'] = true
+  options['emitClose'] = false
+  options['decodeStrings'] = true
+  options['captureRejections'] = settings.captureRejections
+  for (const name of WATER_MARKS) {
+    const octets = settings[name]
+    if (octets !== undefined) options[name] = octets
+  }
+  return options
 }
 
 /** Its options for one peer are in order too. */
@@ -535,7 +590,7 @@ const SOCKET_ONLY: ReadonlySet<string> = new Set([
 ])
 
 /** What the socket was made with, and where `connect` says to go. */
-export const lenientConnect = (own: object, options: object): SecureSocketOptions =>
+const lenientConnect = (own: object, options: object): SecureSocketOptions =>
   lenientOptions<SecureSocketOptions>('client', own, options, SOCKET_ONLY)
 
 /** Options for calls to come, which may bring what proves us: what none of them would take is an error now. */
@@ -575,15 +630,7 @@ const REFUSED_NAMES = [
 ]
 
 /** Own properties only, without what other libraries add. */
-const ownOptions = (options: object): Given => {
-  const own = Object.create(null) as Record<string, unknown>
-  const given = ownProperties('options', options)
-  for (const [name, value] of Object.entries(given)) {
-    if (!FOREIGN_OPTIONS.has(name)) own[name] = value
-  }
-  if (isLenient(given)) Object.assign(own, { [LENIENT]: true })
-  return own
-}
+const ownOptions = (options: object): Given => ownProperties('options', options, FOREIGN_OPTIONS)
 
 export interface ServerSettings {
   /** With the contents of files and of `secureContext`. */

@@ -5,10 +5,10 @@
 import { AsyncResource } from 'node:async_hooks'
 import type { X509Certificate } from 'node:crypto'
 import { isIP, type Server, type SocketConnectOpts } from 'node:net'
-import { addAbortSignal, Duplex, type DuplexOptions } from 'node:stream'
+import { addAbortSignal, Duplex } from 'node:stream'
 import type { DetailedPeerCertificate } from 'node:tls'
 import { formatAddress, parseAddress } from '../base/address.ts'
-import { OptionError, ownProperties, socketError, type SocketErrorFacts } from '../base/errors.ts'
+import { OptionError, socketError, type SocketErrorFacts } from '../base/errors.ts'
 import type { Connection, KeepAlive, SessionHandle } from '../core/events.ts'
 import { withNumber, type ConnectionOwner, type Endpoint } from '../node/endpoint.ts'
 import { IdleTimer } from '../node/idle-timer.ts'
@@ -23,8 +23,8 @@ import {
   argumentError,
   nodeError,
   parseConnect,
+  parseMore,
   isLenient,
-  lenientConnect,
   MISSING_PORT,
   parsePort,
   rangeError,
@@ -123,17 +123,7 @@ export class SecureSocket extends Duplex {
   constructor(options: SecureSocketOptions | undefined, accepted: Accepted)
   constructor(options: SecureSocketOptions = {}, accepted?: Accepted) {
     const settings = accepted?.settings ?? parseConnect(options, false)
-    super(
-      // Duplex reads what is inherited too, and we answer for our options alone.
-      Object.assign(Object.create(null) as DuplexOptions, {
-        allowHalfOpen: settings.allowHalfOpen,
-        autoDestroy: true,
-        emitClose: false,
-        decodeStrings: true,
-        captureRejections: settings.captureRejections,
-        ...waterMarksOf(settings),
-      }),
-    )
+    super(settings.stream)
     this.#settings = settings
     this.#scope = accepted === undefined ? newScope() : NO_CONTEXT.runInAsyncScope(newScope)
     this.#noDelay = settings.noDelay
@@ -208,11 +198,7 @@ export class SecureSocket extends Duplex {
   connect(port: number | string, listener?: () => void): this
   connect(...args: unknown[]): this {
     const { options, listener } = normalize(args)
-    const { own, context } = this.#settings
-    const all = isLenient(own)
-      ? lenientConnect(own, options)
-      : { ...own, ...ownProperties('options', options) }
-    const settings = parseConnect(all, true, context)
+    const settings = parseMore(options, this.#settings)
     if (this.destroyed) this.#revive()
     if (listener !== undefined) this.once('connect', listener)
     const mistake = this.#mistakeOf(settings)
@@ -345,7 +331,7 @@ export class SecureSocket extends Duplex {
       this.#connection = connection
       this.#noteSent(connection.firstOctets)
       this.#connector?.succeeded()
-      this.#freeLocalEnd = useLocalEnd(formatAddress(connection.localAddress), connection.localPort)
+      this.#freeLocalEnd = useLocalEnd(connection.localAddress, connection.localPort)
       this.#hadConnection = true
       this.connecting = false
       this.#inScope(() => {
@@ -1023,14 +1009,6 @@ const reset = (connection: Connection, endpoint: Endpoint): void =>
 const newScope = (): AsyncResource => new AsyncResource('SECURESOCKET')
 /** As with net, a connection that comes from the network belongs to no context of the program. */
 const NO_CONTEXT = new AsyncResource('SECURESOCKET')
-
-const WATER_MARKS = ['highWaterMark', 'readableHighWaterMark', 'writableHighWaterMark'] as const
-
-/** Those that were given; Node has a default for the others. */
-const waterMarksOf = (settings: ConnectSettings): DuplexOptions =>
-  Object.fromEntries(
-    WATER_MARKS.flatMap(name => (settings[name] === undefined ? [] : [[name, settings[name]]])),
-  )
 
 /** Of a write that the end has overtaken. */
 const canceled = (): Error => withNumber(socketError({ code: 'ECANCELED', syscall: 'write' }))

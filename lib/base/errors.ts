@@ -99,10 +99,15 @@ export const readingOption = <T>(option: string, read: () => T): T => {
   try {
     return read()
   } catch (error) {
-    if (isTold(error)) throw error
-    throw OptionError.saying(option, `The option "${option}" cannot be read: reading it throws`)
+    throw unreadable(option, error)
   }
 }
+
+/** What to throw where reading an option has thrown `error`. */
+const unreadable = (option: string, error: unknown): unknown =>
+  isTold(error)
+    ? error
+    : OptionError.saying(option, `The option "${option}" cannot be read: reading it throws`)
 
 /** An error that says already what is wrong: one of ours, or one with a code as Node has them. */
 const isTold = (error: unknown): boolean => {
@@ -123,24 +128,30 @@ export const listOf = (option: string, given: unknown): readonly unknown[] => {
   return Array.from<unknown>(given)
 }
 
-/** The own, enumerable properties of an object of options, each read once: nothing reaches us by a prototype. */
-export const ownProperties = (option: string, value: object): Record<string, unknown> => {
-  const own = Object.create(null) as Record<string, unknown>
-  const isShown = (key: string | symbol): boolean =>
-    Object.prototype.propertyIsEnumerable.call(value, key)
-  for (const key of readingOption(option, () => Reflect.ownKeys(value).filter(isShown))) {
-    const name = nameForError(String(key))
-    Reflect.set(
-      own,
-      key,
-      readingOption(
-        option === 'options' ? name : `${option}.${name}`,
-        () => Reflect.get(value, key) as unknown,
-      ),
-    )
+/** The own, enumerable properties of an object of options but those in `without`, each read once: nothing reaches us by a prototype. */
+export const ownProperties = (
+  option: string,
+  value: object,
+  without?: ReadonlySet<string | symbol>,
+): Record<string, unknown> => {
+  const own = Object.create(null) as Record<string | symbol, unknown>
+  let reading: string | symbol | undefined
+  try {
+    for (const key of Reflect.ownKeys(value)) {
+      reading = undefined
+      if (without?.has(key) === true || !isEnumerable.call(value, key)) continue
+      reading = key
+      own[key] = Reflect.get(value, key)
+    }
+  } catch (error) {
+    if (reading === undefined) throw unreadable(option, error)
+    const name = nameForError(String(reading))
+    throw unreadable(option === 'options' ? name : `${option}.${name}`, error)
   }
   return own
 }
+
+const isEnumerable = Object.prototype.propertyIsEnumerable
 
 /** The two ends are configured for different things, and this end refuses; `code` names the Notify that the peer gets. */
 export class PolicyError extends IpsecError {}

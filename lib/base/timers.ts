@@ -4,12 +4,18 @@
  */
 import type { Millis } from './environment.ts'
 
+/** By their number: a copy is made much faster than a new list. */
+const blanks: number[][] = []
+
+const unset = (slots: number): number[] =>
+  (blanks[slots] ??= Array.from({ length: slots }, () => Infinity)).slice()
+
 export class TimerTable {
   // Not a Float64Array, which takes twice the memory for so few.
   private readonly deadlines: number[]
 
   constructor(slots: number) {
-    this.deadlines = Array.from({ length: slots }, () => Infinity)
+    this.deadlines = unset(slots)
   }
 
   set(slot: number, deadline: Millis): void {

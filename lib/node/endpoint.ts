@@ -907,8 +907,10 @@ export class Endpoint implements NetworkWatcher {
       if (hasRead) {
         this.handleTimeout(this.now())
         this.greeted.clear()
-        this.due = this.due.concat(this.later)
-        this.later = []
+        if (this.later.length > 0) {
+          this.due = this.due.concat(this.later)
+          this.later = []
+        }
       }
       isDone = this.deliverAll() && this.transmit(this.now())
     } finally {

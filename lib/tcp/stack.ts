@@ -2,7 +2,7 @@
  * The TCP of one peer: finds the connection of a segment, opens new ones, answers strangers with RST,
  * and hands out segments turn by turn.
  */
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { concat, copy, equal, getU32, putU16 } from '../base/bytes.ts'
 import { randomBytes, type Environment, type Millis } from '../base/environment.ts'
 import { Line } from '../base/line.ts'
@@ -97,7 +97,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   private readonly secret: Uint8Array
   /** Chains by port pair; peers behind a gateway may share a pair under several addresses. */
   private readonly connections = new Map<number, TcpConnection[]>()
-  /** Local ports in use, by the remote end. */
+  /** Local ports of connections that we opened, by the remote end. */
   private readonly ports = new Map<string, EphemeralPorts>()
   private readonly passive = new Map<TcpConnection, TcpListener>()
   /** In TIME-WAIT, and the ACKs that late segments have asked for. */
@@ -172,7 +172,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
 
   /** Local port 0: any that is free. Undefined when the 4-tuple is in use. */
   connect(flow: Flow, options: Opening, now: Millis): TcpConnection | undefined {
-    const whole = flow.localPort === 0 ? this.withEphemeralPort(flow) : flow
+    const whole = flow.localPort === 0 ? this.withEphemeralPort(flow, now) : flow
     if (whole === undefined || this.isTaken(whole, now)) return undefined
     const connection = this.add(
       new TcpConnection(this, this.config, whole, 'SYN-SENT', this.isn(whole, now), now),
@@ -202,9 +202,11 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     return this.ports.get(endsOf(ends)) ?? new EphemeralPorts()
   }
 
-  private withEphemeralPort(flow: Flow): Flow | undefined {
+  private withEphemeralPort(flow: Flow, now: Millis): Flow | undefined {
     const ports = this.portsTowards(flow)
-    const localPort = ports.find(getU32(randomBytes(this.environment, 4), 0))
+    // Those that peers have opened are not among them.
+    const isTaken = (localPort: number): boolean => this.isTaken({ ...flow, localPort }, now)
+    const localPort = ports.find(getU32(randomBytes(this.environment, 4), 0), isTaken)
     return localPort === undefined ? undefined : { ...flow, localPort }
   }
 
@@ -217,7 +219,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
       flow.remotePort,
     )
     const octets = concat(flow.localAddress, flow.remoteAddress, ports, this.secret)
-    const digest = createHash('sha256').update(octets).digest()
+    const digest = hash('sha256', octets, 'buffer')
     return (getU32(digest, 0) + Math.floor(now * ISN_TICKS_PER_MILLI)) >>> 0
   }
 
@@ -227,7 +229,8 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     const chain = this.connections.get(key)
     if (chain === undefined) this.connections.set(key, [connection])
     else chain.push(connection)
-    if (EphemeralPorts.includes(connection.localPort)) {
+    const isActive = connection.state === 'SYN-SENT'
+    if (isActive && EphemeralPorts.includes(connection.localPort)) {
       const ends = endsOf(connection)
       const ports = this.ports.get(ends) ?? new EphemeralPorts()
       ports.add(connection.localPort)
@@ -494,7 +497,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   }
 
   private freePort(flow: Flow): void {
-    if (!EphemeralPorts.includes(flow.localPort)) return
+    if (this.ports.size === 0 || !EphemeralPorts.includes(flow.localPort)) return
     const ends = endsOf(flow)
     const ports = this.ports.get(ends)
     ports?.remove(flow.localPort)

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { inspect } from 'node:util'
 import t from 'tap'
-import { AUTHORIZATION_OPTIONS } from '../../lib/api/options.ts'
+import { AUTHORIZATION_OPTIONS, parseConnect, parseMore } from '../../lib/api/options.ts'
 import { answerQuestion } from '../../lib/api/questions.ts'
 import { CREDENTIAL_OPTIONS } from '../../lib/identity/credentials.ts'
 import { parseIdentity } from '../../lib/identity/identity.ts'
@@ -24,6 +24,31 @@ t.test('the documentation of `authorize` names every option that it may answer',
   const page = readFileSync('lib/REFERENCE.md', 'utf8')
   const text = page.split('#### `authorize`')[1]!.split('#### ')[0]!
   for (const name of AUTHORIZATION_OPTIONS) t.ok(text.includes(`\`${name}\``), name)
+  t.end()
+})
+
+t.test('equal options are read once, and again where an object may have changed', t => {
+  const first = parseConnect({ ...nowhere }, false)
+  t.equal(parseConnect({ ...nowhere }, false), first)
+  t.equal(parseMore({ ...nowhere }, first), first)
+  const other = parseMore({ ...nowhere, port: 2 }, first)
+  t.equal(other.port, 2)
+  t.equal(other.context, first.context)
+  t.equal(parseMore({ port: 3 }, first).port, 3)
+  t.equal(parseConnect({ ...nowhere, noDelay: true }, false).noDelay, true)
+  t.throws(() => parseMore({ ...nowhere, nodelay: true }, first), OptionError)
+  const key = Buffer.from(psk)
+  const before = parseConnect({ ...nowhere, psk: key }, false)
+  key.fill('x')
+  t.not(parseConnect({ ...nowhere, psk: key }, false).context!.print, before.context!.print)
+  const throwing = {
+    ...nowhere,
+    get noDelay(): boolean {
+      throw new Error('never')
+    },
+  }
+  t.throws(() => parseConnect(throwing, false), { message: /"noDelay" cannot be read/ })
+  t.throws(() => parseMore(throwing, first), { message: /"noDelay" cannot be read/ })
   t.end()
 })
 

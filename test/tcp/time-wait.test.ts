@@ -1,5 +1,6 @@
 /** Connections that are remembered for late segments: records that stand for them, and what they answer. */
 import t from 'tap'
+import { TcpListeners } from '../../lib/tcp/listener.ts'
 import { MAX_TIME_WAIT, TimeWaits, type Waiting } from '../../lib/tcp/time-wait.ts'
 import type { Flow } from '../../lib/tcp/stack.ts'
 import { TcpFlag } from '../../lib/wire/tcp.ts'
@@ -185,5 +186,15 @@ t.test('a port of ours is free again when its record ends', t => {
   t.equal(peer.stack.connect(flow, {}, peer.now), undefined)
   peer.wait(1001)
   t.ok(peer.stack.connect(flow, {}, peer.now), 'it may be used again after a second')
+  t.end()
+})
+
+t.test('a connection of ours takes no port at which the same end of the peer is connected', t => {
+  const flow = { localAddress: LOCAL, localPort: 0, remoteAddress: REMOTE, remotePort: 5000 }
+  const { localPort } = new TcpPeer().stack.connect(flow, {}, 1000)!
+  const listeners = new TcpListeners()
+  listeners.listen(localPort, 1)
+  const peer = new TcpPeer({}, listeners).say({ flags: TcpFlag.Syn, to: localPort })
+  t.equal(peer.stack.connect(flow, {}, peer.now)!.localPort, localPort + 1)
   t.end()
 })
