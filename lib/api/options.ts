@@ -453,7 +453,8 @@ const isSame = (before: Given, options: object): boolean => {
     if (names.length !== Reflect.ownKeys(before).length) return false
     for (const name of names) {
       const value: unknown = Reflect.get(options, name)
-      if (value !== before[name] || value === undefined || typeof value === 'object') return false
+      if (value !== Reflect.get(before, name) || value === undefined || typeof value === 'object')
+        return false
     }
     return true
   } catch {
