@@ -112,6 +112,7 @@ const SCENARIOS = {
   'bulk-1400': {
     peer: 'ike-1400',
     action: 'bulk',
+    warm: { octets: 256 * MIB },
     orders: { octets: 64 * MIB },
     per: 'GB',
     unit: 'ms',
@@ -119,6 +120,7 @@ const SCENARIOS = {
   ping: {
     peer: 'ike',
     action: 'ping',
+    warm: { times: 20_000, size: 1 },
     orders: { times: 8000, size: 1 },
     per: 'round trip',
     unit: 'us',

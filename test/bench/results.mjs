@@ -143,7 +143,7 @@ export const writeResults = async report => {
     '',
     `Written by \`npm run bench -- --nodes 20,24,26 --write\`. Medians of ${runs} interleaved runs on the loopback, two processes, ${processor}, ${cores} cores, load ${load.toFixed(1)} when it began. Machines differ, and so do hours of one machine: read the ratios to \`tls\` (TLS 1.3, mutual ECDSA P-256), which ran in turn with the others.`,
     '',
-    'Each process was warm: the same work was done once before it was measured. `ike`: one connection with default options and a pre-shared key; `-1400` with an MTU of 1400, `-fast` where `sodium-native` is installed and ChaCha20-Poly1305 goes first. `secret-stream` is @hyperswarm/secret-stream over udx-native, of native code. CPU is that of both ends together. The live heap is that of the application; a heap that is nearly empty is collected much more often.',
+    'Each process was warm: it had done the same work until V8 had compiled what that runs through. `ike`: one connection with default options and a pre-shared key; `-1400` with an MTU of 1400, `-fast` where `sodium-native` is installed and ChaCha20-Poly1305 goes first. `secret-stream` is @hyperswarm/secret-stream over udx-native, of native code. CPU is that of both ends together. The live heap is that of the application; a heap that is nearly empty is collected much more often.',
     '',
     `Missing here: ${missing === undefined ? '' : 'secret-stream over udx, '}wireguard-go and the user-space ESP of strongSwan; a path with loss or delay (\`npm run bench:tcp\` has them in virtual time).`,
     '',

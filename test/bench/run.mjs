@@ -53,8 +53,8 @@ const bulk = (mib, warmMib) => async ends => {
 
 const ping = size => async ends => {
   const times = Math.ceil(3000 * scale)
-  // V8 compiles the last of what a round trip runs through after some eight thousand.
-  await ends.run('ping', { times: Math.ceil(10_000 * scale), size })
+  // V8 compiles the last of what a round trip runs through after some twenty thousand.
+  await ends.run('ping', { times: Math.ceil(20_000 * scale), size })
   return (await ends.run('ping', { times, size })).found
 }
 
@@ -81,7 +81,8 @@ const ALL_SCENARIOS = [
     words: 'bulk, MTU 1400',
     peers: ['tls', 'ike-1400', 'ike-1400-fast', 'ike-1400-ffi', 'secret-stream'],
     heaps: [40],
-    run: bulk(64, 64),
+    // V8 compiles the last of what a packet runs through after some hundred and fifty thousand.
+    run: bulk(64, 256),
   },
   {
     name: 'ping',
