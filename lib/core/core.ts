@@ -635,6 +635,7 @@ export class Core {
         // A session with much to send does not keep others waiting.
         this.active.rotate()
         this.counters.datagramsOut++
+        this.lastSender = session
         return path
       }
       this.active.shift()

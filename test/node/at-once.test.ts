@@ -1,6 +1,8 @@
 /** What a round trip waits for, and what it does not. */
+import crypto from 'node:crypto'
 import { Socket } from 'node:dgram'
 import { once } from 'node:events'
+import { syncBuiltinESMExports } from 'node:module'
 import t, { type Test } from 'tap'
 import { createSecureServer, createSecureSocket, type SecureSocket } from '../../lib/index.ts'
 import { Endpoint } from '../../lib/node/endpoint.ts'
@@ -16,9 +18,10 @@ const connected = async (t: Test): Promise<SecureSocket> => {
   const { port } = server.address()!
   const socket = createSecureSocket({ host, port, psk, ikePort: server.ikePort })
   await once(socket, 'secureConnect')
-  t.teardown(() => {
+  t.teardown(async () => {
     socket.destroy()
     server.close()
+    await once(server, 'close')
   })
   return socket
 }
@@ -68,4 +71,49 @@ t.test('a datagram that comes alone is answered before its turn is over', async 
     await exchange(socket)
     t.strictSame(seen.slice(-2), ['datagram', 'data'])
   }
+})
+
+t.test('what seals and opens the next packets of a conversation is made beforehand', async t => {
+  const socket = await connected(t)
+  const { createCipheriv, createDecipheriv } = crypto
+  const { emit, send } = Socket.prototype
+  const seen: string[] = []
+  const rounds = new Set<string>()
+  const noting =
+    <Make extends (...facts: never[]) => unknown>(make: Make, what: string) =>
+    (...facts: Parameters<Make>): unknown => {
+      seen.push(what)
+      return make(...facts)
+    }
+  Object.assign(crypto, {
+    createCipheriv: noting(createCipheriv, 'made'),
+    createDecipheriv: noting(createDecipheriv, 'made'),
+  })
+  syncBuiltinESMExports()
+  Object.assign(Socket.prototype, {
+    emit(this: Socket, event: string, ...facts: unknown[]) {
+      if (event === 'message') seen.push('come')
+      return Reflect.apply(emit, this, [event, ...facts]) as boolean
+    },
+    send(this: Socket, ...facts: unknown[]) {
+      seen.push('sent')
+      Reflect.apply(send, this, facts)
+    },
+  })
+  t.teardown(() => {
+    Object.assign(crypto, { createCipheriv, createDecipheriv })
+    syncBuiltinESMExports()
+    Object.assign(Socket.prototype, { emit, send })
+  })
+  await new Promise<void>(resolve => {
+    let left = 50
+    socket.on('data', () => {
+      rounds.add(seen.splice(0).join(' '))
+      if (--left === 0) return resolve()
+      socket.write('x')
+    })
+    socket.write('x')
+  })
+  // Others were disturbed by a timer.
+  t.ok(rounds.has('sent made made come sent made made come'), [...rounds].join('\n'))
 })
