@@ -17,8 +17,9 @@ export class Rack {
   private sentAt: Millis = -Infinity
   private end = ZERO
   private rtt: Millis = ZERO
-  /** The highest sequence number delivered. */
+  /** The highest sequence number delivered, and what it was before the ACK at hand. */
   private highest = ZERO
+  private highestBefore = ZERO
   private hasReordering = false
   private windowFactor = 1
   private windowPersists = 0
@@ -29,6 +30,12 @@ export class Rack {
   constructor(iss: number) {
     this.end = iss
     this.highest = iss
+    this.highestBefore = iss
+  }
+
+  /** What one ACK reports has arrived in order, as far as it tells. */
+  beginAck(): void {
+    this.highestBefore = this.highest
   }
 
   /** Step 2 and 3, for each record that is delivered. `isAmbiguous`: it was sent again, but the original came. */
@@ -43,7 +50,7 @@ export class Rack {
     // Of two sendings that may have arrived, the first one is the careful answer.
     const sentAt = isAmbiguous ? segments.firstSentAt(slot) : segments.sentAt(slot)
     if (after(end, this.highest)) this.highest = end
-    else if (before(end, this.highest) && (isAmbiguous || !isRepeated)) this.hasReordering = true
+    if (before(end, this.highestBefore) && (isAmbiguous || !isRepeated)) this.hasReordering = true
     if (sentAt < this.sentAt || (sentAt === this.sentAt && !after(end, this.end))) return
     this.sentAt = sentAt
     this.end = end

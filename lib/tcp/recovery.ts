@@ -281,6 +281,7 @@ export class Recovery implements Deliveries {
         ? Infinity
         : Math.floor(now) - Math.max(0, distance(this.sender.timestamp(now), echo))
     this.rate.begin()
+    this.rack.beginAck()
   }
 
   reportSacked(start: number, end: number): void {

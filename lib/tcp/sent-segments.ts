@@ -74,6 +74,25 @@ export interface Deliveries {
   deliveredPart(octets: number): void
 }
 
+/** Parts of what is under way, before they are records: in columns, since there may be many. */
+class Pieces {
+  /** The first number of each; it ends where the next one begins. */
+  readonly from: number[] = []
+  /** The index of the record that this belonged to. */
+  readonly index: number[] = []
+  readonly flags: number[] = []
+
+  get length(): number {
+    return this.from.length
+  }
+
+  add(index: number, from: number, flags: number): void {
+    this.from.push(from)
+    this.index.push(index)
+    this.flags.push(flags)
+  }
+}
+
 export class SentSegments {
   /** Records in use. */
   length = 0
@@ -391,61 +410,77 @@ export class SentSegments {
   // --- the ring itself ---
 
   private grow(): void {
-    const capacity = Math.max(FIRST_CAPACITY, this.capacity * 2)
-    this.rebuild(capacity, new Int32Array(this.length).fill(1), 0)
+    const pieces = new Pieces()
+    for (let i = 0; i < this.length; i++) {
+      const slot = this.slotAt(i)
+      pieces.add(i, this.seq(slot), this.flags(slot))
+    }
+    this.rebuild(Math.max(FIRST_CAPACITY, this.capacity * 2), pieces)
   }
 
   /**
-   * No segment shall have more than `octets` of data: the path takes no more. `hasFin`: the last record counts
-   * a FIN, which is no octet of data.
+   * No segment shall have more than `octets` of data: the path takes no more. From the first lost one on that has, what is
+   * lost is cut anew, whatever the segments were that it went out in before. `hasFin`: the last record counts a FIN,
+   * which is no octet of data.
    */
   split(octets: number, hasFin: boolean): void {
-    const parts = new Int32Array(this.length)
-    let count = 0
-    for (let i = 0; i < this.length; i++) {
-      const slot = this.slotAt(i)
-      const data = this.octets(slot) - (hasFin && i === this.length - 1 ? 1 : 0)
-      parts[i] = this.isSacked(slot) ? 1 : Math.max(1, Math.ceil(data / octets))
-      count += parts[i]!
-    }
-    let capacity = FIRST_CAPACITY
-    while (capacity < count) capacity *= 2
-    this.rebuild(capacity, parts, octets)
-  }
-
-  /** Moves everything to a new ring; the record at index i becomes `parts[i]` records of `most` octets, the last one shorter. */
-  private rebuild(capacity: number, parts: Int32Array, most: number): void {
-    const order = this.indexesOfSent()
-    const ring = newRing(capacity)
-    const starts = new Int32Array(this.length)
-    let count = 0
+    const pieces = new Pieces()
+    /** Where the next piece of what is lost begins; undefined: nothing of it is being cut. */
+    let cut: number | undefined
     for (let i = 0; i < this.length; i++) {
       const slot = this.slotAt(i)
       const flags = this.flags(slot)
-      starts[i] = count
-      for (let part = 0; part < parts[i]!; part++, count++) {
-        const from = this.seq(slot) + part * most
-        const at = count * INTEGERS
-        ring.integers[at + SEQ] = from
-        ring.integers[at + END] = part === parts[i]! - 1 ? this.end(slot) : from + most
-        ring.integers[at + FLAGS] = flags
-        ring.integers[at + NEXT] = (count + 1) & (capacity - 1)
-        const { reals } = this.ring
-        ring.reals.set(reals.subarray(slot * REALS, (slot + 1) * REALS), count * REALS)
+      const seq = this.seq(slot)
+      const end = this.end(slot)
+      const dataEnd = hasFin && i === this.length - 1 ? (end - 1) >>> 0 : end
+      const isLost = (flags & (LOST | SACKED | PROBE)) === LOST
+      if (!isLost) cut = undefined
+      if (cut !== undefined && after(cut, seq))
+        pieces.flags[pieces.length - 1]! |= flags & RETRANSMITTED
+      const isTooLarge = (flags & SACKED) === 0 && distance(dataEnd, seq) > octets
+      if (cut === undefined && !isTooLarge) {
+        pieces.add(i, seq, flags)
+        continue
       }
+      let from = cut ?? seq
+      for (; before(from, dataEnd); from = (from + octets) >>> 0) pieces.add(i, from, flags)
+      cut = isLost ? from : undefined
+    }
+    let capacity = FIRST_CAPACITY
+    while (capacity < pieces.length) capacity *= 2
+    this.rebuild(capacity, pieces)
+  }
+
+  /** Moves everything to a new ring, as the pieces say. */
+  private rebuild(capacity: number, pieces: Pieces): void {
+    const order = this.indexesOfSent()
+    const ring = newRing(capacity)
+    const end = this.length === 0 ? 0 : this.end(this.last)
+    /** The first piece of each record. */
+    const starts = new Int32Array(this.length).fill(NONE)
+    for (let slot = 0; slot < pieces.length; slot++) {
+      const index = pieces.index[slot]!
+      if (starts[index] === NONE) starts[index] = slot
+      const at = slot * INTEGERS
+      ring.integers[at + SEQ] = pieces.from[slot]!
+      ring.integers[at + END] = pieces.from[slot + 1] ?? end
+      ring.integers[at + FLAGS] = pieces.flags[slot]!
+      ring.integers[at + NEXT] = (slot + 1) & (capacity - 1)
+      const old = this.slotAt(index) * REALS
+      ring.reals.set(this.ring.reals.subarray(old, old + REALS), slot * REALS)
     }
     this.giveBack()
     this.ring = ring
     this.capacity = capacity
     this.head = 0
-    this.length = count
+    this.length = pieces.length
     this.forgetOrder()
     for (const index of order) {
-      for (let part = 0; part < parts[index]!; part++) this.append(starts[index]! + part)
+      for (let slot = starts[index]!; pieces.index[slot] === index; slot++) this.append(slot)
     }
     this.lostCount = 0
     this.lostProbes = 0
-    for (let slot = 0; slot < count; slot++) {
+    for (let slot = 0; slot < pieces.length; slot++) {
       if (!this.isLost(slot)) continue
       this.noteLost(slot)
       if (this.isProbe(slot)) this.lostProbes++

@@ -61,6 +61,66 @@ t.test('what was lost stays so when the ring grows and when segments are cut', t
   t.end()
 })
 
+t.test('what is lost is cut anew, but not over what has arrived or is under way', t => {
+  const { sent, slots } = recordsOf(10)
+  for (const i of [1, 2, 3, 5, 6, 9]) sent.markLost(slots[i]!)
+  sent.resent(slots[3]!, 1)
+  sent.markLost(slots[3]!)
+  sent.sack(400, 500)
+  sent.split(70, false)
+  const found: string[] = []
+  for (let i = 0; i < sent.length; i++) {
+    const state = sent.isSacked(i) ? 's' : sent.isLost(i) ? 'l' : ''
+    found.push(`${sent.seq(i)}:${sent.end(i)}${state}${sent.isRetransmitted(i) ? 'r' : ''}`)
+  }
+  t.strictSame(found, [
+    '0:70',
+    '70:100',
+    '100:170l',
+    '170:240l',
+    // It has octets of the segment that was sent twice.
+    '240:310lr',
+    '310:380lr',
+    '380:400lr',
+    '400:500s',
+    '500:570l',
+    '570:640l',
+    '640:700l',
+    '700:770',
+    '770:800',
+    '800:870',
+    '870:900',
+    '900:970l',
+    '970:1000l',
+  ])
+  t.equal(sent.pipe, 300)
+  t.equal(sent.lostCount, 10)
+  t.equal(sent.seq(sent.oldest), 0)
+  t.end()
+})
+
+t.test('a FIN stands behind the last octet, wherever that is cut', t => {
+  const cuts: readonly [number, readonly number[]][] = [
+    [99, [99, 198, 297, 301]],
+    [75, [75, 150, 225, 301]],
+    [60, [60, 120, 180, 240, 301]],
+  ]
+  for (const [octets, ends] of cuts) {
+    const { sent, slots } = recordsOf(3)
+    slots.push(sent.sent(300, 301, 0))
+    for (const slot of slots) sent.markLost(slot)
+    sent.split(octets, true)
+    const found = Array.from({ length: sent.length }, (_, i) => sent.end(i))
+    t.strictSame(found, ends)
+    t.equal(sent.lostCount, sent.length)
+  }
+  const { sent } = recordsOf(1)
+  sent.sent(100, 101, 0)
+  sent.split(60, true)
+  t.strictSame([sent.end(0), sent.end(1), sent.end(2)], [60, 100, 101])
+  t.end()
+})
+
 t.test('what was not lost after all is under way again, before what was sent later', t => {
   const { sent, slots } = recordsOf(4)
   for (const i of [2, 0]) sent.markLost(slots[i]!)

@@ -63,7 +63,9 @@ export class SlowStart {
     this.trialFrom = sample.totalDelivered
     this.trialEnds = Infinity
     this.trialMin = Infinity
-    this.tried = Math.min(window, this.held)
+    // No further than to where it was a round trip ago: with what a single ACK has let go, little more than that was under
+    // way when the first of it was sent.
+    this.tried = Math.min(window, Math.max(this.held, window / 2))
     this.longest = rtt
     return this.tried
   }

@@ -1,5 +1,6 @@
 /** Where a script expects what another stack does and ours follows an RFC: how that is recognized, and the RFC. */
 import type { Millis } from '../../../lib/base/environment.ts'
+import type { SlowStart } from '../../../lib/tcp/congestion/slow-start.ts'
 import type { TcpConnection } from '../../../lib/tcp/connection.ts'
 import { TcpFlag } from '../../../lib/wire/tcp.ts'
 import type { SentSegment } from './host.ts'
@@ -39,6 +40,8 @@ export interface Difference {
   readonly connection?: TcpConnection | undefined
   /** The kind of the last ICMP message. */
   readonly icmp?: string | undefined
+  /** A connection before this one was told how large a packet may be. */
+  readonly hasOtherLimit?: boolean
 }
 
 /** The parts of a difference, and what follows from them. */
@@ -49,6 +52,7 @@ interface Whole {
   readonly got: Required<Difference>['got']
   readonly last: Arrival
   readonly icmp: string | undefined
+  readonly hasOtherLimit: boolean
   /** It was sent before its time, and is none that was sent before. */
   readonly isEarly: boolean
   /** It was, and would be a repetition. */
@@ -61,10 +65,13 @@ interface Whole {
 /** What decides when we send. */
 interface Sender {
   readonly isInSlowStart: boolean
+  /** Slow start has reduced the window, to see whether there is a queue. */
+  readonly isTrying: boolean
   readonly phase: string
   readonly hasProbed: boolean
   readonly mss: number
   readonly inFlight: number
+  readonly window: number
   readonly minRtt: Millis
 }
 
@@ -78,8 +85,6 @@ const only = (flags: number, ...wanted: readonly number[]): boolean =>
 
 /** Timers of scripts count milliseconds. */
 const TICK: Millis = 1
-/** Segments that are no burst: as many as RFC 5681 §3.1 lets out at once in the worst case. */
-const FEW = 3
 
 const RULES: readonly Rule[] = [
   {
@@ -149,12 +154,22 @@ const RULES: readonly Rule[] = [
       Math.abs(got.at - last.at - sender.minRtt / 4) <= TICK,
   },
   {
-    why: 'while few segments are under way, more go out as the window has room (RFC 6675 §5 C), and no fewer than three',
+    why: 'while less is under way than the window, each ACK may let one more segment out than has arrived (RFC 6937 §3.1, PRR-SSRB), and three are no burst',
     holds: ({ what, isEarlyRepeat, sender }) =>
       (what === 'time' || what === 'seq') &&
       isEarlyRepeat &&
       sender.phase === 'fast' &&
-      sender.inFlight <= (FEW + 1) * sender.mss,
+      sender.inFlight <= sender.window,
+  },
+  {
+    why: "a router's word on the size is believed of the connection that it speaks of (RFC 5927 §7.2, RFC 8201 §5.2)",
+    holds: ({ hasOtherLimit, what, got, wanted, sender }) =>
+      hasOtherLimit && what === 'length' && got.length === sender.mss && got.length > wanted.length,
+  },
+  {
+    why: 'slow start goes back to what the path held when round trips become longer (ours, of RFC 9406 §4.2)',
+    holds: ({ what, message, sender }) =>
+      what === 'value' && /^assert tcpi_snd_(cwnd|ssthresh)\b/.test(message) && sender.isTrying,
   },
   {
     why: 'a probe of a shut window has an octet of what comes next (RFC 9293 §3.8.6.1)',
@@ -194,15 +209,28 @@ const NOTHING_SENT: Whole['got'] = {
   isRepeat: false,
 }
 
+const NO_SENDER: Sender = {
+  isInSlowStart: false,
+  isTrying: false,
+  phase: '',
+  hasProbed: false,
+  mss: 0,
+  inFlight: 0,
+  window: 0,
+  minRtt: 0,
+}
+
 /** The RFC that ours follows; undefined: nothing explains the difference. */
 export const explain = (difference: Difference): string | undefined => {
   const { what, message, icmp, last = NO_ARRIVAL, wanted = NO_SEGMENT } = difference
   const { got = NOTHING_SENT, wantedAt = Infinity, connection } = difference
+  const { hasOtherLimit = false } = difference
   const isEarly = got.length > 0 || (got.flags & TcpFlag.Fin) !== 0 ? got.at < wantedAt : false
   const whole: Whole = {
     what,
     message,
     icmp,
+    hasOtherLimit,
     last,
     wanted,
     got,
@@ -215,12 +243,14 @@ export const explain = (difference: Difference): string | undefined => {
 }
 
 const senderOf = (connection: TcpConnection | undefined): Sender => {
-  if (connection === undefined)
-    return { isInSlowStart: false, phase: '', hasProbed: false, mss: 0, inFlight: 0, minRtt: 0 }
+  if (connection === undefined) return NO_SENDER
   const { recovery, mss } = connection
   const { phase, probe } = recovery as unknown as { phase: string; probe: string }
   const { congestion, inFlight, rtt } = recovery
+  const { slowStart } = congestion as unknown as { slowStart?: SlowStart }
   return {
+    isTrying: slowStart !== undefined && slowStart.peak > 0,
+    window: congestion.window,
     isInSlowStart: congestion.window < congestion.threshold,
     phase,
     hasProbed: probe !== 'none',

@@ -80,6 +80,8 @@ class Run {
   private readonly arrivals: Arrival[] = []
   private readonly variables = new Map<string, number>()
   private readonly unchecked = new Set<string>()
+  /** The port of the connection that was told how large a packet may be. */
+  private limitedPort: number | undefined
   private lastIcmp: string | undefined
   /** Something came that is in the script's window and in none that we can tell. */
   private isBeyondField = false
@@ -160,7 +162,8 @@ class Run {
     const last = this.causeOf(difference.got)
     const { lastIcmp: icmp } = this
     const { connection } = this.host
-    throw new Differs({ last, icmp, connection, ...difference }, this.line)
+    const hasOtherLimit = this.limitedPort !== undefined && this.limitedPort !== this.remotePort
+    throw new Differs({ last, icmp, connection, hasOtherLimit, ...difference }, this.line)
   }
 
   /** What a segment of ours answers; else what has come last. */
@@ -200,6 +203,7 @@ class Run {
       const ports = { local: this.localPort, remote: this.remotePort }
       const icmp = readIcmp(text, local.length === 16)
       this.lastIcmp = icmp.kind
+      if (icmp.mtu > 0) this.limitedPort = this.remotePort
       return this.host.receiveIcmp(encodeIcmp(icmp, { local, remote }, ports, isn))
     }
     this.checkUdp(text, 'in')
