@@ -24,7 +24,7 @@ import {
   type DatagramOptions,
   type DatagramSettings,
 } from './options.ts'
-import { Session, sessionHandle } from './session.ts'
+import { Session } from './session.ts'
 import {
   isClosing,
   namedEndpoint,
@@ -272,7 +272,7 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
     if (peer === undefined) return true
     return typeof peer.address === 'string'
       ? peer.port === port && peer.address === address
-      : peer.port === port && sessionHandle(peer.address) === session
+      : peer.port === port && Session.handleOf(peer.address) === session
   }
 
   // --- sending ---
@@ -342,7 +342,7 @@ export class SecureDatagram extends EventEmitter<SecureDatagramEvents> {
   }
 
   #wayTo(session: Session, port: number): Way | undefined {
-    const handle = sessionHandle(session)
+    const handle = Session.handleOf(session)
     const way = handle && this.#waysOf.get(handle)
     return way && { ...way, flow: { ...way.flow, remotePort: port } }
   }

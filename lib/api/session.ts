@@ -5,11 +5,6 @@ import type { PacketSizes, Passage, SessionHandle, SessionInfo } from '../core/e
 import type { Authentication } from '../identity/trust.ts'
 import type { Endpoint } from '../node/endpoint.ts'
 
-const handles = new WeakMap<Session, SessionHandle>()
-
-/** What a session that a program holds stands for. */
-export const sessionHandle = (session: Session): SessionHandle | undefined => handles.get(session)
-
 /** An IKE SA with its Child SAs. It stays the same object over rekeys. */
 export class Session {
   readonly #handle: SessionHandle
@@ -22,9 +17,16 @@ export class Session {
    */
   constructor(handle: SessionHandle, endpoint: Endpoint, claimed?: Uint8Array) {
     this.#handle = handle
-    handles.set(this, handle)
     this.#endpoint = endpoint
     this.#claimed = claimed
+  }
+
+  /**
+   * What a session that a program holds stands for; undefined: it is none.
+   * @internal
+   */
+  static handleOf(session: Session): SessionHandle | undefined {
+    return typeof session === 'object' && #handle in session ? session.#handle : undefined
   }
 
   /**

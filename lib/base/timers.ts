@@ -27,7 +27,8 @@ export class TimerTable {
   }
 
   clearAll(): void {
-    this.deadlines.fill(Infinity)
+    // Faster than a `fill`, which is a call into V8.
+    for (let i = 0; i < this.deadlines.length; i++) this.deadlines[i] = Infinity
   }
 
   isSet(slot: number): boolean {

@@ -32,10 +32,17 @@ export interface Child<Owner = unknown> {
 /** Ours: a peer that makes and deletes Child SAs faster than they fade has the oldest cut short. */
 export const MAX_LINGERING = 64
 
-/** What was found for a flow, good until anything changes in the table. */
-interface Route<Owner> {
+/** What was found for a flow, good until anything changes in the table; many connections share it. */
+class Route<Owner> {
   readonly generation: number
+  readonly table: ChildTable<Owner>
   readonly child: Child<Owner> | undefined
+
+  constructor(table: ChildTable<Owner>, generation: number, child: Child<Owner> | undefined) {
+    this.table = table
+    this.generation = generation
+    this.child = child
+  }
 }
 
 export class ChildTable<Owner> {
@@ -46,9 +53,9 @@ export class ChildTable<Owner> {
   private lingering: Child<Owner>[] = []
   private readonly past: Volume = { octetsIn: 0, octetsOut: 0, packetsIn: 0, packetsOut: 0 }
   private readonly bySpi = new Map<number, Child<Owner>>()
-  /** A connection asks for each segment and remembers its Child SA, so that many of them cost it nothing. */
-  private readonly routes = new WeakMap<InnerFlow, Route<Owner>>()
   private generation = 0
+  /** The newest one. */
+  private lastRoute: Route<Owner> | undefined
   private modesAt = -1
   private allTransport = false
   /** One that was not exhausted when it was asked last. */
@@ -87,12 +94,19 @@ export class ChildTable<Owner> {
     this.generation++
   }
 
-  /** The newest one we may send on whose selectors cover the flow. The same object means the same flow. */
+  /**
+   * The newest one we may send on whose selectors cover the flow. A connection asks for each segment and remembers its
+   * Child SA, so that many of them cost it nothing.
+   */
   route(flow: InnerFlow): Child<Owner> | undefined {
-    const known = this.routes.get(flow)
-    if (known?.generation === this.generation) return known.child
+    const known = flow.route
+    if (known instanceof Route && known.generation === this.generation && known.table === this)
+      return (known as Route<Owner>).child
     const child = this.used.find(({ sa, pair }) => pair.outboundReady && isFor(sa, flow))
-    this.routes.set(flow, { generation: this.generation, child })
+    const { lastRoute } = this
+    if (lastRoute?.generation !== this.generation || lastRoute.child !== child)
+      this.lastRoute = new Route(this, this.generation, child)
+    flow.route = this.lastRoute
     return child
   }
 

@@ -37,6 +37,8 @@ export interface Flow {
   readonly localPort: number
   readonly remoteAddress: Uint8Array
   readonly remotePort: number
+  /** Kept here for whoever routes it: what was found for it last. */
+  route?: unknown
 }
 
 export type CloseReason =
@@ -244,6 +246,7 @@ export class Tcb implements Flow, Sender, MemoryHolder {
   /** It counts among the stack's live connections. */
   counted = true
   context: unknown = undefined
+  route: unknown = undefined
 
   octetsSent = 0
   octetsReceived = 0

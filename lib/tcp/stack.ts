@@ -99,6 +99,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
   private readonly connections = new Map<number, TcpConnection[]>()
   /** Local ports of connections that we opened, by the remote end. */
   private readonly ports = new Map<string, EphemeralPorts>()
+  private lastEnds: (Omit<Flow, 'localPort'> & { readonly text: string }) | undefined
   private readonly passive = new Map<TcpConnection, TcpListener>()
   /** In TIME-WAIT, and the ACKs that late segments have asked for. */
   private readonly waits: TimeWaits
@@ -199,7 +200,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
 
   /** Which local ports connections between these ends have. */
   portsTowards(ends: Omit<Flow, 'localPort'>): EphemeralPorts {
-    return this.ports.get(endsOf(ends)) ?? new EphemeralPorts()
+    return this.ports.get(this.endsOf(ends)) ?? new EphemeralPorts()
   }
 
   private withEphemeralPort(flow: Flow, now: Millis): Flow | undefined {
@@ -231,7 +232,7 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     else chain.push(connection)
     const isActive = connection.state === 'SYN-SENT'
     if (isActive && EphemeralPorts.includes(connection.localPort)) {
-      const ends = endsOf(connection)
+      const ends = this.endsOf(connection)
       const ports = this.ports.get(ends) ?? new EphemeralPorts()
       ports.add(connection.localPort)
       this.ports.set(ends, ports)
@@ -496,9 +497,24 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     this.rearm(tcb)
   }
 
+  /** A text for both addresses and the remote port; the next connection often has the same. */
+  private endsOf({ localAddress, remoteAddress, remotePort }: Omit<Flow, 'localPort'>): string {
+    const { lastEnds } = this
+    if (
+      lastEnds?.remotePort !== remotePort ||
+      !equal(lastEnds.remoteAddress, remoteAddress) ||
+      !equal(lastEnds.localAddress, localAddress)
+    ) {
+      const text = `${localAddress.join('.')} ${remoteAddress.join('.')} ${remotePort}`
+      this.lastEnds = { localAddress, remoteAddress, remotePort, text }
+      return text
+    }
+    return lastEnds.text
+  }
+
   private freePort(flow: Flow): void {
     if (this.ports.size === 0 || !EphemeralPorts.includes(flow.localPort)) return
-    const ends = endsOf(flow)
+    const ends = this.endsOf(flow)
     const ports = this.ports.get(ends)
     ports?.remove(flow.localPort)
     if (ports?.isEmpty) this.ports.delete(ends)
@@ -680,9 +696,6 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     this.acks.length = 0
   }
 }
-
-const endsOf = ({ localAddress, remoteAddress, remotePort }: Omit<Flow, 'localPort'>): string =>
-  `${localAddress.join('.')} ${remoteAddress.join('.')} ${remotePort}`
 
 /** A signed number of 32 bits, which a map finds faster than a larger one. */
 const keyOf = (flow: Flow): number => (flow.remotePort << 16) | flow.localPort
