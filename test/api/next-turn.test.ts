@@ -180,3 +180,27 @@ t.test('connections that come at once are accepted in one turn', async t => {
   t.ok(accepted.at(-1)! - accepted[1]! <= 2, `in ${accepted.at(-1)! - accepted[1]!} turns`)
   close()
 })
+
+t.test('the end of a connection shares a packet with the begin of the next one', async t => {
+  const psk = 'a pre-shared key for these tests'
+  const server = createSecureServer({ psk, ikePort: 0 }, socket => {
+    socket.on('data', data => socket.write(data))
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address()!
+  const exchange = async (): Promise<void> => {
+    const { ikePort } = server
+    const socket = createSecureSocket({ host: '127.0.0.1', port, psk, ikePort })
+    socket.write('question')
+    await once(socket, 'data')
+    socket.destroy()
+  }
+  await exchange()
+  const before = server.counters['datagramsIn'] as number
+  for (let i = 0; i < 20; i++) await exchange()
+  const datagrams = (server.counters['datagramsIn'] as number) - before
+  // One with the SYN and the FIN before it, and one with the ACK of the server's FIN.
+  t.ok(datagrams < 50, `${datagrams} datagrams for 20 connections`)
+  server.close()
+})
