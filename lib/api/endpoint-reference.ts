@@ -6,6 +6,7 @@ export class EndpointReference {
   private endpoint: Endpoint | undefined
   private isReferenced = true
   private isActive = true
+  private isRequest = false
   /** The endpoint counts us. */
   private isCounted = false
 
@@ -35,16 +36,20 @@ export class EndpointReference {
     this.settle()
   }
 
-  /** A user that waits for nothing does not hold the process, as a handle of libuv does not. */
-  setActive(isActive: boolean): void {
-    if (this.isActive === isActive) return
+  /**
+   * A user that waits for nothing does not hold the process, as a handle of libuv does not. `isRequest`: what it waits for
+   * will be over by itself, and holds the process also where the user is not to, as a request of libuv does.
+   */
+  setActive(isActive: boolean, isRequest = false): void {
+    if (this.isActive === isActive && this.isRequest === isRequest) return
     this.isActive = isActive
+    this.isRequest = isRequest
     this.settle()
   }
 
   private settle(): void {
     const { endpoint } = this
-    const counts = this.isReferenced && this.isActive
+    const counts = this.isRequest || (this.isReferenced && this.isActive)
     if (endpoint === undefined || counts === this.isCounted) return
     this.isCounted = counts
     if (counts) endpoint.ref()

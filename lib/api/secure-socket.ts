@@ -278,6 +278,7 @@ export class SecureSocket extends Duplex {
     this.#endpoint = endpoint
     this.#attempt = { address: outer, settings }
     this.#hold.take(endpoint)
+    this.#noteActivity()
     const cancel = endpoint.connect(
       {
         remoteAddress: parseAddress(inner)!,
@@ -307,12 +308,9 @@ export class SecureSocket extends Duplex {
 
   /** As with net, a socket that neither connects, nor writes, nor reads does not hold its process. */
   #noteActivity(): void {
-    this.#hold.setActive(
-      this.connecting ||
-        this.#pendingWrite !== undefined ||
-        this.#pendingFinal !== undefined ||
-        (this.#wantsData && !this.#endPushed),
-    )
+    const isRequest =
+      this.connecting || this.#pendingWrite !== undefined || this.#pendingFinal !== undefined
+    this.#hold.setActive(isRequest || (this.#wantsData && !this.#endPushed), isRequest)
   }
 
   #inScope(run: () => void): void {

@@ -175,6 +175,29 @@ console.log('connecting', socket.connecting)`)
 )
 
 t.test(
+  'what an unref()ed socket was asked for is done before its process ends, as with net',
+  async t => {
+    const script = (given: string): string => `
+const socket = new net.Socket(${given})
+socket.unref()
+socket.connect(target, () => console.log('connected'))
+socket.write('x', () => console.log('written'))`
+    const { lines, status } = run(`${PAIR}
+const server = await listen(socket => socket.unref())
+const target = to(server)
+server.unref()${script('{ psk: given.psk }')}`)
+    const theirs = run(`import net from 'node:net'
+const server = net.createServer(socket => socket.unref()).listen(0)
+const target = { port: server.address().port }
+server.unref()${script('')}
+process.on('exit', code => console.log('exit ' + code))`)
+    t.strictSame(lines, ['connected', 'written', 'exit 0'])
+    t.strictSame(theirs.lines, lines)
+    t.equal(status, 0)
+  },
+)
+
+t.test(
   'a process that ends by itself, by exit() or by a fault tells its peers at once',
   async t => {
     for (const end of ['process.exit(3)', "throw new Error('a fault')", 'server.unref()']) {
