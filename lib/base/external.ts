@@ -36,17 +36,32 @@ export const isAdopted = ({ buffer }: Uint8Array): boolean => adopted.has(buffer
 
 type Movable = ArrayBuffer & { transfer?(length: number): ArrayBuffer }
 
-/** Ours: of smaller memory a collection costs less than this does. A message costs more than a call. */
-const WORTH = 'transfer' in ArrayBuffer.prototype ? 1024 : 8192
+/** Ours: of smaller memory a collection costs less than this does. */
+const WORTH = 1024
+/** Ours: a message costs ten times what one memory in it does, so those with fewer octets than this in all wait for others. */
+const WORTH_MESSAGE = 32_768
+let waiting: ArrayBuffer[] = []
+let waitingOctets = 0
+
+const sendAway = (buffer: ArrayBuffer): void => {
+  if (waiting.includes(buffer)) return
+  waiting.push(buffer)
+  waitingOctets += buffer.byteLength
+  if (waitingOctets < WORTH_MESSAGE) return
+  const all = waiting
+  waiting = []
+  waitingOctets = 0
+  ;(nobody ??= portToNobody()).postMessage(null, all)
+}
 
 /**
- * Frees the memory of octets that nobody will read again, if they are the whole of it and nobody keeps it. Whoever was given octets by
- * node:crypto or node:dgram is their only owner.
+ * Frees, now or with others, the memory of octets that nobody will read again, if they are the whole of it and nobody
+ * keeps it. Whoever was given octets by node:crypto or node:dgram is their only owner.
  */
 export const release = ({ buffer, length }: Uint8Array): void => {
   if (length < WORTH || length !== buffer.byteLength || !(buffer instanceof ArrayBuffer)) return
   if (adopted.has(buffer)) return
   const movable: Movable = buffer
   if (movable.transfer !== undefined) movable.transfer(0)
-  else (nobody ??= portToNobody()).postMessage(null, [movable])
+  else sendAway(movable)
 }

@@ -37,6 +37,18 @@ t.test('small memory is left to the garbage collector, and none can be released 
   t.end()
 })
 
+t.test('small memories are freed together, at least with the next large one', t => {
+  const all = Array.from({ length: 40 }, () => new Uint8Array(1400))
+  for (const one of all) {
+    release(one)
+    release(one)
+  }
+  t.ok(all.some(({ length }) => length === 0))
+  release(new Uint8Array(60_000))
+  t.ok(all.every(({ length }) => length === 0))
+  t.end()
+})
+
 t.test('what somebody keeps is not freed', t => {
   const cipher = createCipheriv('aes-128-gcm', new Uint8Array(16), new Uint8Array(12))
   const output = cipher.update(new Uint8Array(60_000))
