@@ -63,8 +63,8 @@ type MayPass = (address: string, port: number) => boolean
 
 /** Sockets that a hook has let through, and to where. */
 const passed = new WeakMap<object, MayPass>()
-/** Servers that a hook has let through. */
-const open = new WeakSet<object>()
+/** Servers that a hook has let through, and their ports; 0: any that is free. */
+const open = new WeakMap<object, number>()
 
 const told = new Set<string>()
 
@@ -88,7 +88,8 @@ const guard = (policy: SecurityPolicy): void => {
       isAlwaysBypassed(policy, address, port) ||
       discardUnseen('net.Socket.connect', `A connection to ${address}:${port}`),
     mayListen: (server, address, port) => {
-      if (server !== undefined && open.has(server)) return true
+      const wanted = server && open.get(server)
+      if (wanted === 0 || wanted === port) return true
       const { action, unless } = decideInbound(policy, knownAddress(address), port)
       return (
         (action === 'bypass' && unless.length === 0) ||
@@ -349,22 +350,23 @@ const decide = (policy: SecurityPolicy, { host, port }: ConnectOptions): Verdict
 const hookConnect = (policy: SecurityPolicy): void => {
   const connect = function (this: net.Socket, ...args: unknown[]): net.Socket {
     const { options, listener } = connectArguments(args)
+    // Read once: what is decided on is what the guard of TCP compares with.
+    const { host, port, path } = options
+    const place = { host, port, path }
+    passed.delete(this)
     // What is no connection of TCP, and what is no argument, is net's.
-    if (!isRemote(options)) return original.connect.apply(this, args)
-    if (options.host === PROBE) {
+    if (!isRemote(place)) return original.connect.apply(this, args)
+    if (host === PROBE) {
       heard++
       return this
     }
-    const verdict = decide(policy, options)
+    const verdict = decide(policy, place)
     takeBack(this)
-    passed.delete(this)
     if (verdict.action === 'bypass') {
-      const { host = '' } = options
-      const wanted = Number(options.port)
-      passed.set(this, (address, port) => {
-        const isThere = net.isIP(host) === 0 || host === address
+      passed.set(this, (address, at) => {
+        const isThere = net.isIP(host ?? '') === 0 || host === address
         const isRuled = verdict.unless.some(rule => hasAddress(rule, address))
-        return port === wanted && isThere && !isRuled
+        return at === Number(port) && isThere && !isRuled
       })
       if (verdict.unless.length === 0) return original.connect.apply(this, args)
       const all = { ...options, lookup: guarded(options, verdict) }
@@ -419,8 +421,10 @@ const protectedServers = new WeakMap<net.Server, SecureServer>()
 const listenArguments = (args: readonly unknown[]): net.ListenOptions | undefined => {
   const [first, second, third] = args
   if (typeof first === 'object' && first !== null) {
-    const isPlace = 'port' in first && !('path' in first && first.path)
-    return isPlace ? (first as net.ListenOptions) : undefined
+    if (!('port' in first) || ('path' in first && first.path)) return undefined
+    // Read once: what is decided on is what the guard of TCP compares with.
+    const { port, host } = first as net.ListenOptions
+    return { ...first, port: port ?? 0, host }
   }
   const isPort =
     first === undefined || typeof first === 'function' || /^\s*\d+\s*$/.test(String(first))
@@ -491,6 +495,7 @@ const knownAddress = (host: string | undefined): string | undefined =>
 
 const hookListen = (policy: SecurityPolicy): void => {
   const listen = function (this: net.Server, ...args: unknown[]): net.Server {
+    open.delete(this)
     const where = listenArguments(args)
     if (where === undefined) return original.listen.apply(this, args)
     if (where.host === PROBE) {
@@ -503,12 +508,11 @@ const hookListen = (policy: SecurityPolicy): void => {
         'Listen method has been called more than once without closing.',
       )
     }
-    open.delete(this)
     const host = where.host === 'localhost' ? '127.0.0.1' : where.host
     const verdict = decideInbound(policy, knownAddress(host), Number(where.port))
     const [doubt] = verdict.unless
     if (doubt === undefined && verdict.action === 'bypass') {
-      open.add(this)
+      open.set(this, Number(where.port))
       return original.listen.apply(this, args)
     }
     const listener = args.findLast(value => typeof value === 'function')

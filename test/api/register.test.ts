@@ -348,6 +348,10 @@ const ways = {
   tlsSocket: host => new tls.TLSSocket(new net.Socket()).connect({ host, port }),
   lookup: () => net.connect({ host: 'no.test', port, lookup: (name, how, done) => done(null, [{ address: '::ffff:7f00:1', family: 6 }]) }),
   family: () => net.connect({ host: 'no.test', port, lookup: (name, how, done) => done(null, '127.0.0.1', 4) }),
+  getter: () => {
+    let reads = 0
+    return net.connect({ host: '127.0.0.1', get port() { return reads++ ? port : 1 } })
+  },
   dots: () => net.connect({ host: 'secret.test..', port, lookup: (name, how, done) => done(null, '127.0.0.1', 4) }),
   late: () => net.connect({ host: 'no.test', port, autoSelectFamily: true, lookup: (name, how, done) => {
     const list = [{ address: '192.0.2.1', family: 4 }]
