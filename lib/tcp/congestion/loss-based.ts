@@ -102,12 +102,15 @@ export abstract class LossBased implements CongestionController {
       const peak = this.slowStart?.peak ?? 0
       this.cwnd = Math.max(this.cwnd, peak)
       this.before = { cwnd: this.cwnd, ssthresh: this.ssthresh }
+      // RFC 5681 §3.2, step 2: what limited transmit has sent beyond the window does not count.
+      const inFlight = Math.min(loss.inFlight, this.cwnd)
       // Slow start has gone on until the loss was found; what overflowed was the flight of a round trip ago.
       // It has grown by no more than was ahead of the lost segment then.
       const grown = loss.inFlightThen - loss.segment
       if (this.cwnd < this.ssthresh)
         this.cwnd = Math.min(this.cwnd, Math.max(loss.inFlightThen, this.cwnd - grown))
-      this.ssthresh = Math.max(this.reduced(loss, peak), LEAST_SEGMENTS * loss.segment)
+      const reduced = this.reduced({ ...loss, inFlight }, peak)
+      this.ssthresh = Math.max(reduced, LEAST_SEGMENTS * loss.segment)
     }
     this.cwnd = loss.isTimeout ? loss.segment : this.ssthresh
     this.slowStart = undefined
