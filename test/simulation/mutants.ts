@@ -35,7 +35,7 @@ export const RULES: Readonly<Record<string, Rule>> = {
         'false',
       ),
     ],
-    seeds: [65, 130],
+    seeds: [329, 682],
   },
   E2: {
     says: 'an SA that the peer made is not rekeyed by us until the peer has shown that it holds it',
@@ -133,7 +133,7 @@ export const RULES: Readonly<Record<string, Rule>> = {
   woken: {
     says: 'a request that was repeated in vain is sent at once when the peer is heard again',
     edits: [edit('ike/message-window.js', 'outstanding.sentTimes < 2', 'outstanding')],
-    seeds: [62],
+    seeds: [41, 221],
     kind: 'roaming',
   },
   holes: {
