@@ -20,6 +20,7 @@ import { useLocalEnd } from './local-ends.ts'
 import {
   argumentError,
   isBlocked,
+  isLenient,
   nodeError,
   noReusePort,
   parsePort,
@@ -240,7 +241,8 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     const read = reader({ ...options })
     const port = read('port', (name, value) => parsePort(name, value ?? 0), 0)
     const host = read('host', hostOption, undefined)
-    const backlog = Number(options.backlog) || DEFAULT_BACKLOG
+    const parseBacklog = isLenient(this.#settings.given) ? netBacklog : strictBacklog
+    const backlog = read('backlog', parseBacklog, DEFAULT_BACKLOG)
     const signal = read('signal', signalOption, undefined)
     const reusePort = read('reusePort', (_name, value) => Boolean(value), false)
     if (signal !== undefined) this.#closeOn(signal)
@@ -640,6 +642,15 @@ const portOf = (error: NodeJS.ErrnoException): number | undefined =>
 /** As net: null is no address. */
 const hostOption = (name: string, value: unknown): string | undefined =>
   value === null ? undefined : typed<string>('string')(name, value)
+
+const strictBacklog = (name: string, value: unknown): number => {
+  if (typeof value === 'number' && !Number.isNaN(value)) return value || DEFAULT_BACKLOG
+  throw argumentError(`options.${name}`, value, 'of type number')
+}
+
+/** net leaves it to the system what something else means. */
+const netBacklog = (_name: string, value: unknown): number =>
+  (typeof value === 'number' && value) || DEFAULT_BACKLOG
 
 const LINK_LOCAL = /^fe[89ab]/i
 
