@@ -1,8 +1,8 @@
-// npm test: every compiled test file, two processes at a time and beside them the files that mostly wait, as TAP with one line
-// for each process; the whole output of one that fails is printed. With --lint it lints and checks the types of the package,
-// too. A file that is pure computation shares its process with others. tap's own runner loads hooks into each process, and into
-// what that starts, which here cost as much time as the tests: npx tap runs the same files. With --accelerated each has
-// `accelerate: 'ffi'` where it says nothing of it.
+// npm test: every compiled test file, as many processes at a time as there are processors and one more, and beside them the
+// files that mostly wait, as TAP with one line for each process; the whole output of one that fails is printed. With --lint
+// it lints and checks the types of the package, too. A file that is pure computation shares its process with others. tap's
+// own runner loads hooks into each process, and into what that starts, which here cost as much time as the tests: npx tap
+// runs the same files. With --accelerated each has `accelerate: 'ffi'` where it says nothing of it.
 import { spawn } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
@@ -112,7 +112,8 @@ console.log(`TAP version 14\n1..${planned}`)
 const next = async () => {
   for (let job = jobs.shift(); job !== undefined; job = jobs.shift()) await run(job)
 }
-const lanes = Array.from({ length: Math.max(2, availableParallelism()) }, next)
+// A file that waits for something leaves a processor to another.
+const lanes = Array.from({ length: Math.max(2, availableParallelism()) + 1 }, next)
 await Promise.all([...waiting.map(run), ...lanes])
 const counts = Object.entries(sums).filter(([, count]) => count > 0)
 console.log(`# { ${counts.map(([name, count]) => `${name}: ${count}`).join(', ')} }`)

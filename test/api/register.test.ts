@@ -106,8 +106,13 @@ server.listen(${port}, '127.0.0.1', async () => {
   }))
   console.log(text)
   console.log(await (await fetch('http://127.0.0.1:${port}/fetch')).text())
-  const tables = ['/proc/net/tcp', '/proc/net/tcp6'].map(name => { try { return require('fs').readFileSync(name, 'utf8') } catch { return '' } })
-  console.log('in the clear', tables.join('').includes(':${port.toString(16).toUpperCase().padStart(4, '0')} '))
+  const { readdirSync, readFileSync, readlinkSync } = require('fs')
+  const orNothing = read => { try { return read() } catch { return '' } }
+  const own = readdirSync('/proc/self/fd').map(fd => orNothing(() => readlinkSync('/proc/self/fd/' + fd)))
+  // Another process may have the same port in the clear.
+  const rows = ['/proc/net/tcp', '/proc/net/tcp6'].flatMap(name => orNothing(() => readFileSync(name, 'utf8')).split('\\n'))
+    .filter(row => own.includes('socket:[' + row.trim().split(/\\s+/)[9] + ']'))
+  console.log('in the clear', rows.join('').includes(':${port.toString(16).toUpperCase().padStart(4, '0')} '))
   server.close(() => console.log('closed', server.listening, server.address()))
   server.closeAllConnections()
   setTimeout(() => process.exit(), 2000).unref()
