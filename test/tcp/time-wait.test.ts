@@ -89,14 +89,15 @@ t.test('a connection in TIME-WAIT takes 100 octets', t => {
   // What is compiled and cached meanwhile is not of the records.
   const first = new TcpPeer()
   for (let i = 0; i < 2 * MAX_TIME_WAIT; i++) close(first, 2000 + i)
-  const peer = new TcpPeer({ timeWait: 1e9 })
-  for (let i = 0; i < 100; i++) close(peer, 1000 + i)
+  // Many, beside which what V8 keeps or drops of its own is little.
+  const peers = Array.from({ length: 10 }, () => new TcpPeer({ timeWait: 1e9 }))
+  for (const peer of peers) for (let i = 0; i < 100; i++) close(peer, 1000 + i)
   const before = memory()
   const count = MAX_TIME_WAIT - 200
-  for (let i = 0; i < count; i++) close(peer, 2000 + i)
-  const each = (memory() - before) / count
-  t.equal(peer.stack['waits'].size, count + 100)
-  t.ok(each <= 110, `${each} octets`)
+  for (const peer of peers) for (let i = 0; i < count; i++) close(peer, 2000 + i)
+  const each = (memory() - before) / (count * peers.length)
+  for (const peer of peers) t.equal(peer.stack['waits'].size, count + 100)
+  t.ok(each > 40 && each <= 110, `${each} octets`)
   t.end()
 })
 
