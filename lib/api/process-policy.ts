@@ -272,7 +272,7 @@ const hookLent = (): void => {
 }
 
 /** Ours: so long may what a closed socket had written stand still, as the system has it of orphans. */
-const ORPHAN_PATIENCE = 30_000
+const ORPHAN_TIMEOUT = 30_000
 
 /**
  * Gives the program's own socket, which exists already and has its native handle, a way to the secure one: a local
@@ -300,7 +300,7 @@ const relay = (socket: net.Socket, lent: Lent): void => {
       return void secure.destroy()
     }
     hold(lent, true)
-    secure.setTimeout(ORPHAN_PATIENCE, () => secure.destroy())
+    secure.setTimeout(ORPHAN_TIMEOUT, () => secure.destroy())
   })
   original.listen.call(server, { path }, () => {
     if (!socket.destroyed) original.connect.call(socket, { path })

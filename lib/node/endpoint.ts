@@ -114,9 +114,9 @@ const LOOK_INTERVAL: Millis = 200
 /** Addresses of every host for itself, whichever of them it speaks from. */
 const LOOPBACK = /^(127\.|::1$)/
 /** Ours: how long the peers of an end that closes may take to end their halves of connections too. */
-const HALF_OPEN_PATIENCE = 1000
+const HALF_OPEN_TIMEOUT = 1000
 /** How long an end that closes waits for its peers to confirm. */
-const CLOSE_PATIENCE = 2000
+const CLOSE_TIMEOUT = 2000
 
 /** Ours: the waits of a borrower whose owner is gone, while neither it nor another one gets the port. */
 const FIRST_REGAIN: Millis = 10
@@ -1143,21 +1143,21 @@ export class Endpoint implements NetworkWatcher {
   /** Deletes all SAs and calls back when the peers have agreed, or do not answer soon enough. */
   lingerAndClose(done: () => void): void {
     this.isClosing = true
-    let patience: NodeJS.Timeout | undefined
+    let timer: NodeJS.Timeout | undefined
     // As with a kernel's TCP, nobody waits for peers that never end their halves.
     const look = setInterval(() => {
       this.core.closeAbandoned(this.now())
       this.wake()
-    }, HALF_OPEN_PATIENCE).unref()
+    }, HALF_OPEN_TIMEOUT).unref()
     const finish = (): void => {
       this.onDrained = undefined
       clearInterval(look)
-      clearTimeout(patience)
+      clearTimeout(timer)
       done()
     }
     this.onDrained = () => {
       if (this.core.isSettled) finish()
-      else if (this.core.connectionCount === 0) patience ??= setTimeout(finish, CLOSE_PATIENCE)
+      else if (this.core.connectionCount === 0) timer ??= setTimeout(finish, CLOSE_TIMEOUT)
     }
     this.closeSessions()
   }
