@@ -11,7 +11,7 @@ const ETHERNET = 1500
 /** RFC 8899 §5.1.2, MAX_PROBES: the loss of one may have other reasons. */
 const MAX_PROBES = 3
 /** Ours: a probe without a result for this long, since its connection has ended, is forgotten. */
-const PROBE_PATIENCE: Millis = 10_000
+const PROBE_TIMEOUT: Millis = 10_000
 /** Ours, and then RFC 8899 §5.1.1, PMTU_RAISE_TIMER: what did not get through is tried again after this, then later. */
 const FIRST_RAISE: Millis = 60_000
 const LAST_RAISE: Millis = 600_000
@@ -94,7 +94,7 @@ export class SizeSearch {
   }
 
   noteSent(size: number, now: Millis): void {
-    this.probeEndsAt = now + PROBE_PATIENCE
+    this.probeEndsAt = now + PROBE_TIMEOUT
     if (size === this.tried) return
     this.tried = size
     this.tries = 0

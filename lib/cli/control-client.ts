@@ -4,7 +4,7 @@ import { plain } from './terminal.ts'
 
 /** Ours: octets of an answer, some ten thousand sessions. */
 const LONGEST_ANSWER = 64 << 20
-const PATIENCE = 5000
+const TIMEOUT = 5000
 
 /** The answer of the process behind that socket to one command. */
 export const askControl = (path: string, command: string): Promise<Record<string, unknown>> =>
@@ -16,7 +16,7 @@ export const askControl = (path: string, command: string): Promise<Record<string
       socket.destroy()
       reject(new Error(`${path}: ${words}`))
     }
-    socket.setTimeout(PATIENCE, () => fail(`no answer within ${PATIENCE / 1000} s`))
+    socket.setTimeout(TIMEOUT, () => fail(`no answer within ${TIMEOUT / 1000} s`))
     socket.on('error', (error: NodeJS.ErrnoException) => fail(causeOf(error)))
     socket.on('end', () => fail('the process has closed the socket'))
     socket.on('connect', () => socket.write(`${JSON.stringify({ command })}\n`))

@@ -28,7 +28,7 @@ const REPLIES = new Map<string | undefined, number>([
   ['ETIMEDOUT', Reply.HostUnreachable],
 ])
 /** Who has not asked by then is no client. */
-const PATIENCE = 30_000
+const TIMEOUT = 30_000
 
 /** The address is that of no socket: ours are not of this host. */
 const answer = (code: number): Buffer => Buffer.from([VERSION, code, 0, 1, 0, 0, 0, 0, 0, 0])
@@ -70,7 +70,7 @@ export const serveSocks = (
   net.createServer({ allowHalfOpen: true, noDelay: true }, socket => {
     let octets: Buffer = Buffer.alloc(0)
     let isGreeted = false
-    const timer = setTimeout(() => socket.destroy(), PATIENCE)
+    const timer = setTimeout(() => socket.destroy(), TIMEOUT)
     socket.on('error', () => socket.destroy())
     socket.on('close', () => clearTimeout(timer))
     const refuse = (code: number, facts: Readonly<Record<string, string | number>>): void => {
