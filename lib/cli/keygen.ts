@@ -24,7 +24,7 @@ import {
   type File,
   type KeyType,
 } from './authority.ts'
-import { JSON_OPTION, type Command } from './command.ts'
+import { columns, JSON_OPTION, JSON_ROW, type Command } from './command.ts'
 import { json } from './terminal.ts'
 import { parseArguments, UsageError } from './usage.ts'
 
@@ -262,16 +262,20 @@ Writes into the folder (default: ike-keys)
   README.txt                     how to use them
 
 Options:
-  --server NAME,…    names of the server, the first is its identity (localhost)
-  --ip ADDRESS,…     addresses of the server (127.0.0.1,::1 without --server)
-  --client NAME,…    names of the client: host names or e-mail addresses (client)
-  --ca-name NAME     common name of the authority (ike-socket CA)
-  --type TYPE        ed25519, ecdsa (P-256), rsa (3072 bits) or all (all)
-  --days N           how long certificates and list are valid (397); the authority: ten years or longer
-  --force            overwrite files
-  --json             JSON instead of text, errors too
-  --help             this text
-
+${columns([
+  ['--server NAME,…', 'names of the server, the first is its identity (localhost)'],
+  ['--ip ADDRESS,…', 'addresses of the server (127.0.0.1,::1 without --server)'],
+  ['--client NAME,…', 'names of the client: host names or e-mail addresses (client)'],
+  ['--ca-name NAME', 'common name of the authority (ike-socket CA)'],
+  ['--type TYPE', 'ed25519, ecdsa (P-256), rsa (3072 bits) or all (all)'],
+  [
+    '--days N',
+    'how long certificates and list are valid (397); the authority: ten years or longer',
+  ],
+  ['--force', 'overwrite files'],
+  JSON_ROW,
+  ['--help', 'this text'],
+])}
 Examples:
   ike-socket keygen
   ike-socket keygen ike-keys --server orders.internal --client billing.internal --type ed25519

@@ -190,9 +190,13 @@ const unmapped = (address: Uint8Array): Uint8Array =>
 
 const parseScoped = (text: string): Uint8Array | undefined => parseAddress(text.split('%')[0]!)
 
+const isZero = (address: Uint8Array): boolean => address.every(octet => octet === 0)
+
 /** All zeros, in whichever way they are written. */
-export const isUnspecified = (text: string): boolean =>
-  parseScoped(text) !== undefined && unmapped(parseScoped(text)!).every(octet => octet === 0)
+export const isUnspecified = (text: string): boolean => {
+  const address = parseScoped(text)
+  return address !== undefined && isZero(unmapped(address))
+}
 
 /**
  * Whether the addresses of a rule contain that one, as the system takes it: of IPv4 in IPv6 the IPv4 address counts, and who
@@ -202,9 +206,9 @@ export const hasAddress = ({ addresses }: PolicyRule, text: string): boolean => 
   if (addresses === undefined) return true
   const given = parseScoped(text)
   if (given === undefined) return false
-  const known = [given, unmapped(given)]
-  if (isUnspecified(text))
-    known.push(parseAddress(unmapped(given).length === 4 ? '127.0.0.1' : '::1')!)
+  const plain = unmapped(given)
+  const known = [given, plain]
+  if (isZero(plain)) known.push(parseAddress(plain.length === 4 ? '127.0.0.1' : '::1')!)
   return known.some(address => covers(addresses, address, 0, 0))
 }
 
