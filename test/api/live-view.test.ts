@@ -31,7 +31,10 @@ t.test('a session tells its times, its path and its own counters, and is pinged'
     localAddress: '127.0.0.1',
   })
   t.match(info, { sockets: 1, replayed: 0, failedIcvs: 0, ikeRetransmissions: 0, ikeRekeys: 0 })
-  t.ok(info.octetsIn > 5 && info.packetsOut >= 2)
+  t.ok(
+    info.octetsIn > 5 && info.packetsOut >= 1,
+    'the answer came with the SYN-ACK, whose ACK may still wait',
+  )
   const idle = createSecureSocket({ ...to, localId: 'another.test' })
   await once(idle, 'connect')
   t.ok(idle.session!.counters['octetsIn']! < session.counters['octetsIn']!, 'its own')
