@@ -1,6 +1,7 @@
 /**
- * Our sender beside Linux', in turns: both send to the same Linux receiver through one relay with the same seeds,
- * in real time. Started by `npm run bench:tcp -- --linux`, which needs root.
+ * Our sender against Linux': both send to the same Linux receiver through one relay with the same seeds, in real time;
+ * in turns, and beside each other, where both share one queue. Started by `npm run bench:tcp -- --linux`, which needs
+ * root.
  */
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
 import { readFileSync } from 'node:fs'
@@ -18,10 +19,12 @@ const SENDER = [172, 31, 211, 1] as const
 const RECEIVER = [172, 31, 211, 2] as const
 const OURS = [172, 31, 211, 3] as const
 const PORT = 5201
+/** How long a sender that has the path for itself sends. */
 const SECONDS = 6
+/** How long two that share it do: CUBIC needs some seconds from one loss to the next. */
+const SECONDS_BESIDE = 30
 /** Milliseconds between two measurements. */
 const PAUSE = 300
-const TURN = SECONDS * 1000 + PAUSE
 const SEEDS = [1, 2] as const
 /** Milliseconds by which one in a hundred packets may be late: with more the machine is what is measured. */
 const BUSY = 5
@@ -30,7 +33,10 @@ const RATE = 20
 const QUEUE = 100
 const ROUND_TRIPS: readonly number[] = [10, 20, 50, 100]
 const LOSSES: readonly number[] = [0, 0.1, 1, 3]
+/** Of Linux' throughput, when each has the path for itself. */
 const FLOORS = { cubic: 0.9, bbr: 0.8 } as const
+/** Of what both get, when they share it. */
+const FAIR = { from: 0.4, to: 0.6 } as const
 
 const PROGRAM = fileURLToPath(import.meta.url)
 
@@ -60,8 +66,8 @@ my $block = "x" x 65536;
 `
 
 /**
- * Runs the comparison in namespaces of its own; false when a floor is missed. `wanted`: names of controls, round trips as
- * `20ms` and losses as `1%`; of what none is named, all are measured.
+ * Runs the comparison in namespaces of its own; false when a floor is missed. `wanted`: names of controls or `beside`, round
+ * trips as `20ms` and losses as `1%`; of what none is named, all are measured.
  */
 export const compareWithLinux = async (wanted: readonly string[]): Promise<boolean> => {
   const known = cellsOf(() => true).flatMap(namesOf)
@@ -76,7 +82,7 @@ export const compareWithLinux = async (wanted: readonly string[]): Promise<boole
 
 const ip = (...args: readonly string[]): Buffer => execFileSync('ip', args)
 
-// --- the receiver, in a namespace of its own: counts the octets of the connection at hand ---
+// --- the receiver, in a namespace of its own: counts the octets of the connections at hand ---
 
 const receive = async (): Promise<void> => {
   // The device comes from the other namespace: its line says that it is here.
@@ -85,15 +91,17 @@ const receive = async (): Promise<void> => {
   ip('link', 'set', 'lo', 'up')
   ip('address', 'add', `${RECEIVER.join('.')}/24`, 'dev', RECEIVER_DEVICE)
   ip('link', 'set', RECEIVER_DEVICE, 'txqueuelen', '5000', 'up')
-  let octets = 0
+  /** By the sender's address: how many of the connection it made last. */
+  const octets: Record<string, number> = {}
   const server = createServer(socket => {
-    octets = 0
-    socket.on('data', (piece: Buffer) => (octets += piece.length))
+    const from = socket.remoteAddress!
+    octets[from] = 0
+    socket.on('data', (piece: Buffer) => (octets[from]! += piece.length))
     socket.on('error', () => undefined)
   })
   server.listen(PORT, RECEIVER.join('.'), () => console.log('ready'))
   for (let line = await lines.next(); line.done !== true; line = await lines.next())
-    console.log(octets)
+    console.log(JSON.stringify(octets))
   process.exit(0)
 }
 
@@ -128,6 +136,7 @@ class Receiver {
 // --- the relay, with both senders ---
 
 type Sender = 'ours' | 'linux'
+const ADDRESSES: Record<Sender, string> = { ours: OURS.join('.'), linux: SENDER.join('.') }
 
 class Comparison {
   private way: { there: Relay; back: Relay } | undefined
@@ -157,21 +166,25 @@ class Comparison {
     this.way = { there, back }
   }
 
-  /** Mbit/s in the time of a cell. */
-  async measure(
-    sender: Sender,
+  /** Mbit/s of each of those that send at once. */
+  async measure<Name extends Sender>(
+    senders: readonly Name[],
     control: CongestionControl,
     way: RelayWay,
     seed: number,
-  ): Promise<number> {
+    seconds: number,
+  ): Promise<Record<Name, number>> {
     this.setPath(way, seed)
-    const stop = sender === 'ours' ? this.sendOurs(control) : this.sendLinux(control)
-    await sleep(SECONDS * 1000)
-    const octets = Number(await this.receiver.ask())
-    stop()
+    const stops = senders.map(sender =>
+      sender === 'ours' ? this.sendOurs(control) : this.sendLinux(control),
+    )
+    await sleep(seconds * 1000)
+    const octets = JSON.parse(await this.receiver.ask()) as Record<string, number>
+    for (const stop of stops) stop()
     this.way = undefined
     await sleep(PAUSE)
-    return (octets * 8) / SECONDS / 1e6
+    const rates = senders.map(sender => [sender, (octets[ADDRESSES[sender]]! * 8) / seconds / 1e6])
+    return Object.fromEntries(rates) as Record<Name, number>
   }
 
   private sendOurs(congestionControl: CongestionControl): () => void {
@@ -196,23 +209,29 @@ class Comparison {
   }
 }
 
+/** A control that has the path for itself, ours and Linux' in turns; or both CUBICs beside each other. */
+type Kind = keyof typeof FLOORS | 'beside'
+
 interface Cell {
-  readonly control: keyof typeof FLOORS
+  readonly kind: Kind
   /** Milliseconds. */
   readonly rtt: number
   /** Percent. */
   readonly loss: number
 }
 
+/** What is lost of a path that two share is what its queue drops. */
+const LOSSES_OF: Record<Kind, readonly number[]> = { cubic: LOSSES, bbr: LOSSES, beside: [0] }
+
 const cellsOf = (isWanted: (cell: Cell) => boolean): Cell[] =>
-  (['cubic', 'bbr'] as const)
-    .flatMap(control =>
-      ROUND_TRIPS.flatMap(rtt => LOSSES.map((loss): Cell => ({ control, rtt, loss }))),
+  (['cubic', 'bbr', 'beside'] as const)
+    .flatMap(kind =>
+      ROUND_TRIPS.flatMap(rtt => LOSSES_OF[kind].map((loss): Cell => ({ kind, rtt, loss }))),
     )
     .filter(isWanted)
 
 /** As they are named to choose it. */
-const namesOf = ({ control, rtt, loss }: Cell): string[] => [control, `${rtt}ms`, `${loss}%`]
+const namesOf = ({ kind, rtt, loss }: Cell): string[] => [kind, `${rtt}ms`, `${loss}%`]
 
 /** Whether a cell has one of the names of each kind that is named. */
 const isAmong =
@@ -225,43 +244,74 @@ const isAmong =
     })
   }
 
+/** The control that both ends of a cell use. */
+const controlOf = ({ kind }: Cell): keyof typeof FLOORS => (kind === 'beside' ? 'cubic' : kind)
+
+/** Milliseconds that a cell takes. */
+const timeOf = ({ kind }: Cell): number =>
+  SEEDS.length * (kind === 'beside' ? SECONDS_BESIDE * 1000 + PAUSE : 2 * (SECONDS * 1000 + PAUSE))
+
+interface Verdict {
+  readonly isReached: boolean
+  readonly text: string
+}
+
+const judge = async (comparison: Comparison, cell: Cell): Promise<Verdict> => {
+  const { kind, rtt, loss } = cell
+  const control = controlOf(cell)
+  const way = { rate: RATE, delay: rtt / 2, queue: QUEUE, loss: loss / 100 }
+  let ours = 0
+  let linux = 0
+  for (const seed of SEEDS)
+    if (kind === 'beside') {
+      // Who begins first may have more of it for some seconds: each is the first once.
+      const senders: Sender[] = seed % 2 === 1 ? ['ours', 'linux'] : ['linux', 'ours']
+      const rates = await comparison.measure(senders, control, way, seed, SECONDS_BESIDE)
+      ours += rates.ours
+      linux += rates.linux
+    } else {
+      ours += (await comparison.measure(['ours'], control, way, seed, SECONDS)).ours
+      linux += (await comparison.measure(['linux'], control, way, seed, SECONDS)).linux
+    }
+  const rates = `ours ${(ours / SEEDS.length).toFixed(2)}, Linux ${(linux / SEEDS.length).toFixed(2)} Mbit/s`
+  if (kind === 'beside') {
+    const share = ours / (ours + linux)
+    const isReached = share >= FAIR.from && share <= FAIR.to
+    const percent = [share, FAIR.from, FAIR.to].map(part => (part * 100).toFixed(0))
+    return { isReached, text: `${rates}, ours ${percent[0]} % (${percent[1]} to ${percent[2]} %)` }
+  }
+  const share = ours / linux
+  const isReached = share >= FLOORS[kind]
+  return { isReached, text: `${rates}, ${share.toFixed(2)} x (>= ${FLOORS[kind]})` }
+}
+
 const relay = async (wanted: readonly string[]): Promise<boolean> => {
   const controls = readFileSync('/proc/sys/net/ipv4/tcp_available_congestion_control', 'utf8')
-  const cells = cellsOf(isAmong(wanted)).filter(({ control }) => controls.includes(control))
+  const cells = cellsOf(isAmong(wanted)).filter(cell => controls.includes(controlOf(cell)))
   for (const control of ['cubic', 'bbr'])
     if (!controls.includes(control))
       console.log(`${control}: not compared, this kernel has ${controls.trim()}`)
-  const minutes = (count: number): string => ((count * SEEDS.length * 2 * TURN) / 60_000).toFixed(1)
-  console.log(`${cells.length} cells, ${minutes(cells.length)} minutes`)
+  const minutes = (of: readonly Cell[]): string =>
+    (of.reduce((all, cell) => all + timeOf(cell), 0) / 60_000).toFixed(1)
+  console.log(`${cells.length} cells, ${minutes(cells)} minutes`)
   const comparison = new Comparison()
   await comparison.start()
   const delays = monitorEventLoopDelay({ resolution: 1 })
   delays.enable()
   let isGood = true
-  for (const [i, { control, rtt, loss }] of cells.entries()) {
-    const way = { rate: RATE, delay: rtt / 2, queue: QUEUE, loss: loss / 100 }
-    const ours: number[] = []
-    const linux: number[] = []
+  for (const [i, cell] of cells.entries()) {
     delays.reset()
-    for (const seed of SEEDS) {
-      ours.push(await comparison.measure('ours', control, way, seed))
-      linux.push(await comparison.measure('linux', control, way, seed))
-    }
-    const share = sum(ours) / sum(linux)
+    const { isReached, text } = await judge(comparison, cell)
     const late = delays.percentile(99) / 1e6
-    const isReached = share >= FLOORS[control]
     isGood &&= isReached
     console.log(
-      `${isReached ? 'ok    ' : 'MISSED'}  ${control} at ${rtt} ms and ${loss} %: ` +
-        `ours ${(sum(ours) / SEEDS.length).toFixed(2)}, Linux ${(sum(linux) / SEEDS.length).toFixed(2)} Mbit/s, ` +
-        `${share.toFixed(2)} x (>= ${FLOORS[control]})${late > BUSY ? `, on a machine too busy: packets are late by ${late.toFixed(0)} ms` : ''}; ${minutes(cells.length - 1 - i)} minutes left`,
+      `${isReached ? 'ok    ' : 'MISSED'}  ${cell.kind} at ${cell.rtt} ms and ${cell.loss} %: ${text}` +
+        `${late > BUSY ? `, on a machine too busy: packets are late by ${late.toFixed(0)} ms` : ''}; ${minutes(cells.slice(i + 1))} minutes left`,
     )
   }
   comparison.stop()
   return isGood
 }
-
-const sum = (values: readonly number[]): number => values.reduce((all, value) => all + value, 0)
 
 if (process.argv[2] === '--receiver') await receive()
 if (process.argv[2] === '--relay') process.exit((await relay(process.argv.slice(3))) ? 0 : 1)

@@ -3,8 +3,8 @@
  * how it differs from the one in the repository (`-- --update` replaces that; `-- --floors`, `-- --grid`: one of both;
  * `-- --processor`: the floors of processor time alone, of more turns).
  * `-- --checksum`: what the checksum costs. `-- --requests`: how long small requests take on a path that loses.
- * `-- --linux [cubic] [bbr] [20ms …] [1% …]`, as root: our sender beside Linux' through one relay, in real time; of all
- * cells, or of those that have these names.
+ * `-- --linux [cubic] [bbr] [beside] [20ms …] [1% …]`, as root: our sender against Linux' through one relay, in real
+ * time, in turns and beside each other; of all cells, or of those that have these names.
  */
 import {
   figureText,
