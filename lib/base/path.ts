@@ -11,10 +11,10 @@ export interface Path {
   readonly remoteAddress: Uint8Array
   readonly remotePort: number
   /** Port 500, where IKE stands alone and has no non-ESP marker (RFC 3948 §2.2). */
-  readonly bare?: boolean | undefined
+  readonly isUnmarked?: boolean | undefined
   /** Octets of the largest IP packet that the interface takes; undefined: not known. */
   readonly interfaceMtu?: number | undefined
-  /** Of an initiator's bare path: where everything after IKE_SA_INIT goes (RFC 7296 §2.23). */
+  /** Of an initiator's unmarked path: where everything after IKE_SA_INIT goes (RFC 7296 §2.23). */
   readonly floatsTo?: Path | undefined
 }
 

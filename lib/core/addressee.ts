@@ -14,14 +14,14 @@ export type Addressee =
 
 const NONE: Addressee = { kind: 'none' }
 
-/** `bare`: it came by a path without non-ESP marker. */
-export const addresseeOf = (bytes: Uint8Array, bare: boolean): Addressee => {
-  const kind = bare ? 'ike' : classify(bytes)
+/** `isUnmarked`: it came by a path without non-ESP marker. */
+export const addresseeOf = (bytes: Uint8Array, isUnmarked: boolean): Addressee => {
+  const kind = isUnmarked ? 'ike' : classify(bytes)
   if (kind === 'esp' && !isIkeMessage(bytes)) {
     return { kind: 'esp', spi: getU32(bytes, 0), mark: bytes[0]! }
   }
   if (kind !== 'ike' && kind !== 'esp') return NONE
-  const at = kind === 'ike' && !bare ? NON_ESP_MARKER_LENGTH : 0
+  const at = kind === 'ike' && !isUnmarked ? NON_ESP_MARKER_LENGTH : 0
   const message = bytes.subarray(at)
   const header = readIkeHeader(message)
   if (header === undefined || isVersion1(message)) return NONE

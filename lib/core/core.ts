@@ -443,7 +443,7 @@ export class Core {
     this.counters.datagramsIn++
     // RFC 768: its sender wants no answer, and the system sends none to port 0.
     if (path.remotePort === 0) return this.drop('datagram.noPort')
-    if (path.bare === true) return this.handleIke(bytes.slice(), path, now)
+    if (path.isUnmarked === true) return this.handleIke(bytes.slice(), path, now)
     switch (classify(bytes)) {
       case 'esp':
         return this.handleEsp(bytes, path, now)
@@ -478,8 +478,9 @@ export class Core {
     const header = readIkeHeader(message)
     const known = header && this.sas.get(ownSpiOf(header))
     // Somebody on the way may have cut the marker off; a peer that wrote one goes on doing so.
-    const isWithout = known?.session.path.bare ?? (isFirstMessage(message) || isVersion1(message))
-    if (isWithout) this.handleIke(message.slice(), { ...path, bare: true }, now)
+    const isWithoutMarker =
+      known?.session.path.isUnmarked ?? (isFirstMessage(message) || isVersion1(message))
+    if (isWithoutMarker) this.handleIke(message.slice(), { ...path, isUnmarked: true }, now)
     else this.drop('ike.noMarker')
     return true
   }
@@ -623,7 +624,7 @@ export class Core {
   private pollReply(packet: Packet): Path | undefined {
     const reply = this.replies.shift()
     if (reply === undefined) return undefined
-    writeIkeDatagram(packet, reply.bytes, reply.path.bare)
+    writeIkeDatagram(packet, reply.bytes, reply.path.isUnmarked)
     this.counters.datagramsOut++
     return reply.path
   }

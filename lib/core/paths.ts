@@ -182,7 +182,7 @@ export class Paths implements PeerPlace {
   /** We send another way now, and the peer owes no proof of a place that it has not chosen. */
   reroute(path: Path): void {
     this.trial = undefined
-    this.moveTo(this.place.bare === true ? path : (path.floatsTo ?? path))
+    this.moveTo(this.place.isUnmarked === true ? path : (path.floatsTo ?? path))
     this.isNew = true
     this.isUntried = true
     this.mustUpdate = true

@@ -51,7 +51,7 @@ export class Probe {
   /** The datagram to send now. */
   datagram(): Uint8Array {
     const request = this.init.request()
-    if (this.path.bare === true) return request
+    if (this.path.isUnmarked === true) return request
     const marked = new Uint8Array(NON_ESP_MARKER_LENGTH + request.length)
     marked.set(request, NON_ESP_MARKER_LENGTH)
     return marked
@@ -65,7 +65,7 @@ export class Probe {
     if (header === undefined || !equal(header.spiI, this.spiI)) return 'other'
     if (isVersion1(message)) return 'IKEv1'
     if (equal(message, this.init.request())) return 'echo'
-    if (isMarked === (this.path.bare === true)) return 'marker'
+    if (isMarked === (this.path.isUnmarked === true)) return 'marker'
     if (!header.response || header.exchange !== ExchangeType.IkeSaInit) return 'IKEv2'
     const outcome = this.init.onResponse(message, header, this.path)
     switch (outcome.kind) {

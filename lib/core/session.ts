@@ -649,7 +649,7 @@ export class Session implements AttemptHost, Scheduled, InLine<Session> {
           this.host.drop('path.onTrial')
           continue
         }
-        writeIkeDatagram(packet, bytes, path.bare)
+        writeIkeDatagram(packet, bytes, path.isUnmarked)
         return path
       }
     }

@@ -319,4 +319,4 @@ export class Strangers {
 }
 
 const keyOf = (spiI: Uint8Array, path: Path): string =>
-  `${toHex(spiI)}${toHex(path.remoteAddress)}${path.remotePort}${path.bare === true ? 'bare' : ''}`
+  `${toHex(spiI)}${toHex(path.remoteAddress)}${path.remotePort}${path.isUnmarked === true ? 'unmarked' : ''}`

@@ -78,12 +78,12 @@ export interface EndpointWatcher {
 }
 
 /** IKE without ESP beside it begins there (RFC 7296 §2), */
-const BARE_PORT = 500
+const UNMARKED_PORT = 500
 /** and goes on here, because ESP comes in UDP (§2.23). */
 const FLOATED_PORT = 4500
 
 const portsFrom = (port: number): number[] =>
-  port === BARE_PORT ? [BARE_PORT, FLOATED_PORT] : [port]
+  port === UNMARKED_PORT ? [UNMARKED_PORT, FLOATED_PORT] : [port]
 
 /** What the system says of a datagram that has no way to its destination. */
 const NO_WAY: ReadonlySet<string> = new Set([
@@ -305,7 +305,7 @@ export class Endpoint implements NetworkWatcher {
       const to = ports[at]
       if (to === undefined) return done(paths)
       const open = (own: number): void => {
-        const socket = this.makeSocket({ ...towards(remote), bare: to === BARE_PORT }, at)
+        const socket = this.makeSocket({ ...towards(remote), isUnmarked: to === UNMARKED_PORT }, at)
         sockets[at] = socket
         const connect = (): void =>
           socket.connect(to, address, error => {
@@ -355,7 +355,7 @@ export class Endpoint implements NetworkWatcher {
     if (this.isTrying) return
     this.isTrying = true
     const { sockets } = this
-    const socket = this.makeSocket({ ...towards(remote), bare: false }, sockets.length)
+    const socket = this.makeSocket({ ...towards(remote), isUnmarked: false }, sockets.length)
     socket.connect(floatsTo.remotePort, address, error => {
       this.isTrying = false
       if (error !== undefined || this.closed || this.sockets !== sockets) {
@@ -489,7 +489,7 @@ export class Endpoint implements NetworkWatcher {
       if (error === undefined && place !== undefined && !this.closed) {
         const { address, at } = place
         const { ipv6Only, reusePort } = where
-        const options = { ipv6Only, reusePort, bare: at === BARE_PORT }
+        const options = { ipv6Only, reusePort, isUnmarked: at === UNMARKED_PORT }
         return this.bindOne(address, at || (this.udpAddress?.port ?? 0), options, next)
       }
       if (error !== undefined) this.closeSockets()
@@ -572,7 +572,7 @@ export class Endpoint implements NetworkWatcher {
   private isOthers(bytes: Uint8Array, path: Path, { reusePort }: SocketPlan): boolean {
     if (this.portOwner !== undefined) return this.portOwner.take(bytes, path)
     if (!reusePort) return false
-    const addressee = addresseeOf(bytes, path.bare === true)
+    const addressee = addresseeOf(bytes, path.isUnmarked === true)
     const isForAny = addressee.kind === 'newcomer' || addressee.kind === 'none'
     if (isForAny || this.core.has(addressee)) return false
     // Without one in the middle nobody may say that an SA is unknown.
@@ -815,13 +815,13 @@ export class Endpoint implements NetworkWatcher {
     done: (path: Path | undefined, code: string) => void,
   ): void {
     const usable = this.sockets.filter(socket => socket.reaches(remote))
-    const plain = usable.find(({ bare }) => !bare)
+    const plain = usable.find(({ isUnmarked }) => !isUnmarked)
     if (plain === undefined) return void process.nextTick(done, undefined, 'EAFNOSUPPORT')
     const find = (localAddress: Uint8Array): Path => {
-      if (port !== BARE_PORT) return { ...plain.path(remote, port), localAddress }
-      const first = usable.find(({ bare }) => bare) ?? plain
+      if (port !== UNMARKED_PORT) return { ...plain.path(remote, port), localAddress }
+      const first = usable.find(({ isUnmarked }) => isUnmarked) ?? plain
       const floatsTo = { ...plain.path(remote, FLOATED_PORT), localAddress }
-      return { ...first.path(remote, port), localAddress, bare: true, floatsTo }
+      return { ...first.path(remote, port), localAddress, isUnmarked: true, floatsTo }
     }
     const { localAddress } = plain.path(remote, port)
     if (localAddress.length > 0) return void process.nextTick(done, find(localAddress), '')
@@ -1207,8 +1207,8 @@ const otherOptions = ({ addresses, port }: GroupPlace): NodeJS.ErrnoException =>
   return Object.assign(new Error(words), facts)
 }
 
-/** Of a client's sockets, but for `bare`. */
-const towards = ({ length }: Uint8Array): Omit<SocketPlan, 'bare'> => ({
+/** Of a client's sockets, but for whether they are unmarked. */
+const towards = ({ length }: Uint8Array): Omit<SocketPlan, 'isUnmarked'> => ({
   family: length === 4 ? 4 : 6,
   ipv6Only: false,
   reusePort: false,

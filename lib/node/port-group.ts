@@ -230,10 +230,13 @@ export class PortOwner {
   }
 
   /** True: the datagram has gone to another member, or to nobody. */
-  take(bytes: Uint8Array, { bare = false, socket, remoteAddress, remotePort }: Path): boolean {
+  take(
+    bytes: Uint8Array,
+    { isUnmarked = false, socket, remoteAddress, remotePort }: Path,
+  ): boolean {
     const isSettling = this.settlesAt > 0 && performance.now() < this.settlesAt
     if (this.members.size === 0 && !isSettling) return false
-    const addressee = addresseeOf(bytes, bare)
+    const addressee = addresseeOf(bytes, isUnmarked)
     if (this.host.has(addressee)) return false
     const to = this.memberFor(addressee)
     // Nobody may say yet that such an SA is unknown: its owner may only not have come to us.

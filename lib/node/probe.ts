@@ -111,7 +111,7 @@ export const probePort = ({
         localPort: local.port,
         remoteAddress: parseAddress(address.split('%')[0]!)!,
         remotePort: port,
-        bare: port === 500,
+        isUnmarked: port === 500,
       })
       send()
       sendAgain(0)

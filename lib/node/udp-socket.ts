@@ -26,7 +26,7 @@ export interface UdpEvents {
 
 export interface UdpSocketOptions extends PortOptions {
   /** It is for port 500. */
-  readonly bare: boolean
+  readonly isUnmarked: boolean
   /** By native functions, which must be there. */
   readonly isAccelerated: boolean
 }
@@ -37,12 +37,12 @@ export interface CarrierFacts {
   readonly port: number
   readonly family: 'IPv4' | 'IPv6'
   readonly ipv6Only: boolean
-  readonly bare: boolean
+  readonly isUnmarked: boolean
 }
 
 /** What an endpoint sends by. */
 export interface Carrier {
-  readonly bare: boolean
+  readonly isUnmarked: boolean
   readonly facts: CarrierFacts
   /** Some earlier datagram has not gone yet: nothing more should be handed over. */
   readonly isCongested: boolean
@@ -69,7 +69,7 @@ export class UdpSocket implements Carrier {
   private readonly capture = captureOfProcess()
   private readonly index: number
   private readonly family: 4 | 6
-  readonly bare: boolean
+  readonly isUnmarked: boolean
   private readonly ipv6Only: boolean
   private closed = false
   private localAddress: Uint8Array = EMPTY
@@ -84,7 +84,7 @@ export class UdpSocket implements Carrier {
 
   constructor(index: number, options: UdpSocketOptions, events: UdpEvents) {
     this.index = index
-    this.bare = options.bare
+    this.isUnmarked = options.isUnmarked
     this.ipv6Only = options.ipv6Only
     this.events = events
     this.family = options.family
@@ -131,8 +131,8 @@ export class UdpSocket implements Carrier {
   }
 
   get facts(): CarrierFacts {
-    const { bare, ipv6Only } = this
-    return { ...this.address(), bare, ipv6Only }
+    const { isUnmarked, ipv6Only } = this
+    return { ...this.address(), isUnmarked, ipv6Only }
   }
 
   reaches(remote: Uint8Array): boolean {
@@ -147,7 +147,7 @@ export class UdpSocket implements Carrier {
       remoteAddress,
       remotePort,
       interfaceMtu: this.mtu,
-      bare: this.bare,
+      isUnmarked: this.isUnmarked,
     }
   }
 
@@ -163,7 +163,7 @@ export class UdpSocket implements Carrier {
     this.lastAddress = address
     this.lastPort = port
     // Of IKE there is little from a peer, and very much in a flood: its paths are not worth more than that.
-    const isEsp = !this.bare && classify(bytes) === 'esp'
+    const isEsp = !this.isUnmarked && classify(bytes) === 'esp'
     return (this.lastPath = isEsp ? this.rememberedPath(sender) : this.pathOf(sender))
   }
 
@@ -243,8 +243,8 @@ export class BorrowedSocket implements Carrier {
     this.localAddress = boundTo(facts.address)
   }
 
-  get bare(): boolean {
-    return this.facts.bare
+  get isUnmarked(): boolean {
+    return this.facts.isUnmarked
   }
 
   get isCongested(): boolean {
@@ -265,8 +265,15 @@ export class BorrowedSocket implements Carrier {
   flush(): void {}
 
   path(remoteAddress: Uint8Array, remotePort: number): Path {
-    const { index: socket, localAddress, bare } = this
-    return { socket, localAddress, localPort: this.facts.port, remoteAddress, remotePort, bare }
+    const { index: socket, localAddress, isUnmarked } = this
+    return {
+      socket,
+      localAddress,
+      localPort: this.facts.port,
+      remoteAddress,
+      remotePort,
+      isUnmarked,
+    }
   }
 
   reaches(remote: Uint8Array): boolean {

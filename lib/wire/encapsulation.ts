@@ -23,8 +23,8 @@ export const isIkeMessage = (bytes: Uint8Array): boolean =>
   (bytes[17] === 0x10 || bytes[17] === 0x20)
 
 /** Where ESP comes too, an IKE message has four zero octets in front, in the place of ESP's SPI (§2.2). */
-export const writeIkeDatagram = (packet: Packet, message: Uint8Array, bare = false): void => {
+export const writeIkeDatagram = (packet: Packet, message: Uint8Array, isUnmarked = false): void => {
   packet.reset()
-  if (!bare) putU32(packet.bytes, packet.append(NON_ESP_MARKER_LENGTH), 0)
+  if (!isUnmarked) putU32(packet.bytes, packet.append(NON_ESP_MARKER_LENGTH), 0)
   packet.bytes.set(message, packet.append(message.length))
 }

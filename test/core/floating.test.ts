@@ -25,7 +25,7 @@ const pathFrom = (socket: number, client: boolean): Path => ({
   localPort: (client ? CLIENT_PORTS : SERVER_PORTS)[socket]!,
   remoteAddress: client ? SERVER : CLIENT,
   remotePort: (client ? SERVER_PORTS : CLIENT_PORTS)[socket]!,
-  bare: socket === 0,
+  isUnmarked: socket === 0,
 })
 
 const start = (serverOptions: object = {}) => {

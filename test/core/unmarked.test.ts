@@ -13,16 +13,16 @@ import {
 } from '../harness/attacker.ts'
 
 /** A client that is at port 500, so that it writes no marker. `floatsTo`: it changes to port 4500 after IKE_SA_INIT. */
-const bareCaller = (floats: boolean): Caller => {
+const unmarkedCaller = (floats: boolean): Caller => {
   const caller = new Caller(sourceAddress(1))
   const floated = { ...caller.path, localPort: 4500 }
-  const path = { ...caller.path, localPort: 500, bare: true }
+  const path = { ...caller.path, localPort: 500, isUnmarked: true }
   return Object.assign(caller, { path: floats ? { ...path, floatsTo: floated } : path })
 }
 
 t.test('a client at port 500 that writes no marker is answered without one', t => {
   const target = new Target()
-  bareCaller(false).talk(target)
+  unmarkedCaller(false).talk(target)
   t.equal(target.sessions.length, 1)
   t.equal(target.drops('esp.unknownSpi'), 0)
   t.end()
@@ -30,7 +30,7 @@ t.test('a client at port 500 that writes no marker is answered without one', t =
 
 t.test('it may change to port 4500, and writes markers from there', t => {
   const target = new Target()
-  const caller = bareCaller(true)
+  const caller = unmarkedCaller(true)
   const [first] = caller.connect()
   const from = (port: number) => pathFrom(sourceAddress(1), port)
   const [init] = target.send(first!, from(500))

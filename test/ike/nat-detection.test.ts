@@ -17,7 +17,7 @@ const path = (localAddress: Uint8Array, remoteAddress: Uint8Array): Path => ({
   localPort: 4500,
   remoteAddress,
   remotePort: 4500,
-  bare: false,
+  isUnmarked: false,
 })
 
 const fromPeer = (): Payload[] =>

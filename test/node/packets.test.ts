@@ -71,7 +71,7 @@ t.test(
     for (const isConnected of [true, false]) {
       const socket = new UdpSocket(
         0,
-        { family: 4, ipv6Only: false, bare: false, reusePort: false, isAccelerated: false },
+        { family: 4, ipv6Only: false, isUnmarked: false, reusePort: false, isAccelerated: false },
         { onDatagram() {}, onRead() {}, onError() {} },
       )
       const { port } = receiver.address()
@@ -109,7 +109,7 @@ t.test(
       const errors: (string | undefined)[] = []
       const socket = new UdpSocket(
         0,
-        { family: 4, ipv6Only: false, bare: false, reusePort: false, isAccelerated: false },
+        { family: 4, ipv6Only: false, isUnmarked: false, reusePort: false, isAccelerated: false },
         { onDatagram: () => {}, onRead: () => {}, onError: error => errors.push(error.code) },
       )
       await new Promise<unknown>(done =>

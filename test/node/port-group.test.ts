@@ -374,18 +374,21 @@ t.test('whom a datagram is for', t => {
   }
   const marked = (message: Uint8Array): Uint8Array => Uint8Array.of(0, 0, 0, 0, ...message)
   const spi = (octet: number): Uint8Array => new Uint8Array(8).fill(octet)
-  for (const [wrap, bare] of [
+  for (const [wrap, isUnmarked] of [
     [marked, false],
     [(message: Uint8Array) => message, true],
     [(message: Uint8Array) => message, false],
   ] as const) {
-    t.strictSame(addresseeOf(wrap(header(1, 0, 0x08)), bare), { kind: 'newcomer', spi: spi(1) })
-    t.strictSame(addresseeOf(wrap(header(1, 2, 0x08)), bare), {
+    t.strictSame(addresseeOf(wrap(header(1, 0, 0x08)), isUnmarked), {
+      kind: 'newcomer',
+      spi: spi(1),
+    })
+    t.strictSame(addresseeOf(wrap(header(1, 2, 0x08)), isUnmarked), {
       kind: 'ike',
       spi: spi(2),
       other: spi(1),
     })
-    t.strictSame(addresseeOf(wrap(header(1, 2, 0x20)), bare), {
+    t.strictSame(addresseeOf(wrap(header(1, 2, 0x20)), isUnmarked), {
       kind: 'ike',
       spi: spi(1),
       other: spi(2),
@@ -410,10 +413,16 @@ t.test(
   async t => {
     const place = { addresses: [host], port: 1, ipv6Only: false, reusePort: false }
     const sent: Uint8Array[] = []
-    const facts = { address: host, port: 1, family: 'IPv4', ipv6Only: false, bare: false } as const
+    const facts = {
+      address: host,
+      port: 1,
+      family: 'IPv4',
+      ipv6Only: false,
+      isUnmarked: false,
+    } as const
     const path = { socket: 0, localAddress: new Uint8Array(0), localPort: 1 }
     const socket: Carrier = {
-      bare: false,
+      isUnmarked: false,
       facts,
       isCongested: false,
       readAwaited: () => undefined,
