@@ -18,7 +18,14 @@ import { Connector, type ConnectionAttempt } from './connector.ts'
 import { keepControl } from './control.ts'
 import { EndpointReference } from './endpoint-reference.ts'
 import { isLocalEndUsed, isOwnAddress, useLocalEnd } from './local-ends.ts'
-import { inNextTurn } from './next-turn.ts'
+import {
+  atClose,
+  atFinish,
+  expectClose,
+  inEndingTurn,
+  inNextTurn,
+  type ClosePlace,
+} from './next-turn.ts'
 import {
   argumentError,
   nodeError,
@@ -109,6 +116,9 @@ export class SecureSocket extends Duplex {
   /** Octets read, and those of the writes that are over. */
   #read = 0
   #written = 0
+  /** How many datagrams had come when octets were read last. */
+  #readAt = -1
+  #closePlace: ClosePlace | undefined
   #wantsReset = false
   #typeOfService: number
   #freeLocalEnd: (() => void) | undefined
@@ -400,19 +410,30 @@ export class SecureSocket extends Duplex {
     } finally {
       this.#isPulling = false
     }
-    // The window may have opened.
-    if (this.#read !== before) this.#endpoint?.wake(connection)
+    if (this.#read !== before) {
+      this.#readAt = this.#datagramsIn
+      // The window may have opened.
+      this.#endpoint!.wake(connection)
+    }
     if (this.#ended && connection.readableLength === 0 && !this.readableEnded) {
       this.#ended = false
       this.#endPushed = true
-      inNextTurn(() => this.#pushEnd(connection))
+      const endpoint = this.#endpoint!
+      if (endpoint.hasTurnAhead && this.#readAt !== this.#datagramsIn) {
+        this.#closePlace = expectClose()
+        this.#pushEnd(connection)
+      } else inEndingTurn(() => this.#pushEnd(connection))
     }
     this.#noteActivity()
   }
 
+  get #datagramsIn(): number {
+    return this.#endpoint!.core.counters.datagramsIn
+  }
+
   /**
-   * As with net, in a later turn: what readers do in microtasks with the last octets, such as to write an answer, comes
-   * before the automatic end.
+   * In a later turn, if it came together with the last octets: what readers do with these in microtasks, such as to write
+   * an answer, comes before the automatic end, as with net.
    */
   #pushEnd(connection: Connection): void {
     if (this.#connection !== connection || this.destroyed) return
@@ -584,7 +605,7 @@ export class SecureSocket extends Duplex {
 
   /** As with net, which asks the system to end, and has the answer later: who destroys the socket before has no 'finish'. */
   #finishLater(): void {
-    inNextTurn(() => {
+    atFinish(() => {
       const done = this.#finishing
       this.#finishing = undefined
       done?.()
@@ -631,7 +652,7 @@ export class SecureSocket extends Duplex {
         else this.emit('close')
       })
     // As with net, where the system closes first what it has opened.
-    if (hadHandle) setImmediate(tell)
+    if (hadHandle) atClose(this.#closePlace, tell)
     else process.nextTick(tell)
   }
 

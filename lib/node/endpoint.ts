@@ -879,6 +879,11 @@ export class Endpoint implements NetworkWatcher {
 
   // --- the loop ---
 
+  /** Datagrams of this turn of the event loop may still come. */
+  get hasTurnAhead(): boolean {
+    return this.scheduled !== undefined
+  }
+
   private schedule(): void {
     if (this.scheduled !== undefined || this.closed) return
     this.scheduled = setImmediate(() => this.takeTurn())

@@ -4,7 +4,13 @@ import { once } from 'node:events'
 import { connect as netConnect, createServer as createNetServer, type Socket } from 'node:net'
 import t from 'tap'
 import { createSecureServer, createSecureSocket, type SecureSocket } from '../../lib/index.ts'
-import { inNextTurn } from '../../lib/api/next-turn.ts'
+import {
+  atClose,
+  atFinish,
+  expectClose,
+  inEndingTurn,
+  inNextTurn,
+} from '../../lib/api/next-turn.ts'
 
 const turn = (): Promise<void> => new Promise(resolve => setImmediate(resolve))
 
@@ -22,6 +28,59 @@ t.test('all of one turn go in a row, after the microtasks', async t => {
   await turn()
   t.strictSame(seen, ['microtask', 'a', 'b', 'after a', 'after b', 'late a', 'late b'])
 })
+
+/** Of two sockets whose ends come in one turn, what is told and what their programs do in between. */
+t.test(
+  "an end, its 'finish' and its 'close' share a turn, and the program acts between them",
+  async t => {
+    const seen: string[] = []
+    for (const name of ['a', 'b'])
+      inEndingTurn(() => {
+        seen.push(`${name} end`)
+        void Promise.resolve().then(() => seen.push(`after the end of ${name}`))
+        atFinish(() => {
+          seen.push(`${name} finish`)
+          process.nextTick(() => atClose(undefined, () => seen.push(`${name} close`)))
+        })
+      })
+    await turn()
+    await turn()
+    t.strictSame(seen, [
+      'a end',
+      'b end',
+      'after the end of a',
+      'after the end of b',
+      'a finish',
+      'b finish',
+      'a close',
+      'b close',
+    ])
+    atFinish(() => seen.push('finish'))
+    atClose(undefined, () => seen.push('close'))
+    await turn()
+    t.strictSame(seen.slice(8), ['finish', 'close'], 'without an end before, in the next turn')
+  },
+)
+
+t.test(
+  "a 'close' that is expected comes after the immediates that listeners of the end set",
+  async t => {
+    const seen: string[] = []
+    const place = expectClose()
+    process.nextTick(
+      () => void Promise.resolve().then(() => setImmediate(() => seen.push('immediate'))),
+    )
+    atClose(place, () => seen.push('close'))
+    t.equal(expectClose(), place, 'which others share that are expected at the same time')
+    await turn()
+    await turn()
+    t.strictSame(seen, ['immediate', 'close'])
+    t.not(expectClose(), place)
+    atClose(place, () => seen.push('late'))
+    await turn()
+    t.equal(seen.at(-1), 'late')
+  },
+)
 
 t.test('one that throws does not keep the others', async t => {
   const module = new URL('../../lib/api/next-turn.js', import.meta.url).href
