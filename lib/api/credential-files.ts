@@ -36,7 +36,10 @@ const isPlain = (value: unknown): value is Given => {
 }
 
 /** Every reference in those options, by what stands in its place; the same object where there is none. */
-const replaceFiles = (given: Given, replace: (option: string, file: string) => unknown): Given => {
+const replaceFiles = (
+  options: Given,
+  replace: (option: string, file: string) => unknown,
+): Given => {
   let replaced: Record<string, unknown> | undefined
   const read = (option: string, value: unknown, mayBeTable: boolean): unknown => {
     if (isReference(value)) {
@@ -56,17 +59,17 @@ const replaceFiles = (given: Given, replace: (option: string, file: string) => u
     return parts.some(([, part], i) => part !== entries[i]![1]) ? Object.fromEntries(parts) : value
   }
   for (const option of FILE_OPTIONS) {
-    const value = Object.hasOwn(given, option) ? given[option] : undefined
+    const value = Object.hasOwn(options, option) ? options[option] : undefined
     if (typeof value !== 'object' || value === null) continue
     const whole = readingOption(option, () => read(option, value, TABLES.has(option)))
-    if (whole !== value) replaced = { ...(replaced ?? given), [option]: whole }
+    if (whole !== value) replaced = { ...(replaced ?? options), [option]: whole }
   }
-  return replaced ?? given
+  return replaced ?? options
 }
 
 /** Options with what their files hold. */
-export const readFiles = (given: Given): Given =>
-  replaceFiles(given, (option, file) => {
+export const readFiles = (options: Given): Given =>
+  replaceFiles(options, (option, file) => {
     try {
       const octets = readFileSync(file)
       return new Uint8Array(octets.buffer, octets.byteOffset, octets.length)
@@ -76,9 +79,9 @@ export const readFiles = (given: Given): Given =>
   })
 
 /** The files that options name. */
-export const filesOf = (given: Given): readonly string[] => {
+export const filesOf = (options: Given): readonly string[] => {
   const files: string[] = []
-  replaceFiles(given, (_option, file) => files.push(resolve(file)))
+  replaceFiles(options, (_option, file) => files.push(resolve(file)))
   return files
 }
 

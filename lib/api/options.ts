@@ -486,9 +486,9 @@ const streamOptions = (
 }
 
 /** Its options for one peer are in order too. */
-const checkedContext = (own: Given, given: Given, before?: ParsedContext): ParsedContext => {
-  const context = contextOf(own, given, before)
-  securityTowards(context, given)
+const checkedContext = (own: Given, options: Given, before?: ParsedContext): ParsedContext => {
+  const context = contextOf(own, options, before)
+  securityTowards(context, options)
   return context
 }
 

@@ -29,35 +29,35 @@ const logins = new WeakMap<object, EapTlsClient>()
  * Whatever a function of the program throws is a "no"; the words go with it where somebody reads them. So is
  * an answer of a wrong type, which a program in JavaScript may give.
  */
-export const answerQuestion = async (question: Question, given: Given): Promise<Answer> => {
+export const answerQuestion = async (question: Question, options: Given): Promise<Answer> => {
   switch (question.kind) {
     case 'findSecret': {
-      const { psk } = given
+      const { psk } = options
       if (typeof psk !== 'function') return {}
       const found = await psk(identityText(question.remote), identityText(question.local))
       return { findSecret: Array.isArray(found) ? keysOf(found) : keyOf(found) }
     }
     case 'authorize':
-      return { authorize: await askAuthorization(question, given) }
+      return { authorize: await askAuthorization(question, options) }
     case 'sign': {
       const { algorithm, message } = question
       const { name, hash } = algorithm
-      return { sign: octets(await given.sign?.({ algorithm: name, hash, message })) }
+      return { sign: octets(await options.sign?.({ algorithm: name, hash, message })) }
     }
     case 'ocspResponse': {
-      const { ocspResponse } = given
+      const { ocspResponse } = options
       const found = typeof ocspResponse === 'function' ? await ocspResponse() : ocspResponse
       return { ocspResponse: octets(found) }
     }
     case 'fetchStatus':
       return {
         fetchStatus: await fetchStatus(question.wanted, {
-          allowed: Array.isArray(given.fetchRevocation) ? given.fetchRevocation : [],
+          allowed: Array.isArray(options.fetchRevocation) ? options.fetchRevocation : [],
           nextUpdate: nextUpdateOf,
         }),
       }
     case 'eap': {
-      const { eap } = given
+      const { eap } = options
       if (eap?.method !== 'tls') return {}
       const login = logins.get(question.conversation) ?? new EapTlsClient(parseEapTls(eap))
       logins.set(question.conversation, login)
@@ -87,22 +87,22 @@ const asError = (reason: unknown): Error =>
 /** What a throw says is for our own side. */
 export const askAuthorization = (
   question: Question & { kind: 'authorize' },
-  given: Given,
-): Promise<AuthorizeAnswer | undefined> => authorize(question, given).catch(asError)
+  options: Given,
+): Promise<AuthorizeAnswer | undefined> => authorize(question, options).catch(asError)
 
 const authorize = async (
   { peer, path }: Question & { kind: 'authorize' },
-  given: Given,
+  options: Given,
 ): Promise<AuthorizeAnswer | undefined> => {
-  if (given.checkServerIdentity === undefined && given.authorize === undefined) return true
+  if (options.checkServerIdentity === undefined && options.authorize === undefined) return true
   const leaf = peer.certificates[0]
   const certificate = leaf && new X509Certificate(leaf)
-  if (given.checkServerIdentity !== undefined) {
-    const host = given.servername || given.gateway || given.host || 'localhost'
+  if (options.checkServerIdentity !== undefined) {
+    const host = options.servername || options.gateway || options.host || 'localhost'
     const legacy = (certificate?.toLegacyObject() ?? {}) as PeerCertificate
-    return given.checkServerIdentity(host, legacy) ?? true
+    return options.checkServerIdentity(host, legacy) ?? true
   }
-  if (given.authorize === undefined) return true
+  if (options.authorize === undefined) return true
   const seen: AuthorizedPeer = {
     id: peer.identityText,
     address: formatAddress(path.remoteAddress),
@@ -110,12 +110,12 @@ const authorize = async (
     authentication: peer.authentication,
     certificate,
   }
-  const answer = await given.authorize(seen)
+  const answer = await options.authorize(seen)
   if (typeof answer !== 'object' || answer === null) return answer === true
   if (Array.isArray(answer)) {
     throw new OptionError('authorize', answer, 'answered with true, false or an object of options')
   }
   const own = ownProperties('authorize', answer)
   reader(own, 'authorize').refuseUnknown(AUTHORIZATION_OPTIONS)
-  return { policy: parsePolicy({ ...given, ...own }, nativeAeads) }
+  return { policy: parsePolicy({ ...options, ...own }, nativeAeads) }
 }

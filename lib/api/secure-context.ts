@@ -122,30 +122,30 @@ const HOLDERS = [
 ] as const
 
 /** Options with those of their `secureContext` or `endpoint` too. */
-export const expandContext = (given: Given): Given => {
+export const expandContext = (options: Given): Given => {
   for (const { name, held, wanted } of HOLDERS) {
-    const holder = given[name]
+    const holder = options[name]
     if (holder === undefined) continue
     const context = heldBy(held, holder)
     if (context === undefined) {
       throw new OptionError(name, holder, wanted, 'ERR_INVALID_ARG_TYPE')
     }
     const others = name === 'endpoint' ? ['secureContext', ...SHARED_OPTIONS] : SHARED_OPTIONS
-    const twice = others.find(other => own(given, other) !== undefined)
+    const twice = others.find(other => own(options, other) !== undefined)
     if (twice !== undefined) {
       throw OptionError.saying(twice, `"${twice}" cannot be combined with "${name}"`)
     }
-    return { ...contextPart(context.given), ...given }
+    return { ...contextPart(context.given), ...options }
   }
-  return given
+  return options
 }
 
 /** The context alone: the port and the host of its maker are not those of other sockets. */
-const contextPart = (given: Given): Given =>
-  Object.fromEntries(Object.entries(given).filter(([name]) => CONTEXT_OPTIONS.includes(name)))
+const contextPart = (options: Given): Given =>
+  Object.fromEntries(Object.entries(options).filter(([name]) => CONTEXT_OPTIONS.includes(name)))
 
-const own = (given: Given, name: string): unknown =>
-  Object.hasOwn(given, name) ? given[name] : undefined
+const own = (options: Given, name: string): unknown =>
+  Object.hasOwn(options, name) ? options[name] : undefined
 
 const heldBy = (held: WeakMap<object, ParsedContext>, holder: unknown): ParsedContext | undefined =>
   typeof holder === 'object' && holder !== null ? held.get(holder) : undefined
@@ -155,11 +155,11 @@ const heldBy = (held: WeakMap<object, ParsedContext>, holder: unknown): ParsedCo
  * of the options that these were made of, so that what has not changed is not even compared octet by octet.
  */
 export const contextOf = (
-  given: Given,
+  options: Given,
   expanded: Given,
   before: ParsedContext | undefined,
 ): ParsedContext => {
-  const { endpoint, secureContext } = given
+  const { endpoint, secureContext } = options
   const made = heldBy(endpointContents, endpoint) ?? heldBy(contents, secureContext)
   if (made !== undefined) return made
   if (
@@ -183,10 +183,10 @@ const collected = new FinalizationRegistry<string>(print => {
   if (parsed.get(print)?.deref() === undefined) parsed.delete(print)
 })
 
-const printOf = (given: Given): string => fingerprint(given, SHARED_OPTIONS)
+const printOf = (options: Given): string => fingerprint(options, SHARED_OPTIONS)
 
 /** What distinguishes peers, or servers, under one context. */
-export const peerPrint = (given: Given): string => fingerprint(given, PEER_OPTIONS)
+export const peerPrint = (options: Given): string => fingerprint(options, PEER_OPTIONS)
 
 /** The names of the options in which these differ. */
 export const changedOptions = (before: Given, after: Given): readonly string[] =>
@@ -196,19 +196,19 @@ export const changedOptions = (before: Given, after: Given): readonly string[] =
  * The same in every process or thread with equal options, as far as they can be compared: of functions and objects of
  * classes only that they are there. `authorize` is each server's own.
  */
-export const portablePrint = (given: Given): string =>
-  fingerprint(given, [...SHARED_OPTIONS, 'remoteId'], true)
+export const portablePrint = (options: Given): string =>
+  fingerprint(options, [...SHARED_OPTIONS, 'remoteId'], true)
 
-const parse = (given: Given, print: string): ParsedContext => {
-  const policy = parsePolicy(given, nativeAeads)
-  const credentials = parseCredentials(given)
-  if (credentials.eap?.method === 'tls') parseEapTls(given['eap'] as Given)
-  warnAboutKeys(given['psk'])
+const parse = (options: Given, print: string): ParsedContext => {
+  const policy = parsePolicy(options, nativeAeads)
+  const credentials = parseCredentials(options)
+  if (credentials.eap?.method === 'tls') parseEapTls(options['eap'] as Given)
+  warnAboutKeys(options['psk'])
   const problem = policy.accelerate === 'auto' ? ffiProblem() : undefined
   if (problem !== undefined) {
     warn({ code: 'IKE_NOT_ACCELERATED' }, `Nothing is accelerated: 'accelerate' works ${problem}`)
   }
-  return { given, print, policy, credentials }
+  return { given: options, print, policy, credentials }
 }
 
 /** A context towards one peer; `peerName`: the host that a client speaks to. */

@@ -46,12 +46,12 @@ export class IpsecError extends Error {
 export class OptionError extends IpsecError {
   readonly option: string
 
-  constructor(option: string, given: unknown, accepted: string, code?: string)
+  constructor(option: string, value: unknown, accepted: string, code?: string)
   /** @internal */
-  constructor(option: string, given: unknown, accepted: string | Sentence, code?: string)
+  constructor(option: string, value: unknown, accepted: string | Sentence, code?: string)
   constructor(
     option: string,
-    given: unknown,
+    value: unknown,
     accepted: string | Sentence,
     code = 'ERR_INVALID_ARG_VALUE',
   ) {
@@ -59,7 +59,7 @@ export class OptionError extends IpsecError {
       code,
       accepted instanceof Sentence
         ? accepted.text
-        : `The option "${option}" must be ${accepted}. Received ${describe(given)}`,
+        : `The option "${option}" must be ${accepted}. Received ${describe(value)}`,
     )
     this.option = option
   }
@@ -121,11 +121,11 @@ const isTold = (error: unknown): boolean => {
 const LONGEST_ARRAY = 100_000
 
 /** The values of an array, or the one value. What an array leaves out is undefined here, so that it is not passed over. */
-export const listOf = (option: string, given: unknown): readonly unknown[] => {
-  if (!Array.isArray(given)) return [given]
-  if (given.length > LONGEST_ARRAY)
+export const listOf = (option: string, value: unknown): readonly unknown[] => {
+  if (!Array.isArray(value)) return [value]
+  if (value.length > LONGEST_ARRAY)
     throw OptionError.saying(option, `The option "${option}" has more than ${LONGEST_ARRAY} values`)
-  return Array.from<unknown>(given)
+  return Array.from<unknown>(value)
 }
 
 /** The own, enumerable properties of an object of options but those in `without`, each read once: nothing reaches us by a prototype. */

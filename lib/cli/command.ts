@@ -1,6 +1,11 @@
 /** What a command of `ike-socket` is: help, completions and the command line itself are read from this. */
 import type { ParseArgsConfig } from 'node:util'
 
+/** An option, and what completes its value: files, or a few words; nothing does when the user must know it. */
+export type CommandOption = NonNullable<ParseArgsConfig['options']>[string] & {
+  readonly completes?: 'files' | readonly string[]
+}
+
 export interface Command {
   readonly name: string
   /** One line, for the list of commands. */
@@ -8,7 +13,7 @@ export interface Command {
   /** What `--help` prints, with examples. */
   readonly help: string
   /** Options beside `--help`. */
-  readonly options: NonNullable<ParseArgsConfig['options']>
+  readonly options: Readonly<Record<string, CommandOption>>
   /** What the first argument may be, where it is one of a few words. */
   readonly words?: readonly string[]
   /** Does it; the exit code, 0 when nothing is returned. */

@@ -1,21 +1,40 @@
 /** `ike-socket completion`: what bash and zsh need to complete a command line, made from the table of commands. */
-import { columns, JSON_OPTION, JSON_ROW, type Command } from './command.ts'
+import { columns, JSON_OPTION, JSON_ROW, type Command, type CommandOption } from './command.ts'
 import { json } from './terminal.ts'
 import { parseArguments, UsageError } from './usage.ts'
 
 const SHELLS = ['bash', 'zsh'] as const
 
 /** `--config`, `-w` and so on. */
-const flagsOf = ({ options }: Command): readonly string[] => [
-  ...Object.entries(options).flatMap(([name, { short }]) => [
-    `--${name}`,
-    ...(short === undefined ? [] : [`-${short}`]),
-  ]),
+const flagsOf = (option: string, { short }: CommandOption): readonly string[] => [
+  `--${option}`,
+  ...(short === undefined ? [] : [`-${short}`]),
+]
+
+const allFlags = ({ options }: Command): readonly string[] => [
+  ...Object.entries(options).flatMap(([option, facts]) => flagsOf(option, facts)),
   '--help',
 ]
 
-/** Options whose value is a file. */
-const FILES = ['--config', '--out', '--ca', '--file'] as const
+/** A `case` for each value of an option: `COMMAND FLAG`, and what completes it. Files are not offered for what is none. */
+const valueCases = (
+  commands: readonly Command[],
+  files: string,
+  words: (list: readonly string[]) => string,
+): string =>
+  commands
+    .flatMap(({ name, options }) =>
+      Object.entries(options)
+        .filter(([, { type }]) => type === 'string')
+        .map(([option, facts]) => {
+          const { completes } = facts
+          const pattern = flagsOf(option, facts).map(flag => `'${name} ${flag}'`)
+          const offers =
+            completes === undefined ? [] : [completes === 'files' ? files : words(completes)]
+          return `    ${pattern.join('|')}) ${[...offers, 'return'].join('; ')} ;;`
+        }),
+    )
+    .join('\n')
 
 const bash = (commands: readonly Command[]): string => `# Completions of ike-socket for bash:
 #   source <(ike-socket completion bash)
@@ -26,12 +45,12 @@ _ike_socket() {
     COMPREPLY=($(compgen -W '${[...commands.map(({ name }) => name), '--help', '--version'].join(' ')}' -- "$word"))
     return
   fi
-  case $before in
-    ${FILES.join('|')}) COMPREPLY=($(compgen -f -- "$word")); return ;;
+  case "\${COMP_WORDS[1]} $before" in
+${valueCases(commands, 'COMPREPLY=($(compgen -f -- "$word"))', list => `COMPREPLY=($(compgen -W '${list.join(' ')}' -- "$word"))`)}
   esac
   case \${COMP_WORDS[1]} in
 ${commands
-  .map(command => `    ${command.name}) words='${flagsOf(command).join(' ')}' ;;`)
+  .map(command => `    ${command.name}) words='${allFlags(command).join(' ')}' ;;`)
   .join('\n')}
   esac
   if [[ $word == -* ]]; then
@@ -68,13 +87,13 @@ ${commands.map(({ name, summary }) => `      '${name}:${quoted(summary.replace(/
     _describe command found
     return
   fi
-  case $words[CURRENT-1] in
-    ${FILES.join('|')}) _files; return ;;
+  case "$words[2] $words[CURRENT-1]" in
+${valueCases(commands, '_files', list => `compadd -- ${list.join(' ')}`)}
   esac
   if [[ $words[CURRENT] == -* ]]; then
     case $words[2] in
 ${commands
-  .map(command => `      ${command.name}) found=(${flagsOf(command).join(' ')}) ;;`)
+  .map(command => `      ${command.name}) found=(${allFlags(command).join(' ')}) ;;`)
   .join('\n')}
     esac
     compadd -- $found

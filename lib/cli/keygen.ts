@@ -65,7 +65,7 @@ const OPTIONS = {
   server: { type: 'string' },
   client: { type: 'string' },
   ip: { type: 'string' },
-  type: { type: 'string' },
+  type: { type: 'string', completes: [...KEY_TYPES, 'all'] },
   days: { type: 'string' },
   force: { type: 'boolean' },
   ...JSON_OPTION,

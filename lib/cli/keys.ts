@@ -64,9 +64,9 @@ const ADD_OPTIONS = {
   ...folderOption,
   ...daysOption,
   ...JSON_OPTION,
-  role: { type: 'string' },
+  role: { type: 'string', completes: ['client', 'server'] },
   ip: { type: 'string' },
-  type: { type: 'string' },
+  type: { type: 'string', completes: KEY_TYPES },
   force: { type: 'boolean' },
 } as const
 
@@ -378,8 +378,8 @@ Exit code 0: done; 1: a file cannot be read; 2: the command line was not underst
 // --- verify ---
 
 const VERIFY_OPTIONS = {
-  ca: { type: 'string' },
-  crl: { type: 'string' },
+  ca: { type: 'string', completes: 'files' },
+  crl: { type: 'string', completes: 'files' },
   name: { type: 'string' },
   ...JSON_OPTION,
 } as const

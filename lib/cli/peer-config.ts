@@ -10,13 +10,13 @@ import { json } from './terminal.ts'
 import { parseArguments, UsageError } from './usage.ts'
 
 const OPTIONS = {
-  config: { type: 'string' },
-  as: { type: 'string' },
+  config: { type: 'string', completes: 'files' },
+  as: { type: 'string', completes: ['client', 'server'] },
   address: { type: 'string' },
   peer: { type: 'string' },
   cert: { type: 'string' },
   ca: { type: 'string' },
-  out: { type: 'string' },
+  out: { type: 'string', completes: 'files' },
   force: { type: 'boolean' },
   ...JSON_OPTION,
 } as const

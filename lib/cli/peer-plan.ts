@@ -62,34 +62,34 @@ export interface PlanTerms {
 }
 
 /** Of options that have been checked before. */
-export const readPlan = (given: Given, terms: PlanTerms): PeerPlan => {
+export const readPlan = (options: Given, terms: PlanTerms): PeerPlan => {
   const weConnect = terms.as === 'client'
-  const theirAddress = terms.peer ?? (given['gateway'] as string | undefined)
+  const theirAddress = terms.peer ?? (options['gateway'] as string | undefined)
   if (weConnect && theirAddress === undefined)
     throw new UsageError('--peer is missing: the address or name of the other end')
   if (!weConnect && terms.address === undefined)
     throw new UsageError('--address is missing: the address or name of our end')
-  const ourId = (given['localId'] as string | undefined) ?? terms.address
+  const ourId = (options['localId'] as string | undefined) ?? terms.address
   if (ourId === undefined)
     throw new UsageError('"localId" is missing: the other end must know whom to expect')
-  const theirId = (given['remoteId'] as string | undefined) ?? theirAddress ?? '%any'
-  const hasCertificates = given['cert'] !== undefined || given['pfx'] !== undefined
-  const mode = given['mode']
+  const theirId = (options['remoteId'] as string | undefined) ?? theirAddress ?? '%any'
+  const hasCertificates = options['cert'] !== undefined || options['pfx'] !== undefined
+  const mode = options['mode']
   return {
     weConnect,
     ourAddress: terms.address ?? '%any',
     theirAddress: theirAddress ?? '%any',
     ourId,
     theirId,
-    psk: hasCertificates ? undefined : keyOf(given['psk'], theirId),
-    ike: textsOf(given['ike']),
-    esp: textsOf(given['esp']),
+    psk: hasCertificates ? undefined : keyOf(options['psk'], theirId),
+    ike: textsOf(options['ike']),
+    esp: textsOf(options['esp']),
     isTunnel:
-      mode === 'tunnel' || given['virtualAddress'] === true || given['localTs'] !== undefined,
-    ourNetworks: textsOf(given['localTs']),
-    theirNetworks: textsOf(given['remoteTs']),
-    givesAddress: given['virtualAddress'] === true || given['addressPool'] !== undefined,
-    ikePort: (given['ikePort'] as number | undefined) ?? 4500,
+      mode === 'tunnel' || options['virtualAddress'] === true || options['localTs'] !== undefined,
+    ourNetworks: textsOf(options['localTs']),
+    theirNetworks: textsOf(options['remoteTs']),
+    givesAddress: options['virtualAddress'] === true || options['addressPool'] !== undefined,
+    ikePort: (options['ikePort'] as number | undefined) ?? 4500,
     certificate: terms.certificate ?? (weConnect ? 'server-ecdsa.crt' : 'client-ecdsa.crt'),
     authority: terms.authority ?? 'ca.crt',
   }

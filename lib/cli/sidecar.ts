@@ -236,7 +236,7 @@ const reloadAtHangup = (
 }
 
 const OPTIONS = {
-  config: { type: 'string' },
+  config: { type: 'string', completes: 'files' },
   'allow-remote': { type: 'boolean' },
   permit: { type: 'string', multiple: true },
   ...JSON_OPTION,

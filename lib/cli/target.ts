@@ -10,7 +10,7 @@ import { UsageError } from './usage.ts'
 /** Of the discard protocol: where nothing matters but the SA. */
 const DISCARD = 9
 
-export const TARGET_OPTIONS = { config: { type: 'string' } } as const
+export const TARGET_OPTIONS = { config: { type: 'string', completes: 'files' } } as const
 export const TARGET_HELP = [
   ['--config FILE', 'credentials, as JSON with the options of ike-socket (IKE_SOCKET_CONFIG)'],
 ] as const

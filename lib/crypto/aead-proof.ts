@@ -1,11 +1,11 @@
-/** Known answers for implementations of AEADs: one that is wrong would send what no peer can read, or take what nobody sent. */
+/** Known-answer tests for AEAD implementations: a wrong one would send what no peer can decrypt, or accept forgeries. */
 import { TAG_LENGTH, type AeadBackend, type AeadName } from '../base/aead-backend.ts'
 import { concat, equal, fromHex } from '../base/bytes.ts'
 
-/** Octets before and behind the packet, which must stay. */
+/** Octets around the packet, which an implementation must leave as they are. */
 const MARGIN = 24
 
-/** Of AES-GCM and ChaCha20-Poly1305 of OpenSSL, for plaintexts of these many octets: the tag vouches for the ciphertext. */
+/** OpenSSL's tags of AES-GCM and ChaCha20-Poly1305 for plaintexts of these lengths; a tag covers its ciphertext. */
 const LENGTHS = [2, 77, 1400]
 const FACTS: Readonly<Record<AeadName, { keyLength: number; tags: readonly string[] }>> = {
   aes128gcm16: {
@@ -45,10 +45,10 @@ const FACTS: Readonly<Record<AeadName, { keyLength: number; tags: readonly strin
 const octets = (length: number, first: number, step = 1): Uint8Array =>
   Uint8Array.from({ length }, (_, i) => first + step * i)
 
-/** Those that gave the right answers, by what they were asked for. */
+/** The implementations that passed, by cipher. */
 const proved = new WeakMap<AeadBackend, Set<AeadName>>()
 
-/** What is wrong with an implementation of that cipher; undefined: nothing. */
+/** The fault of an implementation of that cipher; undefined: none was found. */
 export const backendProblem = (name: AeadName, backend: AeadBackend): string | undefined => {
   const already = proved.get(backend)
   if (already?.has(name) === true) return undefined
@@ -113,7 +113,7 @@ const problemAt = (
   return undefined
 }
 
-/** An exception refuses as well. */
+/** An implementation may refuse a forgery by an exception. */
 const isTaken = (open: () => Uint8Array | undefined): boolean => {
   try {
     return open() !== undefined

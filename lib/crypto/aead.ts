@@ -25,7 +25,7 @@ import { noble } from './noble.ts'
 
 /** One direction under one key. */
 export interface Aead {
-  /** What it runs on, for people. */
+  /** What it runs on, for display. */
   readonly backend: string
   /** Octets of the IV as it travels. */
   readonly ivLength: number
@@ -41,9 +41,9 @@ export interface Aead {
    */
   seal(bytes: Uint8Array, from: number, to: number, aad: Uint8Array, esnHigh?: Uint8Array): void
   /**
-   * Verifies the ICV at `to` and decrypts `bytes[from, to)`, of which nobody can say then what stands there; undefined
-   * when it does not verify. Never throws. The plaintext lies there or in memory of its own: after reading it, give
-   * it to `release` of base/external.ts, and what is to stay may be kept there by `adopt`.
+   * Verifies the ICV at `to` and decrypts `bytes[from, to)`, whose content is undefined afterwards; undefined when the
+   * ICV is wrong. Never throws. The plaintext lies there or in memory of its own: after reading it, pass it to
+   * `release` of base/external.ts; `adopt` keeps it.
    */
   open(
     bytes: Uint8Array,
@@ -52,9 +52,9 @@ export interface Aead {
     aad: Uint8Array,
     esnHigh?: Uint8Array,
   ): Uint8Array | undefined
-  /** Does beforehand what `seal`, or `open`, needs for the next packet, if its IV will be the next number. */
+  /** Prepares what `seal` or `open` needs for the next packet, provided that its IV is the next number. */
   prepare?(what: 'seal' | 'open'): void
-  /** The next packet may be a long time coming. */
+  /** Gives back what was prepared: the next packet may not come soon. */
   forget?(): void
   wipe(): void
 }
@@ -117,7 +117,7 @@ export class SaltedAead implements Aead {
 
 const TAG_OPTIONS = { authTagLength: TAG_LENGTH }
 
-/** Ours: a peer whose IV was not the next number so often in a row does not count that way. */
+/** Ours: after so many unexpected IVs in a row we take it that the peer does not count upwards. */
 const MOST_MISSES = 8
 
 /** An object of node:crypto for a nonce that has not come yet: it is used once, and for that nonce alone. */
@@ -137,8 +137,8 @@ const increment = (nonce: Uint8Array): void => {
 }
 
 /**
- * To make an object of node:crypto takes longer than to encrypt a small packet, so one is made while nothing is to be
- * done.
+ * Making an object of node:crypto takes longer than encrypting a small packet, so one is made in advance, while
+ * there is nothing else to do.
  */
 class NodeCipher implements AeadCipher {
   private readonly algorithm: 'aes-128-gcm'
@@ -180,7 +180,7 @@ class NodeCipher implements AeadCipher {
     this.foreseen = undefined
   }
 
-  /** The object that was made beforehand, which nobody gets again; undefined: none was, or for another nonce. */
+  /** Takes the object that was made in advance, so that it is used once; undefined: there is none for this nonce. */
   private take<Kind extends 'cipher' | 'decipher'>(kind: Kind, nonce: Uint8Array): Foreseen[Kind] {
     const { foreseen } = this
     const ready = foreseen?.[kind]
@@ -239,7 +239,7 @@ export const NODE_AEADS: Readonly<Record<AeadName, AeadBackend>> = {
   chacha20poly1305: onNode('chacha20-poly1305'),
 }
 
-/** As noble makes ciphers: `encrypt` adds the tag, `decrypt` throws where it is wrong. */
+/** The interface of noble's ciphers: `encrypt` appends the tag, `decrypt` throws when the tag is wrong. */
 type CipherMaker = (
   key: Uint8Array,
   nonce: Uint8Array,

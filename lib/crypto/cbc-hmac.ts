@@ -83,7 +83,7 @@ export class CbcHmac implements Aead {
       const ciphertext = cipher.update(plaintext)
       bytes.set(ciphertext, from)
       release(ciphertext)
-      // OpenSSL's copy of the key goes with its context, now and not when this is collected.
+      // OpenSSL overwrites its copy of the key when the context ends: end it now and not when this is collected.
       cipher.final()
     }
     bytes.set(this.icv(bytes, from, to, aad, esnHigh), to)

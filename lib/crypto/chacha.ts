@@ -1,7 +1,7 @@
 /**
- * ChaCha20-Poly1305 (RFC 8439 §2.8) of which no key is left behind: noble's copies the key for each packet into V8's
- * own heap, where a collection moves it and leaves octets that nobody can overwrite. Its Poly1305, whose keys are for
- * one packet, is used as it is.
+ * ChaCha20-Poly1305 (RFC 8439 §2.8) that leaves no key behind. noble's implementation copies the key into V8's heap for
+ * each packet, where the collector moves it and leaves octets that nobody can overwrite. noble's Poly1305 is used as it
+ * is, because each of its keys serves one packet only.
  */
 import { TAG_LENGTH } from '../base/aead-backend.ts'
 import { concat, equal } from '../base/bytes.ts'
@@ -10,12 +10,12 @@ import { noble } from './noble.ts'
 
 const BLOCK = 64
 
-/** Every packet is done before the next begins, so one place is enough for all keys; it is overwritten after each. */
+/** One packet is finished before the next begins, so all keys share this place; it is overwritten after each packet. */
 const initial = new Uint32Array(secretOctets(BLOCK).buffer)
 const working = new Uint32Array(secretOctets(BLOCK).buffer)
 const stream = secretOctets(BLOCK)
 
-/** Encrypts into octets that end with the tag; `decrypt` takes such octets, and throws when they are not genuine. */
+/** `encrypt` returns ciphertext and tag; `decrypt` takes both, and throws when the tag is wrong. */
 export const chacha20Poly1305 = (key: Uint8Array, nonce: Uint8Array, aad: Uint8Array) => ({
   encrypt(plaintext: Uint8Array): Uint8Array {
     const output = new Uint8Array(plaintext.length + TAG_LENGTH)
@@ -55,7 +55,7 @@ const wipe = (): void => {
 const word = (bytes: Uint8Array, at: number): number =>
   bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)
 
-/** §2.6, §2.8: its key is the first half of block 0. */
+/** §2.6, §2.8: the key of Poly1305 is the first half of block 0. */
 const authenticator = (): ((aad: Uint8Array, ciphertext: Uint8Array) => Uint8Array) => {
   computeBlock(0)
   const oneTimeKey = stream.slice(0, 32)

@@ -1,6 +1,6 @@
 /**
- * Key exchange methods: X25519, X448 (RFC 8031), NIST curves (RFC 5903), MODP (RFC 3526). A peer's value
- * that is not exactly what the RFC describes gives no secret, and never an exception.
+ * Key exchange methods: X25519, X448 (RFC 8031), NIST curves (RFC 5903), MODP (RFC 3526). A malformed value of the
+ * peer yields no secret, and never an exception.
  */
 import { errorOf } from '../base/error-table.ts'
 import {
@@ -25,14 +25,14 @@ export interface KeyExchange {
   readonly group: number
   /** The Key Exchange Data of our KE payload. */
   readonly publicValue: Uint8Array
-  /** Undefined when the peer's value is no valid one of this group. */
+  /** Undefined when the peer's value is not valid in this group. */
   sharedSecret(peerValue: Uint8Array): Uint8Array | undefined
   wipe(): void
 }
 
 type Maker = (backend: Backend, environment: Environment) => KeyExchange
 
-/** Undefined for a group we do not have. */
+/** Undefined for a group that we do not support. */
 export const createKeyExchange = (
   backend: Backend,
   group: number,
@@ -41,12 +41,12 @@ export const createKeyExchange = (
 
 export const supportsGroup = (group: number): boolean => group in MAKERS
 
-/** Octets of the group's public value, so that a wrong one is refused before any work. */
+/** Length in octets of the group's public value: a value of another length is refused before any work. */
 export const publicValueLength = (group: number): number => LENGTHS[group] ?? 0
 
 /**
- * About how many milliseconds of one core a handshake in that group costs its responder: the key
- * exchange as measured, and nine tenths of a millisecond for the rest.
+ * Roughly how many milliseconds of one core a handshake in that group costs its responder: the key exchange as
+ * measured, plus 0.9 ms for the rest.
  */
 export const exchangeCost = (backend: Backend, group: number): number =>
   0.9 + ((backend === 'noble' ? NOBLE_COSTS[group] : undefined) ?? COSTS[group] ?? 0)
@@ -62,7 +62,7 @@ const randomSecret = (environment: Environment, length: number): Uint8Array => {
 interface Montgomery {
   readonly group: number
   readonly type: 'x25519' | 'x448'
-  /** As a JSON Web Key names it (RFC 8037 §2). */
+  /** Its name in a JSON Web Key (RFC 8037 §2). */
   readonly crv: 'X25519' | 'X448'
   readonly length: number
   readonly pkcs8: Uint8Array
@@ -119,7 +119,7 @@ const importKey = (curve: Montgomery, octets: Uint8Array): KeyObject => {
   return key
 }
 
-/** Public values go as JSON Web Keys (RFC 8037), which node:crypto reads and writes many times faster than DER. */
+/** Public values pass through JSON Web Keys (RFC 8037), which node:crypto reads and writes many times faster than DER. */
 const nodeMontgomery = (curve: Montgomery, privateKey: KeyObject): KeyExchange => {
   let key: KeyObject | undefined = privateKey
   const own = createPublicKey(privateKey).export({ format: 'jwk' })
@@ -143,7 +143,7 @@ const nodeMontgomery = (curve: Montgomery, privateKey: KeyObject): KeyExchange =
   }
 }
 
-/** RFC 8031 §2 (RFC 7748 §6): an all-zero result comes from a point of small order. */
+/** RFC 8031 §2 (RFC 7748 §6): a point of small order gives an all-zero result. */
 const nonZero = (shared: Uint8Array): Uint8Array | undefined =>
   shared.some(octet => octet !== 0) ? shared : undefined
 
@@ -212,13 +212,13 @@ const nist =
         nistSecret(curve, peerValue, point => moveSecret(ecdh.computeSecret(point))),
       wipe: () => {
         wipe()
-        // OpenSSL keeps a copy of its own: overwrite it by a scalar that is no secret.
+        // OpenSSL keeps its own copy: overwrite it with a scalar that is not secret.
         ecdh.setPrivateKey(ONE.subarray(ONE.length - curve.length))
       },
     }
   }
 
-/** Of an uncompressed point, which is overwritten. */
+/** Takes the secret from an uncompressed point, and overwrites the point. */
 const nistX = (curve: Nist, point: Uint8Array): Uint8Array => {
   const x = secretCopy(point.subarray(1, 1 + curve.length))
   point.fill(0)
@@ -227,7 +227,7 @@ const nistX = (curve: Nist, point: Uint8Array): Uint8Array => {
 
 const ONE = Uint8Array.from({ length: 66 }, (_, i) => (i === 65 ? 1 : 0))
 
-/** RFC 5903 §7: x and y, nothing else; other encodings of a point are refused by their length. */
+/** RFC 5903 §7: x and y, nothing else; another encoding of a point is refused because of its length. */
 const nistSecret = (
   curve: Nist,
   peerValue: Uint8Array,
@@ -253,7 +253,7 @@ const drawScalar = (curve: Nist, environment: Environment): Uint8Array => {
 
 // --- MODP ---
 
-/** Exponents of twice the group's strength and more, as RFC 3526 §8 estimates it. */
+/** Exponents have at least twice the group's strength in bits, as RFC 3526 §8 estimates it. */
 const MODP: Readonly<Record<number, { name: string; length: number; exponentOctets: number }>> = {
   [KeGroup.Modp1024]: { name: 'modp2', length: 128, exponentOctets: 40 },
   [KeGroup.Modp2048]: { name: 'modp14', length: 256, exponentOctets: 40 },
@@ -276,7 +276,7 @@ const modp =
   (_backend, environment) => {
     const { name, length } = MODP[group]!
     const prime = primeOf(group)
-    // OpenSSL does not know the group of 1024 bits by a name, and takes tens of milliseconds for each of its objects.
+    // OpenSSL has no name for the group of 1024 bits, and takes tens of milliseconds to make an object of it.
     const own = group === KeGroup.Modp1024 ? undefined : environment.generateModp?.(name)
     const pair = own === undefined ? drawnPair(group, environment) : generatedPair(own)
     return {
@@ -321,14 +321,14 @@ const primeOf = (group: number): Uint8Array => {
 
 const exchanges = new Map<number, DiffieHellman>()
 
-/** Computes with any exponent of the group. One for all, because newer Nodes test for seconds whether the prime is one. */
+/** Computes with any exponent of the group. All share one, because newer versions of Node check for seconds whether the prime is one. */
 const exchangeOf = (group: number): DiffieHellman => {
   const exchange = exchanges.get(group) ?? createDiffieHellman(primeOf(group), GENERATOR)
   exchanges.set(group, exchange)
   return exchange
 }
 
-/** By an exponent that is drawn. */
+/** With a random exponent. */
 const drawnPair = (group: number, environment: Environment): ModpPair => {
   const exchange = exchangeOf(group)
   const exponent = randomSecret(environment, MODP[group]!.exponentOctets)
@@ -356,7 +356,7 @@ const isInside = (value: Uint8Array, prime: Uint8Array): boolean => {
   return compare(value, largest) < 0
 }
 
-/** RFC 7296 §2.14, §3.4: as long as the modulus, with zeros in front. */
+/** RFC 7296 §2.14, §3.4: padded with leading zeros to the length of the modulus. */
 const leftPad = (value: Uint8Array, length: number): Uint8Array => {
   const padded = secretOctets(length)
   padded.set(value, length - value.length)

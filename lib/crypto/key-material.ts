@@ -3,7 +3,7 @@ import { concat, EMPTY } from '../base/bytes.ts'
 import { moveSecret, Secret } from '../base/secret.ts'
 import { prfPlus, type Prf } from './prf.ts'
 
-/** Octets that the negotiated algorithms want. */
+/** Lengths in octets of the keys that the negotiated algorithms need. */
 export interface KeyLengths {
   readonly encryption: number
   readonly integrity: number
@@ -76,13 +76,13 @@ export interface DirectionKeys {
   readonly integrity: Secret
 }
 
-/** By who sends: the initiator of the exchange that made the Child SA, or its responder. */
+/** Keyed by the sender: the initiator of the exchange that made the Child SA, or its responder. */
 export interface ChildKeyMaterial {
   readonly initiator: DirectionKeys
   readonly responder: DirectionKeys
 }
 
-/** §2.17; `shared` only with perfect forward secrecy. */
+/** §2.17. `shared` is present only with perfect forward secrecy. */
 export const deriveChildKeys = (
   prf: Prf,
   skD: Secret,

@@ -1,4 +1,4 @@
-/** What we use of the noble libraries. */
+/** The parts of the noble libraries that we use. */
 export { poly1305 } from '@noble/ciphers/_poly1305.js'
 export { cbc, gcm } from '@noble/ciphers/aes.js'
 export { ed25519, x25519 } from '@noble/curves/ed25519.js'

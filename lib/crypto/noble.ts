@@ -1,6 +1,6 @@
 /**
- * noble's algorithms. A program whose algorithms OpenSSL has needs none of them, so the package as it is built reads
- * them at the first call.
+ * noble's algorithms. A program does not need them where OpenSSL has its algorithms, so the built package loads them at
+ * the first call.
  */
 import * as parts from './noble-parts.ts'
 

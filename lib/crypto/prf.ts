@@ -31,7 +31,7 @@ const PRFS: Readonly<Record<number, { readonly hash: HashId; readonly length: nu
   [PrfId.HmacSha2_512]: { hash: HashAlgorithm.Sha2_512, length: 64 },
 }
 
-/** Undefined for a PRF we do not have. */
+/** Undefined for a PRF that we do not support. */
 export const createPrf = (backend: Backend, id: number): Prf | undefined => {
   const facts = PRFS[id]
   if (facts === undefined) return undefined
@@ -39,7 +39,7 @@ export const createPrf = (backend: Backend, id: number): Prf | undefined => {
   return { id, length, compute: (key, ...data) => computeHmac(backend, hash, key, data) }
 }
 
-/** The output is in memory that the collector does not move, since it may be a key. */
+/** The output may be a key, so it lies in memory that the collector does not move. */
 export const computeHmac = (
   backend: Backend,
   hash: HashId,
@@ -61,7 +61,7 @@ export const computeHmac = (
 export const nodeHmac = (hash: HashId, key: Uint8Array, data: readonly Uint8Array[]): Uint8Array =>
   hashedHmac(hash, key, data) ?? keyedHmac(hash, key, data)
 
-/** The same, under a key that stays. */
+/** The same with a fixed key. */
 export const keyedHmac = (
   hash: HashId,
   key: Uint8Array | KeyObject,
@@ -80,17 +80,17 @@ const BLOCKS: Readonly<Record<HashId, number>> = {
 }
 const INNER_PAD = 0x36
 const OUTER_PAD = 0x5c
-/** Zeros, but while an HMAC is computed. */
+/** Holds zeros except while an HMAC is computed. */
 const scratch = secretOctets(2048)
 
-/** Octet by octet: V8 compiles that, and a `fill` is a call into it. */
+/** Octet by octet: V8 compiles this loop, whereas `fill` calls out of compiled code. */
 const padKey = (key: Uint8Array, block: number, pad: number): void => {
   for (let i = 0; i < block; i++) scratch[i] = i < key.length ? key[i]! ^ pad : pad
 }
 
 /**
- * RFC 2104 §2 by two calls for a whole hash each. `createHmac` leaves an object to the collector every time, and on
- * Node 24 it takes ten times as long for a key that is not in a KeyObject. Undefined: it does not fit in.
+ * RFC 2104 §2 by two one-shot hashes. `createHmac` leaves an object to the collector every time, and on Node 24 it takes
+ * ten times as long for a key that is not a KeyObject. Undefined: the message is too long for this.
  */
 const hashedHmac = (
   hash: HashId,
@@ -117,7 +117,7 @@ const hashedHmac = (
   return mac
 }
 
-/** The same memory, which is the caller's alone: a copy of it would be one more to wipe. */
+/** A view of the same memory, which belongs to the caller alone: a copy would have to be wiped, too. */
 const viewOf = ({ buffer, byteOffset, length }: Buffer): Uint8Array =>
   new Uint8Array(buffer, byteOffset, length)
 

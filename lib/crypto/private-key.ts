@@ -1,4 +1,4 @@
-/** Our own private keys: read once from what a program gives, and used for signatures (RFC 7427 §3). */
+/** Our own private keys: decoded once from an option, and used for signatures (RFC 7427 §3). */
 import {
   constants,
   createHash,
@@ -18,9 +18,9 @@ import { readPublicKey, type PublicKey, type SignatureAlgorithm } from './signat
 
 export interface PrivateKey {
   readonly publicKey: PublicKey
-  /** The signature as X.509 and RFC 7427 have it (ECDSA in DER). */
+  /** The signature in the form of X.509 and RFC 7427 (ECDSA in DER). */
   sign(backend: Backend, algorithm: SignatureAlgorithm, message: Uint8Array): Uint8Array
-  /** A secret for the use that `label` names: the same for the same key, and telling nothing of it. */
+  /** A secret for the purpose `label`. It is the same for the same key, and reveals nothing about the key. */
   derive(label: Uint8Array): Secret
 }
 
@@ -28,21 +28,21 @@ type Given = string | Uint8Array | KeyObject
 type Passphrase = string | Uint8Array | undefined
 
 /**
- * Keys that somebody uses, by a digest of what they were read from: OpenSSL takes longer to decode one than to sign
- * with it, and a program often gives the same one to many sockets.
+ * Keys in use, by a digest of their encoding: OpenSSL takes longer to decode a key than to sign with it, and a program
+ * often gives the same key to many sockets.
  */
 const known = new Map<string, WeakRef<PrivateKey>>()
 const collected = new FinalizationRegistry<string>(name => {
   if (known.get(name)?.deref() === undefined) known.delete(name)
 })
 
-/** Undefined: it cannot be read, the passphrase is wrong, or we do not sign with such keys. */
-export const readPrivateKey = (given: Given, passphrase: Passphrase): PrivateKey | undefined => {
-  if (given instanceof KeyObject) return parsePrivateKey(given, passphrase)
-  const name = nameOf(given, passphrase)
+/** Undefined: it cannot be decoded, the passphrase is wrong, or we do not sign with keys of that type. */
+export const readPrivateKey = (options: Given, passphrase: Passphrase): PrivateKey | undefined => {
+  if (options instanceof KeyObject) return parsePrivateKey(options, passphrase)
+  const name = nameOf(options, passphrase)
   const before = known.get(name)?.deref()
   if (before !== undefined) return before
-  const key = parsePrivateKey(given, passphrase)
+  const key = parsePrivateKey(options, passphrase)
   if (key === undefined) return undefined
   known.set(name, new WeakRef(key))
   collected.register(key, name)
@@ -57,20 +57,20 @@ const nameOf = (given: string | Uint8Array, passphrase: Passphrase): string => {
   return hash.digest('base64')
 }
 
-const parsePrivateKey = (given: Given, passphrase: Passphrase): PrivateKey | undefined => {
-  const key = importKey(given, passphrase)
+const parsePrivateKey = (options: Given, passphrase: Passphrase): PrivateKey | undefined => {
+  const key = importKey(options, passphrase)
   if (key === undefined || key.type !== 'private') return undefined
   const spki = createPublicKey(key).export({ format: 'der', type: 'spki' })
   const publicKey = readPublicKey(new Uint8Array(spki))
   return publicKey && new ImportedKey(key, publicKey)
 }
 
-const importKey = (given: Given, passphrase: Passphrase): KeyObject | undefined => {
-  if (given instanceof KeyObject) return given
+const importKey = (options: Given, passphrase: Passphrase): KeyObject | undefined => {
+  if (options instanceof KeyObject) return options
   const secret = passphrase === undefined ? {} : { passphrase: toPassphrase(passphrase) }
-  if (typeof given === 'string') return attempt({ key: given, ...secret })
-  const key = Buffer.from(given.buffer, given.byteOffset, given.length)
-  // Without a passphrase in any case, since Node would ask for one on the terminal.
+  if (typeof options === 'string') return attempt({ key: options, ...secret })
+  const key = Buffer.from(options.buffer, options.byteOffset, options.length)
+  // Always pass a passphrase: without one Node would prompt for it on the terminal.
   return (
     attempt({ key, format: 'pem', ...secret }) ??
     attempt({ key, format: 'der', type: 'pkcs8', ...secret }) ??

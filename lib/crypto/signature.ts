@@ -2,9 +2,9 @@
  * Public keys and the verification of signatures, for certificates (RFC 5280), for AUTH payloads with the
  * method Digital Signature (RFC 7427, RFC 8420) and for the older ECDSA methods (RFC 4754).
  *
- * An algorithm is known by the exact octets of its AlgorithmIdentifier: they are looked up in a table, never
- * interpreted, so there are no parameters to forge. A key, point or signature that is not exactly what its
- * RFC describes gives "no", never an exception.
+ * An algorithm is recognised by the exact octets of its AlgorithmIdentifier: they are looked up in a table and never
+ * interpreted, so there are no parameters to forge. A malformed key, point or signature is answered with "no", never
+ * with an exception.
  */
 import {
   constants,
@@ -23,10 +23,10 @@ export type SignatureHash = 'sha256' | 'sha384' | 'sha512'
 export type CurveName = 'P-256' | 'P-384' | 'P-521'
 
 export interface SignatureAlgorithm {
-  /** For people: `RSASSA-PSS with SHA-256`. */
+  /** For display: `RSASSA-PSS with SHA-256`. */
   readonly name: string
   readonly kind: 'rsa-pkcs1' | 'rsa-pss' | 'ecdsa' | 'ed25519' | 'ed448'
-  /** What hashes the message; 'identity': the algorithm takes the message itself (RFC 8420 §2). */
+  /** The hash of the message; 'identity': the algorithm signs the message itself (RFC 8420 §2). */
   readonly hash: SignatureHash | 'identity'
   /** The DER AlgorithmIdentifier to send. */
   readonly identifier: Uint8Array
@@ -34,16 +34,16 @@ export interface SignatureAlgorithm {
 
 export interface PublicKey {
   readonly kind: 'rsa' | 'ec' | 'ed25519' | 'ed448'
-  /** Of the modulus, or of the curve's field. */
+  /** Size of the modulus, or of the curve's field. */
   readonly bits: number
-  /** Of a key of kind 'ec'. */
+  /** Only of a key of kind 'ec'. */
   readonly curve: CurveName | undefined
   /** The DER SubjectPublicKeyInfo. */
   readonly spki: Uint8Array
 }
 
 export interface KeyLimits {
-  /** Smallest modulus that is taken, 2048 by default. */
+  /** The smallest modulus accepted; default 2048. */
   readonly minimumRsaBits?: number
 }
 
@@ -80,7 +80,7 @@ const pssIdentifier = (
   )
 }
 
-/** An algorithm and all octets under which it is known, those to send first. */
+/** An algorithm with all its encodings, the one to send first. */
 type Entry = readonly [SignatureAlgorithm, ...Uint8Array[]]
 
 const entry = (
@@ -131,7 +131,7 @@ const BY_IDENTIFIER: ReadonlyMap<string, SignatureAlgorithm> = new Map(
 )
 const LONGEST_IDENTIFIER = 80
 
-/** The algorithm with exactly this DER AlgorithmIdentifier; undefined when we have none. */
+/** The algorithm with exactly this DER AlgorithmIdentifier; undefined when we do not support it. */
 export const findAlgorithm = (identifier: Uint8Array): SignatureAlgorithm | undefined =>
   identifier.length > LONGEST_IDENTIFIER ? undefined : BY_IDENTIFIER.get(toHex(identifier))
 
@@ -152,13 +152,13 @@ const CURVES: readonly Curve[] = [
   { name: 'P-521', oid: '1.3.132.0.35', bits: 521, length: 66, noble: 'p521' },
 ]
 
-/** What stands behind a PublicKey and is nobody else's business. */
+/** What a PublicKey keeps to this file. */
 interface LoadedKey {
   readonly node: KeyObject
   /** The point of a key on a curve. */
   readonly raw: Uint8Array
   readonly curve: Curve | undefined
-  /** The only algorithms an RSA key allows; undefined: all of RSA. */
+  /** The only algorithms that an RSA key permits; undefined: all of RSA. */
   readonly only: readonly SignatureAlgorithm[] | undefined
 }
 
@@ -166,18 +166,18 @@ const LOADED = new WeakMap<PublicKey, LoadedKey>()
 
 type KeyFacts = Pick<PublicKey, 'kind' | 'bits'> &
   Partial<Omit<LoadedKey, 'node'>> & {
-    /** RFC 7517: OpenSSL reads its numbers in a tenth of the time that it takes to decode DER. */
+    /** RFC 7517: OpenSSL reads it in a tenth of the time that DER takes. */
     readonly jwk: JsonWebKey
   }
 
-/** Keys that were read, those used last at the end: a peer shows the same ones at each handshake. */
+/** Decoded keys, the most recently used last: a peer shows the same ones at each handshake. */
 const known = new Map<string, PublicKey>()
-/** Ours: 2 KB each, OpenSSL's part included. */
+/** Ours: each takes 2 KB, OpenSSL's part included. */
 const MOST_KNOWN = 256
 
 /**
- * Reads a SubjectPublicKeyInfo (RFC 5280 §4.1.2.7). Undefined for all that is not DER, for algorithms we do
- * not have, for RSA moduli outside 2048 to 8192 bits or with exponents that are even, below 3 or above 2^32-1,
+ * Reads a SubjectPublicKeyInfo (RFC 5280 §4.1.2.7). Undefined for anything that is not DER, for algorithms that we do
+ * not support, for RSA moduli outside 2048 to 8192 bits or with exponents that are even, below 3 or above 2^32-1,
  * for curves other than P-256, P-384 and P-521 by name, and for points that are not on the curve or of small order.
  */
 export const readPublicKey = (
@@ -236,7 +236,7 @@ const readEdwards = (identifier: Uint8Array, point: Uint8Array): KeyFacts | unde
   if (name !== ED25519 && name !== ED448) return undefined
   const [kind, bits] = name === ED25519 ? (['ed25519', 255] as const) : (['ed448', 448] as const)
   try {
-    // A point of small order makes signatures that fit any message; OpenSSL takes it.
+    // With a point of small order one signature verifies for any message; OpenSSL accepts such a point.
     if (noble()[kind].Point.fromBytes(point, false).isSmallOrder()) return undefined
     const crv = kind === 'ed25519' ? 'Ed25519' : 'Ed448'
     return { kind, bits, raw: point, jwk: { kty: 'OKP', crv, x: base64(point) } }
@@ -250,7 +250,7 @@ const readEc = (identifier: Uint8Array, point: Uint8Array): KeyFacts | undefined
   const curve = CURVES.find(
     curve => name === toHex(sequence(oid('1.2.840.10045.2.1'), oid(curve.oid))),
   )
-  // RFC 5480 §2.2: the uncompressed form is the one all must have.
+  // RFC 5480 §2.2: the uncompressed form is the one that everybody must support.
   if (curve === undefined || point.length !== 1 + 2 * curve.length || point[0] !== 4) {
     return undefined
   }
@@ -259,7 +259,7 @@ const readEc = (identifier: Uint8Array, point: Uint8Array): KeyFacts | undefined
   return { kind: 'ec', bits: curve.bits, raw: point, curve, jwk }
 }
 
-/** RFC 8017 appendix A.1.1: an RSAPublicKey, whose modulus and exponent a verifier can afford. */
+/** RFC 8017 appendix A.1.1: an RSAPublicKey whose modulus and exponent are within our limits. */
 const readRsa = (
   identifier: Uint8Array,
   encoded: Uint8Array,
@@ -278,7 +278,7 @@ const readRsa = (
   if (bits < minimumBits || bits > 8192 || (modulus.at(-1)! & 1) === 0) return undefined
   const isSmall = exponent.length === 1 && exponent[0]! < 3
   if (isSmall || exponent.length > 4 || (exponent.at(-1)! & 1) === 0) return undefined
-  // A restriction is ours to keep; for OpenSSL it is an RSA key like any.
+  // We enforce the restriction ourselves; OpenSSL gets an ordinary RSA key.
   return { kind: 'rsa', bits, only, jwk: { kty: 'RSA', n: base64(modulus), e: base64(exponent) } }
 }
 
@@ -299,7 +299,7 @@ const rsaRestriction = (
 
 // --- verification ---
 
-/** Whether a signature of this algorithm can be made by this key at all. */
+/** Whether this key can make signatures of this algorithm. */
 export const canVerify = (algorithm: SignatureAlgorithm, key: PublicKey): boolean => {
   const { kind } = algorithm
   if (kind === 'ed25519' || kind === 'ed448') return kind === key.kind
@@ -308,7 +308,7 @@ export const canVerify = (algorithm: SignatureAlgorithm, key: PublicKey): boolea
   return key.kind === 'rsa' && (only === undefined || only.includes(algorithm))
 }
 
-/** The signature is as X.509 and RFC 7427 have it: ECDSA's is a DER sequence of r and s (RFC 3279 §2.2.3). */
+/** The signature has the form of X.509 and RFC 7427: ECDSA's is a DER sequence of r and s (RFC 3279 §2.2.3). */
 export const verify = (
   backend: Backend,
   algorithm: SignatureAlgorithm,
@@ -339,7 +339,7 @@ export const verify = (
   }
 }
 
-/** The signature is r and s, each as long as the curve's order, as IKE's methods 9 to 11 have it (RFC 4754 §7). */
+/** The signature is r and s, each as long as the curve's order, as in IKE's methods 9 to 11 (RFC 4754 §7). */
 export const verifyRawEcdsa = (
   backend: Backend,
   hash: SignatureHash,
@@ -361,7 +361,7 @@ export const verifyRawEcdsa = (
   }
 }
 
-/** The signature, in DER, as r and s alone (RFC 4754 §7); undefined when it is none of that key's curve. */
+/** Converts a signature from DER to r and s (RFC 4754 §7); undefined when it does not fit the key's curve. */
 export const rawEcdsaSignature = (
   key: PublicKey,
   signature: Uint8Array,

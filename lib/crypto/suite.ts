@@ -1,4 +1,4 @@
-/** From transform IDs to algorithms and lengths: the one place that knows every cipher. */
+/** Maps transform IDs to algorithms and lengths: the one place that knows every cipher. */
 import type { AeadBackends, AeadName } from '../base/aead-backend.ts'
 import { Encr, HashAlgorithm, Integ } from '../wire/registry.ts'
 import { NOBLE_AEADS, NODE_AEADS, SaltedAead, type Aead } from './aead.ts'
@@ -6,7 +6,7 @@ import { CbcHmac, type HmacFacts } from './cbc-hmac.ts'
 import type { KeyLengths } from './key-material.ts'
 import type { Backend } from './prf.ts'
 
-/** What protects an IKE SA or a Child SA. */
+/** The algorithms that protect an IKE SA or a Child SA. */
 export interface CipherChoice {
   readonly encr: number
   /** Bits; 0 where the algorithm has one length only. */
@@ -25,7 +25,7 @@ const HMACS: Readonly<Record<number, HmacFacts>> = {
   [Integ.HmacSha2_512_256]: { hash: HashAlgorithm.Sha2_512, keyLength: 64, icvLength: 32 },
 }
 
-/** RFC 7296 §3.3.2: an AEAD comes without integrity algorithm, any other cipher with one. */
+/** RFC 7296 §3.3.2: an AEAD has no integrity algorithm, any other cipher has one. */
 export const supportsCipher = ({ encr, keyLength, integ }: CipherChoice): boolean => {
   if (encr === Encr.Chacha20Poly1305) return keyLength === 0 && integ === Integ.None
   if (!AES_BITS.includes(keyLength)) return false
@@ -44,7 +44,7 @@ export const keyLengths = ({ encr, keyLength, integ }: CipherChoice): KeyLengths
 const aeadName = ({ encr, keyLength }: CipherChoice): AeadName =>
   encr === Encr.Chacha20Poly1305 ? 'chacha20poly1305' : `aes${keyLength as 128 | 192 | 256}gcm16`
 
-/** The choice must be one that `supportsCipher` admits; `aead` has those of its ciphers that do not run on `backend`. */
+/** `supportsCipher` must admit the choice. `aead` holds the implementations that are used instead of `backend`'s. */
 export const createAead = (
   backend: Backend,
   choice: CipherChoice,
@@ -72,7 +72,7 @@ const INTEG_NAMES: Readonly<Record<number, string>> = {
   [Integ.HmacSha2_512_256]: 'HMAC-SHA2-512-256',
 }
 
-/** For people: `AES-GCM-16-256`. */
+/** For display: `AES-GCM-16-256`. */
 export const formatCipher = ({ encr, keyLength, integ }: CipherChoice): string => {
   const name = ENCR_NAMES[encr] ?? `ENCR-${encr}`
   const sized = keyLength === 0 ? name : `${name}-${keyLength}`

@@ -23,15 +23,15 @@ const LABEL = utf8('ike-socket crash secret 1')
 
 /** `given`: the option `crashTokenSecret`; `psk`: the option of that name, which has been checked. */
 export const parseCrashSecret = (
-  given: unknown,
+  value: unknown,
   ownKeys: readonly OwnKey[],
   psk: unknown,
 ): CrashSecret => {
-  if (given === false) return { isGiven: true, derive: () => undefined }
-  if (given !== undefined) {
-    const octets = typeof given === 'string' ? utf8(given) : given
+  if (value === false) return { isGiven: true, derive: () => undefined }
+  if (value !== undefined) {
+    const octets = typeof value === 'string' ? utf8(value) : value
     if (!(octets instanceof Uint8Array) || octets.length < LEAST)
-      throw new OptionError('crashTokenSecret', withoutContent(given), ACCEPTED)
+      throw new OptionError('crashTokenSecret', withoutContent(value), ACCEPTED)
     const secret = new Secret(octets)
     return { isGiven: true, derive: () => secret }
   }

@@ -156,21 +156,21 @@ const parseOwn = (
   }
 }
 
-const parseOcspOption = (given: unknown): Credentials['ocspResponse'] => {
-  if (given === undefined || given instanceof Uint8Array) return given
-  if (typeof given === 'function') return 'ask'
+const parseOcspOption = (value: unknown): Credentials['ocspResponse'] => {
+  if (value === undefined || value instanceof Uint8Array) return value
+  if (typeof value === 'function') return 'ask'
   throw new OptionError(
     'ocspResponse',
-    withoutContent(given),
+    withoutContent(value),
     'a Uint8Array, or a function that gives one',
   )
 }
 
 /** http's agents give it with every connection, empty for an address. */
-const serverName = (given: unknown): string | undefined => {
-  if (given === undefined || given === '') return undefined
-  if (typeof given === 'string') return given
-  throw new OptionError('servername', given, 'a string')
+const serverName = (value: unknown): string | undefined => {
+  if (value === undefined || value === '') return undefined
+  if (typeof value === 'string') return value
+  throw new OptionError('servername', value, 'a string')
 }
 
 const lacking = (

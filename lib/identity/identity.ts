@@ -166,46 +166,46 @@ const PREFIXES: ReadonlyMap<string, number> = new Map([
  * `email:`, `keyid:`, `dn:` or `gn:` in front. After the last five, `#` and hexadecimal digits are the octets
  * (DER for `dn:` and `gn:`). It reads whatever `identityText` writes.
  */
-export const parseIdentity = (option: string, given: unknown): Identity =>
-  checked(option, given, readIdentity(option, given), false)
+export const parseIdentity = (option: string, value: unknown): Identity =>
+  checked(option, value, readIdentity(option, value), false)
 
 /** As `parseIdentity`; `*` is everyone, and within a name any text. */
-export const parsePattern = (option: string, given: unknown): Identity =>
-  given === '*' ? ANYONE : checked(option, given, readIdentity(option, given), true)
+export const parsePattern = (option: string, value: unknown): Identity =>
+  value === '*' ? ANYONE : checked(option, value, readIdentity(option, value), true)
 
 const checked = (
   option: string,
-  given: unknown,
+  value: unknown,
   identity: Identity,
   isPattern: boolean,
 ): Identity => {
   const problem = identityProblem(identity, isPattern)
   if (problem === undefined) return identity
-  throw new OptionError(option, given, `an identity, and this one ${problem}`)
+  throw new OptionError(option, value, `an identity, and this one ${problem}`)
 }
 
-const readIdentity = (option: string, given: unknown): Identity => {
-  if (typeof given !== 'string' || given === '') {
+const readIdentity = (option: string, value: unknown): Identity => {
+  if (typeof value !== 'string' || value === '') {
     throw new OptionError(
       option,
-      given,
+      value,
       'an identity: a name, an e-mail address, an IP address or keyid:…',
     )
   }
-  if (given.startsWith('@#'))
-    return { type: IdType.KeyId, data: readHex(option, given, given.slice(2)) }
-  const prefix = given.slice(0, Math.max(given.indexOf(':'), 0))
+  if (value.startsWith('@#'))
+    return { type: IdType.KeyId, data: readHex(option, value, value.slice(2)) }
+  const prefix = value.slice(0, Math.max(value.indexOf(':'), 0))
   const type = PREFIXES.get(prefix.toLowerCase())
-  if (type === undefined) return readUntyped(option, given)
-  const text = given.slice(prefix.length + 1)
+  if (type === undefined) return readUntyped(option, value)
+  const text = value.slice(prefix.length + 1)
   if (type === IdType.Ipv4 || type === IdType.Ipv6) {
     const address = parseAddress(text)
     if (address?.length === (type === IdType.Ipv4 ? 4 : 16)) return { type, data: address }
-    throw new OptionError(option, given, `an address of that kind after '${prefix}:'`)
+    throw new OptionError(option, value, `an address of that kind after '${prefix}:'`)
   }
-  if (text.startsWith('#')) return { type, data: readHex(option, given, text.slice(1)) }
-  if (type === IdType.DerDn) return readDistinguishedName(option, given, text)
-  if (type === IdType.DerGn) return { type, data: readHex(option, given, text) }
+  if (text.startsWith('#')) return { type, data: readHex(option, value, text.slice(1)) }
+  if (type === IdType.DerDn) return readDistinguishedName(option, value, text)
+  if (type === IdType.DerGn) return { type, data: readHex(option, value, text) }
   return { type, data: utf8(text) }
 }
 

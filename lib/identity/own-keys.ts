@@ -86,8 +86,8 @@ const parsePfx = ({ pfx, cert, key, passphrase }: OwnKeyOptions): readonly OwnKe
   )
 }
 
-const parseCertificates = (given: unknown): readonly (readonly Certificate[])[] =>
-  readDerGroups('cert', given, 'CERTIFICATE', CERT).map(group =>
+const parseCertificates = (value: unknown): readonly (readonly Certificate[])[] =>
+  readDerGroups('cert', value, 'CERTIFICATE', CERT).map(group =>
     group.map(bytes => {
       const certificate = parseCertificate(bytes)
       if (isMalformed(certificate)) {
@@ -103,25 +103,25 @@ const parseCertificates = (given: unknown): readonly (readonly Certificate[])[] 
     }),
   )
 
-const parseKeyOption = (option: string, given: unknown, passphrase: unknown): PrivateKey => {
-  const isPair = typeof given === 'object' && given !== null && 'pem' in given
-  const value = isPair ? given.pem : given
+const parseKeyOption = (option: string, value: unknown, passphrase: unknown): PrivateKey => {
+  const isPair = typeof value === 'object' && value !== null && 'pem' in value
+  const source = isPair ? value.pem : value
   const secret = isPair
-    ? ((given as { passphrase?: unknown }).passphrase ?? passphrase)
+    ? ((value as { passphrase?: unknown }).passphrase ?? passphrase)
     : passphrase
   if (secret !== undefined && typeof secret !== 'string' && !(secret instanceof Uint8Array)) {
     throw new OptionError('passphrase', withoutContent(secret), PASSPHRASE)
   }
   const isReadable =
-    typeof value === 'string' ||
-    value instanceof Uint8Array ||
-    (typeof value === 'object' && value !== null && (value as KeyObject).type === 'private')
+    typeof source === 'string' ||
+    source instanceof Uint8Array ||
+    (typeof source === 'object' && source !== null && (source as KeyObject).type === 'private')
   const key = isReadable
-    ? readPrivateKey(value as string | Uint8Array | KeyObject, secret)
+    ? readPrivateKey(source as string | Uint8Array | KeyObject, secret)
     : undefined
   if (key !== undefined) return key
   const hint = secret === undefined ? '' : ', which "passphrase" opens'
-  throw new OptionError(option, withoutContent(value), KEY + hint)
+  throw new OptionError(option, withoutContent(source), KEY + hint)
 }
 
 /** As tls does, keys and certificates find each other whatever their order; other certificates are issuers. */

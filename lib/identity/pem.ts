@@ -12,33 +12,33 @@ const decodeBase64 = (text: string): Uint8Array => new Uint8Array(Buffer.from(te
 /** The structures in one value, each in DER; PEM blocks with other labels are passed over. */
 const readOne = (
   option: string,
-  given: unknown,
+  value: unknown,
   label: string,
   accepted: string,
 ): readonly Uint8Array[] => {
-  if (given instanceof Uint8Array && given[0] === SEQUENCE) return [new Uint8Array(given)]
+  if (value instanceof Uint8Array && value[0] === SEQUENCE) return [new Uint8Array(value)]
   const text =
-    typeof given === 'string'
-      ? given
-      : given instanceof Uint8Array
-        ? decoder.decode(given)
+    typeof value === 'string'
+      ? value
+      : value instanceof Uint8Array
+        ? decoder.decode(value)
         : undefined
   const blocks = [...(text ?? '').matchAll(BLOCK)]
     .filter(([, found]) => found === label)
     .map(([, , body]) => decodeBase64(body!))
   if (blocks.length > 0) return blocks
-  throw new OptionError(option, withoutContent(given), accepted)
+  throw new OptionError(option, withoutContent(value), accepted)
 }
 
 /** One list for each value of an array: what stands in one file belongs together. */
 export const readDerGroups = (
   option: string,
-  given: unknown,
+  value: unknown,
   label: string,
   accepted: string,
 ): readonly (readonly Uint8Array[])[] =>
   readingOption(option, () =>
-    Array.isArray(given)
-      ? listOf(option, given).map((part, i) => readOne(`${option}[${i}]`, part, label, accepted))
-      : [readOne(option, given, label, accepted)],
+    Array.isArray(value)
+      ? listOf(option, value).map((part, i) => readOne(`${option}[${i}]`, part, label, accepted))
+      : [readOne(option, value, label, accepted)],
   )

@@ -24,24 +24,24 @@ const LEAST_OCTETS = 32
 const ACCEPTED = 'an object { id, secret, required } or a non-empty array of them'
 const NAMES = ['id', 'secret', 'required']
 
-export const parsePpk = (given: unknown): PpkPolicy | undefined => {
-  if (given === undefined) return undefined
-  const list = listOf('ppk', given)
+export const parsePpk = (value: unknown): PpkPolicy | undefined => {
+  if (value === undefined) return undefined
+  const list = listOf('ppk', value)
   if (list.length === 0)
     throw OptionError.saying('ppk', '"ppk" must not be empty; leave it out to have none')
   const entries = list.map((entry, i) =>
-    parseEntry(Array.isArray(given) ? `ppk[${i}]` : 'ppk', entry),
+    parseEntry(Array.isArray(value) ? `ppk[${i}]` : 'ppk', entry),
   )
   return { keys: entries, required: entries.some(({ required }) => required) }
 }
 
-const parseEntry = (name: string, given: unknown): Ppk & { readonly required: boolean } => {
-  if (typeof given !== 'object' || given === null || given instanceof Uint8Array) {
-    throw new OptionError(name, withoutContent(given), ACCEPTED)
+const parseEntry = (name: string, value: unknown): Ppk & { readonly required: boolean } => {
+  if (typeof value !== 'object' || value === null || value instanceof Uint8Array) {
+    throw new OptionError(name, withoutContent(value), ACCEPTED)
   }
   const own = (key: string): unknown =>
-    Object.hasOwn(given, key) ? (given as Record<string, unknown>)[key] : undefined
-  for (const key of Object.keys(given)) {
+    Object.hasOwn(value, key) ? (value as Record<string, unknown>)[key] : undefined
+  for (const key of Object.keys(value)) {
     if (!NAMES.includes(key)) throw OptionError.unknown(`${name}.${key}`, undefined, NAMES)
   }
   const id = own('id')

@@ -35,16 +35,16 @@ export const MOST_KEYS = 8
 const ACCEPTED =
   'a non-empty string or Uint8Array, an array of them, an object from identity to key, or a function (identity, localIdentity)'
 
-export const parsePsk = (given: unknown): SecretLookup => {
-  if (typeof given === 'function') return () => 'ask'
-  if (typeof given === 'string' || given instanceof Uint8Array || Array.isArray(given)) {
-    const found = peerSecret(parseKeys('psk', given), UNBOUND_SECRET)
+export const parsePsk = (value: unknown): SecretLookup => {
+  if (typeof value === 'function') return () => 'ask'
+  if (typeof value === 'string' || value instanceof Uint8Array || Array.isArray(value)) {
+    const found = peerSecret(parseKeys('psk', value), UNBOUND_SECRET)
     return () => found
   }
-  if (typeof given !== 'object' || given === null) {
-    throw new OptionError('psk', kindOf(given), ACCEPTED)
+  if (typeof value !== 'object' || value === null) {
+    throw new OptionError('psk', kindOf(value), ACCEPTED)
   }
-  const entries = Object.entries(given).map(([name, key]) => readEntry(name, key))
+  const entries = Object.entries(value).map(([name, key]) => readEntry(name, key))
   if (entries.length === 0)
     throw new OptionError('psk', new RedactedValue('an empty object'), ACCEPTED)
   return lookUpIn(entries)
@@ -118,43 +118,43 @@ const sharedKeys = (entries: readonly Entry[]): ReadonlySet<Entry> => {
 }
 
 /** One key, or an array of some. */
-const parseKeys = (name: string, given: unknown): Keys => {
-  if (!Array.isArray(given)) return [parseKey(name, given)]
-  if (given.length === 0 || given.length > MOST_KEYS) {
-    const words = new RedactedValue(`an array of ${given.length}`)
+const parseKeys = (name: string, value: unknown): Keys => {
+  if (!Array.isArray(value)) return [parseKey(name, value)]
+  if (value.length === 0 || value.length > MOST_KEYS) {
+    const words = new RedactedValue(`an array of ${value.length}`)
     throw new OptionError(name, words, `a key or an array of 1 to ${MOST_KEYS}`)
   }
-  const [first, ...others] = Array.from<unknown>(given).map((key, i) =>
+  const [first, ...others] = Array.from<unknown>(value).map((key, i) =>
     parseKey(`${name}[${i}]`, key),
   )
   return [first!, ...others]
 }
 
 /** The same for what a program's function has answered. */
-export const answeredSecret = (given: unknown): PeerSecret =>
-  peerSecret(parseKeys('psk', given), UNBOUND_SECRET)
+export const answeredSecret = (value: unknown): PeerSecret =>
+  peerSecret(parseKeys('psk', value), UNBOUND_SECRET)
 
 /** How many keys an identity can have: so many are tried for each, so that none is told from another. */
-export const mostKeys = (given: unknown): number => {
-  const lists = Array.isArray(given)
-    ? [given]
-    : typeof given === 'object' && given !== null && !(given instanceof Uint8Array)
-      ? Object.values(given as Readonly<Record<string, unknown>>)
+export const mostKeys = (value: unknown): number => {
+  const lists = Array.isArray(value)
+    ? [value]
+    : typeof value === 'object' && value !== null && !(value instanceof Uint8Array)
+      ? Object.values(value as Readonly<Record<string, unknown>>)
       : []
   return Math.max(1, ...lists.map(list => (Array.isArray(list) ? list.length : 1)))
 }
 
-export const parseKey = (name: string, given: unknown): Secret => {
-  if (typeof given === 'string' && given !== '') return Secret.adopt(utf8(given))
-  if (given instanceof Uint8Array && given.length > 0) return new Secret(given)
-  throw new OptionError(name, kindOf(given), 'a non-empty string or Uint8Array')
+export const parseKey = (name: string, value: unknown): Secret => {
+  if (typeof value === 'string' && value !== '') return Secret.adopt(utf8(value))
+  if (value instanceof Uint8Array && value.length > 0) return new Secret(value)
+  throw new OptionError(name, kindOf(value), 'a non-empty string or Uint8Array')
 }
 
 /** In the place of a value that can be a key of the wrong shape, which an error must not print. */
-const kindOf = (given: unknown): RedactedValue => {
-  if (typeof given === 'string' || given instanceof Uint8Array)
+const kindOf = (value: unknown): RedactedValue => {
+  if (typeof value === 'string' || value instanceof Uint8Array)
     return new RedactedValue('an empty one')
-  if (given === null) return new RedactedValue('null')
-  if (Array.isArray(given)) return new RedactedValue('an array')
-  return new RedactedValue(typeof given === 'undefined' ? 'undefined' : `type ${typeof given}`)
+  if (value === null) return new RedactedValue('null')
+  if (Array.isArray(value)) return new RedactedValue('an array')
+  return new RedactedValue(typeof value === 'undefined' ? 'undefined' : `type ${typeof value}`)
 }

@@ -365,10 +365,10 @@ export const parseTrust = (options: Readonly<Record<string, unknown>>): Trust | 
 }
 
 /** Addresses, or networks by the length of their prefix. */
-const isNetworks = (given: unknown): given is readonly string[] =>
-  Array.isArray(given) &&
-  given.length > 0 &&
-  listOf('fetchRevocation', given).every(name => {
+const isNetworks = (value: unknown): value is readonly string[] =>
+  Array.isArray(value) &&
+  value.length > 0 &&
+  listOf('fetchRevocation', value).every(name => {
     const [, address = '', prefix] = /^([^/]+)(?:\/(\d{1,3}))?$/.exec(String(name)) ?? []
     const bits = 8 * (parseAddress(address)?.length ?? 0)
     return typeof name === 'string' && bits > 0 && Number(prefix ?? 0) <= bits
@@ -393,8 +393,8 @@ const LISTS = 'lists of revoked certificates in PEM or DER, or an array of them'
 const PUBLIC_KEYS =
   'public keys in PEM or DER (SubjectPublicKeyInfo), an array of them, or an object from identity to them: RSA of 2048 to 8192 bits, P-256, P-384, P-521, Ed25519 or Ed448'
 
-const parseAnchors = (given: unknown): readonly Certificate[] =>
-  readDerGroups('ca', given, 'CERTIFICATE', CERTIFICATES)
+const parseAnchors = (value: unknown): readonly Certificate[] =>
+  readDerGroups('ca', value, 'CERTIFICATE', CERTIFICATES)
     .flat()
     .map(bytes => {
       const anchor = parseCertificate(bytes)
@@ -402,8 +402,8 @@ const parseAnchors = (given: unknown): readonly Certificate[] =>
       throw OptionError.saying('ca', `"ca" is not a valid certificate: ${anchor.problem}`)
     })
 
-const parseLists = (given: unknown): readonly Crl[] =>
-  readDerGroups('crl', given, 'X509 CRL', LISTS)
+const parseLists = (value: unknown): readonly Crl[] =>
+  readDerGroups('crl', value, 'X509 CRL', LISTS)
     .flat()
     .map(bytes => {
       const list = parseCrl(bytes)
@@ -414,25 +414,25 @@ const parseLists = (given: unknown): readonly Crl[] =>
       )
     })
 
-const parseRawKeys = (given: unknown): readonly RawKey[] => {
-  if (given === undefined) return []
+const parseRawKeys = (value: unknown): readonly RawKey[] => {
+  if (value === undefined) return []
   const isMap =
-    typeof given === 'object' &&
-    given !== null &&
-    !Array.isArray(given) &&
-    !(given instanceof Uint8Array)
-  if (!isMap) return readRawKeys('peerKeys', given, undefined)
-  return Object.entries(given).flatMap(([name, keys]) =>
+    typeof value === 'object' &&
+    value !== null &&
+    !Array.isArray(value) &&
+    !(value instanceof Uint8Array)
+  if (!isMap) return readRawKeys('peerKeys', value, undefined)
+  return Object.entries(value).flatMap(([name, keys]) =>
     readRawKeys(`peerKeys[${printable(name, 40)}]`, keys, parsePattern('peerKeys', name)),
   )
 }
 
 const readRawKeys = (
   option: string,
-  given: unknown,
+  value: unknown,
   pattern: Identity | undefined,
 ): readonly RawKey[] =>
-  readDerGroups(option, given, 'PUBLIC KEY', PUBLIC_KEYS)
+  readDerGroups(option, value, 'PUBLIC KEY', PUBLIC_KEYS)
     .flat()
     .map(spki => {
       if (readPublicKey(spki) === undefined) {

@@ -256,8 +256,8 @@ const empty = (id: number): Uint8Array => eapResponse(id, EapType.Tls, Uint8Arra
 type Option = Readonly<Record<string, unknown>>
 
 /** Reads what belongs to TLS in `eap: { method: 'tls', … }`, in the forms that `tls` takes, and DER. */
-export const parseEapTls = (given: Option): EapTlsSettings => {
-  const own = (name: string): unknown => (Object.hasOwn(given, name) ? given[name] : undefined)
+export const parseEapTls = (value: Option): EapTlsSettings => {
+  const own = (name: string): unknown => (Object.hasOwn(value, name) ? value[name] : undefined)
   const cert = certificates('eap.cert', own('cert'))
   const ca = certificates('eap.ca', own('ca'))
   const key = privateKey(own('key'), own('passphrase'))
@@ -293,8 +293,9 @@ export const parseEapTls = (given: Option): EapTlsSettings => {
 }
 
 /** In PEM. A text may hold several, and is left as it is. */
-const certificates = (option: string, given: unknown): readonly string[] => {
-  const values: readonly unknown[] = Array.isArray(given) && given.length > 0 ? given : [given]
+const certificates = (option: string, oneOrMore: unknown): readonly string[] => {
+  const values: readonly unknown[] =
+    Array.isArray(oneOrMore) && oneOrMore.length > 0 ? oneOrMore : [oneOrMore]
   return values.map(value => {
     try {
       if (value instanceof X509Certificate) return value.toString()
@@ -311,11 +312,11 @@ const certificates = (option: string, given: unknown): readonly string[] => {
   })
 }
 
-const privateKey = (given: unknown, passphrase: unknown): KeyObject => {
-  if (given instanceof KeyObject && given.type === 'private') return given
+const privateKey = (value: unknown, passphrase: unknown): KeyObject => {
+  if (value instanceof KeyObject && value.type === 'private') return value
   try {
-    if (typeof given !== 'string' && !(given instanceof Uint8Array)) throw new TypeError('no key')
-    const text = typeof given === 'string' ? given : Buffer.from(given).toString('latin1')
+    if (typeof value !== 'string' && !(value instanceof Uint8Array)) throw new TypeError('no key')
+    const text = typeof value === 'string' ? value : Buffer.from(value).toString('latin1')
     const phrase = passphrase === undefined ? {} : { passphrase: passphrase as string }
     return text.includes('-----BEGIN')
       ? createPrivateKey({ key: text, ...phrase })
@@ -328,7 +329,7 @@ const privateKey = (given: unknown, passphrase: unknown): KeyObject => {
   } catch {
     throw new OptionError(
       'eap.key',
-      withoutContent(given),
+      withoutContent(value),
       'a private key in PEM, PKCS #8 or as KeyObject; with "eap.passphrase" if it is encrypted',
     )
   }

@@ -217,11 +217,11 @@ const maskOf = (prefix: number): Uint8Array =>
   )
 
 /** Reads the option: subnets or ranges of addresses. */
-export const parsePool = (option: string, given: unknown): readonly TrafficSelector[] => {
-  const ranges = parseSelectors(option, given)
+export const parsePool = (option: string, value: unknown): readonly TrafficSelector[] => {
+  const ranges = parseSelectors(option, value)
   for (const range of ranges) {
     if (!sameSelector({ ...hostSelector(range.start), end: range.end }, range))
-      throw new OptionError(option, given, 'addresses without protocol or port')
+      throw new OptionError(option, value, 'addresses without protocol or port')
   }
   return ranges
 }

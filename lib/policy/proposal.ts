@@ -89,22 +89,22 @@ const PRF_OF_INTEG: Readonly<Record<number, number>> = {
 type Kind = 'ike' | 'esp'
 
 /** Reads `aes256gcm16-prfsha256-x25519` strings; `option` names them in an error. */
-export const parseProposals = (option: string, given: unknown, kind: Kind): readonly Proposal[] => {
-  const strings = listOf(option, given)
-  if (strings.length === 0) throw new OptionError(option, given, 'one proposal or more')
+export const parseProposals = (option: string, value: unknown, kind: Kind): readonly Proposal[] => {
+  const strings = listOf(option, value)
+  if (strings.length === 0) throw new OptionError(option, value, 'one proposal or more')
   return strings
     .flatMap(text => (typeof text === 'string' ? text.split(',') : [text]))
     .map((text, i) => parseProposal(option, text, kind, i + 1))
 }
 
-const parseProposal = (option: string, given: unknown, kind: Kind, number: number): Proposal => {
+const parseProposal = (option: string, value: unknown, kind: Kind, number: number): Proposal => {
   const example = kind === 'ike' ? 'aes256gcm16-prfsha256-x25519' : 'aes256gcm16-x25519-esn'
   const refuse = (why: string): never => {
-    throw new OptionError(option, given, `a proposal like '${example}' (${why})`)
+    throw new OptionError(option, value, `a proposal like '${example}' (${why})`)
   }
-  if (typeof given !== 'string' || given.trim() === '') return refuse('a string of algorithms')
+  if (typeof value !== 'string' || value.trim() === '') return refuse('a string of algorithms')
   const transforms: Transform[] = []
-  for (const word of given.trim().toLowerCase().split('-')) {
+  for (const word of value.trim().toLowerCase().split('-')) {
     const transform = KEYWORDS.get(ALIASES.get(word) ?? word)
     if (transform === undefined) {
       return refuse(`'${word.slice(0, 30)}' is not one of ${[...KEYWORDS.keys()].join(', ')}`)

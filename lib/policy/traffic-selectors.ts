@@ -17,9 +17,9 @@ const PROTOCOLS: ReadonlyMap<string, number> = new Map(
 )
 
 /** Reads '10.0.0.0/8', '::1', '10.0.0.1-10.0.0.9', each with '[tcp]' or '[tcp/8080]' behind it. */
-export const parseSelectors = (option: string, given: unknown): readonly TrafficSelector[] => {
-  const texts = listOf(option, given)
-  if (texts.length === 0) throw new OptionError(option, given, 'one traffic selector or more')
+export const parseSelectors = (option: string, value: unknown): readonly TrafficSelector[] => {
+  const texts = listOf(option, value)
+  if (texts.length === 0) throw new OptionError(option, value, 'one traffic selector or more')
   return texts.map(text => {
     const selector = typeof text === 'string' ? parseSelector(text) : undefined
     if (selector === undefined) {

@@ -28,6 +28,12 @@ t.test('bash completes commands, options, words and files', async t => {
   t.strictSame(complete('ike-socket', 'status', '--wa'), ['--watch'])
   t.strictSame(complete('ike-socket', 'completion', 'z'), ['zsh'])
   t.strictSame(complete('ike-socket', 'ping', 'a', '--config', 'package.js'), ['package.json'])
+  t.strictSame(complete('ike-socket', 'verify', 'a', '--crl', 'package.js'), ['package.json'])
+  t.strictSame(complete('ike-socket', 'keygen', '--type', 'e'), ['ed25519', 'ecdsa'])
+  t.strictSame(complete('ike-socket', 'peer-config', 'aws', '--as', ''), ['client', 'server'])
+  t.strictSame(complete('ike-socket', 'keygen', '--days', ''), [], 'no file stands for a number')
+  t.strictSame(complete('ike-socket', 'ping', 'a', '-c', ''), [])
+  t.strictSame(complete('ike-socket', 'status', '--watch', 'package.js'), ['package.json'])
   t.strictSame(complete('ike-socket', 'nothing', '-'), [])
 })
 
@@ -52,6 +58,8 @@ t.test(`zsh${hasZsh ? '' : ' (skipped: it is not here)'}`, async t => {
   t.ok(complete('ike-socket', 'status', '-').includes('--watch'))
   t.strictSame(complete('ike-socket', 'completion', ''), ['bash', 'zsh'])
   t.strictSame(complete('ike-socket', 'ping', 'a', '--config', ''), ['FILES'])
+  t.strictSame(complete('ike-socket', 'add', 'a', '--role', ''), ['client', 'server'])
+  t.strictSame(complete('ike-socket', 'add', 'a', '--days', ''), [])
 })
 
 t.test('each command explains itself with examples, options and exit codes', async t => {

@@ -190,22 +190,22 @@ const IDENTITY_LIMIT = 253
 const PASSWORD_LIMIT = 256
 
 /** Reads the option `eap`. What is TLS's own in it is left to `node/eap-tls.ts`. */
-export const parseEap = (given: unknown): EapSettings => {
-  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
+export const parseEap = (value: unknown): EapSettings => {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new OptionError(
       'eap',
-      withoutContent(given),
+      withoutContent(value),
       'an object such as { method, identity, password }',
     )
   }
   const own = (name: string): unknown =>
-    Object.hasOwn(given, name) ? (given as Record<string, unknown>)[name] : undefined
+    Object.hasOwn(value, name) ? (value as Record<string, unknown>)[name] : undefined
   const method = own('method')
   if (method !== 'mschapv2' && method !== 'tls') {
     throw new OptionError('eap.method', withoutContent(method), "'mschapv2' or 'tls'")
   }
   const accepted = MEMBERS[method]
-  for (const name of Object.keys(given)) {
+  for (const name of Object.keys(value)) {
     if (!accepted.includes(name)) throw OptionError.unknown(`eap.${name}`, undefined, accepted)
   }
   const identity = own('identity')
