@@ -25,7 +25,7 @@ const SECONDS = 6
  * When the shares of two that begin together are looked at: slow start gives one of them more, and CUBIC needs several
  * losses, some seconds apart, to make that good.
  */
-const BESIDE = { from: 10, to: 40 } as const
+const BESIDE = { from: 15, to: 45 } as const
 /** Milliseconds between two measurements. */
 const PAUSE = 300
 const SEEDS = [1, 2] as const
