@@ -514,8 +514,14 @@ export class Session implements AttemptHost, Scheduled, InLine<Session> {
     return socketError({ code, syscall: 'connect', address, port: remotePort, note })
   }
 
+  /**
+   * No late segment comes when the SA is gone: whoever only waits for some need not keep it. Our own ends take its Delete
+   * for the ACK that their FIN may lack; others would repeat it, and find no SA.
+   */
   get isIdle(): boolean {
-    return this.attempts.noneWaits && (this.tcp === undefined || this.tcp.isEmpty)
+    const { attempts, tcp, facts } = this
+    if (!attempts.noneWaits) return false
+    return tcp === undefined || (tcp.isEmpty && (facts?.isOurs === true || !tcp.remembers))
   }
 
   // --- input ---

@@ -644,9 +644,14 @@ export class TcpStack implements StackContext, HalfOpenHolder {
     return isInDoubt
   }
 
-  /** Not even a connection that only waits for late segments. */
+  /** There is no connection, except those that {@link remembers} speaks of. */
   get isEmpty(): boolean {
-    return this.connections.size === 0 && this.waits.size === 0
+    return this.connections.size === 0
+  }
+
+  /** Connections in TIME-WAIT. */
+  get remembers(): boolean {
+    return this.waits.size > 0
   }
 
   /** Nothing carries these connections any more: each that `isLost` says so of ends with `error`. */

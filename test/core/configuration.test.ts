@@ -51,7 +51,7 @@ t.test('without a pool nothing is given, without a request neither', async t => 
 })
 
 t.test('when all addresses are in use the socket fails with INTERNAL_ADDRESS_FAILURE', async t => {
-  const world = open({}, { addressPool: '10.8.0.1' })
+  const world = open({ idleTimeout: 60_000 }, { addressPool: '10.8.0.1' })
   world.connect(new Stream(1000, 1, 2))
   world.run(5000)
   const late = new World(4, PERFECT, { ...CLIENT, localId: 'bob' }, {})
