@@ -1,8 +1,10 @@
 /** What `ike-socket doctor` finds at other products: each step where all is well, and the cause where it is not. */
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { Diagnostician, type Diagnosis, type StepName } from '../../lib/cli/diagnose.ts'
-import type { Options } from './product.ts'
-import { Libreswan, PEER_PORT, SERVICE } from './rig.ts'
+import { eapPassword, type Options } from './product.ts'
+import { Libreswan, PEER_PORT, PKI, PSK, SERVICE } from './rig.ts'
 import type { Context, Scenario } from './scenario.ts'
 
 const diagnose = (options: Options): Promise<Diagnosis> =>
@@ -38,6 +40,23 @@ const ofStrongswan = (
       context,
       context.hostToHost({ localAddress: `10.92.${context.net}.1`, port: SERVICE.port }),
     ),
+})
+
+/** A gateway of strongSwan that has a certificate and asks its clients for EAP-MSCHAPv2. */
+const ofEapGateway = (name: string, own: Options, text: RegExp): Scenario => ({
+  name: `doctor: ${name}`,
+  role: 'initiator',
+  peer: 'strongSwan',
+  run: async context => {
+    const options = context.client(12, {
+      psk: undefined,
+      ca: readFileSync(join(PKI, 'ca.crt'), 'utf8'),
+      remoteId: 'server-ecdsa.rig.test',
+      extendedKeyUsage: 'tls',
+      ...own,
+    })
+    causeIs(await diagnose(options), 'authentication', text)
+  },
 })
 
 const connection = (context: Context): string =>
@@ -139,4 +158,10 @@ export const scenarios: readonly Scenario[] = [
       /refused our authentication.*pre-shared key/,
     )
   }),
+  ofEapGateway('another password for EAP', eapPassword('alice', 'looking glass'), /EAP.*password/),
+  ofEapGateway(
+    'a pre-shared key where EAP is wanted',
+    { psk: PSK, ca: undefined },
+    /needs "eap" here/,
+  ),
 ]
