@@ -690,6 +690,25 @@ export interface SecureSocketOptions extends IkeOptions, ConnectionOptions {
    */
   captureRejections?: boolean | undefined
   /**
+   * What is received comes as text, as after `setEncoding`.
+   * @category Sockets
+   * @example encoding: 'utf8'
+   */
+  encoding?: BufferEncoding | null | undefined
+  /**
+   * As in `net`: a socket with `false` reads nothing, nor does it notice that the peer ends.
+   * @category Sockets
+   * @example readable: false
+   */
+  readable?: boolean | undefined
+  /**
+   * As in `net`: a socket with `false` cannot write, and has ended its half; the peer is not told before the socket is
+   * destroyed.
+   * @category Sockets
+   * @example writable: false
+   */
+  writable?: boolean | undefined
+  /**
    * As in `net` of Node 24: 0 to 255, kept for `getTypeOfService`; it is not written into packets.
    * @category Sockets
    * @example typeOfService: 16

@@ -78,6 +78,9 @@ export interface ConnectSettings {
   readonly congestionControl: CongestionControl
   readonly timeout: number | undefined
   readonly captureRejections: boolean
+  readonly encoding: BufferEncoding | undefined
+  readonly readable: boolean
+  readonly writable: boolean
   readonly typeOfService: number
   readonly highWaterMark: number | undefined
   readonly readableHighWaterMark: number | undefined
@@ -106,7 +109,6 @@ const FOREIGN_OPTIONS: ReadonlySet<string | symbol> = new Set([
   'auth',
   'createConnection',
   'defaultPort',
-  'encoding',
   'headers',
   'hostname',
   'httpSocket',
@@ -289,6 +291,14 @@ const asBoolean = (_name: string, value: unknown): boolean => Boolean(value)
 const keepAliveDelay = (name: string, value: unknown): number =>
   Math.max(0, typed<number>('number')(name, value))
 
+/** As net: null, which http's agents hand over, is none. */
+const encodingOption = (name: string, value: unknown): BufferEncoding | undefined => {
+  if (value === null) return undefined
+  if (typeof value === 'string' && Buffer.isEncoding(value)) return value
+  const words = `The property 'options.${name}' must be an encoding of Buffer, such as 'utf8'. Received ${describe(value)}`
+  throw nodeError('ERR_UNKNOWN_ENCODING', words, TypeError)
+}
+
 const waterMark = integer(0, Number.MAX_SAFE_INTEGER)
 
 /** As net: an empty one is none, and the system's own functions would read no further than a null byte. */
@@ -330,6 +340,9 @@ const SOCKET_TABLE = {
   writableHighWaterMark: row('client', waterMark),
   signal: row('client', signalOption),
   captureRejections: row('client', asBoolean, false),
+  encoding: row('client', encodingOption),
+  readable: row('client', boolean, true),
+  writable: row('client', boolean, true),
   typeOfService: row('client', typeOfServiceOption, 0),
   onread: row('client', onreadOption),
   autoSelectFamily: row('client', typed<boolean>('boolean')),
@@ -463,21 +476,24 @@ const isSame = (before: Given, options: object): boolean => {
   }
 }
 
+const STREAM_OPTIONS = [
+  'allowHalfOpen',
+  'captureRejections',
+  'encoding',
+  'readable',
+  'writable',
+] as const
 const WATER_MARKS = ['highWaterMark', 'readableHighWaterMark', 'writableHighWaterMark'] as const
 
 /** Duplex reads what is inherited too, and we answer for our options alone. */
 const streamOptions = (
-  settings: Pick<
-    ConnectSettings,
-    'allowHalfOpen' | 'captureRejections' | (typeof WATER_MARKS)[number]
-  >,
+  settings: Pick<ConnectSettings, (typeof STREAM_OPTIONS)[number] | (typeof WATER_MARKS)[number]>,
 ): DuplexOptions => {
-  const options = Object.create(null) as Record<string, boolean | number | undefined>
-  options['allowHalfOpen'] = settings.allowHalfOpen
+  const options = Object.create(null) as Record<string, boolean | number | string | undefined>
+  for (const name of STREAM_OPTIONS) options[name] = settings[name]
   options['autoDestroy'] = true
   options['emitClose'] = false
   options['decodeStrings'] = true
-  options['captureRejections'] = settings.captureRejections
   for (const name of WATER_MARKS) {
     const octets = settings[name]
     if (octets !== undefined) options[name] = octets
@@ -528,7 +544,15 @@ const isOtherEnds = (end: 'client' | 'server', name: string): boolean =>
     : OPTION_ENDS.get(name) === 'client' || name === 'remoteId'
 
 /** Of these net asks only whether they are anything. */
-const NONE_IF_FALSE: ReadonlySet<string> = new Set(['host', 'hints', 'localAddress', 'localPort'])
+const NONE_IF_FALSE: ReadonlySet<string> = new Set([
+  'encoding',
+  'host',
+  'hints',
+  'localAddress',
+  'localPort',
+])
+/** Of these it asks only whether they are `false`. */
+const UNLESS_FALSE: ReadonlySet<string> = new Set(['readable', 'writable'])
 
 const NULL_IS_REFUSED: ReadonlySet<string> = new Set([
   'port',
@@ -540,6 +564,7 @@ const NULL_IS_REFUSED: ReadonlySet<string> = new Set([
 const asNetReads = (name: string, value: unknown): unknown => {
   if (value === null && !NULL_IS_REFUSED.has(name)) return undefined
   if (!value && NONE_IF_FALSE.has(name)) return undefined
+  if (value !== false && UNLESS_FALSE.has(name)) return undefined
   return name === 'localPort' && typeof value === 'number' && value < 0 ? value & 0xffff : value
 }
 
@@ -573,6 +598,7 @@ const SOCKET_ONLY: ReadonlySet<string> = new Set([
   'allowHalfOpen',
   'blockList',
   'captureRejections',
+  'encoding',
   'fd',
   'handle',
   'highWaterMark',
@@ -581,11 +607,13 @@ const SOCKET_ONLY: ReadonlySet<string> = new Set([
   'noDelay',
   'objectMode',
   'onread',
+  'readable',
   'readableHighWaterMark',
   'readableObjectMode',
   'signal',
   'timeout',
   'typeOfService',
+  'writable',
   'writableHighWaterMark',
   'writableObjectMode',
 ])

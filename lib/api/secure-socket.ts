@@ -507,7 +507,8 @@ export class SecureSocket extends Duplex {
     encoding?: BufferEncoding | Callback,
     callback?: Callback,
   ): boolean {
-    if (this.allowHalfOpen || !this.readableEnded || !this.writableEnded) {
+    const hasHeardEnd = this.#endPushed && this.readableEnded
+    if (this.allowHalfOpen || !hasHeardEnd || !this.writableEnded) {
       return super.write(chunk, encoding as BufferEncoding, callback)
     }
     // As net has it: after the peer's end a write is a broken pipe, not a mistake of the program.

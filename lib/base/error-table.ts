@@ -559,6 +559,7 @@ export const OTHER_CODES: readonly (readonly [code: string, class_: string, mean
   ['ERR_MISSING_ARGS', 'OptionError', 'A needed option is missing.'],
   ['ERR_SOCKET_BAD_PORT', 'OptionError', 'No port: 0 to 65535.'],
   ['ERR_INVALID_IP_ADDRESS', 'OptionError', 'No IP address.'],
+  ['ERR_UNKNOWN_ENCODING', 'OptionError', 'No encoding of Buffer.'],
   [
     'ERR_INVALID_ADDRESS_FAMILY',
     'OptionError',

@@ -241,6 +241,11 @@ const OPTIONS: Record<string, object> = {
   "timeout 'x'": { timeout: 'x' },
   'timeout 0': { timeout: 0 },
   "signal 'x'": { signal: 'x' },
+  "encoding 'utf8'": { encoding: 'utf8' },
+  "encoding 'bogus'": { encoding: 'bogus' },
+  'encoding 5': { encoding: 5 },
+  'readable false': { readable: false },
+  'writable false': { writable: false },
   'objectMode true': { objectMode: true },
   "onread 'x'": { onread: 'x' },
   // Not in Node 20.

@@ -128,6 +128,49 @@ const V6 = { address: '::1', family: 6 }
 const V4 = { address: '127.0.0.1', family: 4 }
 const echo = (socket: net.Socket): void => void socket.pipe(socket)
 
+/** `connect` has no say in them. */
+for (const [name, options] of Object.entries({
+  'an encoding': { encoding: 'utf8' },
+  'no encoding': { encoding: null },
+  'an empty encoding': { encoding: '' },
+  'no reading': { readable: false },
+  'no writing': { writable: false },
+  'no writing, half open': { writable: false, allowHalfOpen: true },
+  'neither reading nor writing': { readable: false, writable: false },
+  'what is not quite false': { readable: 0, writable: null },
+}))
+  same(`what a socket is made with: ${name}`, {}, async rig => {
+    for (const socket of [rig.socket(options), rig.socket()]) {
+      const state = (): void => {
+        const { readable, writable, readableEnded, writableFinished, destroyed } = socket
+        const { readyState, readableEncoding } = socket
+        rig.note(readable, writable, readableEnded, writableFinished, destroyed)
+        rig.note(readyState, readableEncoding)
+      }
+      rig.watch(socket, 'connect', 'ready', 'finish', 'error', 'close')
+      state()
+      const accepted = once(rig.server, 'connection')
+      socket.connect({ host: '127.0.0.1', port: rig.port, ...(options as object) })
+      state()
+      const [peer] = (await accepted) as [net.Socket]
+      if (socket.connecting) await once(socket, 'connect')
+      if (socket.readable) {
+        peer.write('a')
+        socket.on('data', data => rig.note(typeof data, String(data)))
+        await once(socket, 'data')
+      }
+      state()
+      rig.note(socket.write('b', error => rig.note('written', error)))
+      if (socket.writableFinished) await closed(socket)
+      else {
+        await once(peer, 'data')
+        socket.destroy()
+        await closed(socket)
+      }
+      state()
+    }
+  })
+
 same('one address: the attempt is told, and nothing is listed', {}, async rig => {
   const socket = rig.connect()
   rig.watch(socket, ...ATTEMPTS, 'connect', 'ready', 'close')

@@ -46,12 +46,24 @@ const files = FOLDERS.flatMap(part =>
 const scratch = mkdtempSync(join(tmpdir(), 'ike-socket-node-'))
 process.on('exit', () => rmSync(scratch, { recursive: true, force: true }))
 
+/** Below those that the system gives out by itself, so that no client of another test gets one. */
+const PORTS = { first: 16_000, count: 16_000 }
+let drawn = process.pid
+
+/** Each once, since its test may bind it much later. */
 const freePort = async () => {
-  const socket = createSocket('udp4').bind(0)
-  await once(socket, 'listening')
-  const { port } = socket.address()
-  socket.close()
-  return port
+  for (;;) {
+    const port = PORTS.first + (drawn++ % PORTS.count)
+    const socket = createSocket('udp4').bind(port)
+    try {
+      await once(socket, 'listening')
+      return port
+    } catch {
+      // Someone has it.
+    } finally {
+      socket.close()
+    }
+  }
 }
 
 const FLAGS = /^\/\/ Flags: (.*)$/m
