@@ -230,6 +230,10 @@ export const parsePort = (name: string, value: unknown): number => {
   throw nodeError('ERR_SOCKET_BAD_PORT', message, RangeError)
 }
 
+/** As net: text that says no port, not even a wrong one, is the path of a local socket. */
+export const isPathText = (value: unknown): value is string =>
+  typeof value === 'string' && !(Number(value) >= 0)
+
 /** The peer's: nothing can be sent to port 0. */
 const peerPort = (name: string, value: unknown): number => {
   const port = parsePort(name, value)

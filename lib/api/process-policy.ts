@@ -25,7 +25,13 @@ import {
 } from '../policy/spd.ts'
 import { configuration } from './configuration.ts'
 import { hookChildren } from './process-children.ts'
-import { lenientOptions, nodeError, PLACE_OPTIONS, type SecureSocketOptions } from './options.ts'
+import {
+  isPathText,
+  lenientOptions,
+  nodeError,
+  PLACE_OPTIONS,
+  type SecureSocketOptions,
+} from './options.ts'
 import { createSecureServer, type SecureServer } from './secure-server.ts'
 import { createSecureSocket, SecureSocket } from './secure-socket.ts'
 
@@ -121,8 +127,7 @@ const connectArguments = (
   const listener = last as Listener
   const [first, second] = list
   if (typeof first === 'object' && first !== null) return { options: first, listener }
-  const isPort = typeof first === 'number' || /^\s*\d+\s*$/.test(String(first))
-  if (!isPort) return { options: { path: first as string }, listener }
+  if (isPathText(first)) return { options: { path: first }, listener }
   const host = typeof second === 'string' ? second : undefined
   return { options: { port: first as number | string, host }, listener }
 }
@@ -426,10 +431,10 @@ const listenArguments = (args: readonly unknown[]): net.ListenOptions | undefine
     const { port, host } = first as net.ListenOptions
     return { ...first, port: port ?? 0, host }
   }
-  const isPort =
-    first === undefined || typeof first === 'function' || /^\s*\d+\s*$/.test(String(first))
-  if (!isPort) return undefined
-  const port = typeof first === 'function' ? 0 : Number(first ?? 0)
+  const given = typeof first === 'function' ? 0 : (first ?? 0)
+  if (isPathText(given) || !['number', 'string'].includes(typeof given)) return undefined
+  // Whoever gets it next reads text as net does.
+  const port = given as number
   const host = typeof second === 'string' ? second : undefined
   const backlog = [second, third].find(value => typeof value === 'number')
   return {
@@ -471,7 +476,6 @@ const listenProtected = (server: net.Server, where: net.ListenOptions): void => 
   })
   // A program sets it at any time.
   Object.defineProperty(secure, 'maxConnections', { get: () => server.maxConnections })
-  protectedServers.set(server, secure)
   if (server instanceof tls.Server) {
     server.removeListener('secureConnection', lendBelow)
     server.prependListener('secureConnection', lendBelow)
@@ -486,7 +490,9 @@ const listenProtected = (server: net.Server, where: net.ListenOptions): void => 
     protectedServers.delete(server)
     server.emit('error', error)
   })
+  // It may throw.
   secure.listen(where)
+  protectedServers.set(server, secure)
 }
 
 /** Undefined: it is of a name, or of all addresses. */

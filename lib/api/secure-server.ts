@@ -21,6 +21,7 @@ import {
   argumentError,
   isBlocked,
   isLenient,
+  isPathText,
   nodeError,
   noReusePort,
   parsePort,
@@ -675,9 +676,7 @@ const normalizeListen = (
       'ERR_INVALID_ARG_VALUE',
     )
   }
-  const isPath = typeof first === 'string' && !/^\s*\d+\s*$/.test(first)
-  const isOther = ['boolean', 'bigint', 'symbol'].includes(typeof first)
-  if (isPath || isOther) {
+  if (isPathText(first) || ['boolean', 'bigint', 'symbol'].includes(typeof first)) {
     const words = 'a port; there are no local (IPC) secure servers'
     throw argumentError('port', first, words, 'ERR_INVALID_ARG_VALUE')
   }

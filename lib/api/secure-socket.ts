@@ -32,6 +32,7 @@ import {
   parseConnect,
   parseMore,
   isLenient,
+  isPathText,
   MISSING_PORT,
   parsePort,
   rangeError,
@@ -1079,8 +1080,7 @@ export const normalize = (
   const listener = typeof last === 'function' ? (last as () => void) : undefined
   const [first, second] = args
   if (typeof first === 'object' && first !== null) return { options: first, listener }
-  // As net: text that is no number is a path.
-  if (typeof first === 'string' && !(Number(first) >= 0)) {
+  if (isPathText(first)) {
     throw new OptionError('path', first, 'left out: there are no local (IPC) secure sockets')
   }
   if (first === undefined) {

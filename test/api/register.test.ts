@@ -277,6 +277,44 @@ process.exit()`,
   )
 })
 
+t.test('a port is what net takes for one, protected or not', async t => {
+  const [port, bypassed] = [await freePort(), await freePort()]
+  const program = `
+const net = require('net')
+const { once } = require('events')
+const tell = async (what, listen) => {
+  try {
+    const server = listen(net.createServer(socket => socket.end()))
+    await once(server, 'listening')
+    const at = server.address().port
+    const socket = typeof what === 'object' ? net.connect(at) : net.connect(what, '127.0.0.1')
+    await once(socket.resume(), 'close')
+    console.log(JSON.stringify(what), what.port === undefined && typeof what === 'object' ? 'any' : at, 'connected')
+    await new Promise(resolve => server.close(resolve))
+  } catch (error) {
+    console.log(JSON.stringify(what), error.code)
+  }
+}
+const main = async () => {
+  for (const port of [${port}, ${bypassed}]) {
+    for (const text of ['0x' + port.toString(16), ' ' + port + ' ', port + '.0', '+' + port, '0o' + port.toString(8)])
+      await tell(text, server => server.listen(text, '127.0.0.1'))
+    await tell({ port }, server => server.listen({ port: '0x' + port.toString(16), host: '127.0.0.1' }))
+  }
+  for (const wrong of ['', ' ', '1.5', '70000', 70000, -1, NaN])
+    await tell(wrong, server => server.listen(wrong))
+  await tell({}, server => server.listen(null))
+  const twice = net.createServer()
+  try { twice.listen({ port: ${port}, backlog: 1, signal: 'x' }) } catch (error) { console.log(error.code) }
+  twice.listen(${port}, () => { console.log('again'); process.exit() })
+}
+main()`
+  const under = await run('ports.cjs', program, protect(port))
+  const without = await run('ports.cjs', program, protect(port), {}, { isUnderPolicy: false })
+  t.strictSame(under.lines, without.lines)
+  t.equal(under.lines.filter(line => line.endsWith('connected')).length, 13)
+})
+
 t.test('a protected server drops connections beyond its limit, and listens once', async t => {
   const port = await freePort()
   const { lines, stderr, status } = await run(
