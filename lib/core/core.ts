@@ -112,6 +112,11 @@ export class Core {
   /** The session that has sent something since the last `prepare`, and the one that had before it. */
   private lastSender: Session | undefined
   private speaker: Session | undefined
+  /** A session has had packets or commands, and what follows is not carried on yet: several often come in a row. */
+  private unsettled: Session | undefined
+  private unsettledAt: Millis = 0
+  /** It was carried on, and is not noted yet: what is ready goes out before. */
+  private unnoted: Session | undefined
   private readonly schedule = new Schedule<Session>()
   private readonly events: CoreEvent[] = []
   private isStrangersTurn = false
@@ -176,15 +181,20 @@ export class Core {
   }
 
   get isIdle(): boolean {
-    return this.sessions.size === 0
+    return this.counted.size === 0
   }
 
   get connectionCount(): number {
-    return this.sessions.connectionCount
+    return this.counted.connectionCount
   }
 
   get hasUndelivered(): boolean {
-    return this.sessions.hasUndelivered
+    return this.counted.hasUndelivered
+  }
+
+  private get counted(): SessionTable {
+    this.catchUp()
+    return this.sessions
   }
 
   get saCount(): number {
@@ -266,7 +276,7 @@ export class Core {
   /** After a command on a connection: its peer has something to send, or may have. */
   wake(connection: Connection, now: Millis): void {
     const session = this.stacks.get((connection as TcpConnection).stack as TcpStack)
-    if (session !== undefined) this.touch(session, now)
+    if (session !== undefined) this.touchSoon(session, now)
   }
 
   /** Deletes every SA in an orderly way: what was written is delivered first. */
@@ -300,7 +310,7 @@ export class Core {
 
   /** Every SA has ended; some may still repeat their last answer. */
   get isSettled(): boolean {
-    return this.sessions.isSettled
+    return this.counted.isSettled
   }
 
   /** The system says that nobody listens there: believed only before anything was authenticated. */
@@ -466,7 +476,7 @@ export class Core {
       return
     }
     child.session.handleEsp(child, bytes, path, now)
-    this.touch(child.session, now)
+    this.touchSoon(child.session, now)
   }
 
   /**
@@ -486,6 +496,7 @@ export class Core {
   }
 
   private handleIke(message: Uint8Array, path: Path, now: Millis): void {
+    this.catchUp()
     if (isVersion1(message)) {
       const header = readIkeHeader(message)
       const asked = header && this.sas.get(ownSpiOf(header))
@@ -570,10 +581,12 @@ export class Core {
   // --- time ---
 
   nextTimeout(): Millis {
+    this.catchUp()
     return this.schedule.next()
   }
 
   handleTimeout(now: Millis): void {
+    this.catchUp()
     for (;;) {
       const session = this.schedule.first()
       if (session === undefined || session.dueAt > now) return
@@ -586,21 +599,54 @@ export class Core {
     }
   }
 
-  /** What input or a command changed in a session is carried on, and its deadline and turn are noted. */
-  private touch(session: Session, now: Millis): void {
-    session.settle(now)
-    if (session.isEmpty) this.forget(session)
-    else {
-      this.sessions.renew(session)
-      // Between datagrams it is idle, from the last one on.
-      if (session.takeDatagrams()) this.up.noteUse(session, true, now)
-      this.up.noteUse(session, !session.isIdle, now)
-      this.schedule.update(session, session.nextTimeout())
-    }
+  /** As `touch`, but before it is asked for, or something happens to another session. */
+  private touchSoon(session: Session, now: Millis): void {
+    if (session !== this.unsettled) this.settle()
+    this.unsettled = session
+    this.unsettledAt = now
     this.active.add(session)
   }
 
+  /** From here on there are events of what was to be carried on. */
+  private settle(): void {
+    const { unsettled } = this
+    if (unsettled === undefined) return
+    this.unsettled = undefined
+    unsettled.settle(this.unsettledAt)
+    if (unsettled === this.unnoted) return
+    this.noteLast()
+    this.unnoted = unsettled
+  }
+
+  private noteLast(): void {
+    if (this.unnoted !== undefined) this.note(this.unnoted, this.unsettledAt)
+  }
+
+  private catchUp(): void {
+    this.settle()
+    this.noteLast()
+  }
+
+  /** What input or a command changed in a session is carried on, and its deadline and turn are noted. */
+  private touch(session: Session, now: Millis): void {
+    session.settle(now)
+    this.note(session, now)
+    this.active.add(session)
+  }
+
+  private note(session: Session, now: Millis): void {
+    if (session === this.unnoted) this.unnoted = undefined
+    if (session.isEmpty) return this.forget(session)
+    this.sessions.renew(session)
+    // Between datagrams it is idle, from the last one on.
+    if (session.takeDatagrams()) this.up.noteUse(session, true, now)
+    this.up.noteUse(session, !session.isIdle, now)
+    this.schedule.update(session, session.nextTimeout())
+  }
+
   private forget(session: Session): void {
+    if (session === this.unsettled) this.unsettled = undefined
+    if (session === this.unnoted) this.unnoted = undefined
     this.schedule.remove(session)
     this.sessions.delete(session)
     if (session.stack !== undefined) this.stacks.delete(session.stack)
@@ -614,6 +660,7 @@ export class Core {
 
   /** Writes the next datagram into `packet`; undefined when there is nothing to send now. */
   pollTransmit(packet: Packet, now: Millis): Path | undefined {
+    this.settle()
     // Strangers and sessions take turns, so that neither keeps the other waiting.
     this.isStrangersTurn = !this.isStrangersTurn
     return this.isStrangersTurn
@@ -640,8 +687,7 @@ export class Core {
         return path
       }
       this.active.shift()
-      if (session.isEmpty) this.forget(session)
-      else this.schedule.update(session, session.nextTimeout())
+      this.note(session, now)
     }
     return undefined
   }
@@ -657,6 +703,7 @@ export class Core {
   }
 
   pollEvent(): CoreEvent | undefined {
+    this.settle()
     return this.events.shift()
   }
 

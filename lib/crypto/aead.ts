@@ -52,8 +52,11 @@ export interface Aead {
     aad: Uint8Array,
     esnHigh?: Uint8Array,
   ): Uint8Array | undefined
-  /** Prepares what `seal` or `open` needs for the next packet, provided that its IV is the next number. */
-  prepare?(what: 'seal' | 'open'): void
+  /**
+   * Prepares what `seal` or `open` needs for the next packet, provided that its IV is the next number. `aad`: what was
+   * authenticated with the last one; it ends with a sequence number, of which the next one is expected too.
+   */
+  prepare?(what: 'seal' | 'open', aad: Uint8Array): void
   /** Gives back what was prepared: the next packet may not come soon. */
   forget?(): void
   wipe(): void
@@ -100,8 +103,8 @@ export class SaltedAead implements Aead {
     }
   }
 
-  prepare(what: 'seal' | 'open'): void {
-    if (this.cipher instanceof NodeCipher) this.cipher.prepare(what, this.nonce)
+  prepare(what: 'seal' | 'open', aad: Uint8Array): void {
+    if (this.cipher instanceof NodeCipher) this.cipher.prepare(what, this.nonce, aad)
   }
 
   forget(): void {
@@ -120,19 +123,24 @@ const TAG_OPTIONS = { authTagLength: TAG_LENGTH }
 /** Ours: after so many unexpected IVs in a row we take it that the peer does not count upwards. */
 const MOST_MISSES = 8
 
-/** An object of node:crypto for a nonce that has not come yet: it is used once, and for that nonce alone. */
+/** An object of node:crypto for a packet that has not come yet: it is used once, for that nonce and that `aad`. */
 interface Foreseen {
   readonly nonce: Uint8Array
+  /** The object has got it already. */
+  readonly aad: Uint8Array
   cipher: CipherGCM | undefined
   decipher: DecipherGCM | undefined
   misses: number
 }
 
-/** Adds one to the IV, a number of 64 bits. */
-const increment = (nonce: Uint8Array): void => {
-  for (let i = NONCE_LENGTH - 1; i >= SALT_LENGTH; i--) {
-    nonce[i] = (nonce[i]! + 1) & 0xff
-    if (nonce[i] !== 0) return
+/** Both a nonce and what ESP authenticates beside the text begin with so many octets that stay: salt, and SPI. */
+const STAYS = SALT_LENGTH
+
+/** Adds one to the number that the other octets are. */
+const increment = (octets: Uint8Array): void => {
+  for (let i = octets.length - 1; i >= STAYS; i--) {
+    octets[i] = (octets[i]! + 1) & 0xff
+    if (octets[i] !== 0) return
   }
 }
 
@@ -151,18 +159,19 @@ class NodeCipher implements AeadCipher {
     this.key = createSecretKey(key)
   }
 
-  private newCipher(nonce: Uint8Array): CipherGCM {
-    return createCipheriv(this.algorithm, this.key!, nonce, TAG_OPTIONS)
+  private newCipher(nonce: Uint8Array, aad: Uint8Array): CipherGCM {
+    return createCipheriv(this.algorithm, this.key!, nonce, TAG_OPTIONS).setAAD(aad)
   }
 
-  private newDecipher(nonce: Uint8Array): DecipherGCM {
-    return createDecipheriv(this.algorithm, this.key!, nonce, TAG_OPTIONS)
+  private newDecipher(nonce: Uint8Array, aad: Uint8Array): DecipherGCM {
+    return createDecipheriv(this.algorithm, this.key!, nonce, TAG_OPTIONS).setAAD(aad)
   }
 
-  /** `last`: the nonce before the one that is foreseen. */
-  prepare(what: 'seal' | 'open', last: Uint8Array): void {
+  /** `last`, `lastAad`: the nonce before the one that is foreseen, and what was authenticated with it. */
+  prepare(what: 'seal' | 'open', last: Uint8Array, lastAad: Uint8Array): void {
     this.foreseen ??= {
       nonce: secretOctets(NONCE_LENGTH),
+      aad: new Uint8Array(lastAad.length),
       cipher: undefined,
       decipher: undefined,
       misses: 0,
@@ -172,28 +181,33 @@ class NodeCipher implements AeadCipher {
     if (isReady || foreseen.misses >= MOST_MISSES) return
     foreseen.nonce.set(last)
     increment(foreseen.nonce)
-    if (what === 'seal') foreseen.cipher = this.newCipher(foreseen.nonce)
-    else foreseen.decipher = this.newDecipher(foreseen.nonce)
+    foreseen.aad.set(lastAad)
+    increment(foreseen.aad)
+    if (what === 'seal') foreseen.cipher = this.newCipher(foreseen.nonce, foreseen.aad)
+    else foreseen.decipher = this.newDecipher(foreseen.nonce, foreseen.aad)
   }
 
   forget(): void {
     this.foreseen = undefined
   }
 
-  /** Takes the object that was made in advance, so that it is used once; undefined: there is none for this nonce. */
-  private take<Kind extends 'cipher' | 'decipher'>(kind: Kind, nonce: Uint8Array): Foreseen[Kind] {
+  /** Takes the object that was made in advance, so that it is used once; undefined: there is none for this packet. */
+  private take<Kind extends 'cipher' | 'decipher'>(
+    kind: Kind,
+    nonce: Uint8Array,
+    aad: Uint8Array,
+  ): Foreseen[Kind] {
     const { foreseen } = this
     const ready = foreseen?.[kind]
     if (foreseen === undefined || ready === undefined) return undefined
     foreseen[kind] = undefined
-    const isIt = equal(foreseen.nonce, nonce)
+    const isIt = equal(foreseen.nonce, nonce) && equal(foreseen.aad, aad)
     foreseen.misses = isIt ? 0 : foreseen.misses + 1
     return isIt ? ready : undefined
   }
 
   seal(bytes: Uint8Array, from: number, to: number, nonce: Uint8Array, aad: Uint8Array): void {
-    const cipher = this.take('cipher', nonce) ?? this.newCipher(nonce)
-    cipher.setAAD(aad)
+    const cipher = this.take('cipher', nonce, aad) ?? this.newCipher(nonce, aad)
     const ciphertext = cipher.update(bytes.subarray(from, to))
     cipher.final()
     bytes.set(ciphertext, from)
@@ -208,8 +222,7 @@ class NodeCipher implements AeadCipher {
     nonce: Uint8Array,
     aad: Uint8Array,
   ): Uint8Array | undefined {
-    const decipher = this.take('decipher', nonce) ?? this.newDecipher(nonce)
-    decipher.setAAD(aad)
+    const decipher = this.take('decipher', nonce, aad) ?? this.newDecipher(nonce, aad)
     decipher.setAuthTag(bytes.subarray(to, to + TAG_LENGTH))
     const plaintext = decipher.update(bytes.subarray(from, to))
     try {

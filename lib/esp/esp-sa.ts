@@ -67,8 +67,8 @@ export class EspSaPair {
 
   /** Nothing is to be done now, and there will be another packet soon, each way. */
   prepare(): void {
-    this.outbound.cipher.prepare?.('seal')
-    this.inbound.cipher.prepare?.('open')
+    this.outbound.prepare()
+    this.inbound.prepare()
   }
 
   forget(): void {

@@ -91,6 +91,11 @@ export class InboundSa {
     return Drop.None
   }
 
+  /** What the packet needs that will come next. */
+  prepare(): void {
+    this.aead.prepare?.('open', this.aad)
+  }
+
   /** The plaintext has been read, and what is to stay of it was copied or adopted. */
   done(): void {
     release(this.plaintext)

@@ -68,6 +68,11 @@ export class OutboundSa {
     return true
   }
 
+  /** What the next packet needs. */
+  prepare(): void {
+    this.aead.prepare?.('seal', this.aad)
+  }
+
   /** A counter is the sequence number itself, which never repeats under a key. */
   private writeIv(bytes: Uint8Array, at: number): void {
     if (this.aead.iv === 'random') {

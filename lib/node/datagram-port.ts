@@ -26,6 +26,8 @@ export interface Sender {
 export interface PortEvents {
   /** `bytes`, not empty, are there during the call only. */
   onMessage(bytes: Uint8Array, sender: Sender): void
+  /** The octets of a datagram are nobody's any more, and what it leads to may be done at once: what that throws, Node expects. */
+  onTaken(): void
   /** What had come was handed over, in a turn that nothing else follows; where it is not told, libuv's own turn goes on. */
   onRead(): void
   /** Later than the call that caused it. `path`: of the datagram, if it is known. */

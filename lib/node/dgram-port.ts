@@ -83,6 +83,7 @@ export class DgramPort implements DatagramPort {
       if (plain.length === 0) return
       this.events.onMessage(plain, remote)
       release(plain)
+      this.events.onTaken()
     })
     this.socket.on('error', error => this.events.onError(error, undefined))
   }

@@ -222,6 +222,8 @@ export class Endpoint implements NetworkWatcher {
   private hasReadSince = false
   private scheduled: NodeJS.Immediate | undefined
   private isTickScheduled = false
+  /** A datagram has come, and what follows from it is not done yet. */
+  private hasHeard = false
   /** Datagrams come one by one, and the next one is the first of its turn: what answers it waits for no other. */
   private isQuiet = true
   /** Connections that their owners got in this turn of the event loop; what else there is of them comes in the next one. */
@@ -517,7 +519,7 @@ export class Endpoint implements NetworkWatcher {
       print,
       sockets,
       has: addressee => core.has(addressee),
-      receive: (bytes, path) => this.receive(bytes, path),
+      receive: (bytes, path) => this.receiveLent(bytes, path),
     }
   }
 
@@ -549,7 +551,7 @@ export class Endpoint implements NetworkWatcher {
       // The path is ours, whichever socket it came in on.
       onDatagram: (bytes: Uint8Array, { socket, remoteAddress, remotePort }: Path) => {
         const path = this.sockets[socket]?.path(remoteAddress, remotePort)
-        if (path !== undefined) this.receive(bytes, path)
+        if (path !== undefined) this.receiveLent(bytes, path)
       },
       onLost: () => {
         this.portBorrower = undefined
@@ -583,7 +585,7 @@ export class Endpoint implements NetworkWatcher {
   private borrow(place: GroupPlace, print: () => string, done: (joined: Joined) => void): void {
     const hello = { print: print(), mark: this.environment.spiMark }
     const events = {
-      onDatagram: (bytes: Uint8Array, path: Path) => this.receive(bytes, path),
+      onDatagram: (bytes: Uint8Array, path: Path) => this.receiveLent(bytes, path),
       onLost: () => this.regain(place, print, FIRST_REGAIN),
     }
     PortBorrower.join(place, hello, events, joined => {
@@ -666,6 +668,7 @@ export class Endpoint implements NetworkWatcher {
         onDatagram: (bytes, path) => {
           if (!this.isOthers(bytes, path, options)) this.receive(bytes, path)
         },
+        onTaken: this.answerSoon,
         onRead: () => this.endReading(),
         onError: (error, path) => this.handleSocketError(error, path),
       },
@@ -676,14 +679,29 @@ export class Endpoint implements NetworkWatcher {
 
   private receive(bytes: Uint8Array, path: Path): void {
     this.core.handleDatagram(bytes, path, this.now())
-    if (this.isQuiet) process.nextTick(this.answerAtOnce)
-    this.isQuiet = false
-    this.schedule()
+    this.hasHeard = true
   }
 
-  /** Before libuv looks for another datagram, unless the turn is over already. */
-  private readonly answerAtOnce = (): void => {
-    if (this.scheduled !== undefined) this.drain(false)
+  /** Another process or thread has read it. */
+  private receiveLent(bytes: Uint8Array, path: Path): void {
+    this.receive(bytes, path)
+    if (this.isQuiet) process.nextTick(this.answerSoon)
+    else this.answerSoon()
+  }
+
+  /** What has come is answered before libuv looks for more, where it is the first of its turn, and else with what follows. */
+  private readonly answerSoon = (): void => {
+    if (!this.hasHeard) return
+    this.hasHeard = false
+    try {
+      if (this.isQuiet) {
+        this.isQuiet = false
+        this.drain(false)
+      }
+    } finally {
+      // For what else belongs to a turn there is time afterwards.
+      this.schedule()
+    }
   }
 
   /** What the system reports is believed only while nothing authenticated says otherwise (RFC 7296 §2.4). */
@@ -893,13 +911,14 @@ export class Endpoint implements NetworkWatcher {
   private takeTurn(): void {
     this.scheduled = undefined
     for (const socket of this.sockets) socket.readAwaited()
+    this.hasHeard = false
     this.noteBacklog()
     this.drain(true)
   }
 
   /** A socket has handed over what there was, in a turn of its own. */
   private endReading(): void {
-    if (this.scheduled === undefined || this.closed) return
+    if ((this.scheduled === undefined && !this.hasHeard) || this.closed) return
     clearImmediate(this.scheduled)
     this.takeTurn()
   }

@@ -18,6 +18,8 @@ import { NativePort } from './native-port.ts'
 export interface UdpEvents {
   /** `bytes` are there during the call only. */
   onDatagram(bytes: Uint8Array, path: Path): void
+  /** A datagram is read, and what it leads to may be done at once. */
+  onTaken(): void
   /** What had come was handed over, in a turn that nothing else follows; where it is not told, libuv's own turn goes on. */
   onRead(): void
   /** An ICMP error that the system reported, a datagram that it does not send, or the socket failed. `path`: of the datagram, if it is known. */
@@ -91,6 +93,7 @@ export class UdpSocket implements Carrier {
     const Port = options.isAccelerated ? NativePort : DgramPort
     this.port = new Port(options, {
       onMessage: (bytes, sender) => this.receive(bytes, sender),
+      onTaken: () => events.onTaken(),
       onRead: () => events.onRead(),
       onError: (error, path) => events.onError(error, path),
     })

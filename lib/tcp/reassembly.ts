@@ -1,4 +1,5 @@
 /** Octets that came: those in order, waiting for the reader, and those ahead of a gap. */
+import { markAsUntransferable } from 'node:worker_threads'
 import { adopt } from '../base/external.ts'
 import { Slab, type Tenant } from '../base/slab.ts'
 import { after, afterOrAt, before, beforeOrAt, distance, earlier, later } from '../base/serial.ts'
@@ -28,6 +29,23 @@ const MOST_JOINED = 65_536
 
 /** Of all connections of this process. */
 const slab = new Slab()
+
+/** A small piece that is alone stands behind those of other connections: memory of its own costs more than its octets. */
+let pool = new Uint8Array(0)
+let pooled = 0
+
+const inPool = (octets: Uint8Array): Uint8Array => {
+  const { length } = octets
+  if (pooled + length > pool.length) {
+    pool = new Uint8Array(TAIL_OCTETS)
+    markAsUntransferable(pool.buffer)
+    pooled = 0
+  }
+  const at = pooled
+  pooled += length
+  pool.set(octets, at)
+  return new Uint8Array(pool.buffer, at, length)
+}
 
 export class Reassembly implements Tenant {
   preceding: Tenant | undefined
@@ -129,12 +147,16 @@ export class Reassembly implements Tenant {
       this.queue[last] = tail.subarray(from, this.tailUsed)
       return
     }
-    // The first small one alone is the usual case: it gets no more than it needs.
-    const isFirst = this.queue.length === 0
-    const memory = new Uint8Array(isFirst ? piece.length : TAIL_OCTETS)
+    // The first small one alone is the usual case.
+    if (this.queue.length === 0) {
+      this.queue.push(inPool(piece))
+      this.tail = undefined
+      return
+    }
+    const memory = new Uint8Array(TAIL_OCTETS)
     memory.set(piece)
     this.queue.push(memory.subarray(0, piece.length))
-    this.tail = isFirst ? undefined : memory
+    this.tail = memory
     this.tailUsed = piece.length
   }
 

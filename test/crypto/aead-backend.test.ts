@@ -69,42 +69,60 @@ t.test('our own give the known answers', t => {
   t.end()
 })
 
-t.test('what was prepared for one IV is used once, for that IV, and only where it is right', t => {
-  const aad = new Uint8Array(8)
-  const packet = (iv: number): Buffer => {
-    const octets = Buffer.alloc(8 + 20 + TAG, 'p')
-    octets.writeBigUInt64BE(BigInt(iv))
-    return octets
-  }
-  // A lost one, one that comes again, and the carry into the next octets.
-  const numbers = [1, 2, 3, 5, 4, 4, 0xffff, 0x1_0000, 0xffff_ffff, 0x1_0000_0000, 7, 8]
-  for (const name of AEAD_NAMES) {
-    const key = new Uint8Array(name === 'aes128gcm16' ? 20 : name === 'aes192gcm16' ? 28 : 36)
-    const [plain, early] = [0, 1].map(() => new SaltedAead(NODE_AEADS[name], key))
-    const [opener, forgetful] = [0, 1].map(() => new SaltedAead(NODE_AEADS[name], key))
-    for (const [at, number] of numbers.entries()) {
-      const [expected, sealed] = [packet(number), packet(number)]
-      plain!.seal(expected, 8, 28, aad)
-      early!.prepare('seal')
-      early!.seal(sealed, 8, 28, aad)
-      t.strictSame(sealed, expected, `${name} ${number}`)
-      for (const receiver of [opener!, forgetful!]) {
-        receiver.prepare('open')
-        receiver.prepare('open')
-        if (receiver === forgetful) receiver.forget()
-        if (at === 2) {
-          const forged = Buffer.from(sealed)
-          forged[10]! ^= 1
-          t.equal(receiver.open(forged, 8, 28, aad), undefined)
-        }
-        const opened = receiver.open(Buffer.from(sealed), 8, 28, aad)
-        t.strictSame(Buffer.from(opened!), Buffer.alloc(20, 'p'))
-      }
+t.test(
+  'what was prepared for one packet is used once, for that one, and only where it is right',
+  t => {
+    const aadOf = (number: number): Buffer => {
+      const octets = Buffer.alloc(8, 's')
+      octets.writeUInt32BE(number % 2 ** 32, 4)
+      return octets
     }
-    for (const aead of [plain, early, opener, forgetful]) aead!.wipe()
-  }
-  t.end()
-})
+    const packet = (iv: number): Buffer => {
+      const octets = Buffer.alloc(8 + 20 + TAG, 'p')
+      octets.writeBigUInt64BE(BigInt(iv))
+      return octets
+    }
+    // A lost one, one that comes again, and the carry into the next octets; then IVs that go on where sequence numbers do
+    // not, and the other way round.
+    const numbers = [1, 2, 3, 5, 4, 4, 0xffff, 0x1_0000, 0xffff_ffff, 0x1_0000_0000, 7, 8]
+    const pairs = [
+      ...numbers.map(number => [number, number]),
+      [9, 12],
+      [10, 13],
+      [12, 14],
+      [13, 15],
+    ]
+    for (const name of AEAD_NAMES) {
+      const key = new Uint8Array(name === 'aes128gcm16' ? 20 : name === 'aes192gcm16' ? 28 : 36)
+      const [plain, early] = [0, 1].map(() => new SaltedAead(NODE_AEADS[name], key))
+      const [opener, forgetful] = [0, 1].map(() => new SaltedAead(NODE_AEADS[name], key))
+      let last = aadOf(0)
+      for (const [at, [number, sequence]] of pairs.entries()) {
+        const aad = aadOf(sequence!)
+        const [expected, sealed] = [packet(number!), packet(number!)]
+        plain!.seal(expected, 8, 28, aad)
+        early!.prepare('seal', last)
+        early!.seal(sealed, 8, 28, aad)
+        t.strictSame(sealed, expected, `${name} ${number}`)
+        for (const receiver of [opener!, forgetful!]) {
+          receiver.prepare('open', last)
+          receiver.prepare('open', last)
+          if (receiver === forgetful) receiver.forget()
+          if (at === 2) {
+            const forged = Buffer.from(sealed)
+            forged[10]! ^= 1
+            t.equal(receiver.open(forged, 8, 28, aad), undefined)
+          }
+          const opened = receiver.open(Buffer.from(sealed), 8, 28, aad)
+          t.strictSame(Buffer.from(opened!), Buffer.alloc(20, 'p'))
+        }
+        last = aad
+      }
+      for (const aead of [plain, early, opener, forgetful]) aead!.wipe()
+    }
+    t.end()
+  },
+)
 
 t.test('one that is right runs both ends, and its keys are overwritten', async t => {
   const backend = inPlace('aes-256-gcm')

@@ -43,6 +43,7 @@ const make = <Port>(
   const errors: Told<Port>['errors'] = []
   const port = new Kind(options, {
     onMessage: (bytes, sender) => void heard.push({ bytes: bytes.slice(), sender }),
+    onTaken() {},
     onRead() {},
     onError: (error, path) => void errors.push({ error, path }),
   })
@@ -441,6 +442,7 @@ t.test(`memory that somebody keeps is not received into again${suffix}`, { skip 
   const kept: Uint8Array[] = []
   const port = new NativePort(PLAIN, {
     onMessage: bytes => void (adopt(bytes) && kept.push(bytes)),
+    onTaken() {},
     onRead() {},
     onError() {},
   })
@@ -485,7 +487,7 @@ t.test(
     const run = (then: string): { status: number | null; stdout: string; stderr: string } => {
       const program = `
       import { NativePort } from ${JSON.stringify(module)}
-      const events = { onMessage: bytes => console.log('heard', bytes.length), onRead() {}, onError: console.log }
+      const events = { onMessage: bytes => console.log('heard', bytes.length), onTaken() {}, onRead() {}, onError: console.log }
       const port = new NativePort({ family: 4, ipv6Only: false, reusePort: false }, events)
       const send = () => {
         const { port: remotePort } = port.address()

@@ -72,7 +72,7 @@ t.test(
       const socket = new UdpSocket(
         0,
         { family: 4, ipv6Only: false, isUnmarked: false, reusePort: false, isAccelerated: false },
-        { onDatagram() {}, onRead() {}, onError() {} },
+        { onDatagram() {}, onTaken() {}, onRead() {}, onError() {} },
       )
       const { port } = receiver.address()
       await new Promise<void>(resolve =>
@@ -110,7 +110,12 @@ t.test(
       const socket = new UdpSocket(
         0,
         { family: 4, ipv6Only: false, isUnmarked: false, reusePort: false, isAccelerated: false },
-        { onDatagram: () => {}, onRead: () => {}, onError: error => errors.push(error.code) },
+        {
+          onDatagram: () => {},
+          onTaken: () => {},
+          onRead: () => {},
+          onError: error => errors.push(error.code),
+        },
       )
       await new Promise<unknown>(done =>
         isConnected
