@@ -18,8 +18,29 @@ const portToNobody = (): MessagePort => {
 const WORTH_KEEPING = 16_384
 /** Ours: of what is kept so, most must be the octets that are wanted. */
 const LEAST_PART = 3 / 4
-/** Memory that somebody keeps in the place of a copy. */
-const adopted = new WeakSet<ArrayBufferLike>()
+
+/** The constructor of `Kept` gets to work on the object that is there already. */
+class Same {
+  constructor(memory: ArrayBufferLike) {
+    return memory
+  }
+}
+
+/**
+ * Memory that somebody keeps in the place of a copy: it bears a mark that nobody else can see. A `WeakSet` of all of
+ * them cost more than a microsecond for each, and time of every Mark-Compact.
+ */
+class Kept extends Same {
+  readonly #isKept = true
+
+  static has(memory: ArrayBufferLike): boolean {
+    return #isKept in memory
+  }
+
+  static mark(memory: ArrayBufferLike): void {
+    if (!Kept.has(memory)) new Kept(memory)
+  }
+}
 
 /**
  * Code that would copy these octets out of a plaintext that nobody reads afterwards may keep them in place: true,
@@ -27,12 +48,12 @@ const adopted = new WeakSet<ArrayBufferLike>()
  */
 export const adopt = ({ buffer, length }: Uint8Array): boolean => {
   if (length < WORTH_KEEPING || length < LEAST_PART * buffer.byteLength) return false
-  adopted.add(buffer)
+  Kept.mark(buffer)
   return true
 }
 
 /** Somebody keeps a part of the memory of these octets. */
-export const isAdopted = ({ buffer }: Uint8Array): boolean => adopted.has(buffer)
+export const isAdopted = ({ buffer }: Uint8Array): boolean => Kept.has(buffer)
 
 type Movable = ArrayBuffer & { transfer?(length: number): ArrayBuffer }
 
@@ -60,7 +81,7 @@ const sendAway = (buffer: ArrayBuffer): void => {
  */
 export const release = ({ buffer, length }: Uint8Array): void => {
   if (length < WORTH || length !== buffer.byteLength || !(buffer instanceof ArrayBuffer)) return
-  if (adopted.has(buffer)) return
+  if (Kept.has(buffer)) return
   const movable: Movable = buffer
   if (movable.transfer !== undefined) movable.transfer(0)
   else sendAway(movable)
