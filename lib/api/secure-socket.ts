@@ -319,9 +319,12 @@ export class SecureSocket extends Duplex {
 
   /** As with net, a socket that neither connects, nor writes, nor reads does not hold its process. */
   #noteActivity(): void {
-    const isRequest =
-      this.connecting || this.#pendingWrite !== undefined || this.#pendingFinal !== undefined
+    const isRequest = this.connecting || this.#hasRequest
     this.#hold.setActive(isRequest || (this.#wantsData && !this.#endPushed), isRequest)
+  }
+
+  get #hasRequest(): boolean {
+    return this.#pendingWrite !== undefined || this.#pendingFinal !== undefined
   }
 
   #inScope(run: () => void): void {
@@ -369,6 +372,8 @@ export class SecureSocket extends Duplex {
           this.#ended = true
           this.#pull()
         } else if (this.connecting) this.#connector?.failed(this.#asNetSays(error))
+        // As with net, which asks the system no more by then: who writes hears of it.
+        else if (this.#endPushed && this.readableEnded && !this.#hasRequest) this.#isOver = true
         else this.destroy(error)
       }),
   }
@@ -537,12 +542,7 @@ export class SecureSocket extends Duplex {
     if (this.#connection === undefined || this.#isOver) {
       this.#pendingWrite = undefined
       const never = !this.#hadConnection && !this.destroyed
-      return callback(
-        nodeError(
-          never ? 'ERR_SOCKET_CLOSED' : 'EPIPE',
-          never ? 'Socket is closed' : 'write EPIPE',
-        ),
-      )
+      return callback(never ? closedError() : failed('write', 'EPIPE'))
     }
     this.#flush()
   }
@@ -649,7 +649,8 @@ export class SecureSocket extends Duplex {
     if (closed !== undefined) process.nextTick(closed, this)
     const tell = (): void =>
       this.#inScope(() => {
-        if (connection !== undefined && waiting !== undefined) this.#callBack(waiting, canceled())
+        if (connection !== undefined && waiting !== undefined)
+          this.#callBack(waiting, failed('write', 'ECANCELED'))
         if (hadHandle) this.emit('close', error !== null)
         else this.emit('close')
       })
@@ -669,8 +670,7 @@ export class SecureSocket extends Duplex {
   resetAndDestroy(): this {
     this.#wantsReset = true
     if (this.connecting) return this
-    if (this.#connection === undefined)
-      return this.destroy(nodeError('ERR_SOCKET_CLOSED', 'Socket is closed'))
+    if (this.#connection === undefined) return this.destroy(closedError())
     return this.destroy()
   }
 
@@ -1031,8 +1031,9 @@ const newScope = (): AsyncResource => new AsyncResource('SECURESOCKET')
 /** As with net, a connection that comes from the network belongs to no context of the program. */
 const NO_CONTEXT = new AsyncResource('SECURESOCKET')
 
-/** Of a write that the end has overtaken. */
-const canceled = (): Error => withNumber(socketError({ code: 'ECANCELED', syscall: 'write' }))
+const failed = (syscall: string, code: string): Error => withNumber(socketError({ code, syscall }))
+
+const closedError = (): Error => nodeError('ERR_SOCKET_CLOSED', 'Socket is closed')
 
 const neverConnected = (): Error =>
   nodeError(

@@ -128,6 +128,23 @@ const V6 = { address: '::1', family: 6 }
 const V4 = { address: '127.0.0.1', family: 4 }
 const echo = (socket: net.Socket): void => void socket.pipe(socket)
 
+same(
+  'a reset after the end is no error before something is written',
+  { onConnection: socket => void socket.destroy() },
+  async rig => {
+    const socket = rig.connect({ allowHalfOpen: true })
+    rig.watch(socket, 'connect', 'end', 'finish', 'error', 'close')
+    socket.resume()
+    await once(socket, 'end')
+    await new Promise<void>(resolve => socket.write('a', error => resolve(rig.note('a', error))))
+    // Until the reset is there.
+    for (let turns = 0; turns < 20; turns++) await delay(5)
+    rig.note(socket.destroyed, socket.writable)
+    socket.write('b', error => rig.note('b', error))
+    await closed(socket)
+  },
+)
+
 /** `connect` has no say in them. */
 for (const [name, options] of Object.entries({
   'an encoding': { encoding: 'utf8' },
