@@ -29,6 +29,7 @@ import {
   signalOption,
   typed,
   withCredentials,
+  type ConnectSettings,
   type SecureServerOptions,
   type ServerSettings,
 } from './options.ts'
@@ -155,6 +156,14 @@ export interface SecureServerEvents {
 export class SecureServer extends EventEmitter<SecureServerEvents> {
   /** More connections than this are refused with 'drop'; undefined: no limit. */
   maxConnections: number = undefined as never
+  /** As net has it: the option of that name, and what a program sets here holds for connections to come. */
+  allowHalfOpen: boolean
+  /** As `allowHalfOpen`: the option of that name. */
+  noDelay: boolean
+  /** As `allowHalfOpen`: the option of that name. */
+  keepAlive: boolean
+  /** As `allowHalfOpen`: the option of that name. */
+  pauseOnConnect: boolean
   /** As `net.Server`: `listen` was called and has not failed. */
   listening = false
   /** As net has it: family, address and port that were asked for; cluster tells servers apart by it. */
@@ -178,6 +187,11 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
   constructor(options: SecureServerOptions, onConnection?: (socket: SecureSocket) => void) {
     super()
     this.#settings = parseServer(options)
+    const { connection, pauseOnConnect } = this.#settings
+    this.allowHalfOpen = connection.allowHalfOpen
+    this.noDelay = connection.noDelay
+    this.keepAlive = connection.keepAlive
+    this.pauseOnConnect = pauseOnConnect
     this.#own = ownProperties('options', options)
     if (this.#settings.watch)
       this.#watcher = new CredentialWatcher(
@@ -426,7 +440,7 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
       session,
       endpoint: term.shared.endpoint,
       server: this,
-      settings: this.#settings.connection,
+      settings: this.#connectionSettings,
       closed: ended => {
         this.#sockets.delete(ended)
         term.connections--
@@ -435,12 +449,22 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     })
     this.#sockets.add(socket)
     term.connections++
-    if (this.#settings.pauseOnConnect) socket.pause()
+    socket.allowHalfOpen = Boolean(this.allowHalfOpen)
+    const isPaused = Boolean(this.pauseOnConnect)
+    if (isPaused) socket.pause()
     if (channels.serverSocket.hasSubscribers) channels.serverSocket.publish({ socket })
     this.emit('connection', socket)
     this.emit('secureConnection', socket)
-    begin(!this.#settings.pauseOnConnect)
+    begin(!isPaused)
     return owner
+  }
+
+  get #connectionSettings(): ConnectSettings {
+    const { connection } = this.#settings
+    const noDelay = Boolean(this.noDelay)
+    const keepAlive = Boolean(this.keepAlive)
+    const isSame = noDelay === connection.noDelay && keepAlive === connection.keepAlive
+    return isSame ? connection : { ...connection, noDelay, keepAlive }
   }
 
   get #isFull(): boolean {
@@ -492,19 +516,18 @@ export class SecureServer extends EventEmitter<SecureServerEvents> {
     if (term === this.#term) this.#hold.setActive(true)
     // As with net, in the context of what ended the term.
     const scope = new AsyncResource('SECURESERVER')
+    const hasBegunAnew = this.listening || this.#starting
     term.shared.release(term.user, () => {
-      // It may listen again already.
-      if (this.#term !== term) return
-      this.#term = undefined
-      this.#hold.drop()
-      scope.runInAsyncScope(() => this.#closed())
+      if (this.#term === term) {
+        this.#term = undefined
+        this.#hold.drop()
+      }
+      if (!hasBegunAnew) scope.runInAsyncScope(() => this.#closed())
     })
   }
 
   #closed(): void {
-    process.nextTick(() => {
-      if (!this.listening && !this.#starting) this.emit('close')
-    })
+    process.nextTick(() => this.emit('close'))
   }
 
   /** Closes the server; for `await using`. */

@@ -1073,10 +1073,15 @@ const nextTarget = ({ buffer }: OnRead): Uint8Array =>
 
 const familyOf = (address: Uint8Array): 'IPv4' | 'IPv6' => (address.length === 4 ? 'IPv4' : 'IPv6')
 
+/** What `net._normalizeArgs` has made, which those hand over who wrap `connect`; net marks it with a symbol. */
+const isNormalized = (value: unknown): value is readonly unknown[] =>
+  Array.isArray(value) && Object.getOwnPropertySymbols(value).length > 0
+
 /** The overloads of `connect`: `(options[, listener])`, `(port[, host][, listener])`. */
 export const normalize = (
-  args: readonly unknown[],
+  given: readonly unknown[],
 ): { options: SecureSocketOptions; listener: (() => void) | undefined } => {
+  const args = isNormalized(given[0]) ? given[0] : given
   const last = args.at(-1)
   const listener = typeof last === 'function' ? (last as () => void) : undefined
   const [first, second] = args

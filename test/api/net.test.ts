@@ -145,6 +145,58 @@ same(
   },
 )
 
+same(
+  'what a program sets of a server holds for the next connections',
+  {
+    onConnection: (socket, rig) => {
+      rig.note(socket.allowHalfOpen, socket.isPaused())
+      socket.on('end', () => setTimeout(() => socket.end('late'), 10)).resume()
+    },
+  },
+  async rig => {
+    const open = rig.server as net.Server & Record<string, unknown>
+    const names = ['allowHalfOpen', 'pauseOnConnect', 'noDelay', 'keepAlive']
+    rig.note(...names.map(name => open[name]))
+    for (const value of [true, false])
+      for (const name of names) {
+        open[name] = value
+        const socket = rig.connect()
+        socket.on('data', data => rig.note(name, value, String(data)))
+        await once(socket, 'connect')
+        socket.end()
+        await closed(socket)
+      }
+  },
+)
+
+same('a server that listens again at once tells that it was closed', {}, async rig => {
+  rig.server.on('listening', () => rig.note('listening'))
+  const listening = once(rig.server, 'listening')
+  const told = closed(rig.server)
+  rig.server.close(error => rig.note('closed', error))
+  rig.server.listen(0, '127.0.0.1')
+  await Promise.all([told, listening])
+  rig.log.sort()
+  rig.note(rig.server.listening)
+})
+
+same('arguments that net has put in order', {}, async rig => {
+  const { _normalizeArgs } = (rig.isOurs ? drop.default : net) as never as {
+    _normalizeArgs(args: unknown[]): [net.NetConnectOpts, () => void]
+  }
+  const socket = rig.socket()
+  rig.watch(socket, 'connect', 'close')
+  const told = (): void => rig.note('listener')
+  socket.connect(..._normalizeArgs([rig.port, '127.0.0.1', told]))
+  await once(socket, 'ready')
+  socket.destroy()
+  await closed(socket)
+  socket.connect(_normalizeArgs([rig.port, '127.0.0.1', told]) as never)
+  await once(socket, 'ready')
+  socket.destroy()
+  await closed(socket)
+})
+
 /** `connect` has no say in them. */
 for (const [name, options] of Object.entries({
   'an encoding': { encoding: 'utf8' },
