@@ -82,10 +82,12 @@ export class NativeMemory {
   readonly view: DataView
   readonly pointer: bigint
 
-  /** Of zeros. */
-  constructor(length: number) {
+  /** Of zeros, or `memory` as it is. */
+  constructor(
+    length: number,
     // The ArrayBuffer of a small view may lie in V8's heap until somebody asks for it; one that is made so does not.
-    const memory = new ArrayBuffer(length)
+    memory = new ArrayBuffer(length),
+  ) {
     this.bytes = new Uint8Array(memory)
     this.view = new DataView(memory)
     this.pointer = native().module.getRawPointer(memory)

@@ -61,6 +61,11 @@ const MOST_OCTETS = 65507
 const MOST_TO_JOIN = MOST_OCTETS >> 1
 /** A datagram or what GRO has made of several: the system does not join more. */
 const RECEIVE_OCTETS = 65536
+
+/** To clear it would take as long as half a copy of it. What a datagram does not fill, nobody reads; see `readOne`. */
+const forReceiving = (): NativeMemory =>
+  new NativeMemory(RECEIVE_OCTETS, Buffer.allocUnsafeSlow(RECEIVE_OCTETS).buffer)
+
 /** As libuv: reads of a turn before anything else has its own. */
 const TURN_READS = 32
 /** Ours: or so many octets, of which one read brings up to 64 KiB. */
@@ -134,7 +139,7 @@ const openSystem = () => {
     sent,
     received,
     sender,
-    receiving: new NativeMemory(RECEIVE_OCTETS),
+    receiving: forReceiving(),
   }
 }
 
@@ -375,7 +380,11 @@ export class NativePort implements DatagramPort {
       this.events.onMessage(receiving.bytes.subarray(at, end), from)
     }
     // Somebody keeps a plaintext in the place of a copy.
-    if (isAdopted(receiving.bytes)) system.receiving = new NativeMemory(RECEIVE_OCTETS)
+    if (isAdopted(receiving.bytes)) {
+      // The program can reach the rest too, which may have belonged to anything.
+      receiving.bytes.fill(0, length)
+      system.receiving = forReceiving()
+    }
     return length
   }
 
