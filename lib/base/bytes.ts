@@ -122,14 +122,18 @@ export class Reader {
     return at < 0 ? EMPTY : this.bytes.subarray(at, at + length)
   }
 
-  /** What the next octets hold, to be read on its own. */
-  within(length: number): Reader {
+  /** In memory of their own. */
+  copy(length: number): Uint8Array {
     const at = this.claim(length)
-    return at < 0 ? new Reader(EMPTY) : new Reader(this.bytes, at, at + length)
+    return at < 0 || length === 0 ? EMPTY : this.bytes.slice(at, at + length)
   }
 
   rest(): Uint8Array {
     return this.take(this.remaining)
+  }
+
+  copyRest(): Uint8Array {
+    return this.copy(this.remaining)
   }
 
   skip(length: number): void {

@@ -147,6 +147,7 @@ export class Session implements AttemptHost, Scheduled, InLine<Session> {
   private tcp: TcpStack | undefined
   private udp: UdpStack | undefined
   private hasDatagrams = false
+  private usesDatagrams = false
   private prepared: Child | undefined
   /** TCP and UDP take turns. */
   private isUdpTurn = false
@@ -738,9 +739,10 @@ export class Session implements AttemptHost, Scheduled, InLine<Session> {
     return IpProtocol.Experiment
   }
 
-  /** Nothing is to be done now, and it speaks with its peer: what packets will need is made beforehand. */
+  /** Nothing is to be done now, and it speaks with its peer: what packets will need is made beforehand, if some will come. */
   prepare(): void {
-    const child = this.children.inUse[0]
+    const child =
+      this.connectionCount > 0 || this.usesDatagrams ? this.children.inUse[0] : undefined
     if (child !== this.prepared) this.forget()
     this.prepared = child
     child?.pair.prepare()
@@ -798,6 +800,7 @@ export class Session implements AttemptHost, Scheduled, InLine<Session> {
   private noteDatagram(): void {
     this.idleAt = Infinity
     this.hasDatagrams = true
+    this.usesDatagrams = true
   }
 
   /** Datagrams have gone or come since this was asked last. */

@@ -7,6 +7,7 @@ import type { Secret } from '../base/secret.ts'
 import { nodeHmac } from '../crypto/prf.ts'
 import type { IkeHeader } from '../wire/ike-header.ts'
 import { IKE_HEADER_LENGTH } from '../wire/ike-header.ts'
+import { notifyData } from '../wire/notify.ts'
 import { isChainError, readChain } from '../wire/payload-chain.ts'
 import type { NotifyPayload, Payload } from '../wire/payloads.ts'
 import { HashAlgorithm, NotifyType, PayloadType, ProtocolId } from '../wire/registry.ts'
@@ -51,10 +52,8 @@ export const crashTokenPayload = (data: Uint8Array): NotifyPayload => ({
   data,
 })
 
-const tokensIn = (payloads: readonly Payload[]): Uint8Array[] =>
-  payloads.flatMap(payload =>
-    payload.kind === 'notify' && payload.type === NotifyType.QcdToken ? [payload.data] : [],
-  )
+const tokensIn = (payloads: readonly Payload[]): readonly Uint8Array[] =>
+  notifyData(payloads, NotifyType.QcdToken)
 
 /** Tokens that the peer has given under one IKE SA. */
 export class CrashTokens {

@@ -3,7 +3,7 @@ import { equal } from '../base/bytes.ts'
 import { randomBytes, type Environment } from '../base/environment.ts'
 import type { Path } from '../base/path.ts'
 import { computeHash, type Backend } from '../crypto/prf.ts'
-import { notify } from '../wire/notify.ts'
+import { notify, notifyData } from '../wire/notify.ts'
 import type { NotifyPayload, Payload } from '../wire/payloads.ts'
 import { HashAlgorithm, NotifyType } from '../wire/registry.ts'
 
@@ -45,11 +45,6 @@ export const natDetectionPayloads = (
   ),
 ]
 
-const hashesIn = (payloads: readonly Payload[], type: number): readonly Uint8Array[] =>
-  payloads.flatMap(payload =>
-    payload.kind === 'notify' && payload.type === type ? [payload.data] : [],
-  )
-
 /**
  * What the peer's hashes say. Our own address may be unknown, and then we cannot tell about ourselves. The verdict lives
  * as long as its SA: it keeps the hashes alone, and not the message that they came in.
@@ -61,8 +56,8 @@ export const natVerdict = (
   spiR: Uint8Array,
   { localAddress, localPort, remoteAddress, remotePort }: Path,
 ): NatVerdict => {
-  const sources = hashesIn(payloads, NotifyType.NatDetectionSourceIp)
-  const destinations = hashesIn(payloads, NotifyType.NatDetectionDestinationIp)
+  const sources = notifyData(payloads, NotifyType.NatDetectionSourceIp)
+  const destinations = notifyData(payloads, NotifyType.NatDetectionDestinationIp)
   const matches = (
     hashes: readonly Uint8Array[],
     address: Uint8Array,

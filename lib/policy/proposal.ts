@@ -223,22 +223,33 @@ const intersect = (
 ): { transforms: Transform[]; unmet: number[] } => {
   const transforms: Transform[] = []
   const unmet: number[] = []
-  const types = new Set([...theirs.transforms, ...ours.transforms].map(({ type }) => type))
-  for (const type of types) {
-    const offered = transformsOf(theirs, type)
-    const wanted = transformsOf(ours, type)
-    const match = wanted.find(one => offered.some(other => sameTransform(one, other)))
-    if (match !== undefined) {
-      transforms.push(match)
-      continue
-    }
-    const takesNone = (list: readonly Transform[]): boolean =>
-      OPTIONAL.includes(type) && (list.length === 0 || list.some(({ id }) => id === NONE_ID))
-    if (!takesNone(offered) || !takesNone(wanted)) unmet.push(type)
-    else if (offered.length > 0) transforms.push({ type, id: NONE_ID })
+  for (const type of typesIn(theirs, ours)) {
+    const match = ours.transforms.find(
+      one => one.type === type && theirs.transforms.some(other => sameTransform(one, other)),
+    )
+    if (match !== undefined) transforms.push(match)
+    else if (!takesNone(theirs, type) || !takesNone(ours, type)) unmet.push(type)
+    else if (hasType(theirs, type)) transforms.push({ type, id: NONE_ID })
   }
   return { transforms, unmet }
 }
+
+/** In order of first mention. */
+const typesIn = (...proposals: readonly Proposal[]): number[] => {
+  const types: number[] = []
+  for (const { transforms } of proposals) {
+    for (const { type } of transforms) if (!types.includes(type)) types.push(type)
+  }
+  return types
+}
+
+const hasType = ({ transforms }: Proposal, type: number): boolean =>
+  transforms.some(transform => transform.type === type)
+
+const takesNone = (proposal: Proposal, type: number): boolean =>
+  OPTIONAL.includes(type) &&
+  (!hasType(proposal, type) ||
+    proposal.transforms.some(transform => transform.type === type && transform.id === NONE_ID))
 
 /**
  * The initiator's check (§3.3.6): the answer is one of our proposals by its number, with exactly one
@@ -289,8 +300,12 @@ export const withKe = (proposals: readonly Proposal[], groups: readonly number[]
   )
 
 /** The groups of a list of proposals, in order of first mention. */
-export const groupsOf = (proposals: readonly Proposal[]): number[] => [
-  ...new Set(
-    proposals.flatMap(proposal => transformsOf(proposal, TransformType.Ke).map(({ id }) => id)),
-  ),
-]
+export const groupsOf = (proposals: readonly Proposal[]): number[] => {
+  const groups: number[] = []
+  for (const { transforms } of proposals) {
+    for (const { type, id } of transforms) {
+      if (type === TransformType.Ke && !groups.includes(id)) groups.push(id)
+    }
+  }
+  return groups
+}

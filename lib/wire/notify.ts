@@ -27,13 +27,16 @@ export const findNotify = (payloads: readonly Payload[], type: number): NotifyPa
 export const notifyData = (
   payloads: readonly Payload[],
   type: number,
-  most: number,
-): readonly Uint8Array[] =>
-  payloads
-    .filter(payload => payload.kind === 'notify')
-    .filter(payload => payload.type === type)
-    .slice(0, most)
-    .map(({ data }) => data)
+  most = Infinity,
+): readonly Uint8Array[] => {
+  const found: Uint8Array[] = []
+  for (const payload of payloads) {
+    if (payload.kind !== 'notify' || payload.type !== type) continue
+    if (found.length >= most) break
+    found.push(payload.data)
+  }
+  return found
+}
 
 /** The first error notify, which decides what a response means. */
 export const findErrorNotify = (payloads: readonly Payload[]): NotifyPayload | undefined =>

@@ -84,8 +84,9 @@ export const writeChain = (payloads: readonly Payload[]): WrittenChain => {
   payloads.forEach((payload, i) => {
     const start = writer.length
     const next = payloads[i + 1]
-    writer.u8(next === undefined ? PayloadType.None : payloadTypeOf(next))
-    writer.u8(payload.kind === 'unknown' && payload.critical ? CRITICAL : 0).u16(0)
+    const type = next === undefined ? PayloadType.None : payloadTypeOf(next)
+    const flags = payload.kind === 'unknown' && payload.critical ? CRITICAL : 0
+    writer.u32((type << 24) | (flags << 16))
     writePayloadBody(writer, payload)
     writer.patchU16(start + 2, writer.length - start)
   })

@@ -73,10 +73,10 @@ const readBody = (type: number, critical: boolean, reader: Reader): Payload | un
     case PayloadType.Ke: {
       const group = reader.u16()
       reader.skip(2)
-      return { kind: 'ke', group, data: reader.rest().slice() }
+      return { kind: 'ke', group, data: reader.copyRest() }
     }
     case PayloadType.Nonce: {
-      const data = reader.rest().slice()
+      const data = reader.copyRest()
       // RFC 7296 §3.9.
       return data.length < 16 || data.length > 256 ? undefined : { kind: 'nonce', data }
     }
@@ -85,29 +85,33 @@ const readBody = (type: number, critical: boolean, reader: Reader): Payload | un
       const idType = reader.u8()
       reader.skip(3)
       const kind = type === PayloadType.IdI ? 'idi' : 'idr'
-      return { kind, idType, data: reader.rest().slice() }
+      return { kind, idType, data: reader.copyRest() }
     }
     case PayloadType.Cert:
     case PayloadType.CertReq: {
       const kind = type === PayloadType.Cert ? 'cert' : 'certreq'
-      return { kind, encoding: reader.u8(), data: reader.rest().slice() }
+      return { kind, encoding: reader.u8(), data: reader.copyRest() }
     }
     case PayloadType.Auth: {
       const method = reader.u8()
       reader.skip(3)
-      return { kind: 'auth', method, data: reader.rest().slice() }
+      return { kind: 'auth', method, data: reader.copyRest() }
     }
     case PayloadType.Notify: {
-      const protocol = reader.u8()
-      const spiLength = reader.u8()
-      const notify = reader.u16()
-      const spi = reader.take(spiLength).slice()
-      return { kind: 'notify', protocol, spi, type: notify, data: reader.rest().slice() }
+      const head = reader.u32()
+      const spi = reader.copy((head >>> 16) & 0xff)
+      return {
+        kind: 'notify',
+        protocol: head >>> 24,
+        spi,
+        type: head & 0xffff,
+        data: reader.copyRest(),
+      }
     }
     case PayloadType.Delete:
       return readDelete(reader)
     case PayloadType.VendorId:
-      return { kind: 'vendor', data: reader.rest().slice() }
+      return { kind: 'vendor', data: reader.copyRest() }
     case PayloadType.TsI:
     case PayloadType.TsR: {
       const selectors = readTrafficSelectors(reader.rest())
@@ -116,9 +120,9 @@ const readBody = (type: number, critical: boolean, reader: Reader): Payload | un
     case PayloadType.Configuration:
       return readConfiguration(reader)
     case PayloadType.Eap:
-      return { kind: 'eap', data: reader.rest().slice() }
+      return { kind: 'eap', data: reader.copyRest() }
     default:
-      return { kind: 'unknown', type, critical, data: reader.rest().slice() }
+      return { kind: 'unknown', type, critical, data: reader.copyRest() }
   }
 }
 
@@ -133,7 +137,7 @@ const readDelete = (reader: Reader): Payload | undefined => {
   return {
     kind: 'delete',
     protocol,
-    spis: Array.from({ length: count }, () => reader.take(4).slice()),
+    spis: Array.from({ length: count }, () => reader.copy(4)),
   }
 }
 
@@ -143,7 +147,7 @@ const readConfiguration = (reader: Reader): Payload | undefined => {
   const attributes: ConfigurationAttribute[] = []
   while (reader.remaining > 0 && !reader.failed) {
     const attribute = reader.u16() & 0x7fff
-    attributes.push({ type: attribute, value: reader.take(reader.u16()).slice() })
+    attributes.push({ type: attribute, value: reader.copy(reader.u16()) })
   }
   return { kind: 'cp', type, attributes }
 }
@@ -202,7 +206,7 @@ export const writePayloadBody = (writer: Writer, payload: Payload): void => {
     case 'auth':
       return void writer.u8(payload.method).zeros(3).put(payload.data)
     case 'notify':
-      writer.u8(payload.protocol).u8(payload.spi.length).u16(payload.type)
+      writer.u32((payload.protocol << 24) | (payload.spi.length << 16) | payload.type)
       return void writer.put(payload.spi).put(payload.data)
     case 'delete':
       writer.u8(payload.protocol).u8(payload.protocol === ProtocolId.Ike ? 0 : 4)
