@@ -3,6 +3,7 @@
  * `net.Socket`, which without a native handle would make `tls.connect({ socket })` wait for ever.
  */
 import { AsyncResource } from 'node:async_hooks'
+import { Buffer } from 'node:buffer'
 import type { X509Certificate } from 'node:crypto'
 import { isIP, type Server, type SocketConnectOpts } from 'node:net'
 import { addAbortSignal, Duplex } from 'node:stream'

@@ -2,6 +2,7 @@
  * A bounded queue of octets in blocks: it grows without moving what it holds, and gives each block back as soon as its
  * octets are gone. Blocks are used again, by all queues of the process.
  */
+import { copyTo } from './bytes.ts'
 
 /** Of a queue that holds little, as most do. */
 const SMALL_BLOCK = 4096
@@ -88,7 +89,7 @@ export class ByteQueue {
       const last = this.blocks[this.blocks.length - 1]!
       const at = last.length - (this.capacity - end)
       const part = Math.min(count - done, last.length - at)
-      last.set(octets.subarray(done, done + part), at)
+      copyTo(last, at, octets, done, part)
       done += part
       this.length += part
     }
@@ -115,7 +116,7 @@ export class ByteQueue {
     for (let done = 0; done < count; index++) {
       const block = this.blocks[index]!
       const part = Math.min(count - done, block.length - from)
-      target.set(block.subarray(from, from + part), at + done)
+      copyTo(target, at + done, block, from, part)
       done += part
       from = 0
     }

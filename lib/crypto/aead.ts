@@ -17,7 +17,7 @@ import {
   type AeadCipher,
   type AeadName,
 } from '../base/aead-backend.ts'
-import { equal } from '../base/bytes.ts'
+import { copyTo, equal } from '../base/bytes.ts'
 import { release } from '../base/external.ts'
 import { Secret, secretCopy, secretOctets } from '../base/secret.ts'
 import { chacha20Poly1305 } from './chacha.ts'
@@ -133,6 +133,13 @@ interface Foreseen {
   misses: number
 }
 
+/** Whether that packet has come, or is to be sent, for which the object was made. */
+const isFor = (foreseen: Foreseen, nonce: Uint8Array, aad: Uint8Array): boolean => {
+  const isIt = equal(foreseen.nonce, nonce) && equal(foreseen.aad, aad)
+  foreseen.misses = isIt ? 0 : foreseen.misses + 1
+  return isIt
+}
+
 /** Both a nonce and what ESP authenticates beside the text begin with so many octets that stay: salt, and SPI. */
 const STAYS = SALT_LENGTH
 
@@ -191,28 +198,30 @@ class NodeCipher implements AeadCipher {
     this.foreseen = undefined
   }
 
-  /** Takes the object that was made in advance, so that it is used once; undefined: there is none for this packet. */
-  private take<Kind extends 'cipher' | 'decipher'>(
-    kind: Kind,
-    nonce: Uint8Array,
-    aad: Uint8Array,
-  ): Foreseen[Kind] {
+  /** Takes the object that was made in advance, so that it is used once, or makes one. */
+  private takeCipher(nonce: Uint8Array, aad: Uint8Array): CipherGCM {
     const { foreseen } = this
-    const ready = foreseen?.[kind]
-    if (foreseen === undefined || ready === undefined) return undefined
-    foreseen[kind] = undefined
-    const isIt = equal(foreseen.nonce, nonce) && equal(foreseen.aad, aad)
-    foreseen.misses = isIt ? 0 : foreseen.misses + 1
-    return isIt ? ready : undefined
+    const cipher = foreseen?.cipher
+    if (foreseen === undefined || cipher === undefined) return this.newCipher(nonce, aad)
+    foreseen.cipher = undefined
+    return isFor(foreseen, nonce, aad) ? cipher : this.newCipher(nonce, aad)
+  }
+
+  private takeDecipher(nonce: Uint8Array, aad: Uint8Array): DecipherGCM {
+    const { foreseen } = this
+    const decipher = foreseen?.decipher
+    if (foreseen === undefined || decipher === undefined) return this.newDecipher(nonce, aad)
+    foreseen.decipher = undefined
+    return isFor(foreseen, nonce, aad) ? decipher : this.newDecipher(nonce, aad)
   }
 
   seal(bytes: Uint8Array, from: number, to: number, nonce: Uint8Array, aad: Uint8Array): void {
-    const cipher = this.take('cipher', nonce, aad) ?? this.newCipher(nonce, aad)
+    const cipher = this.takeCipher(nonce, aad)
     const ciphertext = cipher.update(bytes.subarray(from, to))
     cipher.final()
-    bytes.set(ciphertext, from)
+    copyTo(bytes, from, ciphertext, 0, to - from)
     release(ciphertext)
-    bytes.set(cipher.getAuthTag(), to)
+    copyTo(bytes, to, cipher.getAuthTag(), 0, TAG_LENGTH)
   }
 
   open(
@@ -222,7 +231,7 @@ class NodeCipher implements AeadCipher {
     nonce: Uint8Array,
     aad: Uint8Array,
   ): Uint8Array | undefined {
-    const decipher = this.take('decipher', nonce, aad) ?? this.newDecipher(nonce, aad)
+    const decipher = this.takeDecipher(nonce, aad)
     decipher.setAuthTag(bytes.subarray(to, to + TAG_LENGTH))
     const plaintext = decipher.update(bytes.subarray(from, to))
     try {

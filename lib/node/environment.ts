@@ -1,5 +1,6 @@
 /** The real clock and the real randomness. */
 import { createDiffieHellmanGroup, generateKeyPairSync, randomFillSync } from 'node:crypto'
+import { performance } from 'node:perf_hooks'
 import type { Environment, Millis } from '../base/environment.ts'
 
 /** Random octets that nobody has had yet; zeros before `drawn`. */

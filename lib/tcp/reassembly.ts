@@ -1,5 +1,6 @@
 /** Octets that came: those in order, waiting for the reader, and those ahead of a gap. */
 import { markAsUntransferable } from 'node:worker_threads'
+import { copyTo } from '../base/bytes.ts'
 import { adopt } from '../base/external.ts'
 import { Slab, type Tenant } from '../base/slab.ts'
 import { after, afterOrAt, before, beforeOrAt, distance, earlier, later } from '../base/serial.ts'
@@ -43,7 +44,7 @@ const inPool = (octets: Uint8Array): Uint8Array => {
   }
   const at = pooled
   pooled += length
-  pool.set(octets, at)
+  copyTo(pool, at, octets, 0, length)
   return new Uint8Array(pool.buffer, at, length)
 }
 

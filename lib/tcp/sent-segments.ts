@@ -410,12 +410,17 @@ export class SentSegments {
   // --- the ring itself ---
 
   private grow(): void {
+    if (this.capacity === 0) {
+      this.ring = newRing(FIRST_CAPACITY)
+      this.capacity = FIRST_CAPACITY
+      return
+    }
     const pieces = new Pieces()
     for (let i = 0; i < this.length; i++) {
       const slot = this.slotAt(i)
       pieces.add(i, this.seq(slot), this.flags(slot))
     }
-    this.rebuild(Math.max(FIRST_CAPACITY, this.capacity * 2), pieces)
+    this.rebuild(this.capacity * 2, pieces)
   }
 
   /**
