@@ -11,21 +11,30 @@ export class Pacer {
   private freeAt: Millis = -Infinity
   /** Octets that leave at once after an idle time. */
   private burst = 0
+  /** A segment waits for its time. */
+  private isHeld = false
+  private sentAt: Millis = -Infinity
 
   /** When a segment may leave: now, or later. */
   allowedAt(now: Millis): Millis {
-    return this.burst > 0 || this.freeAt <= now + QUANTUM ? now : this.freeAt
+    if (this.burst > 0 || this.freeAt <= now + QUANTUM) return now
+    this.isHeld = true
+    return this.freeAt
   }
 
   sent(octets: number, segment: number, rate: number, wasIdle: boolean, now: Millis): void {
     if (rate === Infinity) return
-    if (wasIdle && this.freeAt <= now) this.burst = BURST_SEGMENTS * segment
+    if (wasIdle && !this.isHeld && this.freeAt <= now) this.burst = BURST_SEGMENTS * segment
     if (this.burst > 0) {
       this.burst -= octets
       this.freeAt = now
       return
     }
-    // A timer may have been late by this much; what it held back must not lower the rate.
-    this.freeAt = Math.max(this.freeAt, now - QUANTUM) + octets / rate
+    // A program that is busy comes to its timers late, by many milliseconds each time. What pacing alone has held back
+    // so long leaves together: else a window never gets out within a round trip, and so never grows.
+    const isLate = this.isHeld || this.sentAt === now
+    this.isHeld = false
+    this.sentAt = now
+    this.freeAt = (isLate ? this.freeAt : Math.max(this.freeAt, now - QUANTUM)) + octets / rate
   }
 }

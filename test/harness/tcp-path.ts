@@ -106,6 +106,9 @@ class Agenda {
 
 export class TcpPath {
   now = 0
+  /** Milliseconds between two looks of the sender's program, which is busy otherwise, at datagrams and timers; 0: it is not. */
+  turn = 0
+  private isBusy = false
   /** The sender's end, and the receiver's. */
   readonly a: End
   readonly b: End
@@ -178,13 +181,15 @@ export class TcpPath {
   }
 
   private pumpOne(from: End, to: End): boolean {
-    let isBusy = false
+    if (this.isBusy && from === this.a) return false
+    let isActive = false
     for (;;) {
       this.packet.reset()
       if (from.stack.pollTransmit(this.packet, this.now) === undefined) break
-      isBusy = true
+      isActive = true
       const bytes = this.carried(this.packet)
-      const at = from.link.carry(bytes, this.now)
+      const arrivesAt = from.link.carry(bytes, this.now)
+      const at = to === this.a && arrivesAt !== undefined ? this.nextTurn(arrivesAt) : arrivesAt
       const [source, target] = from === this.a ? [LOCAL, REMOTE] : [REMOTE, LOCAL]
       if (at === undefined) continue
       const work = (): void => {
@@ -194,25 +199,35 @@ export class TcpPath {
       this.agendas[from === this.a ? 0 : 1].add({ at, order: this.order++, work })
     }
     for (let event = from.stack.pollEvent(); event !== undefined; event = from.stack.pollEvent()) {
-      isBusy = true
+      isActive = true
       this.onEvent(from, event)
       if (event.kind === 'readable' && event.connection.isUntold) event.connection.noteTold()
     }
-    return isBusy
+    return isActive
+  }
+
+  /** When the sender's program next looks, at `time` or later. */
+  private nextTurn(time: number): number {
+    return this.turn === 0 ? time : Math.ceil(time / this.turn) * this.turn
   }
 
   run(until: number): void {
     this.pump()
     for (;;) {
-      const timer = Math.min(this.a.stack.nextTimeout(), this.b.stack.nextTimeout())
-      const next = Math.min(Math.ceil(timer), this.due?.first?.at ?? Infinity)
+      const { a, b, turn } = this
+      const wakesAt = turn === 0 ? Math.ceil(a.stack.nextTimeout()) : this.nextTurn(this.now + 1)
+      const timer = Math.min(wakesAt, Math.ceil(b.stack.nextTimeout()))
+      const next = Math.min(timer, this.due?.first?.at ?? Infinity)
       if (next > until) break
       this.now = Math.max(this.now, next)
+      this.isBusy = turn > 0
       for (let due = this.due; due !== undefined && due.first!.at <= this.now; due = this.due) {
         due.take()()
         this.pump()
       }
-      for (const { stack } of [this.a, this.b]) stack.handleTimeout(this.now)
+      this.isBusy &&= this.now !== this.nextTurn(this.now)
+      if (!this.isBusy) a.stack.handleTimeout(this.now)
+      b.stack.handleTimeout(this.now)
       this.pump()
     }
     this.now = until

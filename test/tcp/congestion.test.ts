@@ -40,6 +40,34 @@ t.test('a clean link with a queue of one round trip is filled', t => {
   t.end()
 })
 
+t.test('a program that is busy for milliseconds at a time still fills the link', t => {
+  const share = (control: CongestionControl, rtt: number, turn: number): number => {
+    const way = { rate: 100, delay: rtt / 2 }
+    const path = new TcpPath({ ...way, queue: Math.ceil((100_000 * rtt) / 12_000) }, way, {
+      congestionControl: control,
+      sendBuffer: 1 << 23,
+      receiveBuffer: 1 << 23,
+    })
+    path.turn = turn
+    const bulk = path.bulk()
+    path.run(3000)
+    const before = bulk.received
+    path.run(6000)
+    return ((bulk.received - before) * 8) / 3000 / 1000 / 100
+  }
+  for (const control of ['cubic', 'bbr'] as const)
+    for (const [rtt, turn, least] of [
+      [20, 5, 0.9],
+      [20, 10, 0.8],
+      [50, 20, 0.8],
+      [20, 50, 0.1],
+    ] as const) {
+      const got = share(control, rtt, turn)
+      t.ok(got >= least, `${control}, ${turn} ms of ${rtt} ms: ${got.toFixed(2)} of the link`)
+    }
+  t.end()
+})
+
 t.test('slow start finds a queue of one round trip before it loses', t => {
   for (const rtt of [20, 50, 100]) {
     const way = { rate: 100, delay: rtt / 2 }
