@@ -169,14 +169,10 @@ export class SecureSocket extends Duplex {
     return { socket, owner: socket.#owner, begin: reads => socket.#begin(reads) }
   }
 
-  /**
-   * The server has told of it. As with net, reading starts by itself, so that the end is noticed, and what has come already
-   * is no matter of the context in which it was told.
-   */
+  /** The server has told of it. As with net, reading starts by itself, so that the end is noticed. */
   #begin(reads: boolean): void {
     if (reads && !this.destroyed) this.read(0)
     this.#isNew = false
-    if (this.#wantsData) this.#inScope(() => process.nextTick(() => this.#pull()))
   }
 
   #accept(accepted: Accepted): void {

@@ -229,6 +229,8 @@ export class Endpoint implements NetworkWatcher {
   /** Connections that their owners got in this turn of the event loop; what else there is of them comes in the next one. */
   private readonly greeted = new Set<Connection>()
   private later: CoreEvent[] = []
+  /** Behind the immediates of this turn's owners. */
+  private isTurnMoved = false
   /** Events of the last turn that are delivered now, before others. */
   private due: CoreEvent[] = []
   /** The program does in ticks and microtasks what follows from a connection; then the drain goes on. */
@@ -910,10 +912,22 @@ export class Endpoint implements NetworkWatcher {
 
   private takeTurn(): void {
     this.scheduled = undefined
+    this.isTurnMoved = false
     for (const socket of this.sockets) socket.readAwaited()
     this.hasHeard = false
     this.noteBacklog()
     this.drain(true)
+  }
+
+  /** As with net, what comes after a connection comes after the immediates that its owner sets in this turn. */
+  private moveTurn(): void {
+    this.isTurnMoved = true
+    afterTicks(() => {
+      if (this.scheduled === undefined) return
+      clearImmediate(this.scheduled)
+      this.scheduled = undefined
+      this.schedule()
+    })
   }
 
   /** A socket has handed over what there was, in a turn of its own. */
@@ -945,6 +959,7 @@ export class Endpoint implements NetworkWatcher {
       if (!isDone && !this.isPaused) this.schedule()
     }
     if (this.isPaused) return
+    if (this.later.length > 0 && !this.isTurnMoved) this.moveTurn()
     if (isDone) this.core.prepare()
     this.holdForOrphans()
     this.arm()

@@ -197,6 +197,25 @@ same('arguments that net has put in order', {}, async rig => {
   await closed(socket)
 })
 
+same(
+  'what a peer has written comes after the immediates that a listener for connections sets',
+  {
+    onConnection: (socket, rig) => {
+      socket.on('data', data => rig.note(String(data))).on('end', () => rig.note('end'))
+      setImmediate(() => rig.note('immediate'))
+      void Promise.resolve().then(() => setImmediate(() => rig.note('immediate of a microtask')))
+    },
+  },
+  async rig => {
+    for (const isEarly of [true, false]) {
+      const socket = rig.connect().resume()
+      if (isEarly) socket.end('with the handshake')
+      else socket.on('connect', () => socket.end('after it'))
+      await closed(socket)
+    }
+  },
+)
+
 /** `connect` has no say in them. */
 for (const [name, options] of Object.entries({
   'an encoding': { encoding: 'utf8' },
