@@ -247,6 +247,18 @@ const lend = (socket: net.Socket, lent: Lent): void => {
   lentTo.set(socket, lent)
 }
 
+const ATTEMPT_EVENTS = [
+  'lookup',
+  'connectionAttempt',
+  'connectionAttemptFailed',
+  'connectionAttemptTimeout',
+]
+
+const passOn = (from: SecureSocket, to: net.Socket, events: readonly string[]): void => {
+  for (const event of events)
+    from.on(event, (...facts: unknown[]) => to.destroyed || to.emit(event, ...facts))
+}
+
 const takeBack = (socket: net.Socket): void => {
   if (!lentTo.delete(socket)) return
   for (const name of FACTS) Reflect.deleteProperty(socket, name)
@@ -322,13 +334,7 @@ const connectProtected = (socket: net.Socket, options: ConnectOptions, verdict: 
   Object.assign(socket, { connecting: true })
   const lent = lentOf(secure)
   lend(socket, lent)
-  for (const event of [
-    'lookup',
-    'connectionAttempt',
-    'connectionAttemptFailed',
-    'connectionAttemptTimeout',
-  ])
-    secure.on(event, (...facts) => socket.emit(event, ...(facts as unknown[])))
+  passOn(secure, socket, ATTEMPT_EVENTS)
   secure.on('error', error => socket.destroy(error))
   const giveUp = (): void => void secure.destroy()
   socket.once('close', giveUp)
@@ -414,6 +420,10 @@ const hookTls = (policy: SecurityPolicy): void => {
     const { path: _path, ...rest } = options
     const overTls = original.tlsConnect({ host: 'localhost', ...rest, socket }, listener)
     lend(overTls, lentOf(socket))
+    // Node tells of these where TLS has a handle of TCP.
+    passOn(socket, overTls, [...ATTEMPT_EVENTS, 'connect', 'ready'])
+    // Of a stream below, Node ends one that is connected.
+    overTls.once('close', () => socket.connecting && socket.destroy())
     return overTls
   }
   tls.connect = connect

@@ -161,6 +161,33 @@ server.on('tlsClientError', () => {})`,
   t.match(lines, ['over tls', '127.0.0.1 true', /close/])
 })
 
+t.test('a TLSSocket tells of its connection, and leaves none behind', async t => {
+  const port = await freePort()
+  const { pem: cert, keyPem: key } = certificate('CN=localhost', 'P-256', undefined)
+  const program = `
+import { connect, createServer } from 'node:tls'
+import { once } from 'node:events'
+const options = ${JSON.stringify({ cert, key })}
+const server = createServer(options, socket => socket.end('over tls'))
+server.on('tlsClientError', () => {})
+await once(server.listen(${port}, '127.0.0.1'), 'listening')
+const place = { host: '127.0.0.1', port: ${port}, ca: options.cert, checkServerIdentity: () => undefined }
+const socket = connect(place)
+for (const event of ['connectionAttempt', 'connect', 'ready', 'secureConnect', 'data', 'end', 'close'])
+  socket.on(event, fact => console.log(event, String(fact)))
+await once(socket, 'close')
+const early = connect(place)
+early.on('error', error => console.log(error.code)).on('close', hadError => console.log('close', hadError)).destroy()
+await once(early, 'close')
+await new Promise(resolve => server.close(resolve))
+setTimeout(() => console.log('quiet'), 200)`
+  const under = await run('connect.mjs', program, protect(port))
+  const without = await run('connect.mjs', program, protect(port), {}, { isUnderPolicy: false })
+  t.equal(under.stderr, '')
+  t.strictSame(under.lines, without.lines)
+  t.equal(under.lines.at(-1), 'quiet')
+})
+
 t.test('no octet is lost that was written before the end', async t => {
   const port = await freePort()
   const { lines, stderr, status } = await run(
