@@ -1,6 +1,7 @@
 // npm run test:node -- FOLDER [piece of a name …] [--http] [--node BINARY] [--jobs N] [--real]: Node's own tests of net, or
 // of http, from the folder `test` of Node's sources, with our modules in the place of `net` and `http`. `--real`: with
-// Node's, for comparison.
+// Node's, for comparison. `--register https`: those of https, or of another module, as programs that know nothing of us,
+// under a policy that protects all.
 import { spawn } from 'node:child_process'
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
@@ -19,6 +20,7 @@ const { values, positionals } = parseArgs({
     jobs: { type: 'string', default: '2' },
     node: { type: 'string' },
     real: { type: 'boolean', default: false },
+    register: { type: 'string' },
   },
 })
 const [folder, ...pieces] = positionals
@@ -29,7 +31,8 @@ if (folder === undefined) {
 const TIMEOUT = 60_000
 const FOLDERS = ['async-hooks', 'parallel', 'sequential', 'pummel']
 
-const TEST = values.http ? /^test-http-.*\.m?js$/ : /^test-net-.*\.m?js$/
+const family = values.register ?? (values.http ? 'http' : 'net')
+const TEST = new RegExp(`^test-${family}-.*\\.m?js$`)
 
 /** Tests of net go by their names without it. */
 const nameOf = file => file.replace(/^(.*)\/test-(?:net-)?(.*)\.m?js$/, '$1/$2')
@@ -66,6 +69,15 @@ const freePort = async () => {
   }
 }
 
+const policy = join(scratch, 'policy.json')
+writeFileSync(policy, JSON.stringify({ rules: [], default: 'protect' }))
+
+/** How ours come into a process, and into those that it starts. */
+const environment =
+  values.register === undefined
+    ? { NODE_OPTIONS: `--require ${join(root, 'test/node-suite/preload.cjs')}` }
+    : { NODE_OPTIONS: `--import ${join(root, 'dist/register.js')}`, IKE_SOCKET_POLICY: policy }
+
 const FLAGS = /^\/\/ Flags: (.*)$/m
 
 const run = async (file, isReal) => {
@@ -76,10 +88,7 @@ const run = async (file, isReal) => {
     config,
     JSON.stringify({ psk: 'a pre-shared key for the tests of Node', ikePort: await freePort() }),
   )
-  // Processes that the test starts have ours too.
-  const preload = isReal
-    ? {}
-    : { NODE_OPTIONS: `--require ${join(root, 'test/node-suite/preload.cjs')}` }
+  const preload = isReal ? {} : environment
   const child = spawn(values.node ?? process.execPath, ['--no-warnings', ...flags, path], {
     cwd: scratch,
     env: { ...process.env, ...preload, IKE_SOCKET_CONFIG: config, IKE_SOCKET_ROOT: root },
