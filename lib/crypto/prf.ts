@@ -83,6 +83,10 @@ const OUTER_PAD = 0x5c
 /** Holds zeros except while an HMAC is computed. */
 const scratch = secretOctets(2048)
 
+/** The first octets of `scratch`, by how many they are: a new SA asks dozens of times, always for the same few. */
+const firsts = new Array<Uint8Array | undefined>(scratch.length + 1)
+const firstOf = (length: number): Uint8Array => (firsts[length] ??= scratch.subarray(0, length))
+
 /** Octet by octet: V8 compiles this loop, whereas `fill` calls out of compiled code. */
 const padKey = (key: Uint8Array, block: number, pad: number): void => {
   for (let i = 0; i < block; i++) scratch[i] = i < key.length ? key[i]! ^ pad : pad
@@ -108,10 +112,10 @@ const hashedHmac = (
     scratch.set(part, at)
     at += part.length
   }
-  const inner = hashOnce(name, scratch.subarray(0, end), 'buffer')
+  const inner = hashOnce(name, firstOf(end), 'buffer')
   padKey(key, block, OUTER_PAD)
   scratch.set(inner, block)
-  const mac = viewOf(hashOnce(name, scratch.subarray(0, block + inner.length), 'buffer'))
+  const mac = viewOf(hashOnce(name, firstOf(block + inner.length), 'buffer'))
   inner.fill(0)
   scratch.fill(0, 0, Math.max(end, block + inner.length))
   return mac
@@ -147,10 +151,11 @@ export const prfPlus = (
   // The block before, the seed, and the counter.
   const input = secretOctets(prf.length + seed.length + 1)
   input.set(seed, prf.length)
+  const first = input.subarray(prf.length)
   for (let at = 0, counter = 1; at < length; at += prf.length, counter++) {
     input[input.length - 1] = counter
-    const block = prf.compute(key, counter === 1 ? input.subarray(prf.length) : input)
-    output.set(block.subarray(0, length - at), at)
+    const block = prf.compute(key, counter === 1 ? first : input)
+    output.set(at + block.length > length ? block.subarray(0, length - at) : block, at)
     input.set(block)
     block.fill(0)
   }
