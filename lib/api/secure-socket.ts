@@ -330,49 +330,80 @@ export class SecureSocket extends Duplex {
 
   // --- what the endpoint tells ---
 
-  readonly #owner: ConnectionOwner = {
-    onSession: handle => {
-      const session = new Session(handle, this.#endpoint!)
-      this.#session = session
-      this.#inScope(() => this.emit('session', session))
-    },
-    onConnected: connection => {
-      this.#connection = connection
-      this.#noteSent(connection.firstOctets)
-      this.#connector?.succeeded()
-      this.#freeLocalEnd = useLocalEnd(connection.localAddress, connection.localPort)
-      this.#hadConnection = true
-      this.connecting = false
-      this.#inScope(() => {
-        this.#idle.refresh()
-        this.emit('connect')
-        // As net does, whatever the listeners did: what was written goes out, and then there is 'ready'.
-        this.#flush()
-        if (this.#wantsReset) this.resetAndDestroy()
-        this.emit('ready')
-        if (!this.destroyed) this.emit('secureConnect')
-        // As net does: reading starts without being asked for, so that the end is noticed.
-        if (!this.destroyed && !this.isPaused()) this.read(0)
-        this.#noteActivity()
-      })
-    },
-    onReadable: () => this.#inScope(() => this.#pull()),
-    onWritable: () => this.#inScope(() => this.#flush()),
-    onEnded: () => {
+  /** One object, and no closures, for each connection: it lives as long as that. */
+  static readonly #Owner = class implements ConnectionOwner {
+    readonly #socket: SecureSocket
+
+    constructor(socket: SecureSocket) {
+      this.#socket = socket
+    }
+
+    onSession(handle: SessionHandle): void {
+      const socket = this.#socket
+      const session = new Session(handle, socket.#endpoint!)
+      socket.#session = session
+      socket.#inScope(() => socket.emit('session', session))
+    }
+
+    onConnected(connection: Connection): void {
+      this.#socket.#noteConnected(connection)
+    }
+
+    onReadable(): void {
+      const socket = this.#socket
+      socket.#inScope(() => socket.#pull())
+    }
+
+    onWritable(): void {
+      const socket = this.#socket
+      socket.#inScope(() => socket.#flush())
+    }
+
+    onEnded(): void {
+      this.#socket.#ended = true
+      this.onReadable()
+    }
+
+    onClosed(error: Error | undefined): void {
+      const socket = this.#socket
+      socket.#inScope(() => socket.#noteClosed(error))
+    }
+  }
+
+  readonly #owner: ConnectionOwner = new SecureSocket.#Owner(this)
+
+  #noteConnected(connection: Connection): void {
+    this.#connection = connection
+    this.#noteSent(connection.firstOctets)
+    this.#connector?.succeeded()
+    this.#connector = undefined
+    this.#attempt = undefined
+    this.#freeLocalEnd = useLocalEnd(connection.localAddress, connection.localPort)
+    this.#hadConnection = true
+    this.connecting = false
+    this.#inScope(() => {
+      this.#idle.refresh()
+      this.emit('connect')
+      // As net does, whatever the listeners did: what was written goes out, and then there is 'ready'.
+      this.#flush()
+      if (this.#wantsReset) this.resetAndDestroy()
+      this.emit('ready')
+      if (!this.destroyed) this.emit('secureConnect')
+      // As net does: reading starts without being asked for, so that the end is noticed.
+      if (!this.destroyed && !this.isPaused()) this.read(0)
+      this.#noteActivity()
+    })
+  }
+
+  #noteClosed(error: Error | undefined): void {
+    if (error === undefined) {
+      this.#isOver = true
       this.#ended = true
-      this.#inScope(() => this.#pull())
-    },
-    onClosed: error =>
-      this.#inScope(() => {
-        if (error === undefined) {
-          this.#isOver = true
-          this.#ended = true
-          this.#pull()
-        } else if (this.connecting) this.#connector?.failed(this.#asNetSays(error))
-        // As with net, which asks the system no more by then: who writes hears of it.
-        else if (this.#endPushed && this.readableEnded && !this.#hasRequest) this.#isOver = true
-        else this.destroy(error)
-      }),
+      this.#pull()
+    } else if (this.connecting) this.#connector?.failed(this.#asNetSays(error))
+    // As with net, which asks the system no more by then: who writes hears of it.
+    else if (this.#endPushed && this.readableEnded && !this.#hasRequest) this.#isOver = true
+    else this.destroy(error)
   }
 
   /** Where the program speaks of the service alone, so does a refusal; which UDP port had nobody is its cause. */
