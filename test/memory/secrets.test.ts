@@ -111,6 +111,8 @@ t.test(`nor is one that sodium-native had${suffix}`, { skip }, async t => {
   const proposals = SUITES['ChaCha20-Poly1305']
   const found = await live({ psk, aead, ...proposals, idleTimeout: 1 }, true)
   t.ok(found.length > 12)
+  // libsodium works on the stack of the thread: the key of its last packet is there until others have passed.
+  await live({ psk, aead, ...proposals, idleTimeout: 1 }, true)
   await collect()
   t.same(left(found), [])
 })
