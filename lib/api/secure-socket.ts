@@ -7,6 +7,7 @@ import { Buffer } from 'node:buffer'
 import type { X509Certificate } from 'node:crypto'
 import { isIP, type Server, type SocketConnectOpts } from 'node:net'
 import { addAbortSignal, Duplex } from 'node:stream'
+import { types } from 'node:util'
 import type { DetailedPeerCertificate } from 'node:tls'
 import { formatAddress, parseAddress } from '../base/address.ts'
 import { OptionError, socketError, type SocketErrorFacts } from '../base/errors.ts'
@@ -1103,7 +1104,7 @@ const familyOf = (address: Uint8Array): 'IPv4' | 'IPv6' => (address.length === 4
 
 /** What `net._normalizeArgs` has made, which those hand over who wrap `connect`; net marks it with a symbol. */
 const isNormalized = (value: unknown): value is readonly unknown[] =>
-  Array.isArray(value) && Object.getOwnPropertySymbols(value).length > 0
+  !types.isProxy(value) && Array.isArray(value) && Object.getOwnPropertySymbols(value).length > 0
 
 /** The overloads of `connect`: `(options[, listener])`, `(port[, host][, listener])`. */
 export const normalize = (
