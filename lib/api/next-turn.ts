@@ -1,3 +1,5 @@
+import { afterTicks } from '../node/after-ticks.ts'
+
 type Act = () => void
 
 /** In a row; if one throws, `onRest` gets those that follow. */
@@ -81,16 +83,14 @@ export const expectClose = (): ClosePlace => {
   if (next !== undefined) return next
   const place: ClosePlace = { acts: [] }
   next = place
-  process.nextTick(queueMicrotask, () =>
-    process.nextTick(() => {
-      next = undefined
-      setImmediate(() => {
-        const { acts } = place
-        place.acts = undefined
-        runAll(acts!, setImmediate)
-      })
-    }),
-  )
+  afterTicks(() => {
+    next = undefined
+    setImmediate(() => {
+      const { acts } = place
+      place.acts = undefined
+      runAll(acts!, setImmediate)
+    })
+  })
   return place
 }
 

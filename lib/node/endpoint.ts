@@ -27,6 +27,7 @@ import type {
   UdpFlow,
 } from '../core/events.ts'
 import { DEFAULT_TCP_CONFIG, type TcpConfig } from '../core/tcp-config.ts'
+import { afterTicks } from './after-ticks.ts'
 import { monotonicNow, systemEnvironment } from './environment.ts'
 import { systemNetwork, type Network, type NetworkWatcher } from './network.ts'
 import { askForWay } from './reachability.ts'
@@ -1257,10 +1258,6 @@ const towards = ({ length }: Uint8Array): Omit<SocketPlan, 'isUnmarked'> => ({
 /** The first path, with where it floats to when there is a second one (RFC 7296 §2.23). */
 const joined = ([first, floatsTo]: readonly Path[]): Path =>
   floatsTo === undefined ? first! : { ...first!, floatsTo }
-
-/** After all ticks that wait, and all microtasks that follow from them: a tick that one of these asks for comes after them. */
-const afterTicks = (act: () => void): void =>
-  process.nextTick(queueMicrotask, () => process.nextTick(act))
 
 const ownerOf = (connection: Connection): ConnectionOwner | undefined =>
   connection.context as ConnectionOwner | undefined
