@@ -646,7 +646,6 @@ export class Core {
 
   private forget(session: Session): void {
     if (session === this.unsettled) this.unsettled = undefined
-    if (session === this.unnoted) this.unnoted = undefined
     this.schedule.remove(session)
     this.sessions.delete(session)
     if (session.stack !== undefined) this.stacks.delete(session.stack)

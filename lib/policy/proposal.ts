@@ -268,7 +268,7 @@ export const checkChosen = (
     const isNone = transform.id === NONE_ID && OPTIONAL.includes(transform.type)
     const wasOffered =
       ours.transforms.some(other => sameTransform(other, transform)) ||
-      (isNone && transformsOf(ours, transform.type).length === 0)
+      (isNone && !hasType(ours, transform.type))
     if (!wasOffered || seen.has(transform.type)) return undefined
     seen.add(transform.type)
   }
@@ -294,7 +294,7 @@ export const withoutKe = (proposals: readonly Proposal[]): Proposal[] =>
 /** For perfect forward secrecy: proposals that name no method of their own get these. */
 export const withKe = (proposals: readonly Proposal[], groups: readonly number[]): Proposal[] =>
   proposals.map(proposal =>
-    transformsOf(proposal, TransformType.Ke).length > 0
+    hasType(proposal, TransformType.Ke)
       ? proposal
       : { ...proposal, transforms: [...proposal.transforms, ...groups.map(ke)] },
   )
